@@ -1,0 +1,86 @@
+#ifndef QSWEEP_COMMON_JOB_QUANTIZER_H_
+#define QSWEEP_COMMON_JOB_QUANTIZER_H_
+
+#include <compare>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace qsweep {
+
+// Plain structs, free of proto: the engine's torch files include this header.
+
+enum class Method { kRtn, kNf4, kHqq, kGptq, kAwq };
+enum class Granularity { kTensor, kChannel, kGroup };  // what shares one scale
+enum class Grid { kAbsmax, kGptq, kAwq };              // scale and zero rules
+enum class Arithmetic {
+  kFp32,
+  kFp16
+};  // of absmax, division, rounding, product
+enum class ScaleStorage { kFp32, kFp16 };
+enum class Compute { kFp32, kBf16, kFp16 };  // of the matrix products
+
+// Which tensors a quantizer may touch. kLinear, the default: block linears
+// only. The others are the earlier work's presets, by substring tests on
+// Hugging Face parameter names.
+enum class Scope {
+  kLinear,
+  kP5Weights,
+  kP5All,
+  kP5Final,
+  kGpu,
+  kGpu001,
+  kFairnessCli
+};
+
+// How one tensor is quantized. Value type; equality is equality of the
+// arithmetic.
+struct Scheme {
+  Method method = Method::kRtn;
+  int bits = 4;  // 2..8
+  Granularity granularity = Granularity::kGroup;
+  int group =
+      128;  // consecutive input elements that share a scale; 0 unless kGroup
+  bool symmetric = true;
+  Grid grid = Grid::kAbsmax;
+  Arithmetic arithmetic = Arithmetic::kFp32;
+  ScaleStorage scale = ScaleStorage::kFp32;
+
+  auto operator<=>(const Scheme&) const = default;
+  // Every value written out, fixed order:
+  // "rtn;bits=4;gran=group;group=64;sym=1;grid=absmax; arith=fp32;scale=fp32"
+  // (one line). Part of the configuration digest.
+  std::string CanonicalText() const;
+  // Stored bits per weight with scales and zeros, for the bytes overhead.
+  double EffectiveBits() const;
+};
+
+// A scheme and the tensors it may touch.
+struct Quantizer {
+  Scheme scheme;
+  Scope scope = Scope::kLinear;
+  int replicate =
+      0;  // 0: groups start at element 0; k: shifted group boundaries
+
+  auto operator<=>(const Quantizer&) const = default;
+};
+
+// Parses "rtn:bits=4,group=64,sym=1,scope=linear", "upstream:gpu",
+// "upstream:gpu,bits=8". Defaults: bits=4, group=128, sym=1, grid absmax for
+// sym=1 and gptq for sym=0, scope=linear. group=-1 is gran=channel.
+// INVALID_ARGUMENT: QS1020 unknown method (with a suggestion), QS1021 unknown
+// parameter, QS1042 bits, QS1043 group, QS1004 other values; field: the
+// parameter.
+absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
+
+// The shortest text that parses to the same quantizer; presets by name.
+std::string FormatQuantizer(const Quantizer& quantizer);
+
+std::string ScopeName(Scope scope);
+std::string ComputeName(Compute compute);                      // "fp32"
+absl::StatusOr<Compute> ParseCompute(absl::string_view text);  // QS1004
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COMMON_JOB_QUANTIZER_H_

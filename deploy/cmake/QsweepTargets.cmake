@@ -1,0 +1,81 @@
+# The three ways to make a target. One target per leaf folder, sources listed, never globbed.
+
+add_library(qsweep_flags INTERFACE)
+target_include_directories(qsweep_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+target_compile_options(qsweep_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Wold-style-cast
+  -Wextra-semi -Woverloaded-virtual
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-missing-field-initializers>
+  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety -Wno-missing-field-initializers>
+  $<$<BOOL:${QSWEEP_WERROR}>:-Werror>)
+if(QSWEEP_SANITIZE)
+  target_compile_options(qsweep_flags INTERFACE
+    -fsanitize=${QSWEEP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(qsweep_flags INTERFACE -fsanitize=${QSWEEP_SANITIZE})
+endif()
+find_program(QSWEEP_MOLD mold)
+if(QSWEEP_MOLD)
+  target_link_options(qsweep_flags INTERFACE -fuse-ld=mold)
+endif()
+
+# qsweep_library(NAME HEADERS ... SOURCES ... DEPS ... PRIVATE_DEPS ...)
+# DEPS: what our headers show. PRIVATE_DEPS: what only the sources use.
+function(qsweep_library name)
+  cmake_parse_arguments(ARG "" "" "HEADERS;SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  set(target qsweep_${name})
+  if(ARG_SOURCES)
+    add_library(${target} STATIC ${ARG_SOURCES})
+    set(scope PUBLIC)
+    target_link_libraries(${target} PRIVATE qsweep_flags ${ARG_PRIVATE_DEPS})
+  else()
+    add_library(${target} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  add_library(qsweep::${name} ALIAS ${target})
+  target_include_directories(${target} ${scope} ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+  target_sources(${target} ${scope} FILE_SET HEADERS
+    BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${ARG_HEADERS})
+  target_link_libraries(${target} ${scope} ${ARG_DEPS})
+endfunction()
+
+# qsweep_binary(NAME SOURCES ... DEPS ...): an executable in bin/.
+function(qsweep_binary name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE qsweep_flags ${ARG_DEPS})
+endfunction()
+
+# qsweep_test(PATH DEPS ... LABELS ... [TIMEOUT S] [SOURCES ...]): tests/PATH_test.cc, one CTest
+# test named PATH. More SOURCES are relative to tests/.
+function(qsweep_test path)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(NOT ARG_LABELS)
+    message(FATAL_ERROR "qsweep_test(${path}): give LABELS")
+  endif()
+  string(REPLACE "/" "_" target test_${path})
+  add_executable(${target} ${PROJECT_SOURCE_DIR}/tests/${path}_test.cc ${ARG_SOURCES})
+  set_target_properties(${target} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_link_libraries(${target} PRIVATE qsweep_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${target} PRIVATE
+    QSWEEP_SOURCE_DIR="${PROJECT_SOURCE_DIR}" QSWEEP_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  add_test(NAME ${path} COMMAND ${target})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  set_tests_properties(${path} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  set_property(GLOBAL APPEND PROPERTY QSWEEP_REGISTERED_TESTS tests/${path}_test.cc)
+endfunction()
+
+# Fails the configuration on a tests/**/*_test.cc that no qsweep_test names: a test that is not
+# built rots unseen.
+function(qsweep_check_every_test_is_registered)
+  get_property(registered GLOBAL PROPERTY QSWEEP_REGISTERED_TESTS)
+  file(GLOB_RECURSE found RELATIVE ${PROJECT_SOURCE_DIR} CONFIGURE_DEPENDS
+       ${PROJECT_SOURCE_DIR}/tests/*_test.cc)
+  foreach(file IN LISTS found)
+    if(NOT file IN_LIST registered AND NOT file IN_LIST ARGN)
+      message(FATAL_ERROR "${file} is not registered: add a qsweep_test to tests/CMakeLists.txt")
+    endif()
+  endforeach()
+endfunction()

@@ -1,0 +1,7 @@
+# cmake -DSOURCE_DIR= -DVERSION= -DTEMPLATE= -DOUTPUT= -P write_version.cmake
+execute_process(COMMAND git -C ${SOURCE_DIR} describe --always --dirty --abbrev=12 --exclude=*
+  OUTPUT_VARIABLE REVISION OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(NOT REVISION)
+  set(REVISION unknown)
+endif()
+configure_file(${TEMPLATE} ${OUTPUT} @ONLY)

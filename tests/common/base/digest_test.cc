@@ -1,0 +1,42 @@
+#include "common/base/digest.h"
+
+#include "gtest/gtest.h"
+
+namespace qsweep {
+namespace {
+
+// FIPS 180-2, appendix B.1.
+constexpr char kAbc[] =
+    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+TEST(Digest, IsTheSha256_OfKnownText) {
+  EXPECT_EQ(Digest::Of("abc").hex(), kAbc);
+}
+
+TEST(Digest, IsTheSame_WhenDataComesInPieces) {
+  DigestBuilder builder;
+  builder.Update("a");
+  builder.Update("");
+  builder.Update("bc");
+  EXPECT_EQ(builder.Finish(), Digest::Of("abc"));
+}
+
+TEST(Digest, ReadsBack_WhatItPrints) {
+  const Digest digest = Digest::Of("abc");
+  EXPECT_EQ(Digest::FromHex(digest.hex()).value(), digest);
+  EXPECT_EQ(Digest::FromBytes(digest.bytes()).value(), digest);
+}
+
+TEST(Digest, RefusesText_ThatIsNoDigest) {
+  EXPECT_FALSE(Digest::FromHex("abc").ok());
+  EXPECT_FALSE(Digest::FromHex(std::string(64, 'x')).ok());
+  EXPECT_FALSE(Digest::FromBytes("short").ok());
+}
+
+TEST(DigestOfFile, SaysNotFound_WhenTheFileIsMissing) {
+  EXPECT_EQ(DigestOfFile("/nonexistent/file").status().code(),
+            absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace qsweep
