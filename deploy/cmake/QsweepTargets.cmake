@@ -67,6 +67,24 @@ function(qsweep_test path)
   set_property(GLOBAL APPEND PROPERTY QSWEEP_REGISTERED_TESTS tests/${path}_test.cc)
 endfunction()
 
+# qsweep_python_test(PATH LABELS ... [TIMEOUT S]): runs tests/PATH.py with the Python of build/venv
+# when set-up made one, else the system's. The script gets the folder of the binaries as its first
+# argument.
+function(qsweep_python_test path)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS" ${ARGN})
+  set(python ${PROJECT_SOURCE_DIR}/build/venv/bin/python)
+  if(NOT EXISTS ${python})
+    set(python python3)
+  endif()
+  add_test(NAME ${path}
+    COMMAND ${python} ${PROJECT_SOURCE_DIR}/tests/${path}.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
+    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  set_tests_properties(${path} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
 # Fails the configuration on a tests/**/*_test.cc that no qsweep_test names: a test that is not
 # built rots unseen.
 function(qsweep_check_every_test_is_registered)

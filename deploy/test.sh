@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Set-up, release build, every test but the long runs.
+#
+#   bash deploy/test.sh           what CI runs; at most 25 minutes from nothing on 2 cores
+#   bash deploy/test.sh --full    then clang (thread-safety analysis), asan and tsan as well
+#
+# Run as root it fails when anything but a test labelled gpu was skipped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+full=0
+case "${1:-}" in
+  "") ;;
+  --full) full=1 ;;
+  *) echo "test.sh: unknown argument '$1' (only --full)" >&2; exit 2 ;;
+esac
+
+started=$SECONDS
+if [ $full = 1 ]; then source deploy/setup.sh --full; else source deploy/setup.sh --tests; fi
+
+# Configures, builds and tests one preset. $1: preset; the rest: arguments of ctest.
+run_preset() {
+  local preset=$1 log=build/$1/ctest.log; shift
+  say "Building preset $preset"
+  cmake --preset "$preset" -DQSWEEP_BUILD_TESTS=ON >"build/configure-$preset.log" 2>&1 ||
+    { tail -40 "build/configure-$preset.log" >&2; exit 1; }
+  cmake --build --preset "$preset" -- --quiet
+  say "Testing preset $preset"
+  local failed=0
+  ctest --preset "$preset" --parallel 2 --no-tests=error --output-log "$log" "$@" || failed=1
+  report_skipped "$preset" || failed=1
+  [ $failed = 0 ] || { echo "test.sh: tests of preset $preset failed; whole output: $log" >&2; exit 1; }
+}
+
+# Prints what was skipped. As root everything but label gpu must have run.
+report_skipped() {
+  local skipped
+  skipped=$(grep -hoE '^\[  SKIPPED \] [A-Za-z0-9_/.]+' "build/$1/Testing/Temporary/LastTest.log" |
+            sort -u || true)
+  if [ -z "$skipped" ]; then echo "skipped: nothing"; return 0; fi
+  printf 'skipped:\n%s\n' "$skipped"
+  if [ "$(id -u)" = 0 ] && grep -qviE 'gpu' <<<"$skipped"; then
+    echo "test.sh: as root nothing but gpu tests may be skipped" >&2
+    return 1
+  fi
+}
+
+run_preset release
+if [ $full = 1 ]; then
+  run_preset clang
+  run_preset asan --label-exclude 'oracle|e2e'
+  run_preset tsan --label-regex 'unit|contract|sim'
+fi
+say "All tests passed in $((SECONDS - started)) s"
