@@ -1,5 +1,7 @@
 #include "coordinator/analysis/resamples.h"
 
+#include <algorithm>
+
 #include "common/base/check.h"
 #include "common/base/random.h"
 
