@@ -1,0 +1,290 @@
+#ifndef QSWEEP_COORDINATOR_CORE_MUTATION_H_
+#define QSWEEP_COORDINATOR_CORE_MUTATION_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+#include "common/base/clock.h"
+#include "common/base/digest.h"
+#include "common/base/ids.h"
+#include "qsweep/v1/coordinator.pb.h"
+#include "qsweep/v1/job.pb.h"
+#include "qsweep/v1/task.pb.h"
+#include "qsweep/v1/worker.pb.h"
+
+namespace qsweep {
+
+// All that can ever be remembered. Decide functions return mutations,
+// State::Apply carries them out, Store::Commit writes them; nothing else
+// changes State or disk. A new alternative compiles only when both know it.
+//
+// Each mutation leaves State consistent (CheckInvariants). Big protos are
+// shared, never copied, and never null. Members marked `memory only` are not
+// stored: deadlines mean nothing after a restart.
+
+using TaskGroupId = IntegerId<struct TaskGroupIdTag>;
+
+// The process began to serve. Leases found then are honoured until
+// `failover_deadline`; timers of BACKOFF tasks start again at `now`.
+struct CoordinatorStarted {
+  int64_t epoch = 0;             // one more than the last
+  SteadyTime now;                // memory only
+  SteadyTime failover_deadline;  // memory only
+};
+
+// Bytes of an artifact (a serialized LanguageCorpus), by their SHA-256.
+struct ArtifactAdded {
+  Digest digest;
+  std::shared_ptr<const std::string> bytes;
+};
+
+// A corpus whose artifacts are stored; its name points to it from now on.
+struct CorpusAdded {
+  std::shared_ptr<const v1::Corpus> corpus;
+};
+
+struct ModelAdded {
+  Digest digest;
+  std::shared_ptr<const v1::ModelDescription> model;
+};
+
+// One configuration of a job, as the user wrote it and as the model has it.
+struct JobConfiguration {
+  int model_index = 0;  // into JobSpec.models
+  Digest digest;
+  std::string quantizer;  // text; "fp" for the baseline
+  std::string layer_set;  // as written: "L75%", "each" expanded to "L3"
+  std::string resolved;   // on this model: "L22"; "all" for the baseline
+  bool baseline = false;
+  std::optional<int> single_layer;  // when exactly one layer is protected
+  double overhead_params = 0;       // shares of the model, quantization.md 4
+  double overhead_layers = 0;
+  double overhead_kept = 0;
+  double overhead_bytes = 0;
+};
+
+// The measurements of a job are, for each model: its configurations x its
+// evaluations x the documents.
+struct JobDocument {
+  std::string language;  // corpus code
+  std::string id;        // aligned
+  Digest digest;
+};
+
+struct JobEvaluation {
+  int model_index = 0;
+  std::string text;  // canonical: "aligned@1;tok=..."
+};
+
+// A job in state PLANNING: no task of it is leased before a JobStateChanged.
+struct JobAdded {
+  JobNumber number;
+  JobUuid uuid;
+  Digest
+      spec_digest;  // of the submit request: same UUID, other digest: refused
+  std::string owner;
+  absl::Time created_at;
+  std::shared_ptr<const v1::JobSpec> spec;
+  std::shared_ptr<const v1::JobPlan> plan;
+  std::vector<Digest> models;  // parallel to spec.models; ModelAdded before
+  Digest corpus;
+  std::vector<JobConfiguration> configurations;
+  std::vector<JobEvaluation> evaluations;
+  std::vector<JobDocument> documents;  // ordered by unit, then language
+  int64_t documents_skipped = 0;       // among the reused measurements
+};
+
+struct JobStateChanged {
+  JobNumber job;
+  v1::JobState state = v1::JOB_STATE_UNSPECIFIED;
+  std::string reason;  // for people; may be empty
+  absl::Time time;     // becomes finished_at when the state is terminal
+};
+
+// What all tasks of one plan share: a TaskSpec without task_id, content_key,
+// documents and estimated_seconds.
+struct TaskGroupAdded {
+  TaskGroupId id;
+  std::shared_ptr<const v1::TaskSpec> prototype;
+};
+
+struct TaskDocumentKey {
+  Digest digest;
+  uint32_t language_index = 0;  // into the prototype's languages
+  bool operator==(const TaskDocumentKey&) const = default;
+};
+
+// A task in state READY.
+struct TaskAdded {
+  TaskId id;
+  TaskGroupId group;
+  Digest content_key;  // unique
+  std::vector<TaskDocumentKey> documents;
+  double estimated_seconds = 0;
+};
+
+// The job wants the task's result.
+struct JobTaskAdded {
+  JobNumber job;
+  TaskId task;
+  int64_t num_measurements = 0;  // of the job's that this task brings
+};
+struct JobTaskRemoved {
+  JobNumber job;
+  TaskId task;
+};
+
+// READY -> LEASED. The epoch is the task's last plus one.
+struct LeaseGranted {
+  TaskId task;
+  Epoch epoch;
+  WorkerUuid worker;
+  SessionId session;
+  std::string
+      credential;         // identity of the worker's calls; "" on a unix socket
+  absl::Time granted_at;  // for people
+  SteadyTime now;         // memory only
+  SteadyTime deadline;    // memory only
+};
+
+enum class LeaseEnd {
+  kCommitted,   // this attempt's result was stored
+  kSuperseded,  // another attempt's result was stored
+  kFailed,      // charged to the task
+  kStalled,     // charged to the task
+  kLost,        // expired or given up; charged to `lost`
+  kPreempted,   // announced; free
+  kCancelled,   // nobody wants the task any more
+};
+absl::string_view LeaseEndName(LeaseEnd end);  // "committed", ...
+
+// LEASED -> to, unless a result ends the lease (ResultCommitted). The end says
+// which counter grows by one: kFailed and kStalled `failed`, kLost `lost`,
+// kPreempted `preempted`.
+struct LeaseEnded {
+  TaskId task;
+  Epoch epoch;
+  LeaseEnd end = LeaseEnd::kLost;
+  v1::TaskState to = v1::TASK_STATE_UNSPECIFIED;  // READY, BACKOFF,
+                                                  // QUARANTINED, CANCELLED
+  std::string reason;
+  absl::Duration backoff;  // BACKOFF: stored, armed again at a restart
+  absl::Time ended_at;     // for people
+  SteadyTime now;          // memory only
+};
+
+// A move of a task that holds no lease. READY from QUARANTINED or CANCELLED
+// starts with new budgets and the same sequence of epochs.
+struct TaskStateChanged {
+  TaskId task;
+  v1::TaskState to = v1::TASK_STATE_UNSPECIFIED;
+  bool new_budgets = false;  // failed, lost and preempted become 0
+  std::string reason;
+};
+
+// One measurement, with its key.
+struct MeasuredRow {
+  Digest configuration;
+  Digest document;
+  v1::Measurement values;  // its two indexes are of the task that brought it
+};
+
+// The first valid result of a task: task -> DONE, its lease ended, kCommitted
+// when it is of this epoch, kSuperseded when of another. Rows are new keys
+// only: the others are in a DuplicateRecorded.
+struct ResultCommitted {
+  TaskId task;
+  Epoch epoch;            // of the attempt; may be older than the lease's
+  Digest payload_digest;  // SHA-256 of the serialized TaskResult
+  std::string evaluation;
+  std::vector<MeasuredRow> rows;
+  v1::TaskReport report;
+  WorkerUuid worker;
+  std::string worker_name;
+  absl::Time committed_at;
+  int64_t documents_skipped = 0;  // documents of the task without an OK row
+};
+
+// A later result for keys that are stored. Nothing stored changes.
+struct DuplicateRecorded {
+  TaskId task;
+  Epoch epoch;
+  Digest payload_digest;
+  std::string evaluation;
+  std::vector<MeasuredRow> differing;  // rows not equal to the last bit
+  int64_t num_compared = 0;
+  std::string engine;
+  WorkerUuid worker;
+  absl::Time time;
+};
+
+struct EventAppended {
+  JobNumber job;
+  std::shared_ptr<const v1::DurableEvent> event;  // seq and job_seq set
+};
+
+// A worker said hello; its session replaces the one before.
+struct WorkerAttached {
+  WorkerUuid worker;
+  SessionId session;  // memory only
+  BootId boot;        // memory only
+  uint64_t boot_seq = 0;
+  std::string credential;
+  std::shared_ptr<const v1::Hello> hello;  // name, devices, build_id are stored
+  absl::Time time;
+  SteadyTime now;       // memory only
+  SteadyTime deadline;  // memory only
+};
+
+// Memory only, all of it: a heartbeat costs no write.
+struct WorkerReported {
+  WorkerUuid worker;
+  std::shared_ptr<const v1::WorkerState> state;
+  SteadyTime now;
+  SteadyTime deadline;
+};
+
+// Memory only. The worker is live but nobody hears it, or it is gone.
+enum class WorkerLiveness { kLive, kSuspect, kLost };
+struct WorkerLivenessChanged {
+  WorkerUuid worker;
+  WorkerLiveness to = WorkerLiveness::kLost;
+};
+
+// Memory only. A listing confirmed the lease and moved its deadline.
+struct LeaseRenewed {
+  TaskId task;
+  Epoch epoch;
+  SessionId session;
+  SteadyTime now;
+  SteadyTime deadline;
+  v1::TaskProgress progress;
+};
+
+// Memory only. A DesiredState with all leases of the worker went out.
+struct WorkerInformed {
+  WorkerUuid worker;
+  uint64_t state_seq = 0;
+};
+
+using Mutation =
+    std::variant<CoordinatorStarted, ArtifactAdded, CorpusAdded, ModelAdded,
+                 JobAdded, JobStateChanged, TaskGroupAdded, TaskAdded,
+                 JobTaskAdded, JobTaskRemoved, LeaseGranted, LeaseEnded,
+                 TaskStateChanged, ResultCommitted, DuplicateRecorded,
+                 EventAppended, WorkerAttached, WorkerReported,
+                 WorkerLivenessChanged, LeaseRenewed, WorkerInformed>;
+
+// False for the memory-only ones: a batch without a durable mutation needs no
+// transaction.
+bool IsDurable(const Mutation& mutation);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_CORE_MUTATION_H_

@@ -1,0 +1,66 @@
+#include "coordinator/core/settings.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+
+namespace qsweep {
+namespace {
+
+absl::Status Require(bool condition, absl::string_view setting,
+                     absl::string_view rule) {
+  if (condition) {
+    return absl::OkStatus();
+  }
+  return MakeError(kBadValue, absl::StrCat("setting ", setting, " ", rule),
+                   setting);
+}
+
+}  // namespace
+
+Settings Settings::Scaled(double factor) const {
+  Settings scaled = *this;
+  for (absl::Duration* duration :
+       {&scaled.heartbeat, &scaled.lease_ttl, &scaled.failover_ttl,
+        &scaled.progress_deadline, &scaled.fetch_deadline,
+        &scaled.reconnect_backoff_max, &scaled.backoff_min, &scaled.backoff_max,
+        &scaled.ageing}) {
+    *duration *= factor;
+  }
+  return scaled;
+}
+
+absl::Status Settings::Validate() const {
+  QSWEEP_RETURN_IF_ERROR(Require(heartbeat >= absl::Milliseconds(1),
+                                 "heartbeat", "must be at least 1 ms"));
+  QSWEEP_RETURN_IF_ERROR(Require(lease_ttl >= 3 * heartbeat, "lease_ttl",
+                                 "must be at least 3 heartbeats"));
+  QSWEEP_RETURN_IF_ERROR(Require(failover_ttl >= 2 * lease_ttl, "failover_ttl",
+                                 "must be at least 2 lease_ttl"));
+  // An inner timeout equal to the lease's kills every attempt it meets.
+  QSWEEP_RETURN_IF_ERROR(Require(progress_deadline > lease_ttl,
+                                 "progress_deadline",
+                                 "must be above lease_ttl"));
+  QSWEEP_RETURN_IF_ERROR(
+      Require(backoff_min > absl::ZeroDuration() && backoff_max >= backoff_min,
+              "backoff_max", "must be at least backoff_min, above 0"));
+  QSWEEP_RETURN_IF_ERROR(
+      Require(failed_budget >= 1, "failed_budget", "must be at least 1"));
+  QSWEEP_RETURN_IF_ERROR(
+      Require(lost_budget >= 1, "lost_budget", "must be at least 1"));
+  QSWEEP_RETURN_IF_ERROR(Require(task_target > absl::ZeroDuration(),
+                                 "task_target", "must be above 0"));
+  QSWEEP_RETURN_IF_ERROR(
+      Require(std::isfinite(default_gflops) && default_gflops > 0,
+              "default_gflops", "must be a number above 0"));
+  QSWEEP_RETURN_IF_ERROR(
+      Require(max_rows_per_task >= 1 && max_rows_per_task <= 100'000,
+              "max_rows_per_task", "must be 1 to 100000"));
+  return Require(batch_requests_max >= 1 && queue_high_water >= 1,
+                 "batch_requests_max", "must be at least 1");
+}
+
+}  // namespace qsweep

@@ -1,0 +1,53 @@
+#ifndef QSWEEP_COORDINATOR_CORE_SETTINGS_H_
+#define QSWEEP_COORDINATOR_CORE_SETTINGS_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace qsweep {
+
+// What an operator may choose. Only ratios between the durations are checked,
+// so tests run the same logic at 1/50 scale. Value type.
+struct Settings {
+  // Liveness; sent to workers in the Welcome.
+  absl::Duration heartbeat = absl::Seconds(10);
+  absl::Duration lease_ttl = absl::Seconds(60);  // >= 3 heartbeats
+  // After a restart: how long a lease nobody has listed yet is honoured.
+  absl::Duration failover_ttl = absl::Seconds(120);  // >= 2 lease_ttl
+  // No sign of progress for this long: the attempt is stalled.
+  absl::Duration progress_deadline = absl::Seconds(120);
+  absl::Duration fetch_deadline = absl::Minutes(30);  // model load, in all
+  absl::Duration reconnect_backoff_max = absl::Seconds(20);
+
+  // Retry budgets of a task; a preempted attempt is free.
+  int failed_budget = 3;
+  int lost_budget = 5;
+  absl::Duration backoff_min = absl::Seconds(1);  // full jitter, doubled each
+  absl::Duration backoff_max = absl::Minutes(5);  // failure up to this
+  uint64_t jitter_seed = 0;  // of the back-off; with task and epoch
+
+  // Sizing of tasks (plan.h).
+  absl::Duration task_target = absl::Seconds(60);
+  double default_gflops = 60;        // of a worker that did not measure itself
+  int64_t max_rows_per_task = 2000;  // keeps a result below 256 KiB
+  int64_t max_tasks_per_job = 1'000'000;  // QS1051 above
+
+  // Placement (policy.h): a waiting job rises one priority class per this.
+  absl::Duration ageing = absl::Minutes(10);
+
+  // Group commit (loop.h).
+  int batch_requests_max = 512;
+  absl::Duration batch_time_max = absl::Milliseconds(5);
+  int queue_high_water = 10'000;  // above: stop leasing; twice: QS4040
+
+  // All durations multiplied by `factor`, for tests.
+  Settings Scaled(double factor) const;
+  // INVALID_ARGUMENT QS1004 naming the setting whose ratio or range is wrong.
+  absl::Status Validate() const;
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_CORE_SETTINGS_H_

@@ -1,0 +1,145 @@
+#ifndef QSWEEP_COORDINATOR_LOOP_H_
+#define QSWEEP_COORDINATOR_LOOP_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "coordinator/core/settings.h"
+#include "coordinator/core/state.h"
+#include "coordinator/store/store.h"
+#include "qsweep/v1/coordinator.pb.h"
+#include "qsweep/v1/worker.pb.h"
+
+namespace qsweep {
+
+// Called once, on the loop thread, after what it reports is on disk. Must not
+// block. Errors: the Decide function's; UNAVAILABLE when the commit failed or
+// the loop ends before an answer (all calls may be repeated);
+// RESOURCE_EXHAUSTED QS4040 when the queue is too long.
+template <typename Response>
+using Reply = std::function<void(absl::StatusOr<Response>)>;
+
+// Who calls, as authenticated by the transport; equal text, equal identity.
+// Empty: the peer of a unix socket.
+struct Caller {
+  std::string identity;
+};
+
+// The coordinator's end of one Attach stream. The service implements it with
+// an outbox; called on the loop thread, must not block. Each DesiredState is
+// whole, so the outbox may keep the newest only.
+class WorkerLink {
+ public:
+  virtual ~WorkerLink() = default;
+  virtual void Send(v1::DesiredState state) = 0;
+  // The last call: refused (FAILED_PRECONDITION QS6003), superseded by a newer
+  // session (ABORTED), or the loop ends (UNAVAILABLE).
+  virtual void Close(absl::Status status) = 0;
+};
+
+// One WatchJob stream. Called on the loop thread, must not block.
+class WatchSink {
+ public:
+  virtual ~WatchSink() = default;
+  // False: the buffer is full or the client is gone. The loop forgets the sink
+  // then; a slow client resumes from its last sequence number. A progress
+  // frame may be dropped silently (true).
+  virtual bool Send(v1::WatchEvent event) = 0;
+  // The last call. OK after the event that ends the job.
+  virtual void Close(absl::Status status) = 0;
+};
+
+// START HERE. The one thread that owns State and all writes.
+//
+//   request -> queue -> Decide*(state, request, now) -> mutations -> Apply
+//           -> one Store::Commit for the batch -> replies, pushes, events
+//
+// Nothing leaves before its COMMIT; a commit that fails drops State, loads it
+// again and answers the batch with UNAVAILABLE. A restart is the same code.
+//   Loop loop(std::move(store), settings, Clock::Real(), seed);
+//   QSWEEP_RETURN_IF_ERROR(loop.Start());
+//   std::thread thread([&] { status = loop.Run(); });
+//   loop.Post(request, [](absl::StatusOr<v1::SubmitJobResponse> r) { ... });
+//   loop.Stop();
+//   thread.join();
+// Post* and Stop are thread-safe; all else belongs to the thread that calls
+// Run, or Step in tests and simulation.
+class Loop {
+ public:
+  // seed: of session ids and back-off jitter. `clock` outlives the loop.
+  Loop(std::unique_ptr<Store> store, const Settings& settings,
+       const Clock& clock, uint64_t seed);
+  ~Loop();
+
+  // Loads State and commits the new coordinator epoch. Once, before the rest.
+  // Errors: the store's.
+  absl::Status Start();
+
+  // Runs steps until Stop, then commits what is queued, answers the rest with
+  // UNAVAILABLE and closes links and sinks. An error is fatal (DATA_LOSS, or a
+  // reload that failed): nothing unanswered was acknowledged, the process must
+  // exit non-zero.
+  absl::Status Run();
+  // Drains: workers hear `going_away`, no new lease, Run returns.
+  void Stop();
+
+  // One batch: what is queued, what is due at `now`, leases, one commit. OK,
+  // or fatal as for Run. True in `*idle`, when given: there was nothing to do.
+  absl::Status Step(SteadyTime now, bool* idle = nullptr);
+  // When Step has something to do without a request.
+  SteadyTime NextDeadline() const;
+  const State& state() const;  // after Start; loop thread only
+
+  // True while the loop commits what is queued within 5 s. Thread-safe.
+  bool Healthy() const;
+
+  // qctl's calls.
+  void Post(v1::GetStatusRequest request, Reply<v1::GetStatusResponse> reply);
+  void Post(v1::SubmitJobRequest request, Reply<v1::SubmitJobResponse> reply);
+  void Post(v1::CancelJobRequest request, Reply<v1::CancelJobResponse> reply);
+  void Post(v1::ListJobsRequest request, Reply<v1::ListJobsResponse> reply);
+  void Post(v1::GetJobRequest request, Reply<v1::GetJobResponse> reply);
+  void Post(v1::ListTasksRequest request, Reply<v1::ListTasksResponse> reply);
+  void Post(v1::ListWorkersRequest request,
+            Reply<v1::ListWorkersResponse> reply);
+  void Post(v1::AddCorpusRequest request, Reply<v1::AddCorpusResponse> reply);
+  void Post(v1::ListCorporaRequest request,
+            Reply<v1::ListCorporaResponse> reply);
+  // Which job a selector means, for readers of rows. NOT_FOUND QS4020,
+  // INVALID_ARGUMENT QS4024.
+  void Post(v1::JobSelector selector, Reply<v1::JobSummary> reply);
+  // Stores a whole artifact. INVALID_ARGUMENT QS4042: `bytes` do not have the
+  // digest.
+  void PostArtifact(const Digest& digest, std::string bytes,
+                    Reply<v1::PutArtifactResponse> reply);
+  // Sends the snapshot, the events above from_seq and what follows to `sink`,
+  // until it refuses or the job ends. NOT_FOUND through sink->Close.
+  void PostWatch(v1::WatchJobRequest request, std::shared_ptr<WatchSink> sink);
+
+  // Workers' calls.
+  void Post(Caller caller, v1::CommitResultRequest request,
+            Reply<v1::CommitResultResponse> reply);
+  void Post(Caller caller, v1::ReleaseTaskRequest request,
+            Reply<v1::ReleaseTaskResponse> reply);
+  void Post(Caller caller, v1::WorkerState state,
+            Reply<v1::DesiredState> reply);
+  // Each message of an Attach stream, in order, with its link; and its end.
+  void PostAttach(Caller caller, v1::WorkerState state,
+                  std::shared_ptr<WorkerLink> link);
+  void PostDetach(std::shared_ptr<WorkerLink> link);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_LOOP_H_
