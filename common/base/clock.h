@@ -22,7 +22,15 @@ class SteadyTime {
 
   absl::Duration since_boot() const { return since_boot_; }
 
-  auto operator<=>(const SteadyTime&) const = default;
+  friend bool operator==(SteadyTime a, SteadyTime b) {
+    return a.since_boot_ == b.since_boot_;
+  }
+  // Written out: Debian 12's absl::Duration has no operator<=>.
+  friend std::strong_ordering operator<=>(SteadyTime a, SteadyTime b) {
+    return a.since_boot_ < b.since_boot_   ? std::strong_ordering::less
+           : b.since_boot_ < a.since_boot_ ? std::strong_ordering::greater
+                                           : std::strong_ordering::equal;
+  }
   friend SteadyTime operator+(SteadyTime t, absl::Duration d) {
     return SteadyTime(t.since_boot_ + d);
   }

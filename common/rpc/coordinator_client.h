@@ -1,0 +1,89 @@
+#ifndef QSWEEP_COMMON_RPC_COORDINATOR_CLIENT_H_
+#define QSWEEP_COMMON_RPC_COORDINATOR_CLIENT_H_
+
+#include <functional>
+#include <memory>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+#include "common/rpc/channel.h"
+#include "qsweep/v1/coordinator.pb.h"
+
+namespace qsweep {
+
+struct CoordinatorClientOptions {
+  absl::Duration timeout =
+      absl::Seconds(10);  // of a unary call, repeats included
+  // Repeats of UNAVAILABLE go on this long. Zero: answer at once when nobody
+  // listens, which is what a person at a prompt wants.
+  absl::Duration retry_for = absl::ZeroDuration();
+};
+
+// The coordinator's API as qctl sees it: a method per call, each safe to
+// repeat.
+//   CoordinatorClient client(endpoint);
+//   QSWEEP_ASSIGN_OR_RETURN(v1::GetStatusResponse status,
+//   client.GetStatus({}));
+// Errors: what the coordinator said, with its QS code; QS4001 when it does not
+// answer; DEADLINE_EXCEEDED. Thread-safe.
+class CoordinatorClient {
+ public:
+  explicit CoordinatorClient(const Endpoint& endpoint,
+                             const CoordinatorClientOptions& options = {});
+  ~CoordinatorClient();
+
+  absl::StatusOr<v1::GetStatusResponse> GetStatus(
+      const v1::GetStatusRequest& request);
+  // 60 s: a submit may plan for a while.
+  absl::StatusOr<v1::SubmitJobResponse> SubmitJob(
+      const v1::SubmitJobRequest& request);
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(
+      const v1::ListJobsRequest& request);
+  absl::StatusOr<v1::GetJobResponse> GetJob(const v1::GetJobRequest& request);
+  absl::StatusOr<v1::CancelJobResponse> CancelJob(
+      const v1::CancelJobRequest& request);
+  absl::StatusOr<v1::ListTasksResponse> ListTasks(
+      const v1::ListTasksRequest& request);
+  absl::StatusOr<v1::ListWorkersResponse> ListWorkers(
+      const v1::ListWorkersRequest& request);
+  absl::StatusOr<v1::AddCorpusResponse> AddCorpus(
+      const v1::AddCorpusRequest& request);
+  absl::StatusOr<v1::ListCorporaResponse> ListCorpora(
+      const v1::ListCorporaRequest& request);
+  // 120 s: the bootstrap runs in the coordinator.
+  absl::StatusOr<v1::GetResultsResponse> GetResults(
+      const v1::GetResultsRequest& request);
+  absl::StatusOr<v1::QueryResponse> Query(const v1::QueryRequest& request);
+
+  // Sends bytes under the digest of them, in chunks of 256 KiB; existed: they
+  // were there already.
+  absl::StatusOr<v1::PutArtifactResponse> PutArtifact(absl::string_view bytes);
+
+  // Calls on_event in this thread for each event, until the job has ended (OK),
+  // on_event returns false (OK), timeout has passed (DEADLINE_EXCEEDED), or the
+  // stream fails (UNAVAILABLE QS4001: call again with from_seq after the last
+  // durable event).
+  absl::Status WatchJob(const v1::WatchJobRequest& request,
+                        absl::FunctionRef<bool(const v1::WatchEvent&)> on_event,
+                        absl::Duration timeout = absl::InfiniteDuration());
+
+  // Calls on_batch in this thread for each batch of rows, in identity order;
+  // false ends it early (OK).
+  absl::Status ExportMeasurements(
+      const v1::ExportMeasurementsRequest& request,
+      absl::FunctionRef<bool(const v1::MeasurementBatch&)> on_batch);
+
+  const Endpoint& endpoint() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COMMON_RPC_COORDINATOR_CLIENT_H_
