@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 #include "common/base/digest.h"
 #include "common/job/layer_set.h"
@@ -14,35 +15,44 @@
 
 namespace qsweep {
 
-// What one configuration protects, as shares of the model; quantization.md 4.
+// What one configuration protects, as shares of the model; quantizer scope
+// applies: a tensor that would not be quantized anyway is not protected.
 struct Overhead {
   double params = 0;  // protected / total parameters
-  double layers = 0;  // protected layers / layers
+  double layers = 0;  // layers protected as a whole / layers
   double kept = 0;    // all unquantized / total parameters
-  double bytes =
-      0;  // sum over protected of n(16 - b_eff) / sum over all of stored bits
+  // Growth of the stored model: sum over protected of n(16 - b_eff), over the
+  // bits of the same quantizer with nothing protected (kept tensors at 16).
+  // 0 for the baseline, which has no quantizer.
+  double bytes = 0;
 };
 
 // One quantizer and one layer set on one model. Free of proto; the engine
-// quantizes by `schemes`.
+// quantizes by `schemes`. Immutable once made.
 struct Configuration {
   std::string quantizer_text;  // FormatQuantizer; "fp" for the baseline
-  std::string layer_set_text;  // resolved on the model: "L0+L22"; "all" for the
-                               // baseline
-  std::vector<std::optional<Scheme>>
-      schemes;  // parallel to model.tensors; nothing: kept as is
-  std::optional<int>
-      single_layer;  // when exactly one whole layer is protected, nothing else
+  // Resolved on the model: "L0+L22"; "all" for the baseline.
+  std::string layer_set_text;
+  Compute compute = Compute::kFp32;
+  int replicate = 0;
+  // Parallel to model.tensors; nothing: kept as is.
+  std::vector<std::optional<Scheme>> schemes;
+  // When exactly one whole layer is protected and nothing else.
+  std::optional<int> single_layer;
   Overhead overhead;
   Digest digest;  // SHA-256 of CanonicalText
 
   bool baseline() const;  // no tensor has a scheme
 };
 
+// Whether a quantizer of this scope may touch the tensor. Rules by substrings
+// of Hugging Face names, as the earlier work wrote them: docs/reference/
+// layer-sets.md.
+bool InScope(Scope scope, const TensorDescription& tensor);
+
 // Expands quantizer + layer set over the model's tensors. A set that protects
 // the whole scope is the baseline, whatever the quantizer. INVALID_ARGUMENT:
-// QS1011, QS1012, QS1050 (scope empty on this model), QS1043 (group does not
-// divide where the method needs it).
+// QS1011, QS1012, QS1050 (scope empty on this model).
 absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
                                                 const Quantizer& quantizer,
                                                 const LayerSet& layer_set,
@@ -51,19 +61,28 @@ absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
 // The configuration that quantizes nothing.
 Configuration MakeBaseline(const ModelDescription& model, Compute compute);
 
-// What the digest is of: model digest, compute, replicate, calibration, then
-// one line per tensor class in (layer, component, bias) order, with every
-// default written out. Format: docs/reference/ file-formats.md; golden vectors
-// in tests/golden/.
+// The inverse of the two texts of a Configuration: "fp" is the baseline. Errors
+// of ParseQuantizer, LayerSet::Parse and MakeConfiguration.
+absl::StatusOr<Configuration> ParseConfiguration(
+    const ModelDescription& model, absl::string_view quantizer_text,
+    absl::string_view layer_set_text, Compute compute);
+
+// What the digest is of: model digest, compute, replicate, calibration, then a
+// line per tensor class in (layer, component, bias) order, with every default
+// written out. Format: docs/reference/file-formats.md; golden vectors in
+// tests/golden/.
 std::string CanonicalText(const ModelDescription& model,
-                          const Configuration& configuration, Compute compute,
-                          int replicate);
+                          const Configuration& configuration);
 
 // "aligned@1;tok=<hex>[;max_tokens=N]": the key of an evaluation. eval:
-// "aligned" or "hf-text". INVALID_ARGUMENT QS1052 with a suggestion.
+// "aligned" or "hf-text"; max_tokens 0: the model's context.
+// INVALID_ARGUMENT QS1052 with a suggestion.
 absl::StatusOr<std::string> EvaluationText(absl::string_view eval,
                                            const Digest& tokenizer_digest,
                                            int max_tokens);
+
+// The evaluations this version has, as specs write them.
+std::vector<std::string> EvaluationNames();
 
 }  // namespace qsweep
 

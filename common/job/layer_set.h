@@ -23,12 +23,11 @@ namespace qsweep {
 class LayerSet {
  public:
   // INVALID_ARGUMENT QS1010 (grammar, with the position), QS1012 (unknown
-  // component).
+  // component), QS1042 (bits outside 2-8).
   static absl::StatusOr<LayerSet> Parse(absl::string_view text);
 
-  const std::string& text() const {
-    return text_;
-  }  // normalized: one spelling per meaning
+  // The items in the order written, each in its one spelling: "L0+mlp@L3-5".
+  const std::string& text() const { return text_; }
 
   struct Layers {  // a set of layers, unresolved
     enum class Kind {
@@ -46,6 +45,8 @@ class LayerSet {
     std::string component;    // "" (the whole layer), "attn", "q", "embed", ...
     Layers layers;            // ignored for components outside the blocks
     std::optional<int> bits;  // nothing: full precision
+
+    std::string text() const;
   };
   const std::vector<Item>& items() const { return items_; }  // empty: none
   bool all() const { return all_; }
@@ -58,7 +59,9 @@ class LayerSet {
 
 // What a layer set does to each tensor of one model.
 struct ResolvedLayerSet {
-  std::string text;  // with absolute layers: "L0+L22+L29"
+  // With absolute layers, joined and sorted where the order means nothing:
+  // "L0-1+L22+L29", "attn@L0", "L0+L9:int8". Parses back to the same choices.
+  std::string text;
   // Parallel to model.tensors. Full precision is kProtected; bits: mixed
   // precision.
   enum class Choice { kQuantize, kProtected, kBits };
@@ -76,9 +79,12 @@ struct ResolvedLayerSet {
 absl::StatusOr<ResolvedLayerSet> ResolveLayerSet(const LayerSet& layer_set,
                                                  const ModelDescription& model);
 
-// "0-7", "all", "0,3,5-9" -> sorted layers. QS1010, QS1011.
+// "0-7", "all", "0,3,5-9" -> sorted layers, each once. QS1010, QS1011.
 absl::StatusOr<std::vector<int>> ParseLayerRange(absl::string_view text,
                                                  int num_layers);
+
+// {0, 1, 3} -> "L0-1+L3"; empty -> "none".
+std::string FormatLayers(const std::set<int>& layers);
 
 }  // namespace qsweep
 

@@ -2,9 +2,11 @@
 #define QSWEEP_COMMON_JOB_MODEL_DESCRIPTION_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
 #include "common/base/digest.h"
@@ -31,13 +33,16 @@ enum class Component {
   kFinalNorm,  // outside the blocks
 };
 
-// "q", "qkv", "norm1", "embed.token", "embed.pos", "head", "norm.final".
+// "q", "qkv", "norm1", "q_norm", "embed.token", "embed.pos", "head",
+// "norm.final".
 absl::string_view ComponentName(Component component);
+// The component of that name, or nothing.
+std::optional<Component> ParseComponent(absl::string_view name);
 bool IsLinear(
     Component component);  // block linears: what scope=linear quantizes
 bool IsAttention(Component component);  // q k v o qkv
 bool IsMlp(Component component);        // gate up down
-bool IsNorm(Component component);
+bool IsNorm(Component component);       // norm1 norm2 q_norm k_norm norm.final
 
 struct TensorDescription {
   std::string name;  // Hugging Face parameter name:
@@ -69,6 +74,14 @@ struct ModelDescription {
 
   int64_t num_parameters() const;  // tied counted once
 };
+
+// Puts tensors into (layer, component, bias, name) order.
+void SortTensors(ModelDescription& model);
+
+// Whether a description that came from a file or the network can be worked
+// with. INVALID_ARGUMENT QS1004, the field named: digests missing, no layers or
+// too many, a tensor with an impossible layer, shape or size, or out of order.
+absl::Status ValidateModelDescription(const ModelDescription& model);
 
 }  // namespace qsweep
 

@@ -2,6 +2,7 @@
 #define QSWEEP_COMMON_JOB_QUANTIZER_H_
 
 #include <compare>
+#include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -52,8 +53,10 @@ struct Scheme {
   // "rtn;bits=4;gran=group;group=64;sym=1;grid=absmax; arith=fp32;scale=fp32"
   // (one line). Part of the configuration digest.
   std::string CanonicalText() const;
-  // Stored bits per weight with scales and zeros, for the bytes overhead.
-  double EffectiveBits() const;
+  // Stored bits per weight of a [rows, columns] tensor: the codes, and for each
+  // scale its 16 or 32 bits, with a zero point of `bits` more when not
+  // symmetric. For the bytes overhead.
+  double EffectiveBits(int64_t rows, int64_t columns) const;
 };
 
 // A scheme and the tensors it may touch.
@@ -67,14 +70,21 @@ struct Quantizer {
 };
 
 // Parses "rtn:bits=4,group=64,sym=1,scope=linear", "upstream:gpu",
-// "upstream:gpu,bits=8". Defaults: bits=4, group=128, sym=1, grid absmax for
-// sym=1 and gptq for sym=0, scope=linear. group=-1 is gran=channel.
-// INVALID_ARGUMENT: QS1020 unknown method (with a suggestion), QS1021 unknown
-// parameter, QS1042 bits, QS1043 group, QS1004 other values; field: the
-// parameter.
+// "upstream:gpu,bits=8".
+// rtn takes bits (2-8), group (-1: gran=channel), gran (tensor, channel,
+// group), sym (0, 1), grid (absmax, gptq, awq), arith and scale (fp32, fp16),
+// scope, replicate. Defaults: bits=4, group=128, sym=1, grid absmax for sym=1
+// and gptq for sym=0, fp32, scope=linear. upstream is per tensor, symmetric,
+// absmax over the preset's scope; bits, arith and scale may be given.
+// INVALID_ARGUMENT: QS1020 unknown method or preset, or one that this version
+// cannot run; QS1021 unknown parameter; QS1005 one given twice; QS1042 bits;
+// QS1043 group; QS1004 any other value. The error's field is the parameter.
 absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
 
-// The shortest text that parses to the same quantizer; presets by name.
+// The one spelling of a quantizer, which parses back to it: presets by name,
+// else bits and what shares a scale, then what differs from the defaults:
+// "rtn:bits=4,group=64", "rtn:bits=4,gran=channel,sym=0",
+// "upstream:gpu,bits=8".
 std::string FormatQuantizer(const Quantizer& quantizer);
 
 std::string ScopeName(Scope scope);

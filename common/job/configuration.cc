@@ -1,0 +1,238 @@
+#include "common/job/configuration.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "common/job/did_you_mean.h"
+
+namespace qsweep {
+namespace {
+
+using Choice = ResolvedLayerSet::Choice;
+
+constexpr double kKeptBits = 16;  // per weight of a tensor left in half floats
+
+bool NameHas(const TensorDescription& tensor, absl::string_view part) {
+  return absl::StrContains(tensor.name, part);
+}
+
+// Bits per weight that quantizing by scheme takes; vectors are one row.
+double EffectiveBits(const Scheme& scheme, const TensorDescription& tensor) {
+  const int64_t columns = tensor.shape.back();
+  return scheme.EffectiveBits(tensor.num_elements() / columns, columns);
+}
+
+// The shares of one configuration; schemes are set already.
+Overhead MeasureOverhead(const ModelDescription& model,
+                         const Quantizer& quantizer,
+                         const ResolvedLayerSet& resolved,
+                         const std::vector<std::optional<Scheme>>& schemes) {
+  double total = 0;
+  double protected_params = 0;
+  double kept = 0;
+  double extra_bits = 0;
+  double unprotected_bits = 0;
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    const TensorDescription& tensor = model.tensors[i];
+    const double elements = static_cast<double>(tensor.num_elements());
+    total += elements;
+    if (!schemes[i]) {
+      kept += elements;
+    }
+    if (!InScope(quantizer.scope, tensor)) {
+      unprotected_bits += elements * kKeptBits;
+      continue;
+    }
+    const double bits = EffectiveBits(quantizer.scheme, tensor);
+    unprotected_bits += elements * bits;
+    if (!schemes[i]) {
+      protected_params += elements;
+      extra_bits += elements * (kKeptBits - bits);
+    } else {
+      extra_bits += elements * (EffectiveBits(*schemes[i], tensor) - bits);
+    }
+  }
+  return {.params = protected_params / total,
+          .layers = static_cast<double>(resolved.layers.size()) / model.layers,
+          .kept = kept / total,
+          .bytes = extra_bits / unprotected_bits};
+}
+
+// The layer protected, when that is all the set does.
+std::optional<int> SingleLayer(const ModelDescription& model,
+                               const ResolvedLayerSet& resolved) {
+  if (resolved.layers.size() != 1) {
+    return std::nullopt;
+  }
+  const int layer = *resolved.layers.begin();
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    if (resolved.tensors[i].choice != Choice::kQuantize &&
+        model.tensors[i].layer != layer) {
+      return std::nullopt;
+    }
+  }
+  return layer;
+}
+
+// Evaluations and the version of what their numbers mean: bumped only when
+// numbers are meant to change.
+struct KnownEvaluation {
+  const char* name;
+  int version;
+};
+constexpr KnownEvaluation kEvaluations[] = {{"aligned", 1}, {"hf-text", 1}};
+
+}  // namespace
+
+bool Configuration::baseline() const {
+  return std::none_of(schemes.begin(), schemes.end(),
+                      [](const auto& scheme) { return scheme.has_value(); });
+}
+
+bool InScope(Scope scope, const TensorDescription& tensor) {
+  const bool weight = NameHas(tensor, "weight");
+  switch (scope) {
+    case Scope::kLinear:
+      return IsLinear(tensor.component) && !tensor.bias;
+    case Scope::kP5Weights:
+      return weight;
+    case Scope::kP5All:
+      return true;
+    case Scope::kP5Final:  // in OPT every block has a final_layer_norm
+      return weight && !NameHas(tensor, "ln_f") &&
+             !NameHas(tensor, "final_layer_norm");
+    case Scope::kGpu: {
+      const std::string lower = absl::AsciiStrToLower(tensor.name);
+      return weight && !absl::StrContains(lower, "ln") &&
+             !absl::StrContains(lower, "norm") &&
+             !absl::StrContains(lower, "bias");
+    }
+    case Scope::kGpu001:  // takes Qwen3's q_norm and k_norm
+      return weight && NameHas(tensor, "model.layers.") &&
+             !NameHas(tensor, "bias") && !NameHas(tensor, "layernorm");
+    case Scope::kFairnessCli:
+      return weight && !NameHas(tensor, "ln_f");
+  }
+  return false;
+}
+
+absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
+                                                const Quantizer& quantizer,
+                                                const LayerSet& layer_set,
+                                                Compute compute) {
+  QSWEEP_ASSIGN_OR_RETURN(ResolvedLayerSet resolved,
+                          ResolveLayerSet(layer_set, model));
+  Configuration configuration;
+  configuration.compute = compute;
+  configuration.replicate = quantizer.replicate;
+  configuration.schemes.resize(model.tensors.size());
+  bool scope_empty = true;
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    if (!InScope(quantizer.scope, model.tensors[i])) {
+      continue;
+    }
+    scope_empty = false;
+    const ResolvedLayerSet::TensorChoice& choice = resolved.tensors[i];
+    if (choice.choice == Choice::kProtected) {
+      continue;
+    }
+    Scheme scheme = quantizer.scheme;
+    if (choice.choice == Choice::kBits) {
+      scheme.bits = choice.bits;
+    }
+    configuration.schemes[i] = scheme;
+  }
+  if (scope_empty) {
+    return MakeError(
+        kNothingToQuantize,
+        absl::StrCat("scope ", ScopeName(quantizer.scope), " has no tensor of ",
+                     model.name.empty() ? "the model" : model.name, " (",
+                     model.family, ")"),
+        "", "Use scope=linear.");
+  }
+  if (configuration.baseline()) {
+    return MakeBaseline(model, compute);
+  }
+  configuration.quantizer_text = FormatQuantizer(quantizer);
+  configuration.layer_set_text = std::move(resolved.text);
+  configuration.single_layer = SingleLayer(model, resolved);
+  configuration.overhead =
+      MeasureOverhead(model, quantizer, resolved, configuration.schemes);
+  configuration.digest = Digest::Of(CanonicalText(model, configuration));
+  return configuration;
+}
+
+Configuration MakeBaseline(const ModelDescription& model, Compute compute) {
+  Configuration configuration;
+  configuration.quantizer_text = "fp";
+  configuration.layer_set_text = "all";
+  configuration.compute = compute;
+  configuration.schemes.resize(model.tensors.size());
+  configuration.overhead = {.params = 1, .layers = 1, .kept = 1, .bytes = 0};
+  configuration.digest = Digest::Of(CanonicalText(model, configuration));
+  return configuration;
+}
+
+absl::StatusOr<Configuration> ParseConfiguration(
+    const ModelDescription& model, absl::string_view quantizer_text,
+    absl::string_view layer_set_text, Compute compute) {
+  if (quantizer_text == "fp") {
+    return MakeBaseline(model, compute);
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const Quantizer quantizer,
+                          ParseQuantizer(quantizer_text));
+  QSWEEP_ASSIGN_OR_RETURN(const LayerSet layer_set,
+                          LayerSet::Parse(layer_set_text));
+  return MakeConfiguration(model, quantizer, layer_set, compute);
+}
+
+std::string CanonicalText(const ModelDescription& model,
+                          const Configuration& configuration) {
+  std::string text = absl::StrCat(
+      "qsweep-configuration 1\n", "model=", model.digest.hex(), "\n",
+      "compute=", ComputeName(configuration.compute), "\n",
+      "replicate=", configuration.replicate, "\n", "calibration=none\n");
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    const TensorDescription& tensor = model.tensors[i];
+    const std::optional<Scheme>& scheme = configuration.schemes[i];
+    absl::StrAppend(&text, tensor.layer, " ", ComponentName(tensor.component),
+                    tensor.bias ? " bias " : " weight ",
+                    scheme ? scheme->CanonicalText() : "fp", "\n");
+  }
+  return text;
+}
+
+absl::StatusOr<std::string> EvaluationText(absl::string_view eval,
+                                           const Digest& tokenizer_digest,
+                                           int max_tokens) {
+  for (const KnownEvaluation& known : kEvaluations) {
+    if (eval == known.name) {
+      return absl::StrCat(
+          eval, "@", known.version, ";tok=", tokenizer_digest.hex(),
+          max_tokens > 0 ? absl::StrCat(";max_tokens=", max_tokens) : "");
+    }
+  }
+  return MakeError(
+      kUnknownEvaluation,
+      absl::StrCat("there is no evaluation \"", eval, "\" (this version has ",
+                   absl::StrJoin(EvaluationNames(), ", "), ")"),
+      "", DidYouMeanHint(eval, EvaluationNames()));
+}
+
+std::vector<std::string> EvaluationNames() {
+  std::vector<std::string> names;
+  for (const KnownEvaluation& known : kEvaluations) {
+    names.emplace_back(known.name);
+  }
+  return names;
+}
+
+}  // namespace qsweep

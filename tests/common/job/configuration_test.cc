@@ -1,0 +1,205 @@
+#include "common/job/configuration.h"
+
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "gtest/gtest.h"
+
+#include "tests/support/error_matchers.h"
+#include "tests/support/model_descriptions.h"
+
+namespace qsweep {
+namespace {
+
+using testing::CodeOf;
+using testing::Gpt2Description;
+using testing::HintOf;
+
+Configuration Make(const ModelDescription& model, const std::string& quantizer,
+                   const std::string& layer_set) {
+  const auto configuration =
+      ParseConfiguration(model, quantizer, layer_set, Compute::kFp32);
+  EXPECT_EQ(configuration.status(), absl::OkStatus())
+      << quantizer << " " << layer_set;
+  return *configuration;
+}
+
+int64_t Quantized(const ModelDescription& model, const std::string& quantizer) {
+  const Configuration configuration = Make(model, quantizer, "none");
+  int64_t parameters = 0;
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    if (configuration.schemes[i]) {
+      parameters += model.tensors[i].num_elements();
+    }
+  }
+  return parameters;
+}
+
+TEST(InScope, FollowsThePresets_OnGpt2) {
+  const ModelDescription model = Gpt2Description();
+  EXPECT_EQ(Quantized(model, "upstream:p5-weights"), 124'337'664);
+  EXPECT_EQ(Quantized(model, "upstream:p5-all"), 124'439'808);
+  EXPECT_EQ(Quantized(model, "upstream:p5-final"), 124'337'664 - 768);
+  EXPECT_EQ(Quantized(model, "upstream:fairness-cli"), 124'337'664 - 768);
+  // Embeddings and linears; no norm gain.
+  EXPECT_EQ(Quantized(model, "upstream:gpu"), 124'337'664 - 25 * 768);
+  EXPECT_EQ(Quantized(model, "rtn"), 12 * 12 * 768 * 768);
+  // gpu001 looks for "model.layers.": GPT-2 has none.
+  EXPECT_EQ(CodeOf(ParseConfiguration(model, "upstream:gpu001", "none",
+                                      Compute::kFp32)),
+            "QS1050");
+}
+
+TEST(InScope, KeepsThirteenNorms_OnOptUnderP5Final) {
+  const ModelDescription model = testing::Opt125mDescription();
+  EXPECT_EQ(model.num_parameters(), 125'239'296);
+  EXPECT_EQ(Quantized(model, "upstream:p5-weights") -
+                Quantized(model, "upstream:p5-final"),
+            13 * 768);
+  EXPECT_EQ(Quantized(model, "upstream:fairness-cli"),
+            Quantized(model, "upstream:p5-weights"));
+}
+
+TEST(InScope, FollowsThePresets_OnLlama) {
+  const ModelDescription model = testing::Llama2Description();
+  EXPECT_EQ(model.num_parameters(), 6'738'415'616);
+  const int64_t linears = 32 * (202'383'360LL - 2 * 4096);
+  EXPECT_EQ(Quantized(model, "rtn"), linears);
+  EXPECT_EQ(Quantized(model, "upstream:gpu001"), linears);
+  EXPECT_EQ(Quantized(model, "upstream:gpu"), linears + 2 * 32000LL * 4096);
+  EXPECT_EQ(testing::SmolLm2Description().num_parameters(), 134'515'008);
+}
+
+TEST(InScope, TakesQueryNorms_UnderGpu001) {
+  const TensorDescription norm = {
+      .name = "model.layers.0.self_attn.q_norm.weight",
+      .layer = 0,
+      .component = Component::kQNorm,
+      .shape = {64}};
+  EXPECT_TRUE(InScope(Scope::kGpu001, norm));
+  EXPECT_FALSE(InScope(Scope::kGpu, norm));
+}
+
+TEST(Overhead, MatchesTheEarlierWorksNumbers) {
+  const ModelDescription gpt2 = Gpt2Description();
+  const auto percent = [](double share) { return 100 * share; };
+  EXPECT_NEAR(percent(Make(gpt2, "upstream:p5-weights", "L0").overhead.params),
+              5.6890, 5e-5);
+  EXPECT_NEAR(percent(Make(gpt2, "upstream:p5-all", "L0").overhead.params),
+              5.6958, 5e-5);
+  EXPECT_NEAR(
+      percent(Make(gpt2, "upstream:p5-weights", "L0+L11").overhead.params),
+      11.3781, 5e-5);
+  EXPECT_NEAR(percent(Make(gpt2, "upstream:p5-all", "L0+L11").overhead.params),
+              11.3916, 5e-5);
+  EXPECT_NEAR(percent(Make(gpt2, "upstream:p5-final", "L0+L11").overhead.kept),
+              11.4608, 5e-5);
+  EXPECT_NEAR(
+      percent(Make(gpt2, "upstream:p5-weights", "L0+L9+L11").overhead.params),
+      17.0671, 5e-5);
+  EXPECT_NEAR(
+      percent(Make(gpt2, "upstream:p5-all", "L0+L9+L11").overhead.params),
+      17.0875, 5e-5);
+  EXPECT_NEAR(
+      percent(Make(gpt2, "upstream:p5-final", "L0+L9+L11").overhead.kept),
+      17.1498, 5e-5);
+  EXPECT_NEAR(percent(Make(testing::Opt125mDescription(), "upstream:p5-weights",
+                           "L0+L11")
+                          .overhead.params),
+              11.3054, 5e-5);
+  const Configuration llama =
+      Make(testing::Llama2Description(), "upstream:gpu", "L0+L31");
+  EXPECT_NEAR(percent(llama.overhead.params), 6.007, 5e-4);
+  EXPECT_DOUBLE_EQ(percent(llama.overhead.layers), 6.25);
+}
+
+TEST(Overhead, CountsBytesAgainstTheUnprotectedModel) {
+  // One layer of two; 64 weights a row: b_eff = 4.5 exactly.
+  const ModelDescription model = testing::LlamaDescription(
+      "m", {.layers = 2, .hidden = 64, .key_value = 64, .feed_forward = 64});
+  const double layer = 7 * 64 * 64;
+  const double rest = 32 * 64 + 64 + 4 * 64;  // embedding and norms at 16 bits
+  const double unprotected = 2 * layer * 4.5 + rest * 16;
+  EXPECT_DOUBLE_EQ(Make(model, "rtn:group=64", "L0").overhead.bytes,
+                   layer * (16 - 4.5) / unprotected);
+  EXPECT_DOUBLE_EQ(Make(model, "rtn:group=64", "L0:int8").overhead.bytes,
+                   layer * 4 / unprotected);
+  EXPECT_EQ(Make(model, "rtn:group=64", "none").overhead.bytes, 0);
+}
+
+TEST(MakeConfiguration, IsTheBaseline_WhenTheWholeScopeIsProtected) {
+  const ModelDescription model = testing::TinyLlamaDescription();
+  const Configuration baseline = MakeBaseline(model, Compute::kFp32);
+  for (const char* layer_set : {"all", "L0-1", "attn+mlp"}) {
+    const Configuration made = Make(model, "rtn", layer_set);
+    EXPECT_EQ(made.digest, baseline.digest);
+    EXPECT_EQ(made.quantizer_text, "fp");
+    EXPECT_EQ(made.layer_set_text, "all");
+    EXPECT_TRUE(made.baseline());
+  }
+  EXPECT_FALSE(Make(model, "upstream:gpu", "L0-1").baseline());
+  EXPECT_EQ(Make(model, "fp", "all").digest, baseline.digest);
+}
+
+TEST(MakeConfiguration, HasOneDigestPerMeaning) {
+  const ModelDescription model = testing::TinyLlamaDescription(4);
+  const Digest digest = Make(model, "rtn", "L0+L1").digest;
+  EXPECT_EQ(Make(model, "rtn:bits=4,group=128", "L1+L0").digest, digest);
+  EXPECT_EQ(Make(model, "rtn", "attn@L0-1+mlp@L0-1").digest, digest);
+  EXPECT_EQ(Make(model, "rtn", "L0-1+bias+L3:int4").digest, digest);
+  EXPECT_NE(Make(model, "rtn:bits=3", "L0+L1").digest, digest);
+  EXPECT_NE(Make(model, "rtn:replicate=1", "L0+L1").digest, digest);
+  EXPECT_NE(Make(model, "rtn", "L0+L1+L3:int8").digest, digest);
+  EXPECT_NE(ParseConfiguration(model, "rtn", "L0+L1", Compute::kBf16)->digest,
+            digest);
+  EXPECT_NE(Make(testing::TinyLlamaDescription(5), "rtn", "L0+L1").digest,
+            digest);
+}
+
+TEST(MakeConfiguration, NamesTheSingleLayer) {
+  const ModelDescription model = testing::TinyLlamaDescription(4);
+  EXPECT_EQ(Make(model, "rtn", "L-1").single_layer, 3);
+  EXPECT_EQ(Make(model, "rtn", "L0+L1").single_layer, std::nullopt);
+  EXPECT_EQ(Make(model, "rtn", "L0+attn@L1").single_layer, std::nullopt);
+  EXPECT_EQ(Make(model, "rtn", "L0+L1:int8").single_layer, std::nullopt);
+  EXPECT_EQ(Make(model, "rtn", "none").single_layer, std::nullopt);
+}
+
+std::string Golden(const std::string& name) {
+  std::ifstream file(QSWEEP_SOURCE_DIR "/tests/golden/" + name);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// Keys of stored measurements: a change here orphans everything measured.
+TEST(CanonicalText, EqualsTheGoldenVectors) {
+  ModelDescription model = testing::TinyLlamaDescription();
+  std::string text;
+  for (const auto& [quantizer, layer_set] :
+       {std::pair{"fp", "all"}, std::pair{"rtn:bits=4,group=64", "L1"},
+        std::pair{"upstream:gpu,bits=8,arith=fp16", "attn@L0+L1:int3"}}) {
+    const Configuration configuration = Make(model, quantizer, layer_set);
+    const std::string canonical = CanonicalText(model, configuration);
+    text += canonical + "sha256=" + configuration.digest.hex() + "\n\n";
+    EXPECT_EQ(Digest::Of(canonical), configuration.digest);
+  }
+  EXPECT_EQ(text, Golden("configuration_digests.txt"));
+}
+
+TEST(EvaluationText, EqualsTheGoldenVectors) {
+  const Digest tokenizer = Digest::Of("tokenizer");
+  EXPECT_EQ(*EvaluationText("aligned", tokenizer, 0) + "\n" +
+                *EvaluationText("hf-text", tokenizer, 512) + "\n",
+            Golden("evaluation_texts.txt"));
+}
+
+TEST(EvaluationText, RefusesWhatThisVersionLacks) {
+  EXPECT_EQ(CodeOf(EvaluationText("rolling", Digest(), 0)), "QS1052");
+  EXPECT_EQ(HintOf(EvaluationText("hftext", Digest(), 0)),
+            "Did you mean \"hf-text\"?");
+}
+
+}  // namespace
+}  // namespace qsweep

@@ -1,0 +1,140 @@
+#include "common/job/quantizer.h"
+
+#include "gtest/gtest.h"
+
+#include "tests/support/error_matchers.h"
+
+namespace qsweep {
+namespace {
+
+using testing::CodeOf;
+using testing::FieldOf;
+using testing::HintOf;
+
+TEST(ParseQuantizer, FillsDefaults) {
+  const auto rtn = ParseQuantizer("rtn");
+  QSWEEP_ASSERT_OK(rtn);
+  EXPECT_EQ(rtn->scheme.CanonicalText(),
+            "rtn;bits=4;gran=group;group=128;sym=1;grid=absmax;arith=fp32;"
+            "scale=fp32");
+  EXPECT_EQ(rtn->scope, Scope::kLinear);
+
+  const auto asymmetric = ParseQuantizer("rtn:sym=0");
+  QSWEEP_ASSERT_OK(asymmetric);
+  EXPECT_EQ(asymmetric->scheme.grid, Grid::kGptq);
+}
+
+TEST(ParseQuantizer, ReadsEveryParameter) {
+  const auto quantizer = ParseQuantizer(
+      " rtn:bits=3, group=32,sym=0,grid=awq,arith=fp16,scale=fp16,"
+      "scope=p5-final,replicate=2");
+  QSWEEP_ASSERT_OK(quantizer);
+  EXPECT_EQ(quantizer->scheme.CanonicalText(),
+            "rtn;bits=3;gran=group;group=32;sym=0;grid=awq;arith=fp16;"
+            "scale=fp16");
+  EXPECT_EQ(quantizer->scope, Scope::kP5Final);
+  EXPECT_EQ(quantizer->replicate, 2);
+}
+
+TEST(ParseQuantizer, TakesMinusOneAsChannel) {
+  EXPECT_EQ(*ParseQuantizer("rtn:group=-1"),
+            *ParseQuantizer("rtn:gran=channel"));
+}
+
+TEST(ParseQuantizer, ReadsUpstreamPresets) {
+  const auto preset = ParseQuantizer("upstream:gpu,bits=8,arith=fp16");
+  QSWEEP_ASSERT_OK(preset);
+  EXPECT_EQ(preset->scheme.CanonicalText(),
+            "rtn;bits=8;gran=tensor;group=0;sym=1;grid=absmax;arith=fp16;"
+            "scale=fp32");
+  EXPECT_EQ(preset->scope, Scope::kGpu);
+}
+
+TEST(FormatQuantizer, HasOneSpelling_ThatParsesBack) {
+  struct Case {
+    const char* written;
+    const char* want;
+  };
+  for (const Case& c : {
+           Case{"rtn", "rtn:bits=4,group=128"},
+           Case{"rtn:group=64,bits=4,sym=1", "rtn:bits=4,group=64"},
+           Case{"rtn:group=-1,sym=0", "rtn:bits=4,gran=channel,sym=0"},
+           Case{"rtn:sym=0,grid=gptq", "rtn:bits=4,group=128,sym=0"},
+           Case{"rtn:grid=gptq", "rtn:bits=4,group=128,grid=gptq"},
+           Case{"rtn:gran=tensor,scope=gpu", "upstream:gpu"},
+           Case{"rtn:gran=tensor", "rtn:bits=4,gran=tensor"},
+           Case{"upstream:p5-weights,bits=8", "upstream:p5-weights,bits=8"},
+           Case{"rtn:scope=gpu001,replicate=3,scale=fp16",
+                "rtn:bits=4,group=128,scale=fp16,scope=gpu001,replicate=3"},
+       }) {
+    SCOPED_TRACE(c.written);
+    const auto quantizer = ParseQuantizer(c.written);
+    QSWEEP_ASSERT_OK(quantizer);
+    EXPECT_EQ(FormatQuantizer(*quantizer), c.want);
+    const auto again = ParseQuantizer(c.want);
+    QSWEEP_ASSERT_OK(again);
+    EXPECT_EQ(*again, *quantizer);
+  }
+}
+
+TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
+  struct Case {
+    const char* text;
+    const char* code;
+    const char* field;
+  };
+  for (const Case& c : {
+           Case{"", "QS1020", ""},
+           Case{"rnt:bits=4", "QS1020", ""},
+           Case{"fp", "QS1020", ""},
+           Case{"gptq:bits=4,group=128", "QS1020", ""},
+           Case{"nf4", "QS1020", ""},
+           Case{"upstream:p5", "QS1020", ""},
+           Case{"upstream:linear", "QS1020", ""},
+           Case{"rtn:bit=4", "QS1021", "bit"},
+           Case{"upstream:gpu,group=64", "QS1021", "group"},
+           Case{"rtn:bits=4,bits=3", "QS1005", "bits"},
+           Case{"rtn:bits=1", "QS1042", "bits"},
+           Case{"rtn:bits=9", "QS1042", "bits"},
+           Case{"rtn:bits=4x", "QS1042", "bits"},
+           Case{"rtn:group=0", "QS1043", "group"},
+           Case{"rtn:group=-2", "QS1043", "group"},
+           Case{"rtn:group=64,gran=tensor", "QS1043", "group"},
+           Case{"rtn:group=-1,gran=group", "QS1043", "group"},
+           Case{"rtn:sym=2", "QS1004", "sym"},
+           Case{"rtn:sym=0,grid=absmax", "QS1004", "grid"},
+           Case{"rtn:grid=hqq", "QS1004", "grid"},
+           Case{"rtn:arith=bf16", "QS1004", "arith"},
+           Case{"rtn:scope=liner", "QS1004", "scope"},
+           Case{"rtn:bits=", "QS1004", "bits"},
+           Case{"rtn:gran=tensor,replicate=1", "QS1004", "replicate"},
+           Case{"rtn:replicate=-1", "QS1004", "replicate"},
+       }) {
+    SCOPED_TRACE(c.text);
+    const auto quantizer = ParseQuantizer(c.text);
+    EXPECT_EQ(CodeOf(quantizer), c.code);
+    EXPECT_EQ(FieldOf(quantizer), c.field);
+  }
+}
+
+TEST(ParseQuantizer, SuggestsWhatWasMeant) {
+  EXPECT_EQ(HintOf(ParseQuantizer("rnt:bits=4")), "Did you mean \"rtn\"?");
+  EXPECT_EQ(HintOf(ParseQuantizer("rtn:gruop=64")), "Did you mean \"group\"?");
+  EXPECT_EQ(HintOf(ParseQuantizer("rtn:scope=liner")),
+            "Did you mean \"linear\"?");
+}
+
+TEST(Scheme, CountsScalesAndZerosInEffectiveBits) {
+  const auto bits = [](const char* text, int64_t rows, int64_t columns) {
+    return ParseQuantizer(text)->scheme.EffectiveBits(rows, columns);
+  };
+  // 4 + (16 + 4) / 128: the packed GPTQ format.
+  EXPECT_DOUBLE_EQ(bits("rtn:sym=0,scale=fp16", 8, 256), 4.15625);
+  EXPECT_DOUBLE_EQ(bits("rtn:group=64", 8, 128), 4.5);
+  EXPECT_DOUBLE_EQ(bits("rtn:group=64", 8, 65), 4 + 2 * 32 / 65.0);
+  EXPECT_DOUBLE_EQ(bits("rtn:gran=channel", 8, 64), 4.5);
+  EXPECT_DOUBLE_EQ(bits("rtn:gran=tensor", 8, 64), 4 + 32 / 512.0);
+}
+
+}  // namespace
+}  // namespace qsweep
