@@ -1,0 +1,353 @@
+#include "worker/kernels/row_kernels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base/random.h"
+
+namespace qsweep::kernels {
+namespace {
+
+// Every test runs on all kinds of CPU that this one can play.
+class RowKernelsTest : public testing::TestWithParam<const RowKernels*> {
+ protected:
+  const RowKernels& kernels() const { return *GetParam(); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Levels, RowKernelsTest,
+                         testing::ValuesIn(AvailableRowKernels().begin(),
+                                           AvailableRowKernels().end()),
+                         [](const auto& level) {
+                           return std::string(level.param->name);
+                         });
+
+std::vector<float> RandomFloats(Random& random, int64_t n, double scale = 1) {
+  std::vector<float> values(static_cast<size_t>(n));
+  for (float& value : values) {
+    value = static_cast<float>((random.Uniform() - 0.5) * 2 * scale);
+  }
+  return values;
+}
+
+size_t Index(int64_t i) { return static_cast<size_t>(i); }
+
+TEST_P(RowKernelsTest, ProductMatchesDoubles_WhenSizesDoNotFillStrips) {
+  Random random(1);
+  struct Case {
+    int rows;
+    int64_t inputs, outputs, first, count;
+  };
+  for (const Case& c :
+       {Case{128, 64, 48, 0, 48}, Case{4, 7, 1, 0, 1}, Case{8, 33, 100, 48, 52},
+        Case{128, 1536, 50, 0, 50}, Case{12, 2000, 97, 0, 97}}) {
+    SCOPED_TRACE(testing::Message() << c.inputs << " -> " << c.outputs);
+    const std::vector<float> weights =
+        RandomFloats(random, c.outputs * c.inputs);
+    const std::vector<float> x = RandomFloats(random, c.rows * c.inputs);
+    PackedWeight packed(c.outputs, c.inputs);
+    packed.PackRows(0, c.outputs / 2, weights.data());
+    packed.PackRows(c.outputs / 2, c.outputs - c.outputs / 2,
+                    weights.data() + c.outputs / 2 * c.inputs);
+    const int64_t stride = RowStride(c.count);
+    std::vector<float> out(Index(c.rows * stride));
+    kernels().product(x.data(), c.inputs, c.rows, packed, c.first, c.count,
+                      c.inputs, out.data(), stride);
+    for (int r = 0; r < c.rows; ++r) {
+      for (int64_t j = 0; j < c.count; ++j) {
+        double want = 0;
+        double magnitude = 0;
+        for (int64_t i = 0; i < c.inputs; ++i) {
+          const double term =
+              static_cast<double>(x[Index(r * c.inputs + i)]) *
+              static_cast<double>(weights[Index((c.first + j) * c.inputs + i)]);
+          want += term;
+          magnitude += std::abs(term);
+        }
+        // Each of `inputs` additions rounds by at most half a unit.
+        ASSERT_NEAR(out[Index(r * stride + j)], want,
+                    magnitude * 6e-8 * std::sqrt(c.inputs) + 1e-7)
+            << r << "," << j;
+      }
+    }
+  }
+}
+
+TEST_P(RowKernelsTest, ProductKeepsARowsBits_WhenItsPlaceAndNeighboursChange) {
+  Random random(2);
+  constexpr int64_t kInputs = 96;
+  constexpr int64_t kOutputs = 96;
+  PackedWeight packed(kOutputs, kInputs);
+  packed.PackRows(0, kOutputs, RandomFloats(random, kOutputs * kInputs).data());
+  const std::vector<float> row = RandomFloats(random, kInputs);
+  std::vector<float> want;
+  for (int place = 0; place < kTileRows; ++place) {
+    std::vector<float> x = RandomFloats(random, kTileRows * kInputs, place);
+    std::copy(row.begin(), row.end(), x.begin() + place * kInputs);
+    std::vector<float> out(Index(kTileRows * kOutputs));
+    kernels().product(x.data(), kInputs, kTileRows, packed, 0, kOutputs,
+                      kInputs, out.data(), kOutputs);
+    const std::vector<float> got(out.begin() + place * kOutputs,
+                                 out.begin() + (place + 1) * kOutputs);
+    want = place == 0 ? got : want;
+    ASSERT_EQ(std::memcmp(got.data(), want.data(), kOutputs * sizeof(float)), 0)
+        << "place " << place;
+  }
+}
+
+TEST_P(RowKernelsTest, ProductOfTransposed_EqualsProductOfRows) {
+  Random random(3);
+  constexpr int64_t kInputs = 19;
+  constexpr int64_t kOutputs = 64;
+  const std::vector<float> weights = RandomFloats(random, kOutputs * kInputs);
+  std::vector<float> transposed(Index(kInputs * (kOutputs + 3)));
+  for (int64_t o = 0; o < kOutputs; ++o) {
+    for (int64_t i = 0; i < kInputs; ++i) {
+      transposed[Index(i * (kOutputs + 3) + o)] =
+          weights[Index(o * kInputs + i)];
+    }
+  }
+  PackedWeight a(kOutputs, kInputs);
+  a.PackRows(0, kOutputs, weights.data());
+  PackedWeight b(kOutputs, kInputs);
+  b.PackTransposed(kInputs, transposed.data(), kOutputs + 3);
+  EXPECT_EQ(std::memcmp(a.data(), b.data(), static_cast<size_t>(a.bytes())), 0);
+}
+
+TEST_P(RowKernelsTest, RmsNormMatchesDoubles_WhenTheRowHasATail) {
+  Random random(4);
+  for (const int64_t n : {3, 8, 576, 577}) {
+    const std::vector<float> x = RandomFloats(random, n, 5);
+    const std::vector<float> gain = RandomFloats(random, n);
+    std::vector<float> out(Index(n));
+    kernels().rms_norm(x.data(), gain.data(), n, 1e-5F, out.data());
+    double squares = 0;
+    for (const float v : x) {
+      squares += static_cast<double>(v) * static_cast<double>(v);
+    }
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-5);
+    for (int64_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(out[Index(i)], x[Index(i)] * scale * gain[Index(i)], 2e-6);
+    }
+  }
+}
+
+TEST_P(RowKernelsTest, RotatesHalvesAsPairs_WhenTheHalfHasATail) {
+  Random random(5);
+  constexpr int kHeadDim = 20;
+  std::vector<float> row = RandomFloats(random, 3 * kHeadDim);
+  const std::vector<float> before = row;
+  std::vector<float> cosines;
+  std::vector<float> sines;
+  for (int i = 0; i < kHeadDim / 2; ++i) {
+    cosines.push_back(std::cos(0.3F * static_cast<float>(i)));
+    sines.push_back(std::sin(0.3F * static_cast<float>(i)));
+  }
+  kernels().rotate(row.data(), 3, kHeadDim, cosines.data(), sines.data());
+  for (size_t head = 0; head < 3; ++head) {
+    for (size_t i = 0; i < kHeadDim / 2; ++i) {
+      const size_t low = head * kHeadDim + i;
+      const size_t high = low + kHeadDim / 2;
+      EXPECT_NEAR(row[low], before[low] * cosines[i] - before[high] * sines[i],
+                  1e-6);
+      EXPECT_NEAR(row[high], before[high] * cosines[i] + before[low] * sines[i],
+                  1e-6);
+    }
+  }
+}
+
+TEST_P(RowKernelsTest, SiluMatchesDoubles_OverTheWholeRange) {
+  std::vector<float> gate;
+  for (int i = -400; i <= 403; ++i) {
+    gate.push_back(static_cast<float>(i) * 0.25F);
+  }
+  const std::vector<float> x = gate;
+  const std::vector<float> up(gate.size(), 3.0F);
+  kernels().silu_multiply(gate.data(), up.data(),
+                          static_cast<int64_t>(gate.size()));
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double want = 3.0 * x[i] / (1 + std::exp(-static_cast<double>(x[i])));
+    EXPECT_NEAR(gate[i], want, std::abs(want) * 1e-6 + 1e-30) << x[i];
+  }
+}
+
+TEST_P(RowKernelsTest, SoftmaxHidesTheFuture) {
+  Random random(6);
+  for (const int64_t visible : {1, 2, 8, 13, 40}) {
+    std::vector<float> scores = RandomFloats(random, 48, 30);
+    const std::vector<float> before = scores;
+    kernels().softmax(scores.data(), visible, 48, 0.125F);
+    double sum = 0;
+    for (int64_t i = 0; i < visible; ++i) {
+      sum += std::exp(before[Index(i)] * 0.125);
+    }
+    for (int64_t i = 0; i < 48; ++i) {
+      const double want =
+          i < visible ? std::exp(before[Index(i)] * 0.125) / sum : 0;
+      EXPECT_NEAR(scores[Index(i)], want, 1e-6);
+    }
+  }
+}
+
+// Logits of a vocabulary, and the plain formulas over all of it.
+struct Logits {
+  int rows;
+  int64_t vocabulary;
+  std::vector<float> values;
+
+  const float* row(int r) const { return values.data() + r * vocabulary; }
+  double LogSum(int r) const {
+    double max = -std::numeric_limits<double>::infinity();
+    for (int64_t i = 0; i < vocabulary; ++i) {
+      max = std::max(max, static_cast<double>(row(r)[i]));
+    }
+    double sum = 0;
+    for (int64_t i = 0; i < vocabulary; ++i) {
+      sum += std::exp(static_cast<double>(row(r)[i]) - max);
+    }
+    return max + std::log(sum);
+  }
+  double Nll(int r, int32_t gold) const {
+    return LogSum(r) - static_cast<double>(row(r)[gold]);
+  }
+  double KlTo(const Logits& other, int r) const {
+    const double a = LogSum(r);
+    const double b = other.LogSum(r);
+    double kl = 0;
+    for (int64_t i = 0; i < vocabulary; ++i) {
+      const double p = static_cast<double>(row(r)[i]) - a;
+      kl += std::exp(p) * (p - (static_cast<double>(other.row(r)[i]) - b));
+    }
+    return kl;
+  }
+  int64_t Argmax(int r) const {
+    return std::max_element(row(r), row(r) + vocabulary) - row(r);
+  }
+};
+
+std::vector<TokenScore> ScoreByTiles(const RowKernels& kernels,
+                                     const Logits& baseline,
+                                     const Logits& configuration,
+                                     const std::vector<int32_t>& gold,
+                                     int64_t tile_columns) {
+  const int rows = baseline.rows;
+  const int64_t stride = RowStride(tile_columns);
+  std::vector<HeadRow> base_rows(Index(rows));
+  std::vector<HeadRow> own_rows(Index(rows));
+  std::vector<double> rescale(Index(rows));
+  std::vector<float> exps(Index(rows * stride));
+  for (int64_t first = 0; first < baseline.vocabulary; first += tile_columns) {
+    const int64_t columns = std::min(tile_columns, baseline.vocabulary - first);
+    std::vector<float> tiles[2];
+    for (int which = 0; which < 2; ++which) {
+      tiles[which].resize(Index(rows * stride));
+      for (int r = 0; r < rows; ++r) {
+        std::copy_n((which == 0 ? baseline : configuration).row(r) + first,
+                    columns, tiles[which].data() + r * stride);
+      }
+    }
+    LogitTile tile = {.logits = tiles[0].data(),
+                      .stride = stride,
+                      .rows = rows,
+                      .columns = columns,
+                      .first_column = static_cast<int32_t>(first),
+                      .gold = gold.data()};
+    kernels.add_baseline(tile, base_rows.data(), exps.data(), rescale.data());
+    tile.logits = tiles[1].data();
+    kernels.add_configuration(tile, tiles[0].data(), exps.data(),
+                              rescale.data(), own_rows.data());
+  }
+  std::vector<TokenScore> scores;
+  for (int r = 0; r < rows; ++r) {
+    scores.push_back(ScoreOf(base_rows[Index(r)], own_rows[Index(r)]));
+  }
+  return scores;
+}
+
+TEST_P(RowKernelsTest, HeadStatisticsMatchDoubles_WhenTheVocabularyIsTiled) {
+  Random random(7);
+  constexpr int kRows = 16;
+  constexpr int64_t kVocabulary = 5003;
+  for (const double scale : {0.01, 3.0, 40.0}) {
+    SCOPED_TRACE(testing::Message() << "scale " << scale);
+    Logits base{kRows, kVocabulary,
+                RandomFloats(random, kRows * kVocabulary, scale)};
+    Logits own = base;
+    const std::vector<float> noise =
+        RandomFloats(random, kRows * kVocabulary, scale * 0.05);
+    for (size_t i = 0; i < noise.size(); ++i) {
+      own.values[i] += noise[i];
+    }
+    std::vector<int32_t> gold;
+    for (int r = 0; r < kRows; ++r) {
+      gold.push_back(static_cast<int32_t>(random.Below(kVocabulary)));
+    }
+    for (const int64_t tile : {48, 768, 6144}) {
+      const std::vector<TokenScore> got =
+          ScoreByTiles(kernels(), base, own, gold, tile);
+      for (int r = 0; r < kRows; ++r) {
+        const TokenScore& score = got[Index(r)];
+        EXPECT_NEAR(score.nll_fp, base.Nll(r, gold[Index(r)]), 1e-6);
+        EXPECT_NEAR(score.nll, own.Nll(r, gold[Index(r)]), 1e-6);
+        EXPECT_NEAR(score.kl, base.KlTo(own, r), 1e-6);
+        EXPECT_EQ(score.top1, base.Argmax(r) == own.Argmax(r));
+      }
+    }
+  }
+}
+
+TEST_P(RowKernelsTest, DivergenceFromItselfIsZero) {
+  Random random(8);
+  const Logits base{8, 1000, RandomFloats(random, 8 * 1000, 12)};
+  for (const TokenScore& score :
+       ScoreByTiles(kernels(), base, base, {0, 1, 2, 3, 4, 5, 6, 999}, 144)) {
+    EXPECT_EQ(score.kl, 0);
+    EXPECT_EQ(score.nll, score.nll_fp);
+    EXPECT_TRUE(score.top1);
+  }
+}
+
+TEST_P(RowKernelsTest, LowestIdWins_WhenLogitsTie) {
+  Logits base{4, 100, std::vector<float>(400, 0.5F)};
+  Logits own = base;
+  base.values[7] = base.values[60] = 2;  // row 0: ids 7 and 60 tie
+  own.values[7] = 2;
+  own.values[100 + 99] = 2;  // row 1: id 99 against the tie of all at id 0
+  const std::vector<TokenScore> scores =
+      ScoreByTiles(kernels(), base, own, {0, 0, 0, 0}, 48);
+  EXPECT_TRUE(scores[0].top1);
+  EXPECT_FALSE(scores[1].top1);
+  EXPECT_TRUE(scores[2].top1);
+}
+
+TEST_P(RowKernelsTest, ScoreIsNotFinite_WhenALogitIsNot) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const Logits base{4, 200, std::vector<float>(800, 0.5F)};
+  Logits own = base;
+  own.values[150] = kNan;
+  own.values[200] = kNan;
+  own.values[2 * 200 + 3] = kInf;
+  const std::vector<TokenScore> scores =
+      ScoreByTiles(kernels(), base, own, {0, 1, 2, 3}, 96);
+  for (int r = 0; r < 3; ++r) {
+    EXPECT_FALSE(std::isfinite(scores[Index(r)].nll)) << r;
+  }
+  EXPECT_TRUE(std::isfinite(scores[3].nll));
+}
+
+TEST_P(RowKernelsTest, LossIsExact_WhenItWouldOverflowAsAPerplexity) {
+  Logits base{4, 100, std::vector<float>(400, 0.0F)};
+  base.values[5] = 1000;  // loss of any other id: 1000
+  const std::vector<TokenScore> scores =
+      ScoreByTiles(kernels(), base, base, {0, 0, 0, 0}, 48);
+  EXPECT_NEAR(scores[0].nll, 1000, 1e-6);
+}
+
+}  // namespace
+}  // namespace qsweep::kernels

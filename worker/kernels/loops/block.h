@@ -1,0 +1,130 @@
+#ifndef QSWEEP_WORKER_KERNELS_LOOPS_BLOCK_H_
+#define QSWEEP_WORKER_KERNELS_LOOPS_BLOCK_H_
+
+// Row by row work of a decoder block.
+
+#include <cmath>
+
+#include "worker/kernels/loops/vector.h"
+#include "worker/kernels/row_kernels.h"
+
+namespace qsweep::kernels {
+namespace {
+
+void RmsNorm(const float* x, const float* gain, int64_t n, float eps,
+             float* out) {
+  Vec squares = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Vec v = Load(x + i);
+    squares += v * v;
+  }
+  double sum = Sum(squares);
+  for (; i < n; ++i) {
+    sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  }
+  const auto mean = static_cast<float>(sum / static_cast<double>(n));
+  const float scale = 1.0F / std::sqrt(mean + eps);
+  for (i = 0; i + kLanes <= n; i += kLanes) {
+    Store(out + i, Load(x + i) * scale * Load(gain + i));
+  }
+  for (; i < n; ++i) {
+    out[i] = x[i] * scale * gain[i];
+  }
+}
+
+void Rotate(float* row, int heads, int head_dim, const float* cosines,
+            const float* sines) {
+  const int half = head_dim / 2;
+  for (int head = 0; head < heads; ++head, row += head_dim) {
+    float* const low = row;
+    float* const high = row + half;
+    int i = 0;
+    for (; i + kLanes <= half; i += kLanes) {
+      const Vec a = Load(low + i);
+      const Vec b = Load(high + i);
+      const Vec c = Load(cosines + i);
+      const Vec s = Load(sines + i);
+      Store(low + i, a * c - b * s);
+      Store(high + i, b * c + a * s);
+    }
+    for (; i < half; ++i) {
+      const float a = low[i];
+      const float b = high[i];
+      low[i] = a * cosines[i] - b * sines[i];
+      high[i] = b * cosines[i] + a * sines[i];
+    }
+  }
+}
+
+// silu(x) = x / (1 + exp(-x)), with exp of a number that is never positive.
+QSWEEP_LOOP Vec Silu(Vec x) {
+  const Vec zero = {};
+  const Vec e = Exp(x > zero ? -x : x);
+  const Vec sigmoid = (x > zero ? Broadcast(1.0F) : e) / (1.0F + e);
+  return x * sigmoid;
+}
+
+void SiluMultiply(float* gate, const float* up, int64_t n) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    Store(gate + i, Silu(Load(gate + i)) * Load(up + i));
+  }
+  if (i < n) {
+    float x[kLanes] = {};
+    for (int64_t j = i; j < n; ++j) {
+      x[j - i] = gate[j];
+    }
+    Store(x, Silu(Load(x)));
+    for (int64_t j = i; j < n; ++j) {
+      gate[j] = x[j - i] * up[j];
+    }
+  }
+}
+
+void Add(const float* x, const float* y, int64_t n, float* out) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    Store(out + i, Load(x + i) + Load(y + i));
+  }
+  for (; i < n; ++i) {
+    out[i] = x[i] + y[i];
+  }
+}
+
+void Softmax(float* scores, int64_t visible, int64_t n, float scale) {
+  float max = scores[0];
+  for (int64_t i = 1; i < visible; ++i) {
+    max = scores[i] > max ? scores[i] : max;
+  }
+  double sum = 0;
+  int64_t i = 0;
+  for (; i + kLanes <= visible; i += kLanes) {
+    const Vec e = Exp((Load(scores + i) - max) * scale);
+    Store(scores + i, e);
+    sum += Sum(e);
+  }
+  if (i < visible) {
+    float last[kLanes] = {};
+    for (int64_t j = i; j < visible; ++j) {
+      last[j - i] = (scores[j] - max) * scale;
+    }
+    Store(last, Exp(Load(last)));
+    for (int64_t j = i; j < visible; ++j) {
+      scores[j] = last[j - i];
+      sum += static_cast<double>(last[j - i]);
+    }
+  }
+  const auto inverse = static_cast<float>(1.0 / sum);
+  for (i = 0; i < visible; ++i) {
+    scores[i] *= inverse;
+  }
+  for (; i < n; ++i) {
+    scores[i] = 0;
+  }
+}
+
+}  // namespace
+}  // namespace qsweep::kernels
+
+#endif  // QSWEEP_WORKER_KERNELS_LOOPS_BLOCK_H_

@@ -1,0 +1,157 @@
+#ifndef QSWEEP_WORKER_KERNELS_ROW_KERNELS_H_
+#define QSWEEP_WORKER_KERNELS_ROW_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace qsweep::kernels {
+
+// The arithmetic of a decoder on the CPU, single-threaded, over row tiles.
+// Every output row is computed from its own input row in one fixed order, so
+// its bits depend on nothing else: not on its place in the tile, its
+// neighbours, the thread, or how rows were grouped. Plain pointers in row-major
+// order; strides are in floats.
+
+inline constexpr int kTileRows = 128;    // height of every matrix product
+inline constexpr int kRowStep = 4;       // products take multiples of this
+inline constexpr int kColumnStep = 48;   // products write multiples of this
+inline constexpr int kLogitPadding = 8;  // head kernels read multiples of this
+
+constexpr int64_t RoundUp(int64_t n, int64_t step) {
+  return (n + step - 1) / step * step;
+}
+
+// A row stride for n floats: room for a product's columns, and not a power of
+// two, which would put all rows of a tile into the same cache sets.
+constexpr int64_t RowStride(int64_t n) {
+  const int64_t stride = RoundUp(n, kColumnStep);
+  return stride % 256 == 0 ? stride + 16 : stride;
+}
+
+// 64-byte aligned floats, zero at first. Movable.
+class FloatBuffer {
+ public:
+  FloatBuffer() = default;
+  explicit FloatBuffer(int64_t size);
+
+  float* data() { return data_.get(); }
+  const float* data() const { return data_.get(); }
+  int64_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(float* data) const;
+  };
+  std::unique_ptr<float[], Free> data_;
+  int64_t size_ = 0;
+};
+
+// A weight matrix [outputs, inputs] in the order a product reads it: strips of
+// a few outputs, each with its inputs in order. Movable, thread-compatible.
+class PackedWeight {
+ public:
+  PackedWeight() = default;
+  PackedWeight(int64_t outputs, int64_t inputs);
+
+  int64_t outputs() const { return outputs_; }
+  int64_t inputs() const { return inputs_; }
+  int64_t bytes() const;
+
+  // Puts rows [first, first + count) of the matrix in place. weights: [count,
+  // inputs]. Calls for disjoint rows may run at once.
+  void PackRows(int64_t first, int64_t count, const float* weights);
+  // Puts the transpose in place: values[i * stride + o] is the weight of output
+  // o for input i, for inputs [0, count).
+  void PackTransposed(int64_t count, const float* values, int64_t stride);
+  const float* data() const { return data_.data(); }
+
+ private:
+  int64_t outputs_ = 0;
+  int64_t inputs_ = 0;
+  FloatBuffer data_;  // [outputs / strip, inputs, strip]
+};
+
+// One row of logits over the vocabulary so far. NaN and infinity end up in
+// sum_exp.
+struct HeadRow {
+  float max = 0;
+  int32_t argmax = -1;  // lowest id of the largest logit; -1: none yet
+  float gold_logit = 0;
+  double sum_exp = 0;  // of logit - max
+  double cross = 0;    // sum of p (z - z') over the vocabulary, with the
+                       // baseline's exp(z - max) as p; configurations only
+};
+
+// A tile of logits: some rows, `columns` of the vocabulary from first_column.
+struct LogitTile {
+  float* logits = nullptr;  // columns up to the next kLogitPadding are written
+  int64_t stride = 0;
+  int rows = 0;
+  int64_t columns = 0;
+  int32_t first_column = 0;
+  const int32_t* gold = nullptr;  // [rows] token ids to predict
+};
+
+// The functions for one kind of CPU.
+struct RowKernels {
+  const char* name;  // "avx2"
+
+  // out[r][j] = sum over i of rows[r][i] * weight[first + j][i], r < num_rows,
+  // j < count. num_rows: a multiple of kRowStep; first: of kColumnStep. Writes
+  // out up to the next multiple of kColumnStep. Uses the first `inputs` inputs
+  // of the weight.
+  void (*product)(const float* rows, int64_t row_stride, int num_rows,
+                  const PackedWeight& weight, int64_t first, int64_t count,
+                  int64_t inputs, float* out, int64_t out_stride);
+
+  // out = x / sqrt(mean(x^2) + eps) * gain, for one row of n.
+  void (*rms_norm)(const float* x, const float* gain, int64_t n, float eps,
+                   float* out);
+
+  // Rotates each of `heads` heads of head_dim values, halves as pairs. cosines,
+  // sines: [head_dim / 2], of the row's position.
+  void (*rotate)(float* row, int heads, int head_dim, const float* cosines,
+                 const float* sines);
+
+  // gate = silu(gate) * up, n values.
+  void (*silu_multiply)(float* gate, const float* up, int64_t n);
+
+  // out = x + y, n values. out may be x.
+  void (*add)(const float* x, const float* y, int64_t n, float* out);
+
+  // Softmax of scores[0 .. visible) * scale, in place; scores[visible .. n)
+  // become 0.
+  void (*softmax)(float* scores, int64_t visible, int64_t n, float scale);
+
+  // Adds a tile of the baseline's logits to rows[r]. exps: like tile.logits,
+  // receives exp(logit - max so far). rescale: [rows], receives what earlier
+  // sums that are relative to the old maximum must be multiplied by.
+  void (*add_baseline)(const LogitTile& tile, HeadRow* rows, float* exps,
+                       double* rescale);
+
+  // Adds a tile of a configuration's logits to rows[r]; the baseline's logits,
+  // exps and rescale are those of the same columns.
+  void (*add_configuration)(const LogitTile& tile, const float* baseline_logits,
+                            const float* exps, const double* rescale,
+                            HeadRow* rows);
+};
+
+// The best for this CPU. The same for the whole life of the process.
+const RowKernels& BestRowKernels();
+// All that this CPU can run, the slowest first.
+std::span<const RowKernels* const> AvailableRowKernels();
+
+// What one token scored.
+struct TokenScore {
+  double nll = 0;     // nats
+  double nll_fp = 0;  // nats, the baseline's
+  double kl = 0;      // nats, KL(baseline || configuration)
+  bool top1 = false;  // both argmax agree
+};
+TokenScore ScoreOf(const HeadRow& baseline, const HeadRow& configuration);
+
+}  // namespace qsweep::kernels
+
+#endif  // QSWEEP_WORKER_KERNELS_ROW_KERNELS_H_
