@@ -69,6 +69,8 @@ std::span<const ErrorCode* const> AllErrorCodes() {
       &kStaleResult,
       &kBadResult,
       &kSpoolFull,
+      &kSuperseded,
+      &kUnknownSession,
       &kNotAuthenticated,
       &kNotAllowed,
       &kProtocolVersion,

@@ -206,6 +206,12 @@ inline constexpr ErrorCode kBadResult = {
 inline constexpr ErrorCode kSpoolFull = {
     "QS5009", absl::StatusCode::kResourceExhausted, ExitCode::kFailed,
     "The worker's result spool has no room."};
+inline constexpr ErrorCode kSuperseded = {
+    "QS5010", absl::StatusCode::kAborted, ExitCode::kFailed,
+    "A newer process or session has this worker's identity."};
+inline constexpr ErrorCode kUnknownSession = {
+    "QS5011", absl::StatusCode::kNotFound, ExitCode::kFailed,
+    "The coordinator does not know the session; the worker attaches again."};
 inline constexpr ErrorCode kNotAuthenticated = {
     "QS6001", absl::StatusCode::kUnauthenticated, ExitCode::kNotAllowed,
     "The token is missing, wrong or expired."};

@@ -69,17 +69,19 @@ struct JobConfiguration {
   double overhead_bytes = 0;
 };
 
-// The measurements of a job are, for each model: its configurations x its
-// evaluations x the documents.
-struct JobDocument {
-  std::string language;  // corpus code
-  std::string id;        // aligned
-  Digest digest;
+// The measurements of a job are, for each of its models and evaluations, the
+// model's configurations x the documents of that evaluation.
+struct JobEvaluation {
+  int model_index = 0;  // into JobSpec.models
+  int eval_index = 0;   // into JobSpec.evals
+  std::string text;     // canonical: "aligned@1;tok=..."
 };
 
-struct JobEvaluation {
-  int model_index = 0;
-  std::string text;  // canonical: "aligned@1;tok=..."
+struct JobDocument {
+  int eval_index = 0;    // into JobSpec.evals
+  std::string language;  // corpus code
+  std::string id;        // aligned
+  Digest digest;         // equal texts share it, and their measurements
 };
 
 // A job in state PLANNING: no task of it is leased before a JobStateChanged.
@@ -96,7 +98,7 @@ struct JobAdded {
   Digest corpus;
   std::vector<JobConfiguration> configurations;
   std::vector<JobEvaluation> evaluations;
-  std::vector<JobDocument> documents;  // ordered by unit, then language
+  std::vector<JobDocument> documents;  // by evaluation, language, id
   int64_t documents_skipped = 0;       // among the reused measurements
 };
 
@@ -144,6 +146,7 @@ struct JobTaskRemoved {
 struct LeaseGranted {
   TaskId task;
   Epoch epoch;
+  JobNumber job;  // memory only: the subscriber that holds the worker now
   WorkerUuid worker;
   SessionId session;
   std::string
@@ -195,9 +198,9 @@ struct MeasuredRow {
   v1::Measurement values;  // its two indexes are of the task that brought it
 };
 
-// The first valid result of a task: task -> DONE, its lease ended, kCommitted
-// when it is of this epoch, kSuperseded when of another. Rows are new keys
-// only: the others are in a DuplicateRecorded.
+// The first valid result of a task: task -> DONE. The attempt's grant ends
+// kCommitted; a lease of another epoch that is held ends kSuperseded. Rows are
+// new keys only: the others are in a DuplicateRecorded.
 struct ResultCommitted {
   TaskId task;
   Epoch epoch;            // of the attempt; may be older than the lease's

@@ -36,7 +36,9 @@ struct Job {
   std::string reason;
   int64_t measurements_total = 0;
   int64_t measurements_reused = 0;
-  int64_t measurements_done = 0;  // reused ones included
+  // Reused ones, and of each subscribed task that is DONE what it brings.
+  int64_t measurements_done = 0;
+  // JobAdded's, and ResultCommitted's of each subscribed task that is DONE.
   int64_t documents_skipped = 0;
   int64_t last_job_seq = 0;         // of its events, without gaps
   std::map<TaskId, int64_t> tasks;  // -> the job's measurements it brings
@@ -53,6 +55,7 @@ struct Job {
 struct Grant {
   WorkerUuid worker;
   std::string credential;
+  std::optional<LeaseEnd> end;  // nothing: still held
 };
 
 struct Lease {
@@ -99,7 +102,14 @@ struct TaskGroup {
   std::shared_ptr<const v1::TaskSpec> prototype;
   Digest model_digest;
   std::vector<Digest> configurations;  // parallel to the prototype's
+  std::string evaluation_name;         // "aligned@1": what a worker must list
+  std::set<std::string> methods;       // of its quantizers: "rtn"
 };
+// Derives the rest from a prototype whose digests are 32 bytes each.
+TaskGroup MakeTaskGroup(TaskGroupId id,
+                        std::shared_ptr<const v1::TaskSpec> prototype);
+
+bool IsTerminal(v1::JobState state);  // SUCCEEDED, FAILED, CANCELLED
 
 struct Worker {
   WorkerUuid uuid;
@@ -132,9 +142,9 @@ struct StateSnapshot {
   int64_t coordinator_epoch = 0;
   TaskGroupId last_group;
   EventSeq last_event;
-  std::vector<Job> jobs;          // `tasks` filled; derived members empty
-  std::vector<TaskGroup> groups;  // of tasks that are not DONE, at least
-  std::vector<Task> tasks;        // `jobs` filled
+  std::vector<Job> jobs;  // `tasks` filled; derived members empty
+  std::vector<TaskGroup> groups;
+  std::vector<Task> tasks;  // `jobs` filled
   std::vector<Worker> workers;
   std::map<std::string, Digest> corpora;  // name -> newest digest
   std::set<Digest> models;
@@ -213,10 +223,12 @@ class State {
   void On(const LeaseRenewed& m);
   void On(const WorkerInformed& m);
 
-  // Moves a task and keeps every index and counter right.
+  // Indexes and counters that follow from the task's state and subscribers:
+  // Leave before a change of either, Enter after it.
+  void Enter(const Task& task);
+  void Leave(const Task& task);
   void Move(Task& task, v1::TaskState to);
-  void Index(Task& task);
-  void EndLease(Task& task);
+  void EndLease(Task& task, LeaseEnd end);
 
   int64_t coordinator_epoch_ = 0;
   JobNumber last_job_;

@@ -1,0 +1,244 @@
+#include "coordinator/core/attach.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+
+namespace qsweep {
+namespace {
+
+// A hello, checked.
+struct Greeting {
+  WorkerUuid worker;
+  BootId boot;
+  bool new_process = false;  // not the process we knew under this worker_uuid
+};
+
+absl::Status CheckProtocol(const v1::Hello& hello) {
+  if (hello.protocol_max() >= kProtocolMin &&
+      hello.protocol_min() <= kProtocolMax) {
+    return absl::OkStatus();
+  }
+  return MakeError(
+      kProtocolVersion,
+      absl::StrCat("the worker speaks protocol versions ", hello.protocol_min(),
+                   " to ", hello.protocol_max(), ", the coordinator ",
+                   kProtocolMin, " to ", kProtocolMax),
+      "hello.protocol_max", "Install the same release on both machines.");
+}
+
+absl::StatusOr<Greeting> CheckHello(const State& state,
+                                    const std::string& credential,
+                                    const v1::Hello& hello) {
+  QSWEEP_RETURN_IF_ERROR(CheckProtocol(hello));
+  Greeting greeting;
+  const auto uuid = WorkerUuid::FromBytes(hello.worker_uuid());
+  const auto boot = BootId::FromBytes(hello.boot_id());
+  if (!uuid.ok() || !boot.ok() || uuid->empty()) {
+    return MakeError(kBadValue, "worker_uuid and boot_id must be 16 bytes",
+                     "hello.worker_uuid");
+  }
+  greeting.worker = *uuid;
+  greeting.boot = *boot;
+  const Worker* known = state.FindWorker(*uuid);
+  if (known == nullptr) {
+    greeting.new_process = true;
+    return greeting;
+  }
+  if (hello.boot_seq() < known->boot_seq) {
+    return MakeError(kSuperseded, "a newer process has this worker_uuid");
+  }
+  if (known->liveness == WorkerLiveness::kLive &&
+      known->credential != credential) {
+    return MakeError(kNotAllowed,
+                     "the worker_uuid is in use with another credential");
+  }
+  // After a restart of the coordinator the boot id is unknown: the same
+  // boot_seq is the same process then.
+  greeting.new_process = hello.boot_seq() > known->boot_seq ||
+                         (!known->boot.empty() && known->boot != greeting.boot);
+  return greeting;
+}
+
+std::map<TaskId, const v1::HeldTask*> HeldTasks(const v1::WorkerState& report) {
+  std::map<TaskId, const v1::HeldTask*> held;
+  for (const v1::HeldTask& task : report.held()) {
+    // Of two epochs of one task the newer counts.
+    const v1::HeldTask*& slot =
+        held[TaskId(static_cast<int64_t>(task.task_id()))];
+    if (slot == nullptr || task.epoch() > slot->epoch()) {
+      slot = &task;
+    }
+  }
+  return held;
+}
+
+bool IsListed(const std::map<TaskId, const v1::HeldTask*>& held,
+              const Task& task) {
+  const auto it = held.find(task.id);
+  return it != held.end() &&
+         it->second->epoch() == static_cast<uint64_t>(task.epoch().value());
+}
+
+std::optional<EndedLease> EndOfUnlisted(const Task& task,
+                                        const v1::WorkerState& report,
+                                        bool new_process, bool new_session) {
+  if (report.goodbye()) {
+    return EndedLease{.task = task.id,
+                      .end = LeaseEnd::kPreempted,
+                      .reason = report.reason()};
+  }
+  if (new_process) {
+    return EndedLease{.task = task.id,
+                      .end = LeaseEnd::kLost,
+                      .reason = "the worker started again without it"};
+  }
+  const uint64_t sent_seq = task.lease->sent_seq;
+  if (!new_session && sent_seq > 0 && report.ack_seq() >= sent_seq) {
+    return EndedLease{.task = task.id,
+                      .end = LeaseEnd::kLost,
+                      .reason = "the worker gave it up"};
+  }
+  return std::nullopt;  // on its way: it is sent again
+}
+
+}  // namespace
+
+Decision<AttachReply> DecideWorkerState(
+    const State& state, const std::string& credential,
+    std::shared_ptr<const v1::WorkerState> report, const SessionId& new_session,
+    const Settings& settings, const Now& now) {
+  Decision<AttachReply> decision{.reply = AttachReply()};
+  AttachReply& reply = *decision.reply;
+  const SteadyTime deadline = now.steady + settings.lease_ttl;
+  bool new_process = false;
+  SessionId session = new_session;
+  if (report->has_hello()) {
+    const auto greeting = CheckHello(state, credential, report->hello());
+    if (!greeting.ok()) {
+      return {.reply = greeting.status()};
+    }
+    new_process = greeting->new_process;
+    reply.worker = greeting->worker;
+    decision.mutations.push_back(WorkerAttached{
+        .worker = greeting->worker,
+        .session = new_session,
+        .boot = greeting->boot,
+        .boot_seq = report->hello().boot_seq(),
+        .credential = credential,
+        .hello = std::make_shared<const v1::Hello>(report->hello()),
+        .time = now.wall,
+        .now = now.steady,
+        .deadline = deadline});
+  } else {
+    const auto named = SessionId::FromBytes(report->session_id());
+    const Worker* known =
+        named.ok() ? state.FindWorkerBySession(*named) : nullptr;
+    if (known == nullptr || known->credential != credential) {
+      return {.reply = MakeError(kUnknownSession, "session not known", "",
+                                 "Say hello again.")};
+    }
+    session = *named;
+    reply.worker = known->uuid;
+    if (report->beat_seq() <= known->beat_seq && known->state != nullptr) {
+      return decision;  // an older message, overtaken or repeated
+    }
+  }
+  decision.mutations.push_back(WorkerReported{.worker = reply.worker,
+                                              .state = report,
+                                              .now = now.steady,
+                                              .deadline = deadline});
+  if (report->goodbye()) {
+    decision.mutations.push_back(WorkerLivenessChanged{
+        .worker = reply.worker, .to = WorkerLiveness::kSuspect});
+  }
+  const Worker* worker = state.FindWorker(reply.worker);
+  if (worker == nullptr) {
+    return decision;
+  }
+  const auto held = HeldTasks(*report);
+  for (const TaskId id : worker->leases) {
+    const Task& task = state.task(id);
+    if (IsListed(held, task)) {
+      decision.mutations.push_back(
+          LeaseRenewed{.task = id,
+                       .epoch = task.epoch(),
+                       .session = session,
+                       .now = now.steady,
+                       .deadline = deadline,
+                       .progress = held.at(id)->progress()});
+    } else if (auto ended = EndOfUnlisted(task, *report, new_process,
+                                          report->has_hello())) {
+      reply.ended.push_back(*std::move(ended));
+    }
+  }
+  return decision;
+}
+
+v1::DesiredState MakeDesiredState(const State& state, const Worker& worker,
+                                  const Settings& settings) {
+  v1::DesiredState desired;
+  const bool knows_session =
+      worker.state != nullptr &&
+      worker.state->session_id() == worker.session.bytes();
+  if (!knows_session && worker.hello != nullptr) {
+    v1::Welcome* welcome = desired.mutable_welcome();
+    welcome->set_protocol(std::min(kProtocolMax, worker.hello->protocol_max()));
+    welcome->set_session_id(worker.session.bytes());
+    const auto ms = [](absl::Duration duration) {
+      return static_cast<uint64_t>(absl::ToInt64Milliseconds(duration));
+    };
+    welcome->set_heartbeat_ms(ms(settings.heartbeat));
+    welcome->set_lease_ttl_ms(ms(settings.lease_ttl));
+    welcome->set_progress_deadline_ms(ms(settings.progress_deadline));
+    welcome->set_reconnect_backoff_max_ms(ms(settings.reconnect_backoff_max));
+  }
+  desired.set_coordinator_epoch(
+      static_cast<uint64_t>(state.coordinator_epoch()));
+  desired.set_beat_ack(worker.beat_seq);
+  desired.set_state_seq(worker.state_seq + 1);
+  const auto held = worker.state == nullptr
+                        ? std::map<TaskId, const v1::HeldTask*>()
+                        : HeldTasks(*worker.state);
+  for (const TaskId id : worker.leases) {
+    const Task& task = state.task(id);
+    v1::DesiredLease* lease = desired.add_leases();
+    lease->set_task_id(static_cast<uint64_t>(id.value()));
+    lease->set_epoch(static_cast<uint64_t>(task.epoch().value()));
+    lease->set_ttl_ms(
+        static_cast<uint64_t>(absl::ToInt64Milliseconds(settings.lease_ttl)));
+    if (!IsListed(held, task)) {
+      *lease->mutable_spec() = state.MakeTaskSpec(task);
+    }
+  }
+  return desired;
+}
+
+std::vector<Mutation> DecideDetach(const State& state,
+                                   const SessionId& session) {
+  const Worker* worker = state.FindWorkerBySession(session);
+  if (worker == nullptr || worker->liveness != WorkerLiveness::kLive) {
+    return {};
+  }
+  return {WorkerLivenessChanged{.worker = worker->uuid,
+                                .to = WorkerLiveness::kSuspect}};
+}
+
+std::vector<Mutation> DecideWorkerTimeout(const State& state,
+                                          const WorkerUuid& uuid,
+                                          const Now& now) {
+  const Worker& worker = *state.FindWorker(uuid);
+  if (worker.liveness == WorkerLiveness::kLost ||
+      worker.deadline > now.steady) {
+    return {};
+  }
+  return {WorkerLivenessChanged{.worker = uuid, .to = WorkerLiveness::kLost}};
+}
+
+}  // namespace qsweep

@@ -1,0 +1,307 @@
+#include "coordinator/core/commit.h"
+
+#include <bit>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+
+namespace qsweep {
+namespace {
+
+using One = v1::CommitResultResponse::One;
+
+One Outcome(v1::CommitOutcome outcome) {
+  One one;
+  one.set_outcome(outcome);
+  return one;
+}
+
+bool SameBits(double a, double b) {
+  return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
+}
+
+absl::Status CheckRow(const v1::Measurement& row) {
+  const auto bad = [&row](absl::string_view what) {
+    return MakeError(
+        kBadResult,
+        absl::StrCat("row of configuration ", row.configuration_index(),
+                     ", document ", row.document_index(), ": ", what),
+        "rows");
+  };
+  if (row.status() < v1::ROW_STATUS_OK || row.status() > v1::ROW_STATUS_EMPTY) {
+    return bad("no status that is known");
+  }
+  for (const double sum :
+       {row.nll_sum(), row.nll_fp_sum(), row.unigram_nll_sum(), row.kl_sum()}) {
+    if (!std::isfinite(sum)) {
+      return bad("a sum is not finite");
+    }
+  }
+  if (row.status() != v1::ROW_STATUS_OK) {
+    return row.tokens() == 0 && row.nll_sum() == 0
+               ? absl::OkStatus()
+               : bad("sums although it was not scored");
+  }
+  if (row.tokens() == 0) {
+    return bad("no token was scored");
+  }
+  return row.nonfinite() <= row.tokens() && row.top1() <= row.tokens()
+             ? absl::OkStatus()
+             : bad("counts above the number of tokens");
+}
+
+// The row of each key, [configurations, documents] row-major. The rows must be
+// exactly the keys.
+absl::StatusOr<std::vector<const v1::Measurement*>> RowsByKey(
+    const v1::TaskResult& result, const TaskKeys& keys) {
+  const size_t num_documents = keys.documents.size();
+  const size_t num_keys = keys.configurations.size() * num_documents;
+  std::vector<const v1::Measurement*> by_key(num_keys, nullptr);
+  for (const v1::Measurement& row : result.rows()) {
+    if (row.configuration_index() >= keys.configurations.size() ||
+        row.document_index() >= num_documents) {
+      return MakeError(kBadResult, "a row of a key that the task does not have",
+                       "rows");
+    }
+    const v1::Measurement*& slot =
+        by_key[row.configuration_index() * num_documents +
+               row.document_index()];
+    if (slot != nullptr) {
+      return MakeError(
+          kBadResult,
+          absl::StrCat("two rows of configuration ", row.configuration_index(),
+                       ", document ", row.document_index()),
+          "rows");
+    }
+    QSWEEP_RETURN_IF_ERROR(CheckRow(row));
+    slot = &row;
+  }
+  if (static_cast<size_t>(result.rows_size()) != num_keys) {
+    return MakeError(
+        kBadResult,
+        absl::StrCat(result.rows_size(), " rows instead of ", num_keys),
+        "rows");
+  }
+  return by_key;
+}
+
+// A valid result of a known task, read.
+struct Reading {
+  const Task* task;
+  Epoch epoch;
+  Digest payload_digest;
+  v1::TaskResult result;
+  std::vector<MeasuredRow> new_rows;
+  std::vector<MeasuredRow> differing;
+  int64_t num_compared = 0;
+  int64_t documents_skipped = 0;
+};
+
+absl::StatusOr<Reading> Read(
+    const State& state, absl::string_view credential,
+    const v1::ResultEnvelope& envelope, const TaskKeys& keys,
+    const std::vector<std::optional<v1::Measurement>>& stored) {
+  QSWEEP_RETURN_IF_ERROR(CheckEnvelope(state, credential, envelope));
+  Reading reading;
+  reading.task =
+      state.FindTask(TaskId(static_cast<int64_t>(envelope.task_id())));
+  reading.epoch = Epoch(static_cast<int64_t>(envelope.epoch()));
+  QSWEEP_ASSIGN_OR_RETURN(reading.payload_digest,
+                          Digest::FromBytes(envelope.payload_sha256()));
+  if (!reading.result.ParseFromString(envelope.payload())) {
+    return MakeError(kBadResult, "the payload is not a TaskResult", "payload");
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<const v1::Measurement*> by_key,
+                          RowsByKey(reading.result, keys));
+  std::set<size_t> skipped;
+  for (size_t i = 0; i < by_key.size(); ++i) {
+    const size_t document = i % keys.documents.size();
+    const v1::Measurement& row = *by_key[i];
+    MeasuredRow measured{
+        .configuration = keys.configurations[i / keys.documents.size()],
+        .document = keys.documents[document],
+        .values = row};
+    if (row.status() != v1::ROW_STATUS_OK) {
+      skipped.insert(document);
+    }
+    if (!stored[i]) {
+      reading.new_rows.push_back(std::move(measured));
+    } else {
+      ++reading.num_compared;
+      if (!SameMeasurement(row, *stored[i])) {
+        reading.differing.push_back(std::move(measured));
+      }
+    }
+  }
+  reading.documents_skipped = static_cast<int64_t>(skipped.size());
+  return reading;
+}
+
+std::string WorkerName(const State& state, const WorkerUuid& uuid) {
+  const Worker* worker = state.FindWorker(uuid);
+  return worker == nullptr ? "" : worker->name;
+}
+
+// Rows that arrived although their keys are stored, and the alarm when they
+// are not the same.
+void AddDuplicate(Draft& draft, Reading& reading, const TaskKeys& keys,
+                  const WorkerUuid& worker) {
+  const int64_t num_differing = static_cast<int64_t>(reading.differing.size());
+  draft.Add(DuplicateRecorded{.task = reading.task->id,
+                              .epoch = reading.epoch,
+                              .payload_digest = reading.payload_digest,
+                              .evaluation = keys.evaluation,
+                              .differing = std::move(reading.differing),
+                              .num_compared = reading.num_compared,
+                              .engine = reading.result.report().engine(),
+                              .worker = worker,
+                              .time = draft.now().wall});
+  if (num_differing > 0) {
+    draft.AddTaskEvent(
+        *reading.task,
+        {.kind = "determinism_alarm",
+         .reason = absl::StrCat(num_differing, " of ", reading.num_compared,
+                                " repeated measurements differ"),
+         .worker = WorkerName(draft.state(), worker),
+         .epoch = reading.epoch});
+  }
+}
+
+void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
+               const WorkerUuid& worker) {
+  const std::string name = WorkerName(draft.state(), worker);
+  draft.Add(ResultCommitted{.task = reading.task->id,
+                            .epoch = reading.epoch,
+                            .payload_digest = reading.payload_digest,
+                            .evaluation = keys.evaluation,
+                            .rows = std::move(reading.new_rows),
+                            .report = reading.result.report(),
+                            .worker = worker,
+                            .worker_name = name,
+                            .committed_at = draft.now().wall,
+                            .documents_skipped = reading.documents_skipped});
+  draft.AddTaskEvent(*reading.task, {.kind = "task_done",
+                                     .from = ShortName(reading.task->state),
+                                     .to = "DONE",
+                                     .worker = name,
+                                     .epoch = reading.epoch});
+  EndJobsOf(draft, *reading.task, v1::TASK_STATE_DONE,
+            reading.documents_skipped);
+}
+
+}  // namespace
+
+TaskKeys KeysOfTask(const State& state, const Task& task) {
+  const TaskGroup& group = state.group(task.group);
+  TaskKeys keys{.evaluation = group.prototype->evaluation(),
+                .configurations = group.configurations};
+  for (const TaskDocumentKey& document : task.documents) {
+    keys.documents.push_back(document.digest);
+  }
+  return keys;
+}
+
+TaskKeys KeysOfSpec(const v1::TaskSpec& spec) {
+  TaskKeys keys{.evaluation = spec.evaluation()};
+  for (const v1::ConfigurationSpec& configuration : spec.configurations()) {
+    keys.configurations.push_back(*Digest::FromBytes(configuration.digest()));
+  }
+  for (const v1::TaskDocument& document : spec.documents()) {
+    keys.documents.push_back(*Digest::FromBytes(document.digest()));
+  }
+  return keys;
+}
+
+absl::Status CheckEnvelope(const State& state, absl::string_view credential,
+                           const v1::ResultEnvelope& envelope) {
+  const Task* task =
+      state.FindTask(TaskId(static_cast<int64_t>(envelope.task_id())));
+  if (task == nullptr) {
+    return MakeError(kTaskNotFound,
+                     absl::StrCat("no task ", envelope.task_id()), "task_id");
+  }
+  const Epoch epoch(static_cast<int64_t>(envelope.epoch()));
+  if (!epoch.valid() || epoch > task->epoch()) {
+    return MakeError(kBadResult,
+                     absl::StrCat("epoch ", envelope.epoch(), " of task ",
+                                  envelope.task_id(), " was never granted"),
+                     "epoch");
+  }
+  if (task->grants[static_cast<size_t>(epoch.value() - 1)].credential !=
+      credential) {
+    return MakeError(kNotAllowed, "the lease was granted to another",
+                     "worker_uuid");
+  }
+  if (envelope.content_key() != task->content_key.bytes()) {
+    return MakeError(kBadResult, "the result is of another task's content",
+                     "content_key");
+  }
+  if (envelope.payload_sha256() != Digest::Of(envelope.payload()).bytes()) {
+    return MakeError(kBadResult, "the payload does not have its SHA-256",
+                     "payload_sha256");
+  }
+  return absl::OkStatus();
+}
+
+Decision<One> DecideCommit(
+    const State& state, absl::string_view credential,
+    const v1::ResultEnvelope& envelope, const TaskKeys& keys,
+    const std::vector<std::optional<v1::Measurement>>& stored, const Now& now) {
+  absl::StatusOr<Reading> reading =
+      Read(state, credential, envelope, keys, stored);
+  if (!reading.ok()) {
+    return {.reply = RejectedResult(reading.status())};
+  }
+  const Task& task = *reading->task;
+  const WorkerUuid& worker =
+      task.grants[static_cast<size_t>(reading->epoch.value() - 1)].worker;
+  Draft draft(state, now);
+  if (task.state == v1::TASK_STATE_DONE) {
+    if (reading->epoch == task.result_epoch &&
+        reading->payload_digest == task.result_digest) {
+      return {.reply = Outcome(v1::COMMIT_OUTCOME_ALREADY_COMMITTED)};
+    }
+    AddDuplicate(draft, *reading, keys, worker);
+    return {.mutations = draft.Take(),
+            .reply = Outcome(v1::COMMIT_OUTCOME_SUPERSEDED)};
+  }
+  if (task.state == v1::TASK_STATE_CANCELLED) {
+    return {.reply = Outcome(v1::COMMIT_OUTCOME_CANCELLED)};
+  }
+  if (reading->num_compared > 0) {
+    AddDuplicate(draft, *reading, keys, worker);
+  }
+  AddResult(draft, *reading, keys, worker);
+  return {.mutations = draft.Take(), .reply = Outcome(v1::COMMIT_OUTCOME_OK)};
+}
+
+bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b) {
+  return a.status() == b.status() && SameBits(a.nll_sum(), b.nll_sum()) &&
+         SameBits(a.nll_fp_sum(), b.nll_fp_sum()) &&
+         SameBits(a.unigram_nll_sum(), b.unigram_nll_sum()) &&
+         a.tokens() == b.tokens() && a.bytes() == b.bytes() &&
+         a.bytes_scored() == b.bytes_scored() && a.chars() == b.chars() &&
+         a.has_kl_sum() == b.has_kl_sum() && SameBits(a.kl_sum(), b.kl_sum()) &&
+         a.has_top1() == b.has_top1() && a.top1() == b.top1() &&
+         a.nonfinite() == b.nonfinite();
+}
+
+One RejectedResult(const absl::Status& why) {
+  One one = Outcome(v1::COMMIT_OUTCOME_REJECTED);
+  v1::Failure* failure = one.mutable_failure();
+  failure->set_status_code(static_cast<int>(why.code()));
+  failure->set_message(std::string(why.message()));
+  if (const auto info = GetErrorInfo(why)) {
+    failure->mutable_detail()->set_code(info->code);
+    failure->mutable_detail()->set_field(info->field);
+    failure->mutable_detail()->set_hint(info->hint);
+  }
+  return one;
+}
+
+}  // namespace qsweep

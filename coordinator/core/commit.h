@@ -1,0 +1,56 @@
+#ifndef QSWEEP_COORDINATOR_CORE_COMMIT_H_
+#define QSWEEP_COORDINATOR_CORE_COMMIT_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+#include "coordinator/core/decision.h"
+#include "coordinator/core/state.h"
+
+namespace qsweep {
+
+// What a task measures: configurations x documents, under one evaluation.
+struct TaskKeys {
+  std::string evaluation;
+  std::vector<Digest> configurations;
+  std::vector<Digest> documents;
+};
+
+// Keys of a task from State. The task must not be DONE: a DONE task's are made
+// from the spec the store keeps.
+TaskKeys KeysOfTask(const State& state, const Task& task);
+TaskKeys KeysOfSpec(const v1::TaskSpec& spec);
+
+// Why the envelope is not a result of its task, as an outcome to send back; OK
+// when it is worth reading what is stored under the task's keys. Decides
+// without them, so nothing is read for a message that is refused.
+absl::Status CheckEnvelope(const State& state, absl::string_view credential,
+                           const v1::ResultEnvelope& envelope);
+
+// Decides about one result, in this order:
+//   1. CheckEnvelope fails, or the rows are not exactly the task's keys, once
+//      each, with finite sums: REJECTED, nothing changes.
+//   2. The task is DONE: with this epoch and payload ALREADY_COMMITTED; with
+//      another the rows are compared to the last bit and SUPERSEDED.
+//   3. The task is CANCELLED: CANCELLED.
+//   4. Else the rows are stored, whatever granted epoch they are of; a key that
+//      is stored already is compared and never replaced. The task is DONE: OK.
+// stored: [configurations, documents] of keys, row-major, as Store has them.
+// The reply is never an error: a refusal is an outcome.
+Decision<v1::CommitResultResponse::One> DecideCommit(
+    const State& state, absl::string_view credential,
+    const v1::ResultEnvelope& envelope, const TaskKeys& keys,
+    const std::vector<std::optional<v1::Measurement>>& stored, const Now& now);
+
+// Equal in every field but the two indexes; doubles by their bits.
+bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b);
+
+// The outcome that refuses a result.
+v1::CommitResultResponse::One RejectedResult(const absl::Status& why);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_CORE_COMMIT_H_

@@ -1,0 +1,82 @@
+#ifndef QSWEEP_COORDINATOR_CORE_DECISION_H_
+#define QSWEEP_COORDINATOR_CORE_DECISION_H_
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+#include "common/base/clock.h"
+#include "coordinator/core/mutation.h"
+#include "coordinator/core/state.h"
+
+namespace qsweep {
+
+// The time of a decision, read once by the loop. wall is truncated to
+// microseconds, as the store keeps it.
+struct Now {
+  SteadyTime steady;
+  absl::Time wall;
+};
+
+// What a Decide function wants done and what the caller is told once it is on
+// disk. An error comes with no mutation.
+template <typename Reply>
+struct Decision {
+  std::vector<Mutation> mutations;
+  absl::StatusOr<Reply> reply;
+};
+
+// What an event says besides where it belongs; docs/reference/state-machine.md
+// lists the kinds.
+struct EventText {
+  absl::string_view kind;  // "task_leased", "job_succeeded"
+  std::string from;
+  std::string to;
+  std::string reason;
+  std::string worker;  // name
+  Epoch epoch;
+};
+
+// Collects the mutations of one decision and numbers its events. The state it
+// looks at is the one before the decision. Single-thread; short-lived.
+class Draft {
+ public:
+  Draft(const State& state, const Now& now) : state_(state), now_(now) {}
+
+  void Add(Mutation mutation) { mutations_.push_back(std::move(mutation)); }
+  void AddJobEvent(JobNumber job, EventText text);
+  // One event for each subscriber, so that each job's numbers have no gap.
+  void AddTaskEvent(const Task& task, const EventText& text);
+
+  const State& state() const { return state_; }
+  const Now& now() const { return now_; }
+  std::vector<Mutation> Take() { return std::move(mutations_); }
+
+ private:
+  void AddEvent(JobNumber job, TaskId task, const EventText& text);
+
+  const State& state_;
+  Now now_;
+  std::vector<Mutation> mutations_;
+  int64_t events_ = 0;
+  std::map<JobNumber, int64_t> job_events_;
+};
+
+// Name of a state without its prefix: "LEASED".
+std::string ShortName(v1::TaskState state);
+std::string ShortName(v1::JobState state);
+
+// Ends every active job of `task` for which it was the last live task, now
+// that it becomes `becomes` (DONE, QUARANTINED or CANCELLED); skipped: the
+// documents that the task's result adds to the skipped ones.
+void EndJobsOf(Draft& draft, const Task& task, v1::TaskState becomes,
+               int64_t skipped);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_CORE_DECISION_H_

@@ -1,0 +1,196 @@
+#include "coordinator/core/policy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+
+namespace qsweep {
+namespace {
+
+template <typename Repeated>
+bool Lists(const Repeated& values, const std::string& wanted) {
+  return std::ranges::find(values, wanted) != values.end();
+}
+
+// 2: in memory, 1: on disk, 0: cold.
+int Residency(const Worker& worker, const Digest& model) {
+  const std::string bytes = model.bytes();
+  int level = 0;
+  for (const v1::ResidentModel& resident : worker.state->models()) {
+    if (resident.digest() == bytes) {
+      level = std::max(
+          level, resident.level() == v1::ResidentModel::LEVEL_MEMORY ? 2 : 1);
+    }
+  }
+  return level;
+}
+
+// A job with work for the worker.
+struct Candidate {
+  const Job* job;
+  TaskId task;
+  int64_t priority;
+  double share = 0;
+  int64_t held = 0;
+};
+
+int64_t PriorityOf(const Job& job, const Settings& settings, const Now& now) {
+  if (job.state != v1::JOB_STATE_QUEUED) {
+    return job.priority;
+  }
+  const absl::Duration waited =
+      std::max(now.wall - job.created_at, absl::ZeroDuration());
+  constexpr double kClassesMax = 100;  // bounds what a clock jump can do
+  return job.priority +
+         static_cast<int64_t>(std::min(
+             absl::FDivDuration(waited, settings.ageing), kClassesMax));
+}
+
+// The model the worker is bound to by the leases it holds; nothing: none.
+const Digest* BoundModel(const State& state, const Worker& worker) {
+  if (worker.leases.empty()) {
+    return nullptr;
+  }
+  return &state.group(state.task(*worker.leases.begin()).group).model_digest;
+}
+
+std::optional<TaskId> BestTaskOfJob(const State& state, const Job& job,
+                                    const Worker& worker) {
+  const Digest* bound = BoundModel(state, worker);
+  std::map<TaskGroupId, int> level_of_group;  // -1: does not fit
+  std::optional<TaskId> best;
+  int best_level = -1;
+  for (const TaskId id : job.ready) {
+    const Task& task = state.task(id);
+    auto [it, inserted] = level_of_group.try_emplace(task.group, -1);
+    if (inserted) {
+      const Digest& model = state.group(task.group).model_digest;
+      if (bound == nullptr || *bound == model) {
+        it->second = Residency(worker, model);
+      }
+    }
+    if (it->second > best_level && WhyNotFit(state, task, worker).empty()) {
+      best = id;
+      best_level = it->second;
+    }
+    if (best_level == 2) {
+      break;
+    }
+  }
+  return best;
+}
+
+void FillShares(const State& state, std::vector<Candidate>& candidates) {
+  int64_t live = 0;
+  std::map<JobNumber, int64_t> held;
+  for (const auto& [uuid, worker] : state.workers()) {
+    live += worker.liveness == WorkerLiveness::kLive;
+    if (worker.liveness != WorkerLiveness::kLost && worker.holder.valid()) {
+      ++held[worker.holder];
+    }
+  }
+  std::map<std::string, int64_t> jobs_of_owner;
+  for (const Candidate& candidate : candidates) {
+    ++jobs_of_owner[candidate.job->owner];
+  }
+  for (Candidate& candidate : candidates) {
+    candidate.share = static_cast<double>(live) /
+                      static_cast<double>(jobs_of_owner.size()) /
+                      static_cast<double>(jobs_of_owner[candidate.job->owner]);
+    candidate.held = held[candidate.job->number];
+  }
+}
+
+bool MustMove(const Candidate& own, const std::vector<Candidate>& candidates) {
+  if (static_cast<double>(own.held) > std::ceil(own.share)) {
+    return true;
+  }
+  return static_cast<double>(own.held) > std::floor(own.share) &&
+         std::ranges::any_of(candidates, [](const Candidate& other) {
+           return static_cast<double>(other.held) < std::floor(other.share);
+         });
+}
+
+}  // namespace
+
+std::vector<std::string> WhyNotFit(const State& state, const Task& task,
+                                   const Worker& worker) {
+  std::vector<std::string> reasons;
+  if (worker.liveness != WorkerLiveness::kLive || worker.hello == nullptr ||
+      worker.state == nullptr) {
+    reasons.push_back("the worker is not attached");
+    return reasons;
+  }
+  if (worker.state->draining() || worker.state->goodbye()) {
+    reasons.push_back("the worker takes no new task");
+  }
+  const TaskGroup& group = state.group(task.group);
+  if (!Lists(worker.hello->evaluations(), group.evaluation_name)) {
+    reasons.push_back(absl::StrCat("the worker's engine does not have ",
+                                   group.evaluation_name));
+  }
+  for (const std::string& method : group.methods) {
+    if (!Lists(worker.hello->methods(), method)) {
+      reasons.push_back(
+          absl::StrCat("the worker's engine does not have ", method));
+    }
+  }
+  const double lifetime_left =
+      static_cast<double>(worker.state->lifetime_left_ms()) / 1000;
+  if (lifetime_left > 0 && lifetime_left < task.estimated_seconds) {
+    reasons.push_back(absl::StrCat("the worker ends in ", lifetime_left,
+                                   " s, the task takes about ",
+                                   task.estimated_seconds, " s"));
+  }
+  return reasons;
+}
+
+bool HasCredit(const Worker& worker) {
+  return worker.liveness == WorkerLiveness::kLive && worker.state != nullptr &&
+         worker.leases.size() < worker.state->credits();
+}
+
+std::optional<Pick> PickTask(const State& state, const Worker& worker,
+                             const Settings& settings, const Now& now) {
+  if (!HasCredit(worker)) {
+    return std::nullopt;
+  }
+  std::vector<Candidate> candidates;
+  int64_t top = 0;
+  for (const JobNumber number : state.active_jobs()) {
+    const Job& job = state.job(number);
+    if (job.state != v1::JOB_STATE_QUEUED &&
+        job.state != v1::JOB_STATE_RUNNING) {
+      continue;
+    }
+    const std::optional<TaskId> task = BestTaskOfJob(state, job, worker);
+    if (!task) {
+      continue;
+    }
+    const int64_t priority = PriorityOf(job, settings, now);
+    top = candidates.empty() ? priority : std::max(top, priority);
+    candidates.push_back({.job = &job, .task = *task, .priority = priority});
+  }
+  std::erase_if(candidates,
+                [top](const Candidate& c) { return c.priority < top; });
+  if (candidates.empty()) {
+    return std::nullopt;
+  }
+  FillShares(state, candidates);
+  const auto own = std::ranges::find_if(candidates, [&](const Candidate& c) {
+    return c.job->number == worker.holder;
+  });
+  if (own != candidates.end() && !MustMove(*own, candidates)) {
+    return Pick{.task = own->task, .job = own->job->number};
+  }
+  const auto next = std::ranges::min_element(
+      candidates, [](const Candidate& a, const Candidate& b) {
+        return static_cast<double>(a.held) * b.share <
+               static_cast<double>(b.held) * a.share;
+      });
+  return Pick{.task = next->task, .job = next->job->number};
+}
+
+}  // namespace qsweep
