@@ -144,9 +144,9 @@ struct CellResult {
   Estimate anchored_gap_relative_loss;
   std::optional<double> kl_per_token;
   std::optional<double> top1_agreement;
-  double nll_per_token = 0;
-  double ppl = 0;
-  double degradation_percent = 0;
+  std::optional<double> nll_per_token;
+  std::optional<double> ppl;                  // infinite where too large
+  std::optional<double> degradation_percent;  // likewise
   std::optional<double> disparity;
 };
 

@@ -1,0 +1,21 @@
+#ifndef QSWEEP_COORDINATOR_ANALYSIS_ANALYZE_H_
+#define QSWEEP_COORDINATOR_ANALYSIS_ANALYZE_H_
+
+#include "coordinator/analysis/panel.h"
+
+namespace qsweep::analysis {
+
+// START HERE. Everything that can be said about one panel: losses, gaps between
+// languages, recovery by layer, ranks, flags, the earlier work's columns, each
+// with its interval or the reason why it has none. Pure; deterministic in its
+// arguments, whatever the order of rows. docs/metrics.md has the formulas.
+//   const PanelResult result = AnalyzePanel(panel, {.seed = job.seed});
+// Rows may be missing: what can be said without them is said, and counted.
+PanelResult AnalyzePanel(const PanelInput& panel, const Options& options);
+
+// Below this many effective units nothing gets a verdict.
+inline constexpr double kExploratoryUnits = 12;
+
+}  // namespace qsweep::analysis
+
+#endif  // QSWEEP_COORDINATOR_ANALYSIS_ANALYZE_H_
