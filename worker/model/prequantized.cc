@@ -1,0 +1,128 @@
+#include "worker/model/prequantized.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+namespace qsweep {
+namespace {
+
+constexpr int64_t kBlock = 32;
+constexpr int64_t kMinLongRow = 512;
+
+// What the stored type alone says of its blocks of 32.
+bool HasAtMost16Values(TensorType type) {
+  return type == TensorType::kQ4_0 || type == TensorType::kQ4_1 ||
+         type == TensorType::kQ4K;
+}
+bool IsFloat(TensorType type) {
+  return type == TensorType::kF32 || type == TensorType::kF16 ||
+         type == TensorType::kBf16;
+}
+
+// Whether the values are at most `limit` different ones; 0 and -0 are the same.
+// scratch: limit + 1 values.
+bool AtMost(std::span<const float> values, size_t limit,
+            std::vector<float>& scratch) {
+  size_t distinct = 0;
+  for (const float value : values) {
+    bool seen = false;
+    for (size_t i = 0; i < distinct; ++i) {
+      seen |= scratch[i] == value;
+    }
+    if (!seen) {
+      if (distinct == limit) {
+        return false;
+      }
+      scratch[distinct++] = value;
+    }
+  }
+  return true;
+}
+
+bool RowHasAtMost256(std::span<const float> row, std::vector<float>& scratch) {
+  if (static_cast<int64_t>(row.size()) < kMinLongRow) {
+    return false;
+  }
+  scratch.assign(row.begin(), row.end());
+  std::sort(scratch.begin(), scratch.end());
+  const auto end = std::unique(scratch.begin(), scratch.end());
+  return end - scratch.begin() <= 256;
+}
+
+// Counts blocks for one of the two questions until its answer is certain.
+class Share {
+ public:
+  explicit Share(int64_t total) : total_(total) {}
+  void Add(bool yes, int64_t blocks) { (yes ? yes_ : no_) += blocks; }
+  bool cannot_reach() const { return no_ * 10 > total_; }
+  bool reached() const { return total_ > 0 && yes_ * 10 >= total_ * 9; }
+
+ private:
+  const int64_t total_;
+  int64_t yes_ = 0;
+  int64_t no_ = 0;
+};
+
+void CountRow(std::span<const float> row, bool is_float, Share& four_bits,
+              Share& eight_bits, std::vector<float>& scratch) {
+  const int64_t blocks =
+      (static_cast<int64_t>(row.size()) + kBlock - 1) / kBlock;
+  if (!four_bits.cannot_reach()) {
+    scratch.resize(17);
+    for (int64_t i = 0; i < blocks; ++i) {
+      const size_t begin = static_cast<size_t>(i * kBlock);
+      const std::span<const float> block =
+          row.subspan(begin, std::min<size_t>(kBlock, row.size() - begin));
+      four_bits.Add(AtMost(block, 16, scratch), 1);
+    }
+  }
+  if (!is_float) {
+    eight_bits.Add(true, blocks);
+  } else if (!eight_bits.cannot_reach()) {
+    eight_bits.Add(RowHasAtMost256(row, scratch), blocks);
+  }
+}
+
+}  // namespace
+
+std::string DetectPrequantized(std::span<const StoredTensor> tensors) {
+  int64_t total = 0;
+  for (const StoredTensor& tensor : tensors) {
+    total += tensor.shape[0] * ((tensor.shape[1] + kBlock - 1) / kBlock);
+  }
+  Share four_bits(total);
+  Share eight_bits(total);
+  std::vector<float> row;
+  std::vector<float> scratch;
+  for (const StoredTensor& tensor : tensors) {
+    const int64_t blocks = (tensor.shape[1] + kBlock - 1) / kBlock;
+    if (HasAtMost16Values(tensor.type)) {
+      four_bits.Add(true, tensor.shape[0] * blocks);
+      eight_bits.Add(true, tensor.shape[0] * blocks);
+      continue;
+    }
+    const bool is_float = IsFloat(tensor.type);
+    const size_t row_bytes =
+        tensor.data.size() / static_cast<size_t>(tensor.shape[0]);
+    row.resize(static_cast<size_t>(tensor.shape[1]));
+    for (int64_t i = 0; i < tensor.shape[0]; ++i) {
+      if (four_bits.cannot_reach() &&
+          (!is_float || eight_bits.cannot_reach())) {
+        eight_bits.Add(!is_float, (tensor.shape[0] - i) * blocks);
+        break;
+      }
+      Dequantize(
+          tensor.type,
+          tensor.data.subspan(static_cast<size_t>(i) * row_bytes, row_bytes),
+          row);
+      CountRow(row, is_float, four_bits, eight_bits, scratch);
+    }
+  }
+  return four_bits.reached()    ? "prequantized"
+         : eight_bits.reached() ? "prequantized8"
+                                : "";
+}
+
+}  // namespace qsweep

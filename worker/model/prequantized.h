@@ -1,0 +1,23 @@
+#ifndef QSWEEP_WORKER_MODEL_PREQUANTIZED_H_
+#define QSWEEP_WORKER_MODEL_PREQUANTIZED_H_
+
+#include <span>
+#include <string>
+
+#include "worker/model/tensor_type.h"
+
+namespace qsweep {
+
+// Says whether weights have been through a quantizer before: "prequantized"
+// when at least 90% of the blocks of 32 consecutive weights hold at most 16
+// distinct values; "prequantized8" when at least 90% are stored in at most 8
+// bits, or lie in rows of at least 512 weights with at most 256 distinct
+// values; else "". (32 weights always have at most 256 values, so 8 bits needs
+// the whole row.) tensors: the block linears, 2-D. Reads until the answer is
+// certain: about a tenth of an ordinary model, all of a quantized one, nothing
+// of one stored in 4-bit types.
+std::string DetectPrequantized(std::span<const StoredTensor> tensors);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_WORKER_MODEL_PREQUANTIZED_H_
