@@ -25,7 +25,8 @@ bool IsFatal(const absl::Status& status) {
   const std::optional<ErrorInfo> info = GetErrorInfo(status);
   return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status) ||
          absl::IsUnimplemented(status) ||
-         (info && info->code == kProtocolVersion.code);
+         (info && (info->code == kProtocolVersion.code ||
+                   info->code == kSuperseded.code));
 }
 
 }  // namespace
@@ -208,10 +209,13 @@ void AgentCore::TakeWelcome(const v1::Welcome& welcome) {
   take(progress_deadline_, welcome.progress_deadline_ms());
   take(backoff_max_, welcome.reconnect_backoff_max_ms());
   session_id_ = welcome.session_id();
-  attached_ = true;
   connect_attempts_ = 0;
   going_away_until_ = SteadyTime();
-  Note("attached to the coordinator");
+  if (!attached_) {  // the welcome comes again until it was acknowledged
+    attached_ = true;
+    dirty_ = true;
+    Note("attached to the coordinator");
+  }
 }
 
 void AgentCore::TakeBeatAck(uint64_t beat_ack) {
@@ -244,9 +248,10 @@ v1::WorkerState AgentCore::MakeState() {
     model.set_level(v1::ResidentModel::LEVEL_MEMORY);
   }
   for (auto& [task, held] : held_) {
-    // A goodbye lists only what is on disk: everything else is given up.
-    if (held.cancelled ||
-        (!leaving_.empty() && held.stage != Stage::kSpooled)) {
+    // A goodbye lists only results: everything else is given up.
+    const bool result =
+        held.stage == Stage::kSpooling || held.stage == Stage::kSpooled;
+    if (held.cancelled || (!leaving_.empty() && !result)) {
       continue;
     }
     v1::HeldTask& listed = *state.add_held();
