@@ -56,6 +56,12 @@ inline constexpr ErrorCode kUnknownEvaluation = {
 inline constexpr ErrorCode kUnsupportedKind = {
     "QS1053", absl::StatusCode::kUnimplemented, ExitCode::kUsage,
     "This version cannot run jobs of this kind."};
+inline constexpr ErrorCode kBadCommandLine = {
+    "QS1060", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
+    "The command line has an unknown command or flag, or lacks an argument."};
+inline constexpr ErrorCode kUnknownTopic = {
+    "QS1061", absl::StatusCode::kNotFound, ExitCode::kNotFound,
+    "There is no help topic or error code of this name."};
 inline constexpr ErrorCode kUnknownLanguage = {
     "QS2101", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "The corpus has no such language."};
@@ -178,6 +184,15 @@ inline constexpr ErrorCode kArtifactMismatch = {
 inline constexpr ErrorCode kMeasurementsMissing = {
     "QS4043", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
     "The job asked to run nothing, but measurements are missing."};
+inline constexpr ErrorCode kWaitTimeout = {
+    "QS4044", absl::StatusCode::kDeadlineExceeded, ExitCode::kTimeout,
+    "The job did not end in the time given; it goes on."};
+inline constexpr ErrorCode kClusterStart = {
+    "QS4050", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
+    "A process of the local cluster did not start."};
+inline constexpr ErrorCode kClusterStop = {
+    "QS4051", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
+    "A process of the local cluster did not stop."};
 inline constexpr ErrorCode kEngineMissing = {
     "QS5001", absl::StatusCode::kNotFound, ExitCode::kFailed,
     "The engine program cannot be started."};
