@@ -42,8 +42,8 @@ LINE_RULES = [
     (re.compile(r'\b(clock_gettime|std::time\(|gettimeofday|absl::Now\(|system_clock::now|'
                 r'steady_clock::now)'), "reads the real time outside common/base/clock.cc",
      lambda path: path != "common/base/clock.cc" and not path.startswith("worker/engine/")),
-    (re.compile(r'\bstd::string_view\b'), "std::string_view (use absl::string_view)",
-     lambda path: True),
+    (re.compile(r'\bstd::string_view\b'), "std::string_view in a header (use absl::string_view)",
+     lambda path: path.endswith(".h")),
     (re.compile(r'\babsl::(optional|variant|Span)\b'), "an absl type that std has",
      lambda path: True),
     (re.compile(r'\bstd::cout\b'), "std::cout", lambda path: True),

@@ -46,7 +46,7 @@ class SourceRules(unittest.TestCase):
 
     def test_finds_bad_lines(self):
         self.one("worker/agent/agent.cc", "auto t = absl::Now();\n", "real time")
-        self.one("worker/agent/agent.cc", "std::string_view s;\n", "string_view")
+        self.one("common/base/a.h", GOOD_HEADER + "std::string_view s;\n", "string_view")
         self.one("worker/agent/agent.cc", "absl::optional<int> s;\n", "std has")
         self.one("worker/agent/agent.cc", "std::cout << 1;\n", "std::cout")
         self.one("worker/agent/agent.cc", "// TO" "DO: later\n", "unfinished")
