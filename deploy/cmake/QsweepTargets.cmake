@@ -67,17 +67,18 @@ function(qsweep_test path)
   set_property(GLOBAL APPEND PROPERTY QSWEEP_REGISTERED_TESTS tests/${path}_test.cc)
 endfunction()
 
-# qsweep_python_test(PATH LABELS ... [TIMEOUT S]): runs tests/PATH.py with the Python of build/venv
-# when set-up made one, else the system's. The script gets the folder of the binaries as its first
-# argument.
+# The Python of the tests: build/venv when set-up made one, else the system's.
+set(QSWEEP_PYTHON ${PROJECT_SOURCE_DIR}/build/venv/bin/python)
+if(NOT EXISTS ${QSWEEP_PYTHON})
+  set(QSWEEP_PYTHON python3)
+endif()
+
+# qsweep_python_test(PATH LABELS ... [TIMEOUT S]): runs tests/PATH.py with QSWEEP_PYTHON. The
+# script gets the folder of the binaries as its first argument.
 function(qsweep_python_test path)
   cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS" ${ARGN})
-  set(python ${PROJECT_SOURCE_DIR}/build/venv/bin/python)
-  if(NOT EXISTS ${python})
-    set(python python3)
-  endif()
   add_test(NAME ${path}
-    COMMAND ${python} ${PROJECT_SOURCE_DIR}/tests/${path}.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
+    COMMAND ${QSWEEP_PYTHON} ${PROJECT_SOURCE_DIR}/tests/${path}.py ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
     WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
