@@ -12,6 +12,7 @@
 #include "simdjson.h"
 #include "worker/model/families.h"
 #include "worker/model/rope_factors.h"
+#include "worker/tokenizer/json_fields.h"
 
 namespace qsweep {
 namespace {
@@ -75,9 +76,9 @@ absl::Status CheckConfig(const ModelConfig& config, const std::string& file) {
 }
 
 // Typed access to the fields of one JSON object; absent and null are the same.
-class JsonFields {
+class ConfigFields {
  public:
-  JsonFields(dom::object object, const std::string& file)
+  ConfigFields(dom::object object, const std::string& file)
       : object_(object), file_(file) {}
 
   std::optional<dom::element> Find(const char* key) const {
@@ -133,23 +134,23 @@ class JsonFields {
     if (!element) {
       return std::string(otherwise);
     }
-    std::string_view value;
-    if (element->get(value) != simdjson::SUCCESS) {
+    std::optional<std::string> value = JsonText(*element);
+    if (!value) {
       return BadConfig(file_, absl::StrCat(key, " is not a text"));
     }
-    return std::string(value);
+    return *std::move(value);
   }
 
-  absl::StatusOr<std::optional<JsonFields>> Object(const char* key) const {
+  absl::StatusOr<std::optional<ConfigFields>> Object(const char* key) const {
     const std::optional<dom::element> element = Find(key);
     if (!element) {
-      return std::optional<JsonFields>();
+      return std::optional<ConfigFields>();
     }
     dom::object object;
     if (element->get(object) != simdjson::SUCCESS) {
       return BadConfig(file_, absl::StrCat(key, " is not an object"));
     }
-    return std::optional<JsonFields>(JsonFields(object, file_));
+    return std::optional<ConfigFields>(ConfigFields(object, file_));
   }
 
  private:
@@ -159,7 +160,7 @@ class JsonFields {
 
 // rope_scaling (older files) or rope_parameters (newer), which may also hold
 // the base.
-absl::Status ReadRopeScaling(const JsonFields& rope, const std::string& file,
+absl::Status ReadRopeScaling(const ConfigFields& rope, const std::string& file,
                              ModelConfig& config) {
   QSWEEP_ASSIGN_OR_RETURN(const std::string old_type,
                           rope.Text("type", "default"));
@@ -192,11 +193,11 @@ absl::Status ReadRopeScaling(const JsonFields& rope, const std::string& file,
   return absl::OkStatus();
 }
 
-absl::Status ReadRope(const JsonFields& root, const std::string& file,
+absl::Status ReadRope(const ConfigFields& root, const std::string& file,
                       ModelConfig& config) {
-  QSWEEP_ASSIGN_OR_RETURN(const std::optional<JsonFields> parameters,
+  QSWEEP_ASSIGN_OR_RETURN(const std::optional<ConfigFields> parameters,
                           root.Object("rope_parameters"));
-  QSWEEP_ASSIGN_OR_RETURN(const std::optional<JsonFields> scaling,
+  QSWEEP_ASSIGN_OR_RETURN(const std::optional<ConfigFields> scaling,
                           root.Object("rope_scaling"));
   if (parameters && parameters->Find("rope_theta")) {
     QSWEEP_ASSIGN_OR_RETURN(config.rope_theta,
@@ -207,7 +208,7 @@ absl::Status ReadRope(const JsonFields& root, const std::string& file,
   } else {
     return NoRopeBase(file, "rope_theta");
   }
-  for (const std::optional<JsonFields>& source : {parameters, scaling}) {
+  for (const std::optional<ConfigFields>& source : {parameters, scaling}) {
     if (source) {
       QSWEEP_RETURN_IF_ERROR(ReadRopeScaling(*source, file, config));
     }
@@ -215,7 +216,7 @@ absl::Status ReadRope(const JsonFields& root, const std::string& file,
   return absl::OkStatus();
 }
 
-absl::Status RefuseWhatIsNotImplemented(const JsonFields& root,
+absl::Status RefuseWhatIsNotImplemented(const ConfigFields& root,
                                         const std::string& file) {
   if (root.Find("quantization_config")) {
     return MakeError(kUnsupportedTensorType,
@@ -243,7 +244,7 @@ absl::Status RefuseWhatIsNotImplemented(const JsonFields& root,
   return absl::OkStatus();
 }
 
-absl::Status ReadSizes(const JsonFields& root, ModelConfig& config) {
+absl::Status ReadSizes(const ConfigFields& root, ModelConfig& config) {
   QSWEEP_ASSIGN_OR_RETURN(config.layers,
                           root.Int("num_hidden_layers", std::nullopt));
   QSWEEP_ASSIGN_OR_RETURN(config.hidden_size,
@@ -402,7 +403,7 @@ absl::StatusOr<ModelConfig> ReadConfigJson(absl::string_view json,
     return MakeError(kCorruptModel, "the file is not a JSON object", file,
                      "Download the model again.");
   }
-  const JsonFields root(object, file);
+  const ConfigFields root(object, file);
   QSWEEP_ASSIGN_OR_RETURN(const std::string type, root.Text("model_type", ""));
   const ModelFamily* family = FindFamilyByModelType(type);
   if (family == nullptr) {

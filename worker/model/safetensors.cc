@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -11,6 +12,7 @@
 #include "common/base/status_macros.h"
 #include "simdjson.h"
 #include "worker/model/tensor_layout.h"
+#include "worker/tokenizer/json_fields.h"
 
 namespace qsweep {
 namespace {
@@ -52,12 +54,12 @@ absl::StatusOr<std::vector<int64_t>> ReadIntegers(const std::string& file,
   return values;
 }
 
-absl::StatusOr<Entry> ReadEntry(const std::string& file, std::string_view name,
+absl::StatusOr<Entry> ReadEntry(const std::string& file, std::string name,
                                 dom::element json) {
   Entry entry;
-  entry.tensor.name = std::string(name);
+  entry.tensor.name = std::move(name);
   const std::string what = absl::StrCat("tensor '", entry.tensor.name, "'");
-  std::string_view dtype;
+  dom::element dtype;
   dom::element shape;
   dom::element offsets;
   if (json["dtype"].get(dtype) != simdjson::SUCCESS ||
@@ -67,10 +69,11 @@ absl::StatusOr<Entry> ReadEntry(const std::string& file, std::string_view name,
                    absl::StrCat(what, " lacks dtype, shape or data_offsets"));
   }
   const std::optional<TensorType> type =
-      TensorTypeOfSafetensors({dtype.data(), dtype.size()});
+      TensorTypeOfSafetensors(JsonText(dtype).value_or(""));
   if (!type) {
     return MakeError(kUnsupportedTensorType,
-                     absl::StrCat(what, " is stored as ", std::string(dtype)),
+                     absl::StrCat(what, " is stored as ",
+                                  JsonText(dtype).value_or("something else")),
                      file, "Use F32, F16 or BF16 weights.");
   }
   entry.tensor.type = *type;
@@ -107,8 +110,8 @@ absl::StatusOr<std::vector<Entry>> ReadHeader(const std::string& file,
     if (field.key == "__metadata__") {
       continue;
     }
-    QSWEEP_ASSIGN_OR_RETURN(Entry entry,
-                            ReadEntry(file, field.key, field.value));
+    QSWEEP_ASSIGN_OR_RETURN(
+        Entry entry, ReadEntry(file, std::string(field.key), field.value));
     entries.push_back(std::move(entry));
   }
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
@@ -186,14 +189,13 @@ absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(
   }
   std::map<std::string, std::string> files;
   for (const dom::key_value_pair field : weight_map) {
-    std::string_view name;
-    if (field.value.get(name) != simdjson::SUCCESS || name.empty() ||
-        name.find('/') != std::string_view::npos) {
+    const std::string name = JsonText(field.value).value_or("");
+    if (name.empty() || name.find('/') != std::string::npos) {
       return Corrupt(file, absl::StrCat("weight_map: the file of '",
                                         std::string(field.key),
                                         "' is not a plain file name"));
     }
-    if (!files.emplace(std::string(field.key), std::string(name)).second) {
+    if (!files.emplace(std::string(field.key), name).second) {
       return Corrupt(file, absl::StrCat("weight_map names '",
                                         std::string(field.key), "' twice"));
     }

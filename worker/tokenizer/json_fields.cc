@@ -12,6 +12,14 @@ namespace qsweep {
 
 namespace dom = simdjson::dom;
 
+std::optional<std::string> JsonText(dom::element element) {
+  const auto text = element.get_string();
+  if (text.error() != simdjson::SUCCESS) {
+    return std::nullopt;
+  }
+  return std::string(text.value_unsafe());
+}
+
 std::string JsonFields::PlaceOf(absl::string_view key) const {
   return place_.empty() ? std::string(key) : absl::StrCat(place_, ".", key);
 }
@@ -43,11 +51,12 @@ std::optional<dom::element> JsonFields::Find(const char* key) const {
 
 absl::StatusOr<std::string> JsonFields::Text(const char* key) const {
   const std::optional<dom::element> element = Find(key);
-  std::string_view value;
-  if (!element || element->get(value) != simdjson::SUCCESS) {
+  std::optional<std::string> value =
+      element ? JsonText(*element) : std::nullopt;
+  if (!value) {
     return Corrupt(absl::StrCat(key, " is missing or not a text"));
   }
-  return std::string(value);
+  return *std::move(value);
 }
 
 absl::StatusOr<std::string> JsonFields::Text(

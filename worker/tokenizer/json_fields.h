@@ -13,6 +13,9 @@
 
 namespace qsweep {
 
+// The text of a JSON string; nothing for any other value.
+std::optional<std::string> JsonText(simdjson::dom::element element);
+
 // Typed access to a JSON object of tokenizer.json, whose errors name the place
 // ("pre_tokenizer.pretokenizers[0]") and the file. Absent and null are the
 // same. Borrows the parsed document. For the .cc files of this folder only.

@@ -64,22 +64,21 @@ absl::StatusOr<Bpe::Vocabulary> ReadVocabulary(const JsonFields& model) {
 // A merge is "a b" in older files, ["a", "b"] in newer ones.
 absl::StatusOr<std::pair<std::string, std::string>> ReadMerge(
     const JsonFields& model, dom::element json) {
-  std::string_view text;
-  if (json.get(text) == simdjson::SUCCESS) {
-    const size_t space = text.find(' ');
-    if (space != std::string_view::npos &&
-        text.find(' ', space + 1) == std::string_view::npos) {
-      return std::pair(std::string(text.substr(0, space)),
-                       std::string(text.substr(space + 1)));
+  if (const std::optional<std::string> text = JsonText(json)) {
+    const size_t space = text->find(' ');
+    if (space != std::string::npos &&
+        text->find(' ', space + 1) == std::string::npos) {
+      return std::pair(text->substr(0, space), text->substr(space + 1));
     }
+    return model.Corrupt("a merge is not two tokens");
   }
   dom::array pair;
-  std::string_view left;
-  std::string_view right;
-  if (json.get(pair) == simdjson::SUCCESS && pair.size() == 2 &&
-      pair.at(0).get(left) == simdjson::SUCCESS &&
-      pair.at(1).get(right) == simdjson::SUCCESS) {
-    return std::pair(std::string(left), std::string(right));
+  if (json.get(pair) == simdjson::SUCCESS && pair.size() == 2) {
+    std::optional<std::string> left = JsonText(*pair.begin());
+    std::optional<std::string> right = JsonText(*++pair.begin());
+    if (left && right) {
+      return std::pair(*std::move(left), *std::move(right));
+    }
   }
   return model.Corrupt("a merge is not two tokens");
 }
@@ -191,11 +190,15 @@ std::optional<int32_t> FindSpecial(const std::string& path,
   dom::parser parser;
   if (const auto config = ReadBeside(path, "tokenizer_config.json", parser)) {
     dom::element element;
-    std::string_view content;
-    if ((*config)[which + "_token"].get(element) == simdjson::SUCCESS &&
-        (element.get(content) == simdjson::SUCCESS ||
-         element["content"].get(content) == simdjson::SUCCESS)) {
-      return FindToken(parts, std::string(content));
+    if ((*config)[which + "_token"].get(element) == simdjson::SUCCESS) {
+      std::optional<std::string> content = JsonText(element);
+      dom::element inner;  // newer files: an added token as an object
+      if (!content && element["content"].get(inner) == simdjson::SUCCESS) {
+        content = JsonText(inner);
+      }
+      if (content) {
+        return FindToken(parts, *content);
+      }
     }
   }
   if (const auto config = ReadBeside(path, "config.json", parser)) {
