@@ -1,0 +1,130 @@
+#include "worker/kernels/quantize.h"
+
+#include <bit>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+#include "tests/support/error_matchers.h"
+
+namespace qsweep::kernels {
+namespace {
+
+using qsweep::testing::CodeOf;
+using qsweep::testing::FieldOf;
+
+constexpr int64_t kRows = 2;
+constexpr int64_t kCols = 14;
+
+std::vector<uint32_t> ReadBits(std::istream& in) {
+  std::vector<uint32_t> bits;
+  uint32_t value = 0;
+  while (in >> std::hex >> value) {
+    bits.push_back(value);
+  }
+  return bits;
+}
+
+// "grid sym bits gran group arith scale" of tests/golden/make_rtn.py.
+Scheme ReadScheme(std::istream& in) {
+  std::string grid, granularity, arithmetic, scale;
+  Scheme scheme;
+  int symmetric = 0;
+  in >> grid >> symmetric >> scheme.bits >> granularity >> scheme.group >>
+      arithmetic >> scale;
+  scheme.symmetric = symmetric == 1;
+  scheme.grid = grid == "absmax" ? Grid::kAbsmax
+                : grid == "gptq" ? Grid::kGptq
+                                 : Grid::kAwq;
+  scheme.granularity = granularity == "tensor"    ? Granularity::kTensor
+                       : granularity == "channel" ? Granularity::kChannel
+                                                  : Granularity::kGroup;
+  scheme.arithmetic =
+      arithmetic == "fp16" ? Arithmetic::kFp16 : Arithmetic::kFp32;
+  scheme.scale = scale == "fp16" ? ScaleStorage::kFp16 : ScaleStorage::kFp32;
+  return scheme;
+}
+
+TEST(FakeQuantize, EqualsNumpyToTheLastBit_InEveryMode) {
+  std::ifstream file(QSWEEP_SOURCE_DIR "/tests/golden/rtn.txt");
+  std::string line;
+  ASSERT_TRUE(std::getline(file, line));
+  std::istringstream first(line);
+  std::string word;
+  first >> word;
+  ASSERT_EQ(word, "weights");
+  std::vector<float> weights;
+  for (const uint32_t bits : ReadBits(first)) {
+    weights.push_back(std::bit_cast<float>(bits));
+  }
+  ASSERT_EQ(weights.size(), static_cast<size_t>(kRows * kCols));
+  int num_modes = 0;
+  while (std::getline(file, line)) {
+    std::istringstream in(line);
+    const Scheme scheme = ReadScheme(in);
+    SCOPED_TRACE(scheme.CanonicalText());
+    const std::vector<uint32_t> expected = ReadBits(in);
+    std::vector<float> out(weights.size());
+    QSWEEP_ASSERT_OK(FakeQuantize(scheme, weights, kRows, kCols, out));
+    std::vector<uint32_t> got;
+    for (const float value : out) {
+      got.push_back(std::bit_cast<uint32_t>(value));
+    }
+    ASSERT_EQ(got, expected);
+    ++num_modes;
+  }
+  EXPECT_EQ(num_modes, 240);
+}
+
+absl::Status Try(const Scheme& scheme, std::vector<float>& out) {
+  const std::vector<float> weights(12, 1.0f);
+  return FakeQuantize(scheme, weights, 2, 6, out);
+}
+
+TEST(FakeQuantize, RefusesWhatTheMethodCannotDo_AndWritesNothing) {
+  struct Case {
+    const char* name;
+    Scheme scheme;
+    const char* code;
+    const char* field;
+  };
+  for (const Case& c : {
+           Case{"method", {.method = Method::kGptq}, "QS1020", "method"},
+           Case{"1 bit", {.bits = 1}, "QS1042", "bits"},
+           Case{"9 bits", {.bits = 9}, "QS1042", "bits"},
+           Case{"group 0", {.group = 0}, "QS1043", "group"},
+           Case{"awq, group does not divide",
+                {.group = 4, .symmetric = false, .grid = Grid::kAwq},
+                "QS1043",
+                "group"},
+           Case{"absmax without symmetry",
+                {.symmetric = false},
+                "QS1004",
+                "sym"},
+       }) {
+    SCOPED_TRACE(c.name);
+    std::vector<float> out(12, 5.0f);
+    const absl::Status status = Try(c.scheme, out);
+    EXPECT_EQ(CodeOf(status), c.code);
+    EXPECT_EQ(FieldOf(status), c.field);
+    EXPECT_EQ(out, std::vector<float>(12, 5.0f));
+  }
+}
+
+TEST(FakeQuantize, DoesNothing_WhenTheMatrixIsEmpty) {
+  std::vector<float> out;
+  QSWEEP_EXPECT_OK(FakeQuantize({}, {}, 0, 6, out));
+}
+
+TEST(FakeQuantize, UsesOneScale_WhenTheGroupIsLongerThanTheRow) {
+  const std::vector<float> weights = {7, 1, 2, -3, 4, 5};
+  std::vector<float> out(6);
+  QSWEEP_ASSERT_OK(FakeQuantize({.group = 128}, weights, 1, 6, out));
+  EXPECT_EQ(out, weights);
+}
+
+}  // namespace
+}  // namespace qsweep::kernels
