@@ -1,0 +1,419 @@
+#include "common/job/expand.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "common/base/random.h"
+#include "common/job/corpus.h"
+#include "common/job/job_spec.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/model_descriptions.h"
+
+namespace qsweep {
+namespace {
+
+using testing::CodeOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using testing::FieldOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing::TinyLlamaDescription;
+
+// language -> ids; texts are made of both, so that digests differ.
+v1::Corpus MakeTestCorpus(
+    const std::map<std::string, std::vector<std::string>>& ids) {
+  std::vector<LanguageText> languages;
+  for (const auto& [code, documents] : ids) {
+    LanguageText& language = languages.emplace_back();
+    language.corpus.set_language(code);
+    for (const std::string& id : documents) {
+      v1::Document& document = *language.corpus.add_documents();
+      document.set_id(id);
+      document.set_text(absl::StrCat(code, " ", id));
+    }
+  }
+  return MakeCorpus("test", std::move(languages), {})->corpus;
+}
+
+std::vector<std::string> Numbers(int count) {
+  std::vector<std::string> ids;
+  for (int i = 0; i < count; ++i) {
+    ids.push_back(absl::StrCat(i));
+  }
+  return ids;
+}
+
+v1::JobSpec SweepSpec() {
+  v1::JobSpec spec;
+  spec.set_kind(v1::JOB_KIND_LAYER_SWEEP);
+  spec.add_models()->set_path("/m");
+  spec.add_quantizers("rtn:group=4");
+  spec.set_corpus("test");
+  FillJobSpecDefaults(spec);
+  return spec;
+}
+
+absl::StatusOr<Expansion> Expand(const v1::JobSpec& spec,
+                                 const ModelDescription& model,
+                                 const v1::Corpus& corpus) {
+  const ModelDescription models[] = {model};
+  return ExpandJob(spec, models, corpus);
+}
+
+std::vector<std::string> LayerSets(const Expansion& expansion, size_t model) {
+  std::vector<std::string> sets;
+  for (const ExpandedConfiguration& c :
+       expansion.models[model].configurations) {
+    sets.push_back(c.configuration.layer_set_text);
+  }
+  return sets;
+}
+
+std::vector<std::string> Ids(const ExpandedEvaluation& evaluation,
+                             int language) {
+  std::vector<std::string> ids;
+  for (const ExpandedDocument& document : evaluation.documents) {
+    if (document.language == language) {
+      ids.push_back(document.id);
+    }
+  }
+  return ids;
+}
+
+const v1::Corpus& TwoLanguages() {
+  static const v1::Corpus& corpus = *new v1::Corpus(
+      MakeTestCorpus({{"eng", Numbers(3)}, {"swh", Numbers(3)}}));
+  return corpus;
+}
+
+TEST(ExpandJob, GivesTheDemoSweepThirtyTwoConfigurations) {
+  const auto expansion =
+      Expand(SweepSpec(), testing::SmolLm2Description(), TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  const std::vector<std::string> sets = LayerSets(*expansion, 0);
+  ASSERT_EQ(sets.size(), 32);
+  EXPECT_EQ(sets[0], "all");
+  EXPECT_EQ(sets[1], "none");
+  EXPECT_EQ(sets[2], "L0");
+  EXPECT_EQ(sets[31], "L29");
+  EXPECT_TRUE(expansion->models[0].configurations[0].configuration.baseline());
+  EXPECT_EQ(expansion->models[0].configurations[5].configuration.single_layer,
+            3);
+  EXPECT_EQ(expansion->num_configurations(), 32);
+  EXPECT_EQ(expansion->num_documents(), 6);
+  EXPECT_EQ(expansion->num_measurements(), 32 * 6);
+  EXPECT_EQ(expansion->reference, "eng");
+  EXPECT_THAT(expansion->notes, IsEmpty());
+}
+
+TEST(ExpandJob, FollowsPatterns) {
+  v1::JobSpec spec = SweepSpec();
+  spec.mutable_layer_sets(0)->set_protect("pairs");
+  spec.set_layers("0,2-3");
+  spec.add_layer_sets()->set_quantize("each");
+  const auto expansion = Expand(spec, TinyLlamaDescription(4), TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_THAT(LayerSets(*expansion, 0),
+              ElementsAre("all", "none", "L0+L2", "L0+L3", "L2-3", "L1-3",
+                          "L0-1+L3", "L0-2"));
+}
+
+// Configurations of "at most m of L protected": quantization.md 5.1, plus the
+// baseline.
+TEST(ExpandJob, CountsAsTheTrieTable) {
+  struct Case {
+    int layers;
+    const char* pattern;
+    size_t want;
+  };
+  for (const Case& c :
+       {Case{12, "each", 13}, Case{12, "pairs", 79 - 12},
+        Case{12, "triples", 299 - 78}, Case{32, "pairs", 529 - 32}}) {
+    v1::JobSpec spec = SweepSpec();
+    spec.mutable_layer_sets(0)->set_protect(c.pattern);
+    const auto expansion =
+        Expand(spec, TinyLlamaDescription(c.layers), TwoLanguages());
+    QSWEEP_ASSERT_OK(expansion);
+    EXPECT_EQ(expansion->models[0].configurations.size(), c.want + 1);
+  }
+}
+
+TEST(ExpandJob, MergesEqualConfigurations_AndSaysSo) {
+  v1::JobSpec spec = SweepSpec();
+  spec.set_kind(v1::JOB_KIND_CONFIGS);
+  spec.clear_layer_sets();
+  for (const char* text : {"L0+L1", "L1+L0", "bias", "none", "L0-3", "none"}) {
+    spec.add_layer_sets()->set_literal(text);
+  }
+  const auto expansion = Expand(spec, TinyLlamaDescription(4), TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_THAT(LayerSets(*expansion, 0), ElementsAre("all", "L0-1", "bias"));
+  EXPECT_THAT(
+      expansion->notes,
+      ElementsAre(
+          "L1+L0 is the same configuration as L0+L1 on tiny-llama-4",
+          "none is the same configuration as bias on tiny-llama-4",
+          "L0-3 protects all that is in scope on tiny-llama-4: it is the "
+          "baseline"));
+}
+
+TEST(ExpandJob, MapsLayersByDepth_AcrossModels) {
+  v1::JobSpec spec = SweepSpec();
+  spec.set_kind(v1::JOB_KIND_CROSS_MODEL);
+  spec.clear_layer_sets();
+  spec.add_layer_sets()->set_literal("L0+L75%+L-1");
+  spec.add_models()->set_path("/n");
+  const ModelDescription models[] = {testing::SmolLm2Description(),
+                                     TinyLlamaDescription(4)};
+  const auto expansion = ExpandJob(spec, models, TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_THAT(LayerSets(*expansion, 0), ElementsAre("all", "L0+L22+L29"));
+  EXPECT_THAT(LayerSets(*expansion, 1), ElementsAre("all", "L0+L3"));
+  EXPECT_EQ(expansion->models[1].configurations[1].written_layer_set,
+            "L0+L75%+L-1");
+  EXPECT_NE(expansion->models[0].evaluations[0],
+            expansion->models[1].evaluations[0]);
+}
+
+TEST(ExpandJob, TakesIdsOfAllLanguages_AndCountsTheDropped) {
+  const v1::Corpus corpus = MakeTestCorpus(
+      {{"eng", {"preamble", "1", "2", "3"}}, {"swh", {"3", "2", "preamble"}}});
+  const auto expansion = Expand(SweepSpec(), TinyLlamaDescription(), corpus);
+  QSWEEP_ASSERT_OK(expansion);
+  // In the order of the first language, in both.
+  EXPECT_THAT(Ids(expansion->evaluations[0], 0),
+              ElementsAre("preamble", "2", "3"));
+  EXPECT_THAT(Ids(expansion->evaluations[0], 1),
+              ElementsAre("preamble", "2", "3"));
+  EXPECT_EQ(expansion->evaluations[0].documents[4].digest, Digest::Of("swh 2"));
+  EXPECT_THAT(expansion->notes,
+              ElementsAre("evals[0]: 1 documents dropped: not in all "
+                          "languages (1)"));
+}
+
+TEST(ExpandJob, TakesAllDocuments_WhenHfTextMeetsAnUnalignedCorpus) {
+  const v1::Corpus corpus =
+      MakeTestCorpus({{"eng", {"a", "b"}}, {"swh", {"c"}}});
+  v1::JobSpec spec = SweepSpec();
+  const auto aligned = Expand(spec, TinyLlamaDescription(), corpus);
+  EXPECT_EQ(CodeOf(aligned), "QS2107");
+  EXPECT_EQ(FieldOf(aligned), "evals[0]");
+
+  spec.mutable_evals(0)->set_eval("hf-text");
+  const auto expansion = Expand(spec, TinyLlamaDescription(), corpus);
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_EQ(expansion->evaluations[0].documents.size(), 3);
+  ASSERT_EQ(expansion->notes.size(), 1);
+}
+
+TEST(ExpandJob, AddsTheReference_WhenItIsNotAmongTheLanguages) {
+  v1::JobSpec spec = SweepSpec();
+  spec.add_languages("swh");
+  spec.set_reference("eng");
+  const auto expansion = Expand(spec, TinyLlamaDescription(), TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_THAT(expansion->languages, ElementsAre(0, 1));
+  EXPECT_THAT(expansion->notes,
+              ElementsAre("language eng added: it is the reference"));
+  spec.clear_reference();
+  EXPECT_EQ(Expand(spec, TinyLlamaDescription(), TwoLanguages())->reference,
+            "swh");
+}
+
+TEST(ExpandJob, SamplesByHash_NotByPosition) {
+  const v1::Corpus corpus = MakeTestCorpus({{"eng", Numbers(1000)}});
+  v1::JobSpec spec = SweepSpec();
+  spec.mutable_evals(0)->set_samples(100);
+  std::set<std::vector<std::string>> samples;
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    spec.set_seed(seed);
+    const auto expansion = Expand(spec, TinyLlamaDescription(), corpus);
+    QSWEEP_ASSERT_OK(expansion);
+    const std::vector<std::string> ids = Ids(expansion->evaluations[0], 0);
+    EXPECT_EQ(ids.size(), 100);
+    EXPECT_TRUE(samples.insert(ids).second);
+    // Spread over the corpus: about 10 in each tenth.
+    for (int tenth = 0; tenth < 10; ++tenth) {
+      const auto inside =
+          std::count_if(ids.begin(), ids.end(), [tenth](const std::string& id) {
+            return std::stoi(id) / 100 == tenth;
+          });
+      EXPECT_GE(inside, 2);
+      EXPECT_LE(inside, 25);
+    }
+    // In the order of the corpus.
+    EXPECT_TRUE(std::is_sorted(ids.begin(), ids.end(),
+                               [](const std::string& a, const std::string& b) {
+                                 return std::stoi(a) < std::stoi(b);
+                               }));
+  }
+}
+
+// The rule itself, recomputed: the smallest hashes of seed and id.
+TEST(ExpandJob, TakesTheSmallestHashes) {
+  const v1::Corpus corpus = MakeTestCorpus({{"eng", Numbers(50)}});
+  v1::JobSpec spec = SweepSpec();
+  spec.set_seed(42);
+  spec.mutable_evals(0)->set_samples(7);
+  const auto expansion = Expand(spec, TinyLlamaDescription(), corpus);
+  QSWEEP_ASSERT_OK(expansion);
+  std::vector<std::pair<std::string, std::string>> ranked;
+  for (const std::string& id : Numbers(50)) {
+    ranked.emplace_back(
+        Digest::Of(absl::StrCat("qsweep-sample 1\nseed=42\n", id)).hex(), id);
+  }
+  std::sort(ranked.begin(), ranked.end());
+  std::set<std::string> want;
+  for (size_t i = 0; i < 7; ++i) {
+    want.insert(ranked[i].second);
+  }
+  const std::vector<std::string> got = Ids(expansion->evaluations[0], 0);
+  EXPECT_EQ(std::set<std::string>(got.begin(), got.end()), want);
+}
+
+TEST(ExpandJob, KeepsEmptyDocuments) {
+  std::vector<LanguageText> languages(1);
+  languages[0].corpus.set_language("eng");
+  languages[0].corpus.add_documents()->set_id("1");
+  const v1::Corpus corpus =
+      MakeCorpus("test", std::move(languages), {})->corpus;
+  const auto expansion = Expand(SweepSpec(), TinyLlamaDescription(), corpus);
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_EQ(expansion->evaluations[0].documents[0].digest, Digest::Of(""));
+}
+
+TEST(ExpandJob, NamesTheField_WhenTheModelDoesNotFit) {
+  struct Case {
+    const char* name;
+    void (*change)(v1::JobSpec&);
+    const char* code;
+    const char* field;
+  };
+  for (const Case& c : {
+           Case{"layer set",
+                [](v1::JobSpec& s) { s.add_layer_sets()->set_literal("L99"); },
+                "QS1011", "layerSets[1]"},
+           Case{"component",
+                [](v1::JobSpec& s) { s.add_layer_sets()->set_literal("qkv"); },
+                "QS1012", "layerSets[1]"},
+           Case{"layers", [](v1::JobSpec& s) { s.set_layers("0-30"); },
+                "QS1011", "layers"},
+           Case{"quantizer", [](v1::JobSpec& s) { s.set_quantizers(0, "x"); },
+                "QS1020", "quantizers[0]"},
+           Case{"language", [](v1::JobSpec& s) { s.add_languages("xyz"); },
+                "QS2101", "languages[0]"},
+           Case{"reference", [](v1::JobSpec& s) { s.set_reference("xyz"); },
+                "QS2101", "reference"},
+           Case{"models",
+                [](v1::JobSpec& s) {
+                  s.set_kind(v1::JOB_KIND_CROSS_MODEL);
+                  s.add_models()->set_path("/n");
+                },
+                "QS1004", "models"},
+       }) {
+    SCOPED_TRACE(c.name);
+    v1::JobSpec spec = SweepSpec();
+    c.change(spec);
+    const auto expansion =
+        Expand(spec, testing::SmolLm2Description(), TwoLanguages());
+    EXPECT_EQ(CodeOf(expansion), c.code);
+    EXPECT_EQ(FieldOf(expansion), c.field);
+  }
+  v1::JobSpec spec = SweepSpec();
+  spec.add_quantizers("upstream:gpu001");
+  const auto empty = Expand(spec, testing::Gpt2Description(), TwoLanguages());
+  EXPECT_EQ(CodeOf(empty), "QS1050");
+  EXPECT_EQ(FieldOf(empty), "quantizers[1]");
+}
+
+TEST(ExpandJob, RefusesTooMuch_BeforeMakingIt) {
+  v1::JobSpec spec = SweepSpec();
+  spec.mutable_layer_sets(0)->set_protect("triples");
+  EXPECT_EQ(CodeOf(Expand(spec, TinyLlamaDescription(80), TwoLanguages())),
+            "QS1051");
+  spec.mutable_layer_sets(0)->set_protect("pairs");
+  const v1::Corpus many = MakeTestCorpus({{"eng", Numbers(5000)}});
+  EXPECT_EQ(CodeOf(Expand(spec, TinyLlamaDescription(32), many)), "QS1051");
+}
+
+// Random specs: counts, uniqueness, and no dependence on the order of lists
+// whose order means nothing.
+TEST(ExpandJob, IsDeterministicAndOrderIndependent) {
+  const char* const literals[] = {"L0",   "L-1",  "attn@L0", "even",
+                                  "L50%", "none", "mlp",     "L0+L1:int8"};
+  Random random(11);
+  for (int round = 0; round < 200; ++round) {
+    v1::JobSpec spec = SweepSpec();
+    const uint64_t sets = random.Below(5);
+    for (uint64_t i = 0; i < sets; ++i) {
+      spec.add_layer_sets()->set_literal(
+          literals[random.Below(std::size(literals))]);
+    }
+    if (random.Below(2) == 0) {
+      spec.add_quantizers("upstream:gpu");
+    }
+    spec.set_seed(random.Next());
+    spec.mutable_evals(0)->set_samples(static_cast<uint32_t>(random.Below(12)));
+    std::vector<std::string> shuffled = Numbers(10);
+    for (size_t i = shuffled.size() - 1; i > 0; --i) {
+      std::swap(shuffled[i], shuffled[random.Below(i + 1)]);
+    }
+    const v1::Corpus corpus = MakeTestCorpus(
+        {{"eng", Numbers(10)}, {"swh", shuffled}, {"arb", Numbers(8)}});
+    const v1::Corpus reordered = MakeTestCorpus(
+        {{"eng", shuffled}, {"swh", Numbers(10)}, {"arb", Numbers(8)}});
+    const ModelDescription model =
+        TinyLlamaDescription(2 + static_cast<int>(random.Below(6)));
+    for (const char* language : {"eng", "swh", "arb"}) {
+      spec.add_languages(language);
+    }
+    const auto first = Expand(spec, model, corpus);
+    QSWEEP_ASSERT_OK(first);
+
+    std::set<Digest> digests;
+    for (const auto& c : first->models[0].configurations) {
+      EXPECT_TRUE(digests.insert(c.configuration.digest).second);
+      // What a worker makes of the two texts has the same digest.
+      const auto again = ParseConfiguration(
+          model, c.configuration.quantizer_text, c.configuration.layer_set_text,
+          c.configuration.compute);
+      QSWEEP_ASSERT_OK(again);
+      EXPECT_EQ(again->digest, c.configuration.digest);
+    }
+    const auto& documents = first->evaluations[0].documents;
+    EXPECT_EQ(documents.size() % 3, 0);
+    EXPECT_EQ(first->num_measurements(),
+              static_cast<int64_t>(digests.size() * documents.size()));
+
+    spec.mutable_languages()->SwapElements(0, 2);
+    spec.mutable_layer_sets()->SwapElements(0, spec.layer_sets_size() - 1);
+    const auto second = Expand(spec, model, reordered);
+    QSWEEP_ASSERT_OK(second);
+    std::set<Digest> other_digests;
+    for (const auto& c : second->models[0].configurations) {
+      other_digests.insert(c.configuration.digest);
+    }
+    EXPECT_EQ(other_digests, digests);
+    EXPECT_EQ(second->languages, first->languages);
+    std::set<Digest> units;
+    std::set<Digest> other_units;
+    for (const auto& document : documents) {
+      units.insert(document.digest);
+    }
+    for (const auto& document : second->evaluations[0].documents) {
+      other_units.insert(document.digest);
+    }
+    EXPECT_EQ(other_units, units);
+  }
+}
+
+}  // namespace
+}  // namespace qsweep
