@@ -1,0 +1,36 @@
+#ifndef QSWEEP_TESTS_SUPPORT_TEMP_DIR_H_
+#define QSWEEP_TESTS_SUPPORT_TEMP_DIR_H_
+
+#include <filesystem>
+#include <stdlib.h>
+#include <string>
+
+namespace qsweep::testing {
+
+// A fresh folder below /tmp, short enough for a unix socket path; removed with
+// all it holds.
+class TempDir {
+ public:
+  TempDir() {
+    char pattern[] = "/tmp/qsweep_test.XXXXXX";
+    path_ = mkdtemp(pattern);
+  }
+  ~TempDir() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string operator/(const std::string& name) const {
+    return path_ + "/" + name;
+  }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace qsweep::testing
+
+#endif  // QSWEEP_TESTS_SUPPORT_TEMP_DIR_H_
