@@ -25,6 +25,7 @@ namespace {
 
 constexpr int kDefaultGroup = 128;
 constexpr int kLargestGroup = 1 << 20;
+constexpr int kLargestReplicate = 1'000'000;
 constexpr size_t kLongestText = 512;
 
 constexpr auto kMethodNames =
@@ -238,12 +239,20 @@ absl::StatusOr<Quantizer> ParseRtn(absl::string_view text) {
                             ParseName(kScopeNames, "scope", *scope));
   }
   if (const auto replicate = Find(parameters, "replicate")) {
-    // A replicate shifts the group boundaries; its digest differs already.
-    if (*replicate != "0") {
+    if (!absl::SimpleAtoi(*replicate, &quantizer.replicate) ||
+        quantizer.replicate < 0 || quantizer.replicate > kLargestReplicate) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat("replicate=", *replicate, " is not a number from 0 to ",
+                       kLargestReplicate),
+          "replicate");
+    }
+    if (quantizer.replicate > 0 &&
+        quantizer.scheme.granularity != Granularity::kGroup) {
       return MakeError(kBadValue,
-                       absl::StrCat("replicate=", *replicate,
-                                    " is not in this version, which has 0"),
-                       "replicate");
+                       "replicate shifts group boundaries, and this quantizer "
+                       "has no groups",
+                       "replicate", "Give group=N, or leave replicate out.");
     }
   }
   return quantizer;
