@@ -135,7 +135,7 @@ inline constexpr ErrorCode kPortInUse = {
     "Another program listens on the address."};
 inline constexpr ErrorCode kDirectoryInUse = {
     "QS4003", absl::StatusCode::kFailedPrecondition, ExitCode::kConflict,
-    "Another coordinator runs on this directory."};
+    "Another coordinator or worker runs on this directory."};
 inline constexpr ErrorCode kDiskFull = {
     "QS4004", absl::StatusCode::kResourceExhausted, ExitCode::kFailed,
     "The coordinator's disk is full."};

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -124,6 +125,44 @@ class GrpcAttachStream
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
+// The calls in flight, so that others can end them. Thread-safe.
+class RunningCalls {
+ public:
+  // Adds one for as long as it lives.
+  class Entry {
+   public:
+    Entry(RunningCalls& calls, grpc::ClientContext& context)
+        : calls_(calls), context_(context) {
+      MutexLock lock(calls_.mutex_);
+      calls_.contexts_.insert(&context_);
+      if (calls_.cancelled_) {
+        context_.TryCancel();
+      }
+    }
+    ~Entry() {
+      MutexLock lock(calls_.mutex_);
+      calls_.contexts_.erase(&context_);
+    }
+
+   private:
+    RunningCalls& calls_;
+    grpc::ClientContext& context_;
+  };
+
+  void CancelAll() {
+    MutexLock lock(mutex_);
+    cancelled_ = true;
+    for (grpc::ClientContext* context : contexts_) {
+      context->TryCancel();
+    }
+  }
+
+ private:
+  Mutex mutex_;
+  std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
 class GrpcWorkerClient : public WorkerClient {
  public:
   explicit GrpcWorkerClient(const Endpoint& endpoint)
@@ -145,6 +184,7 @@ class GrpcWorkerClient : public WorkerClient {
     grpc::ClientContext context;
     AddToken(endpoint_, context);
     SetTimeout(context, kCommitTimeout);
+    const RunningCalls::Entry running(calls_, context);
     v1::CommitResultResponse response;
     const absl::Status status =
         FromGrpcStatus(stub_->CommitResult(&context, request, &response));
@@ -164,6 +204,7 @@ class GrpcWorkerClient : public WorkerClient {
     grpc::ClientContext context;
     AddToken(endpoint_, context);
     SetTimeout(context, kCommitTimeout);
+    const RunningCalls::Entry running(calls_, context);
     v1::ReleaseTaskResponse response;
     return ExplainCallStatus(endpoint_, FromGrpcStatus(stub_->ReleaseTask(
                                             &context, request, &response)));
@@ -173,6 +214,7 @@ class GrpcWorkerClient : public WorkerClient {
     grpc::ClientContext context;
     AddToken(endpoint_, context);
     SetTimeout(context, kArtifactTimeout);
+    const RunningCalls::Entry running(calls_, context);
     v1::GetArtifactRequest request;
     request.set_digest(digest.bytes());
     const auto reader = stub_->GetArtifact(&context, request);
@@ -193,8 +235,11 @@ class GrpcWorkerClient : public WorkerClient {
     return bytes;
   }
 
+  void CancelCalls() override { calls_.CancelAll(); }
+
  private:
   const Endpoint endpoint_;
+  RunningCalls calls_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::WorkerService::Stub> stub_;
 };

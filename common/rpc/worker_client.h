@@ -48,6 +48,8 @@ class WorkerClient {
   virtual absl::Status ReleaseTask(const v1::ReleaseTaskRequest& request) = 0;
   // The whole artifact, its digest checked. NOT_FOUND QS4041; DATA_LOSS QS4042.
   virtual absl::StatusOr<std::string> GetArtifact(const Digest& digest) = 0;
+  // Ends the calls that run, and every later one, with CANCELLED. Not streams.
+  virtual void CancelCalls() = 0;
 };
 
 // Over gRPC. Deadlines: commit and release 30 s, an artifact 120 s.

@@ -1,0 +1,228 @@
+#include "worker/agent/agent.h"
+
+#include <fstream>
+#include <memory>
+#include <signal.h>
+#include <stdlib.h>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "common/base/clock.h"
+#include "common/base/digest.h"
+#include "common/base/error.h"
+#include "tests/support/scripted_worker_service.h"
+#include "tests/support/temp_dir.h"
+
+namespace qsweep {
+namespace {
+
+constexpr char kFakeEngine[] = QSWEEP_BINARY_DIR "/tests/fake_qengine";
+
+// An agent with the fake engine, and the coordinator's side of the protocol.
+class AgentTest : public testing::Test {
+ protected:
+  AgentTest() {
+    signal(SIGPIPE, SIG_IGN);
+    for (const char* knob : {"QSWEEP_FAKE_DELAY_MS", "QSWEEP_FAKE_DIE_ON",
+                             "QSWEEP_FAKE_HANG_ON"}) {
+      unsetenv(knob);
+    }
+    std::ofstream(dir_ / "model") << "weights";
+    service_.emplace(dir_ / "sock");
+  }
+
+  std::unique_ptr<Agent> Start() {
+    AgentOptions options;
+    options.directory = dir_.path();
+    options.engine = {.program = kFakeEngine, .arguments = {"serve"}};
+    options.settings.hello.set_worker_uuid("0123456789abcdef");
+    options.settings.goodbye_limit = goodbye_limit_;
+    options.spool.capacity_bytes = size_t{1} << 20;
+    auto agent = Agent::Start(options, MakeWorkerClient(service_->endpoint()));
+    EXPECT_TRUE(agent.ok()) << agent.status();
+    return *std::move(agent);
+  }
+
+  // Answers the hello.
+  void Welcome() {
+    service_->AwaitState([](const auto& s) { return s.has_hello(); });
+    v1::DesiredState state = Desired(0);
+    state.mutable_welcome()->set_session_id("session 16 bytes");
+    state.mutable_welcome()->set_heartbeat_ms(100);
+    state.mutable_welcome()->set_lease_ttl_ms(60'000);
+    state.mutable_welcome()->set_reconnect_backoff_max_ms(50);
+    service_->Push(state);
+  }
+  v1::DesiredState Desired(uint64_t task, uint64_t epoch = 1) {
+    v1::DesiredState state;
+    state.set_state_seq(++seq_);
+    state.set_beat_ack(1'000'000);
+    if (task == 0) {
+      return state;
+    }
+    v1::DesiredLease& lease = *state.add_leases();
+    lease.set_task_id(task);
+    lease.set_epoch(epoch);
+    v1::TaskSpec& spec = *lease.mutable_spec();
+    spec.set_task_id(task);
+    spec.set_content_key("key");
+    spec.mutable_model()->set_path(dir_ / "model");
+    v1::LanguageCorpus corpus;
+    corpus.set_language("eng");
+    corpus.add_documents()->set_text("text");
+    spec.add_languages()->set_language("eng");
+    spec.mutable_languages(0)->set_artifact_digest(
+        service_->AddArtifact(corpus.SerializeAsString()).bytes());
+    spec.add_configurations()->set_digest("configuration");
+    spec.add_documents()->set_digest("document");
+    return state;
+  }
+  static void End(Agent& agent) {
+    agent.Shutdown("test");
+    EXPECT_TRUE(agent.Wait().ok());
+  }
+
+  const TempDir dir_;
+  std::optional<ScriptedWorkerService> service_;
+  absl::Duration goodbye_limit_ = absl::Milliseconds(50);
+  uint64_t seq_ = 0;
+};
+
+TEST_F(AgentTest, RunsATaskAndCommitsItsRows) {
+  const auto agent = Start();
+  Welcome();
+  service_->Push(Desired(7));
+  const v1::CommitResultRequest commit = service_->NextCommit();
+  ASSERT_EQ(commit.results_size(), 1);
+  const v1::ResultEnvelope& envelope = commit.results(0);
+  EXPECT_EQ(envelope.task_id(), 7u);
+  EXPECT_EQ(envelope.payload_sha256(), Digest::Of(envelope.payload()).bytes());
+  v1::TaskResult result;
+  ASSERT_TRUE(result.ParseFromString(envelope.payload()));
+  EXPECT_EQ(result.rows_size(), 1);
+  service_->AwaitState([](const auto& s) { return s.held_size() == 0; });
+  End(*agent);
+}
+
+TEST_F(AgentTest, FetchesAnArtifactOnce) {
+  const auto agent = Start();
+  Welcome();
+  for (uint64_t task = 1; task <= 3; ++task) {
+    service_->Push(Desired(task));
+    service_->NextCommit();
+  }
+  EXPECT_EQ(service_->artifacts_sent(), 1);
+  End(*agent);
+}
+
+TEST_F(AgentTest, ReportsTheDeathOfTheEngineAndLivesOn) {
+  setenv("QSWEEP_FAKE_DIE_ON", "1", 1);
+  const auto agent = Start();
+  Welcome();
+  service_->Push(Desired(1));
+  const v1::ReleaseTaskRequest release = service_->NextRelease();
+  EXPECT_EQ(release.reason(), v1::RELEASE_REASON_FAILED);
+  EXPECT_EQ(release.failure().message(),
+            "the engine was killed by signal 9 (Killed)");
+  service_->AwaitState(
+      [](const auto& s) { return s.held_size() == 0 && s.credits() == 2; });
+  End(*agent);
+}
+
+TEST_F(AgentTest, GivesTheTaskBack_WhenTheModelIsNotHere) {
+  const auto agent = Start();
+  Welcome();
+  v1::DesiredState desired = Desired(1);
+  desired.mutable_leases(0)->mutable_spec()->mutable_model()->set_path("/none");
+  service_->Push(desired);
+  EXPECT_EQ(service_->NextRelease().failure().detail().code(), "QS3001");
+  End(*agent);
+}
+
+TEST_F(AgentTest, BeatsOn_WhileTheEngineHangsAndTheCommitsFail) {
+  setenv("QSWEEP_FAKE_HANG_ON", "2", 1);
+  const auto agent = Start();
+  Welcome();
+  service_->Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "down"));
+  service_->Push(Desired(1));
+  service_->AwaitState([](const auto& s) {
+    return s.held_size() == 1 &&
+           s.held(0).progress().phase() == v1::TASK_PHASE_COMMIT;
+  });
+  v1::DesiredState both = Desired(2);
+  both.add_leases()->set_task_id(1);
+  both.mutable_leases(1)->set_epoch(1);
+  service_->Push(both);
+  service_->AwaitState([](const auto& s) {
+    return s.held_size() == 2 &&
+           s.held(1).progress().phase() == v1::TASK_PHASE_RUN;
+  });
+  const uint64_t beat = service_->NextState().beat_seq();
+  service_->AwaitState([&](const auto& s) { return s.beat_seq() > beat + 5; });
+  service_->Refuse(std::nullopt);
+  EXPECT_EQ(service_->NextCommit().results(0).task_id(), 1u);
+  End(*agent);
+}
+
+TEST_F(AgentTest, SendsWhatWaitsInTheSpool_AfterAStart) {
+  {
+    const auto agent = Start();
+    Welcome();
+    service_->Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "down"));
+    service_->Push(Desired(5, 3));
+    service_->AwaitState([](const auto& s) {
+      return s.held_size() == 1 &&
+             s.held(0).progress().phase() == v1::TASK_PHASE_COMMIT;
+    });
+    agent->Shutdown("test");
+    EXPECT_TRUE(agent->Wait().ok());
+  }
+  service_->Refuse(std::nullopt);
+  const auto agent = Start();
+  const v1::ResultEnvelope result = service_->NextCommit().results(0);
+  EXPECT_EQ(result.task_id(), 5u);
+  EXPECT_EQ(result.epoch(), 3u);
+  End(*agent);
+}
+
+TEST_F(AgentTest, AttachesAgain_WhenTheStreamEnds) {
+  const auto agent = Start();
+  Welcome();
+  setenv("QSWEEP_FAKE_DELAY_MS", "0", 1);
+  service_->EndStream();
+  Welcome();
+  service_->Push(Desired(1));
+  EXPECT_EQ(service_->NextCommit().results(0).session_id(), "session 16 bytes");
+  End(*agent);
+}
+
+TEST_F(AgentTest, LeavesWithinASecond_EvenWhenNobodyAnswers) {
+  goodbye_limit_ = AgentSettings().goodbye_limit;
+  setenv("QSWEEP_FAKE_HANG_ON", "1", 1);
+  const auto agent = Start();
+  Welcome();
+  service_->Push(Desired(1));
+  service_->AwaitState([](const auto& s) {
+    return s.held_size() == 1 &&
+           s.held(0).progress().phase() == v1::TASK_PHASE_RUN;
+  });
+  service_->Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "down"));
+  const SteadyTime begin = Clock::Real().SteadyNow();
+  End(*agent);
+  EXPECT_LT(Clock::Real().SteadyNow() - begin, absl::Milliseconds(1500));
+  service_->AwaitState([](const auto& s) { return s.goodbye(); });
+}
+
+TEST_F(AgentTest, EndsWithTheReason_WhenTheEngineIsMissing) {
+  AgentOptions options;
+  options.directory = dir_.path();
+  options.engine.program = dir_ / "no-engine";
+  const auto agent =
+      Agent::Start(options, MakeWorkerClient(service_->endpoint()));
+  ASSERT_TRUE(agent.ok());
+  EXPECT_EQ(GetErrorInfo((*agent)->Wait())->code, "QS5001");
+}
+
+}  // namespace
+}  // namespace qsweep

@@ -1,0 +1,82 @@
+#ifndef QSWEEP_WORKER_AGENT_RESULT_SENDER_H_
+#define QSWEEP_WORKER_AGENT_RESULT_SENDER_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "common/base/random.h"
+#include "common/rpc/worker_client.h"
+#include "worker/agent/agent_events.h"
+#include "worker/agent/spool.h"
+
+namespace qsweep {
+
+// The thread that owns the spool and everything durable that is said to the
+// coordinator: results go to the disk, then to CommitResult until answered;
+// releases to ReleaseTask until answered. What comes in together is one sync
+// and one call. Never gives up; backs off while nobody answers, up to 5 s.
+// Answers are events, posted from its thread. Thread-safe.
+class ResultSender {
+ public:
+  using Post = std::function<void(AgentEvent)>;
+
+  // directory: where rejected results are set aside. client must outlive it.
+  // Results that wait in the spool are sent at once.
+  ResultSender(std::string directory, Spool::Opened opened,
+               WorkerClient* client, Post post);
+  ~ResultSender();  // ends after the call that runs
+
+  void Send(const v1::ResultEnvelope& result);
+  void Release(const v1::ReleaseTaskRequest& request);
+  // The coordinator is back: do not wait for the next attempt.
+  void Hurry();
+
+ private:
+  struct Unsent {
+    Spool::RecordId record;
+    v1::ResultEnvelope envelope;
+  };
+  struct Incoming {
+    std::vector<v1::ResultEnvelope> results;
+    std::vector<v1::ReleaseTaskRequest> releases;
+  };
+
+  void Run();
+  bool WaitForWork(Incoming& incoming);
+  void Append(std::vector<v1::ResultEnvelope> results);
+  bool SendResults();
+  bool SendReleases();
+  // False: no answer; the record stays.
+  bool TakeOutcome(const Unsent& unsent,
+                   const v1::CommitResultResponse::One& one);
+  void SetAside(const v1::ResultEnvelope& envelope);
+
+  const std::string directory_;
+  WorkerClient* const client_;
+  const Post post_;
+
+  // The sender's thread only.
+  const std::unique_ptr<Spool> spool_;
+  std::vector<Unsent> unsent_;
+  std::vector<v1::ReleaseTaskRequest> unreleased_;
+  Random random_;
+  int failures_ = 0;  // in a row
+  SteadyTime retry_at_;
+
+  Mutex mutex_;
+  CondVar changed_;
+  Incoming incoming_ ABSL_GUARDED_BY(mutex_);
+  bool hurry_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // last: starts when all else is there
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_WORKER_AGENT_RESULT_SENDER_H_

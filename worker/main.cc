@@ -1,0 +1,187 @@
+// qworker: the process that computes for a coordinator. Reads the command
+// line, wires the agent, turns SIGTERM into a goodbye.
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <pthread.h>
+#include <signal.h>
+#include <string>
+#include <thread>
+#include <unistd.h>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include <CLI/CLI.hpp>
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+#include "common/base/version.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/worker_client.h"
+#include "worker/agent/agent.h"
+#include "worker/agent/worker_directory.h"
+
+namespace qsweep {
+namespace {
+
+constexpr char kDescription[] =
+    "Computes tasks for a qsweep coordinator.\n\n"
+    "Examples:\n"
+    "  qworker --server unix:.qsweep/.sock --dir .qsweep/worker-1\n"
+    "  qworker --server gpu-queue:7680 --token-file token --dir /var/qworker\n"
+    "  qworker --server gpu-queue:7680 --token-file token --dir w --time-limit "
+    "11h30m\n\n"
+    "SIGTERM or Ctrl-C: says goodbye, gives running tasks back at no charge, "
+    "and ends\nwithin a second. Results that wait in DIR/spool are sent at the "
+    "next start.";
+
+struct Flags {
+  std::string server;
+  std::string dir;
+  std::string token_file;
+  std::string name;
+  int threads = 0;
+  std::string engine;
+  std::string time_limit;
+  std::string on_server_lost = "finish";
+};
+
+void AddFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--server", flags.server,
+                 "Coordinator: unix:PATH or HOST:PORT")
+      ->required()
+      ->envname("QCTL_SERVER");
+  app.add_option("--dir", flags.dir, "This worker's own folder")->required();
+  app.add_option("--token-file", flags.token_file,
+                 "File with the token, for HOST:PORT");
+  app.add_option("--name", flags.name, "Name for people; default: host name");
+  app.add_option("--threads", flags.threads,
+                 "Compute threads of the engine; 0: one per CPU")
+      ->check(CLI::Range(0, 4096));
+  app.add_option("--engine", flags.engine,
+                 "The engine program; default: qengine beside this program");
+  app.add_option("--time-limit", flags.time_limit,
+                 "Leave after this long, as 11h30m; tasks that would not end "
+                 "in time are not taken");
+  app.add_option("--on-server-lost", flags.on_server_lost,
+                 "finish: compute on, keep the result; stop: end the engine "
+                 "when the lease has run out")
+      ->check(CLI::IsMember({"finish", "stop"}));
+}
+
+std::string HostName() {
+  char name[256] = "worker";
+  gethostname(name, sizeof(name) - 1);
+  return name;
+}
+
+std::string BesideThisProgram(const std::string& name) {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return (self.parent_path() / name).string();
+}
+
+absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
+                                         const WorkerDirectory& directory) {
+  AgentOptions options;
+  options.directory = directory.path();
+  v1::Hello& hello = options.settings.hello;
+  hello.set_protocol_min(1);
+  hello.set_protocol_max(1);
+  hello.set_build_id(absl::StrCat(kVersion, " ", kRevision));
+  hello.set_worker_uuid(directory.worker().bytes());
+  hello.set_boot_id(directory.boot().bytes());
+  hello.set_boot_seq(directory.boot_seq());
+  hello.set_name(flags.name.empty() ? HostName() : flags.name);
+  options.settings.seed = static_cast<uint64_t>(getpid());
+  options.settings.on_server_lost = flags.on_server_lost == "stop"
+                                        ? OnServerLost::kStop
+                                        : OnServerLost::kFinish;
+  if (!flags.time_limit.empty() &&
+      (!absl::ParseDuration(flags.time_limit, &options.settings.lifetime) ||
+       options.settings.lifetime <= absl::ZeroDuration())) {
+    return MakeError(kBadValue,
+                     absl::StrCat("'", flags.time_limit, "' is no duration"),
+                     "time-limit", "write it as 90s, 45m or 11h30m");
+  }
+  options.engine.program =
+      flags.engine.empty() ? BesideThisProgram("qengine") : flags.engine;
+  options.engine.arguments = {"serve", "--threads",
+                              absl::StrCat(flags.threads)};
+  return options;
+}
+
+absl::StatusOr<Endpoint> MakeEndpoint(const Flags& flags) {
+  QSWEEP_ASSIGN_OR_RETURN(Endpoint endpoint, ParseEndpoint(flags.server));
+  if (!endpoint.unix_socket() && !flags.token_file.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(endpoint.token, ReadTokenFile(flags.token_file));
+  }
+  return endpoint;
+}
+
+// Turns SIGTERM and SIGINT into a goodbye. They must be blocked already, so
+// that no other thread takes them.
+class SignalThread {
+ public:
+  SignalThread(const sigset_t& signals, Agent& agent)
+      : thread_([signals, &agent] {
+          int number = 0;
+          while (sigwait(&signals, &number) == 0 && number != SIGUSR1) {
+            agent.Shutdown(number == SIGINT ? "SIGINT" : "SIGTERM");
+          }
+        }) {}
+  ~SignalThread() {
+    pthread_kill(thread_.native_handle(), SIGUSR1);
+    thread_.join();
+  }
+
+ private:
+  std::thread thread_;
+};
+
+absl::Status RunWorker(const Flags& flags) {
+  QSWEEP_ASSIGN_OR_RETURN(const Endpoint endpoint, MakeEndpoint(flags));
+  QSWEEP_ASSIGN_OR_RETURN(const WorkerDirectory directory,
+                          WorkerDirectory::Open(flags.dir));
+  QSWEEP_ASSIGN_OR_RETURN(const AgentOptions options,
+                          MakeOptions(flags, directory));
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
+    sigaddset(&signals, number);
+  }
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts
+  LogInfo(absl::StrCat("worker ", directory.worker().text(), " start ",
+                       directory.boot_seq(), ", server ", endpoint.address));
+  QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Agent> agent,
+                          Agent::Start(options, MakeWorkerClient(endpoint)));
+  const SignalThread signal_thread(signals, *agent);
+  return agent->Wait();
+}
+
+}  // namespace
+}  // namespace qsweep
+
+int main(int argc, char** argv) {
+  qsweep::SetLogName("qworker");
+  CLI::App app(qsweep::kDescription, "qworker");
+  app.set_version_flag("--version", std::string("qworker ") + qsweep::kVersion +
+                                        " (" + qsweep::kRevision + ")");
+  qsweep::Flags flags;
+  qsweep::AddFlags(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : static_cast<int>(qsweep::ExitCode::kUsage);
+  }
+  const absl::Status status = qsweep::RunWorker(flags);
+  if (!status.ok()) {
+    std::fprintf(stderr, "%s\n", qsweep::FormatErrorForPeople(status).c_str());
+  }
+  return static_cast<int>(qsweep::ExitCodeOf(status));
+}
