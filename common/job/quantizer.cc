@@ -25,7 +25,6 @@ namespace {
 
 constexpr int kDefaultGroup = 128;
 constexpr int kLargestGroup = 1 << 20;
-constexpr int kLargestReplicate = 1'000'000;
 constexpr size_t kLongestText = 512;
 
 constexpr auto kMethodNames =
@@ -239,20 +238,12 @@ absl::StatusOr<Quantizer> ParseRtn(absl::string_view text) {
                             ParseName(kScopeNames, "scope", *scope));
   }
   if (const auto replicate = Find(parameters, "replicate")) {
-    if (!absl::SimpleAtoi(*replicate, &quantizer.replicate) ||
-        quantizer.replicate < 0 || quantizer.replicate > kLargestReplicate) {
-      return MakeError(
-          kBadValue,
-          absl::StrCat("replicate=", *replicate, " is not a number from 0 to ",
-                       kLargestReplicate),
-          "replicate");
-    }
-    if (quantizer.replicate > 0 &&
-        quantizer.scheme.granularity != Granularity::kGroup) {
+    // A replicate shifts the group boundaries; its digest differs already.
+    if (*replicate != "0") {
       return MakeError(kBadValue,
-                       "replicate shifts group boundaries, and this quantizer "
-                       "has no groups",
-                       "replicate", "Give group=N, or leave replicate out.");
+                       absl::StrCat("replicate=", *replicate,
+                                    " is not in this version, which has 0"),
+                       "replicate");
     }
   }
   return quantizer;

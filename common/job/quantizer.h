@@ -73,12 +73,13 @@ struct Quantizer {
 // "upstream:gpu,bits=8".
 // rtn takes bits (2-8), group (-1: gran=channel), gran (tensor, channel,
 // group), sym (0, 1), grid (absmax, gptq, awq), arith and scale (fp32, fp16),
-// scope, replicate. Defaults: bits=4, group=128, sym=1, grid absmax for sym=1
-// and gptq for sym=0, fp32, scope=linear. upstream is per tensor, symmetric,
-// absmax over the preset's scope; bits, arith and scale may be given.
-// INVALID_ARGUMENT: QS1020 unknown method or preset, or one that this version
-// cannot run; QS1021 unknown parameter; QS1005 one given twice; QS1042 bits;
-// QS1043 group; QS1004 any other value. The error's field is the parameter.
+// scope, replicate (0). Defaults: bits=4, group=128, sym=1, grid absmax for
+// sym=1 and gptq for sym=0, fp32, scope=linear. upstream is per tensor,
+// symmetric, absmax over the preset's scope; bits, arith and scale may be
+// given. INVALID_ARGUMENT: QS1020 unknown method or preset, or one that this
+// version cannot run; QS1021 unknown parameter; QS1005 one given twice; QS1042
+// bits; QS1043 group; QS1004 any other value. The error's field is the
+// parameter.
 absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
 
 // The one spelling of a quantizer, which parses back to it: presets by name,

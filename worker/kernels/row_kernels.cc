@@ -56,14 +56,14 @@ int64_t PackedWeight::bytes() const {
   return data_.size() * static_cast<int64_t>(sizeof(float));
 }
 
-void PackedWeight::PackRows(int64_t first, int64_t count,
-                            const float* weights) {
+void PackedWeight::PackRows(int64_t first, int64_t count, const float* weights,
+                            int64_t stride) {
   for (int64_t row = 0; row < count; ++row) {
     const int64_t output = first + row;
     float* out = data_.data() +
                  (output / kStripOutputs) * kStripOutputs * inputs_ +
                  output % kStripOutputs;
-    const float* in = weights + row * inputs_;
+    const float* in = weights + row * stride;
     for (int64_t i = 0; i < inputs_; ++i) {
       out[i * kStripOutputs] = in[i];
     }

@@ -59,9 +59,10 @@ class PackedWeight {
   int64_t inputs() const { return inputs_; }
   int64_t bytes() const;
 
-  // Puts rows [first, first + count) of the matrix in place. weights: [count,
-  // inputs]. Calls for disjoint rows may run at once.
-  void PackRows(int64_t first, int64_t count, const float* weights);
+  // Puts rows [first, first + count) of the matrix in place. weights: count
+  // rows of `inputs` values. Calls for disjoint rows may run at once.
+  void PackRows(int64_t first, int64_t count, const float* weights,
+                int64_t stride);
   // Puts the transpose in place: values[i * stride + o] is the weight of output
   // o for input i, for inputs [0, count).
   void PackTransposed(int64_t count, const float* values, int64_t stride);

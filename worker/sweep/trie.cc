@@ -136,8 +136,7 @@ SweepPlan PlanSweep(const ModelDescription& model,
       plan.head.tensors.push_back(index);
     }
   }
-  std::vector<TrieWord> words;
-  words.reserve(configurations.size());
+  plan.words.reserve(configurations.size());
   for (const Configuration& configuration : configurations) {
     QSWEEP_CHECK(configuration.schemes.size() == model.tensors.size());
     TrieWord word;
@@ -145,12 +144,12 @@ SweepPlan PlanSweep(const ModelDescription& model,
     for (Stage& layer : plan.layers) {
       word.layers.push_back(VariantOf(layer, configuration));
     }
-    words.push_back(std::move(word));
+    plan.words.push_back(std::move(word));
     plan.leaves.push_back(
         {.final_norm_variant = VariantOf(plan.final_norm, configuration),
          .head_variant = VariantOf(plan.head, configuration)});
   }
-  plan.trie = PlanTrie(words);
+  plan.trie = PlanTrie(plan.words);
   for (size_t i = 0; i < plan.leaves.size(); ++i) {
     plan.leaves[i].slot = plan.trie.leaves[i];
   }

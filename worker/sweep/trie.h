@@ -66,11 +66,12 @@ struct Stage {
 
 // Everything the executor needs to know of a sweep, without its documents.
 struct SweepPlan {
-  Trie trie;
-  Stage embedding;            // embed.token, embed.pos
-  std::vector<Stage> layers;  // [layers]
-  Stage final_norm;           // norm.final and its bias
-  Stage head;                 // the head, or embed.token where the head is tied
+  std::vector<TrieWord> words;  // parallel to the configurations
+  Trie trie;                    // of words
+  Stage embedding;              // embed.token, embed.pos
+  std::vector<Stage> layers;    // [layers]
+  Stage final_norm;             // norm.final and its bias
+  Stage head;  // the head, or embed.token where the head is tied
   struct Leaf {
     int slot = 0;
     int final_norm_variant = 0;

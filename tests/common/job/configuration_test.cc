@@ -149,7 +149,12 @@ TEST(MakeConfiguration, HasOneDigestPerMeaning) {
   EXPECT_EQ(Make(model, "rtn", "attn@L0-1+mlp@L0-1").digest, digest);
   EXPECT_EQ(Make(model, "rtn", "L0-1+bias+L3:int4").digest, digest);
   EXPECT_NE(Make(model, "rtn:bits=3", "L0+L1").digest, digest);
-  EXPECT_NE(Make(model, "rtn:replicate=1", "L0+L1").digest, digest);
+  Quantizer shifted = *ParseQuantizer("rtn");
+  shifted.replicate = 1;
+  EXPECT_NE(MakeConfiguration(model, shifted, *LayerSet::Parse("L0+L1"),
+                              Compute::kFp32)
+                ->digest,
+            digest);
   EXPECT_NE(Make(model, "rtn", "L0+L1+L3:int8").digest, digest);
   EXPECT_NE(ParseConfiguration(model, "rtn", "L0+L1", Compute::kBf16)->digest,
             digest);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -231,7 +232,11 @@ TEST(LanguageCorpus, ParsesBackFromItsBytes) {
   const auto parsed = ParseLanguageCorpus(bytes);
   QSWEEP_ASSERT_OK(parsed);
   EXPECT_EQ(SerializeLanguageCorpus(*parsed), bytes);
-  EXPECT_EQ(parsed->documents(0).digest(), Digest::Of("a\nb").bytes());
+  // Golden: keys of stored texts and measurements.
+  EXPECT_EQ(Digest::Of(bytes).hex(),
+            "6b64972308c38f3384c88de24aec9f3de35134f8dc41afd17167a381c68df6e0");
+  EXPECT_EQ(absl::BytesToHexString(std::string(parsed->documents(0).digest())),
+            "7e18f737311b2dc3b2f269dd78396b0351f14fb66efa879f768cb23181883c78");
 
   for (size_t size = 0; size < bytes.size(); ++size) {
     EXPECT_EQ(CodeOf(ParseLanguageCorpus(bytes.substr(0, size))), "QS4042");
@@ -256,6 +261,8 @@ TEST(CorpusDigest, DependsOnLanguagesAndArtifacts) {
   };
   v1::Corpus corpus = make("a");
   EXPECT_EQ(corpus.digest(), make("a").digest());
+  EXPECT_EQ(absl::BytesToHexString(corpus.digest()),
+            "b567c58415cb2dc31c5e95e6976d2040ada346092f521c4a5bb68a3a73ffeaf2");
   EXPECT_NE(corpus.digest(), make("b").digest());
   EXPECT_EQ(corpus.languages(0).language(), "eng");
 

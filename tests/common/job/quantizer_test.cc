@@ -27,13 +27,13 @@ TEST(ParseQuantizer, FillsDefaults) {
 TEST(ParseQuantizer, ReadsEveryParameter) {
   const auto quantizer = ParseQuantizer(
       " rtn:bits=3, group=32,sym=0,grid=awq,arith=fp16,scale=fp16,"
-      "scope=p5-final,replicate=2");
+      "scope=p5-final,replicate=0");
   QSWEEP_ASSERT_OK(quantizer);
   EXPECT_EQ(quantizer->scheme.CanonicalText(),
             "rtn;bits=3;gran=group;group=32;sym=0;grid=awq;arith=fp16;"
             "scale=fp16");
   EXPECT_EQ(quantizer->scope, Scope::kP5Final);
-  EXPECT_EQ(quantizer->replicate, 2);
+  EXPECT_EQ(quantizer->replicate, 0);
 }
 
 TEST(ParseQuantizer, TakesMinusOneAsChannel) {
@@ -64,8 +64,8 @@ TEST(FormatQuantizer, HasOneSpelling_ThatParsesBack) {
            Case{"rtn:gran=tensor,scope=gpu", "upstream:gpu"},
            Case{"rtn:gran=tensor", "rtn:bits=4,gran=tensor"},
            Case{"upstream:p5-weights,bits=8", "upstream:p5-weights,bits=8"},
-           Case{"rtn:scope=gpu001,replicate=3,scale=fp16",
-                "rtn:bits=4,group=128,scale=fp16,scope=gpu001,replicate=3"},
+           Case{"rtn:scope=gpu001,replicate=0,scale=fp16",
+                "rtn:bits=4,group=128,scale=fp16,scope=gpu001"},
        }) {
     SCOPED_TRACE(c.written);
     const auto quantizer = ParseQuantizer(c.written);
@@ -107,7 +107,7 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"rtn:arith=bf16", "QS1004", "arith"},
            Case{"rtn:scope=liner", "QS1004", "scope"},
            Case{"rtn:bits=", "QS1004", "bits"},
-           Case{"rtn:gran=tensor,replicate=1", "QS1004", "replicate"},
+           Case{"rtn:replicate=1", "QS1004", "replicate"},
            Case{"rtn:replicate=-1", "QS1004", "replicate"},
        }) {
     SCOPED_TRACE(c.text);

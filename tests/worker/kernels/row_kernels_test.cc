@@ -51,9 +51,9 @@ TEST_P(RowKernelsTest, ProductMatchesDoubles_WhenSizesDoNotFillStrips) {
         RandomFloats(random, c.outputs * c.inputs);
     const std::vector<float> x = RandomFloats(random, c.rows * c.inputs);
     PackedWeight packed(c.outputs, c.inputs);
-    packed.PackRows(0, c.outputs / 2, weights.data());
+    packed.PackRows(0, c.outputs / 2, weights.data(), c.inputs);
     packed.PackRows(c.outputs / 2, c.outputs - c.outputs / 2,
-                    weights.data() + c.outputs / 2 * c.inputs);
+                    weights.data() + c.outputs / 2 * c.inputs, c.inputs);
     const int64_t stride = RowStride(c.count);
     std::vector<float> out(Index(c.rows * stride));
     kernels().product(x.data(), c.inputs, c.rows, packed, c.first, c.count,
@@ -83,7 +83,8 @@ TEST_P(RowKernelsTest, ProductKeepsARowsBits_WhenItsPlaceAndNeighboursChange) {
   constexpr int64_t kInputs = 96;
   constexpr int64_t kOutputs = 96;
   PackedWeight packed(kOutputs, kInputs);
-  packed.PackRows(0, kOutputs, RandomFloats(random, kOutputs * kInputs).data());
+  packed.PackRows(0, kOutputs, RandomFloats(random, kOutputs * kInputs).data(),
+                  kInputs);
   const std::vector<float> row = RandomFloats(random, kInputs);
   std::vector<float> want;
   for (int place = 0; place < kTileRows; ++place) {
@@ -113,7 +114,7 @@ TEST_P(RowKernelsTest, ProductOfTransposed_EqualsProductOfRows) {
     }
   }
   PackedWeight a(kOutputs, kInputs);
-  a.PackRows(0, kOutputs, weights.data());
+  a.PackRows(0, kOutputs, weights.data(), kInputs);
   PackedWeight b(kOutputs, kInputs);
   b.PackTransposed(kInputs, transposed.data(), kOutputs + 3);
   EXPECT_EQ(std::memcmp(a.data(), b.data(), static_cast<size_t>(a.bytes())), 0);

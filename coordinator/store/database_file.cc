@@ -1,0 +1,170 @@
+#include "coordinator/store/database_file.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <unistd.h>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "coordinator/store/schema.h"
+#include "sqlite3.h"
+
+namespace qsweep {
+namespace {
+
+// All set explicitly: a default that changes between builds of SQLite must not
+// change what "acknowledged" means.
+constexpr const char* kWriterPragmas = R"sql(
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=FULL;
+PRAGMA foreign_keys=ON;
+PRAGMA busy_timeout=5000;
+PRAGMA wal_autocheckpoint=0;
+PRAGMA journal_size_limit=67108864;
+PRAGMA mmap_size=0;
+PRAGMA temp_store=MEMORY;
+PRAGMA trusted_schema=OFF;
+PRAGMA cell_size_check=ON;
+)sql";
+
+constexpr const char* kReaderPragmas = R"sql(
+PRAGMA busy_timeout=5000;
+PRAGMA mmap_size=0;
+PRAGMA temp_store=MEMORY;
+PRAGMA trusted_schema=OFF;
+PRAGMA cell_size_check=ON;
+)sql";
+
+// NOTADB and CORRUPT name the file and say what to do with it.
+absl::Status NameFile(absl::Status status, const std::string& path) {
+  if (status.code() == absl::StatusCode::kDataLoss) {
+    return MakeError(kDamagedDatabase,
+                     absl::StrCat(path, ": ", status.message()), path,
+                     "restore a backup, or start on another directory");
+  }
+  return status;
+}
+
+absl::Status SetDefensive(Database& database) {
+  const int result = sqlite3_db_config(database.handle(),
+                                       SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  return result == SQLITE_OK
+             ? absl::OkStatus()
+             : SqliteError(database.handle(), result, "set defensive");
+}
+
+absl::Status CheckPages(Database& database, const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::string found,
+                          database.QueryText("PRAGMA quick_check(1)"));
+  if (found != "ok") {
+    return MakeError(kDamagedDatabase, absl::StrCat(path, ": ", found), path,
+                     "restore a backup, or start on another directory");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Prepare(Database& database, const std::string& path) {
+  QSWEEP_RETURN_IF_ERROR(database.Execute(kWriterPragmas));
+  QSWEEP_RETURN_IF_ERROR(SetDefensive(database));
+  // A page of the WAL that a failed fsync marked clean must not carry later
+  // commits.
+  QSWEEP_RETURN_IF_ERROR(database.Execute("PRAGMA wal_checkpoint(TRUNCATE)"));
+  QSWEEP_RETURN_IF_ERROR(CheckPages(database, path));
+  return Migrate(database, path);
+}
+
+}  // namespace
+
+absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path) {
+  const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (descriptor < 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
+  }
+  FileLock lock(descriptor);
+  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    return MakeError(kDirectoryInUse,
+                     absl::StrCat("another coordinator holds the lock ", path),
+                     path,
+                     "use that one, stop it first, or give another --dir");
+  }
+  return lock;
+}
+
+FileLock::~FileLock() {
+  if (descriptor_ >= 0) {
+    close(descriptor_);
+  }
+}
+
+FileLock::FileLock(FileLock&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+FileLock& FileLock::operator=(FileLock&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+ReserveFile::ReserveFile(std::string path) : path_(std::move(path)) {
+  const int descriptor =
+      open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (descriptor < 0) {
+    return;
+  }
+  struct statvfs file_system = {};
+  struct stat file = {};
+  if (fstatvfs(descriptor, &file_system) == 0 &&
+      fstat(descriptor, &file) == 0) {
+    const auto total = static_cast<int64_t>(file_system.f_blocks) *
+                       static_cast<int64_t>(file_system.f_frsize);
+    const int64_t wanted = std::min(kMaxBytes, total / 8);
+    if (file.st_size >= wanted || posix_fallocate(descriptor, 0, wanted) == 0) {
+      bytes_ = std::max<int64_t>(wanted, file.st_size);
+    }
+  }
+  close(descriptor);
+  if (bytes_ == 0) {
+    unlink(path_.c_str());  // what a failed allocation took
+  }
+}
+
+void ReserveFile::Free() {
+  unlink(path_.c_str());
+  bytes_ = 0;
+}
+
+absl::StatusOr<Database> OpenWriter(const std::string& path,
+                                    const std::string& vfs) {
+  // SQLite gives its WAL the permissions of the database. Only a new file is
+  // opened here: closing an existing one would drop the POSIX locks of every
+  // connection this process has on it.
+  const int descriptor =
+      open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (descriptor >= 0) {
+    close(descriptor);
+  } else if (errno != EEXIST) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      Database database,
+      Database::Open(path, Database::Mode::kReadWriteCreate, vfs));
+  QSWEEP_RETURN_IF_ERROR(NameFile(Prepare(database, path), path));
+  return database;
+}
+
+absl::StatusOr<Database> OpenReader(const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(Database database,
+                          Database::Open(path, Database::Mode::kReadOnly));
+  QSWEEP_RETURN_IF_ERROR(NameFile(database.Execute(kReaderPragmas), path));
+  QSWEEP_RETURN_IF_ERROR(SetDefensive(database));
+  return database;
+}
+
+}  // namespace qsweep

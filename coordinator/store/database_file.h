@@ -1,0 +1,63 @@
+#ifndef QSWEEP_COORDINATOR_STORE_DATABASE_FILE_H_
+#define QSWEEP_COORDINATOR_STORE_DATABASE_FILE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "coordinator/store/sqlite.h"
+
+namespace qsweep {
+
+// An exclusive flock on a side file: SQLite 3.40 may corrupt a WAL that two
+// connections write, so a second coordinator must never get that far. Held
+// until destroyed; the kernel drops it when the process dies.
+class FileLock {
+ public:
+  // FAILED_PRECONDITION QS4003: another process, or another FileLock of this
+  // one, holds it. PERMISSION_DENIED, NOT_FOUND: the file cannot be made.
+  static absl::StatusOr<FileLock> Acquire(const std::string& path);
+
+  ~FileLock();
+  FileLock(FileLock&& other) noexcept;
+  FileLock& operator=(FileLock&& other) noexcept;
+
+ private:
+  explicit FileLock(int descriptor) : descriptor_(descriptor) {}
+  int descriptor_ = -1;
+};
+
+// Disk space kept aside in a file, so that results can still be committed when
+// the disk is full.
+class ReserveFile {
+ public:
+  static constexpr int64_t kMaxBytes = int64_t{64} << 20;
+
+  // Takes min(kMaxBytes, an eighth of the file system), or what an earlier run
+  // took. Without room it is empty: the caller sees bytes() == 0.
+  explicit ReserveFile(std::string path);
+
+  // Gives the space back. Once.
+  void Free();
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::string path_;
+  int64_t bytes_ = 0;
+};
+
+// Opens the file for the one connection that writes and checkpoints: pragmas,
+// recovery of the WAL, a TRUNCATE checkpoint, quick_check, migrations. New
+// files are readable by their owner only. FAILED_PRECONDITION QS4005: a newer
+// database. DATA_LOSS QS4006: damaged, or not qsweep's. Else as Database::Open.
+absl::StatusOr<Database> OpenWriter(const std::string& path,
+                                    const std::string& vfs = "");
+
+// Opens the file for reading only. It can neither write nor checkpoint.
+absl::StatusOr<Database> OpenReader(const std::string& path);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_STORE_DATABASE_FILE_H_

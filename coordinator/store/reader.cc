@@ -1,0 +1,335 @@
+#include "coordinator/store/reader.h"
+
+#include <deque>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/mutex.h"
+#include "common/base/status_macros.h"
+#include "coordinator/store/codec.h"
+#include "coordinator/store/database_file.h"
+#include "coordinator/store/mutation_writer.h"
+#include "coordinator/store/query_guard.h"
+#include "coordinator/store/sql.h"
+#include "sqlite3.h"
+
+namespace qsweep {
+namespace {
+
+// Long enough for the rows of the largest job, short enough that the WAL
+// does not grow without bound behind the snapshot.
+constexpr absl::Duration kReadDeadline = absl::Seconds(30);
+constexpr int kOpsPerCheck = 10'000;
+
+class SqliteReader : public Reader {
+ public:
+  SqliteReader(Database database, std::unique_ptr<QueryGuard> guard,
+               const Clock& clock)
+      : database_(std::move(database)),
+        statements_(database_),
+        guard_(std::move(guard)),
+        clock_(clock) {
+    sqlite3_progress_handler(
+        database_.handle(), kOpsPerCheck,
+        [](void* opaque) {
+          const auto* reader = static_cast<SqliteReader*>(opaque);
+          return reader->clock_.SteadyNow() >= reader->deadline_ ? 1 : 0;
+        },
+        this);
+  }
+
+  absl::StatusOr<std::vector<int64_t>> ExportConfigurations(
+      JobNumber job) override;
+  absl::StatusOr<std::vector<v1::MeasurementRow>> ExportRows(
+      JobNumber job, int64_t configuration) override;
+  absl::StatusOr<JobRows> ReadJobRows(JobNumber job) override;
+  absl::StatusOr<ArtifactPart> ReadArtifact(const Digest& digest,
+                                            uint64_t offset,
+                                            uint64_t limit) override;
+  absl::StatusOr<v1::QueryResponse> Query(
+      const v1::QueryRequest& request) override {
+    return guard_->Run(request);
+  }
+
+ private:
+  // Runs sql and hands each row to use(row).
+  template <typename Use, typename... Args>
+  absl::Status ForEach(const char* sql, Use use, const Args&... args) {
+    QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql));
+    row->BindAll(args...);
+    while (true) {
+      const absl::StatusOr<bool> more = row->Step();
+      if (!more.ok()) {
+        return more.status().code() == absl::StatusCode::kCancelled
+                   ? MakeError(kQueryLimit,
+                               "reading the rows ran into its deadline")
+                   : more.status();
+      }
+      if (!*more) {
+        return absl::OkStatus();
+      }
+      if (absl::Status status = use(*row); !status.ok()) {
+        row->Reset();
+        return status;
+      }
+    }
+  }
+  void StartDeadline() { deadline_ = clock_.SteadyNow() + kReadDeadline; }
+  absl::Status ReadHead(JobNumber job, JobRows& rows);
+  absl::Status ReadLists(JobNumber job, JobRows& rows);
+
+  Database database_;
+  StatementCache statements_;
+  std::unique_ptr<QueryGuard> guard_;
+  const Clock& clock_;
+  SteadyTime deadline_;
+};
+
+absl::StatusOr<std::vector<int64_t>> SqliteReader::ExportConfigurations(
+    JobNumber job) {
+  StartDeadline();
+  std::vector<int64_t> ids;
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kExportConfigurations,
+      [&](const Statement& row) {
+        ids.push_back(row.Integer(0));
+        return absl::OkStatus();
+      },
+      job));
+  return ids;
+}
+
+absl::StatusOr<v1::MeasurementRow> ExportRow(const Statement& row) {
+  v1::MeasurementRow out;
+  out.set_model(row.Text(0));
+  out.set_configuration(row.Text(1));
+  out.set_layer_set(row.Text(2));
+  out.set_quantizer(row.Text(3));
+  out.set_compute(row.Text(4));
+  out.set_evaluation(row.Text(5));
+  out.set_corpus(row.Text(6));
+  out.set_language(row.Text(7));
+  out.set_document(row.Text(8));
+  out.set_document_digest(row.Text(9));
+  out.set_engine(row.Text(10));
+  out.set_device(row.Text(11));
+  out.set_task_id(static_cast<uint64_t>(row.Integer(12)));
+  out.set_epoch(static_cast<uint64_t>(row.Integer(13)));
+  out.set_worker(row.Text(14));
+  out.set_created_at_us(row.Integer(15));
+  QSWEEP_ASSIGN_OR_RETURN(*out.mutable_values(), MeasurementColumns(row, 16));
+  return out;
+}
+
+absl::StatusOr<std::vector<v1::MeasurementRow>> SqliteReader::ExportRows(
+    JobNumber job, int64_t configuration) {
+  StartDeadline();
+  std::vector<v1::MeasurementRow> rows;
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kExportMeasurements,
+      [&](const Statement& row) -> absl::Status {
+        QSWEEP_ASSIGN_OR_RETURN(rows.emplace_back(), ExportRow(row));
+        return absl::OkStatus();
+      },
+      job, configuration));
+  return rows;
+}
+
+absl::Status SqliteReader::ReadHead(JobNumber job, JobRows& rows) {
+  bool found = false;
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadJobHead,
+      [&](const Statement& row) -> absl::Status {
+        found = true;
+        QSWEEP_ASSIGN_OR_RETURN(rows.spec, ProtoColumn<v1::JobSpec>(row, 0));
+        rows.corpus = row.Text(1);
+        return absl::OkStatus();
+      },
+      job));
+  return found ? absl::OkStatus()
+               : MakeError(kJobNotFound, absl::StrCat("no job ", job.value()));
+}
+
+absl::StatusOr<JobConfiguration> ConfigurationOf(const Statement& row) {
+  JobConfiguration configuration;
+  configuration.model_index = static_cast<int>(row.Integer(1));
+  QSWEEP_ASSIGN_OR_RETURN(configuration.digest, DigestColumn(row, 2));
+  configuration.quantizer = row.Text(3);
+  configuration.layer_set = row.Text(4);
+  configuration.resolved = row.Text(5);
+  configuration.baseline = row.Integer(6) != 0;
+  if (!row.IsNull(7)) {
+    configuration.single_layer = static_cast<int>(row.Integer(7));
+  }
+  configuration.overhead_params = row.Real(8);
+  configuration.overhead_layers = row.Real(9);
+  configuration.overhead_kept = row.Real(10);
+  configuration.overhead_bytes = row.Real(11);
+  return configuration;
+}
+
+absl::Status SqliteReader::ReadLists(JobNumber job, JobRows& rows) {
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadJobModelDescriptions,
+      [&](const Statement& row) -> absl::Status {
+        QSWEEP_ASSIGN_OR_RETURN(rows.models.emplace_back(),
+                                ProtoColumn<v1::ModelDescription>(row, 0));
+        return absl::OkStatus();
+      },
+      job));
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadJobConfigurations,
+      [&](const Statement& row) -> absl::Status {
+        QSWEEP_ASSIGN_OR_RETURN(rows.configurations.emplace_back(),
+                                ConfigurationOf(row));
+        return absl::OkStatus();
+      },
+      job));
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadJobEvaluations,
+      [&](const Statement& row) {
+        rows.evaluations.push_back(
+            {.model_index = static_cast<int>(row.Integer(1)),
+             .eval_index = static_cast<int>(row.Integer(2)),
+             .text = row.Text(3)});
+        return absl::OkStatus();
+      },
+      job));
+  return ForEach(
+      sql::kReadJobDocuments,
+      [&](const Statement& row) -> absl::Status {
+        QSWEEP_ASSIGN_OR_RETURN(const Digest digest, DigestColumn(row, 4));
+        rows.documents.push_back(
+            {.eval_index = static_cast<int>(row.Integer(1)),
+             .language = row.Text(2),
+             .id = row.Text(3),
+             .digest = digest});
+        return absl::OkStatus();
+      },
+      job);
+}
+
+absl::StatusOr<JobRows> SqliteReader::ReadJobRows(JobNumber job) {
+  StartDeadline();
+  JobRows rows;
+  QSWEEP_RETURN_IF_ERROR(ReadHead(job, rows));
+  QSWEEP_RETURN_IF_ERROR(ReadLists(job, rows));
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadJobRows,
+      [&](const Statement& row) -> absl::Status {
+        JobRows::Row& out = rows.rows.emplace_back();
+        out.configuration = static_cast<int>(row.Integer(0));
+        out.evaluation = static_cast<int>(row.Integer(1));
+        out.document = static_cast<int>(row.Integer(2));
+        QSWEEP_ASSIGN_OR_RETURN(out.values, MeasurementColumns(row, 3));
+        return absl::OkStatus();
+      },
+      job));
+  return rows;
+}
+
+absl::StatusOr<ArtifactPart> SqliteReader::ReadArtifact(const Digest& digest,
+                                                        uint64_t offset,
+                                                        uint64_t limit) {
+  StartDeadline();
+  ArtifactPart part;
+  bool found = false;
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadArtifact,
+      [&](const Statement& row) {
+        found = true;
+        part.total_size = static_cast<uint64_t>(row.Integer(0));
+        part.data = row.Text(1);
+        return absl::OkStatus();
+      },
+      Blob{digest.bytes()}, offset, limit));
+  if (!found) {
+    return MakeError(kArtifactNotFound,
+                     absl::StrCat("no artifact ", digest.hex()), "",
+                     "add the corpus again with 'qctl corpora add'");
+  }
+  return part;
+}
+
+class ReaderThreads : public ReaderPool {
+ public:
+  explicit ReaderThreads(std::vector<std::unique_ptr<Reader>> readers)
+      : readers_(std::move(readers)) {
+    for (const std::unique_ptr<Reader>& reader : readers_) {
+      threads_.emplace_back([this, &reader] { Serve(*reader); });
+    }
+  }
+  ~ReaderThreads() override {
+    {
+      MutexLock lock(mutex_);
+      ending_ = true;
+    }
+    changed_.NotifyAll();
+    for (std::thread& thread : threads_) {
+      thread.join();
+    }
+  }
+
+  void Post(std::function<void(Reader&)> job) override {
+    {
+      MutexLock lock(mutex_);
+      queue_.push_back(std::move(job));
+    }
+    changed_.NotifyOne();
+  }
+
+ private:
+  void Serve(Reader& reader) {
+    while (true) {
+      std::function<void(Reader&)> job;
+      {
+        MutexLock lock(mutex_);
+        while (queue_.empty() && !ending_) {
+          changed_.Wait(mutex_);
+        }
+        if (queue_.empty()) {
+          return;
+        }
+        job = std::move(queue_.front());
+        queue_.pop_front();
+      }
+      job(reader);
+    }
+  }
+
+  const std::vector<std::unique_ptr<Reader>> readers_;
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<std::function<void(Reader&)>> queue_ ABSL_GUARDED_BY(mutex_);
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Reader>> Reader::Open(const std::string& path,
+                                                     const Clock& clock) {
+  QSWEEP_ASSIGN_OR_RETURN(Database database, OpenReader(path));
+  QSWEEP_ASSIGN_OR_RETURN(Database for_users, OpenReader(path));
+  QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<QueryGuard> guard,
+                          QueryGuard::Create(std::move(for_users), clock));
+  return std::make_unique<SqliteReader>(std::move(database), std::move(guard),
+                                        clock);
+}
+
+absl::StatusOr<std::unique_ptr<ReaderPool>> ReaderPool::Start(
+    const std::string& path, const Clock& clock, int num_threads) {
+  std::vector<std::unique_ptr<Reader>> readers;
+  for (int i = 0; i < num_threads; ++i) {
+    QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Reader> reader,
+                            Reader::Open(path, clock));
+    readers.push_back(std::move(reader));
+  }
+  return std::make_unique<ReaderThreads>(std::move(readers));
+}
+
+}  // namespace qsweep

@@ -1,0 +1,90 @@
+#ifndef QSWEEP_COORDINATOR_STORE_READER_H_
+#define QSWEEP_COORDINATOR_STORE_READER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "common/base/clock.h"
+#include "common/base/digest.h"
+#include "coordinator/core/mutation.h"
+#include "qsweep/v1/coordinator.pb.h"
+
+namespace qsweep {
+
+// All rows of a job, and what their indexes mean.
+struct JobRows {
+  v1::JobSpec spec;
+  std::string corpus;  // name
+  std::vector<v1::ModelDescription> models;
+  std::vector<JobConfiguration> configurations;
+  std::vector<JobEvaluation> evaluations;
+  std::vector<JobDocument> documents;
+  struct Row {
+    int configuration = 0;
+    int evaluation = 0;
+    int document = 0;
+    v1::Measurement values;  // its index fields are undefined
+  };
+  std::vector<Row> rows;  // sorted by the three indexes; holes while it runs
+};
+
+// A part of an artifact.
+struct ArtifactPart {
+  uint64_t total_size = 0;
+  std::string data;
+};
+
+// A read-only connection, which can neither write nor checkpoint. Every call
+// is a snapshot of its own, so no reader pins the WAL for long. Single-thread;
+// each reader thread has its own.
+// Errors besides those said: DEADLINE_EXCEEDED QS4011, DATA_LOSS QS4006.
+class Reader {
+ public:
+  // path: the coordinator's database, which exists. clock outlives the reader.
+  static absl::StatusOr<std::unique_ptr<Reader>> Open(const std::string& path,
+                                                      const Clock& clock);
+  virtual ~Reader() = default;
+
+  // Ids of a job's configurations in the order of the measurement export.
+  virtual absl::StatusOr<std::vector<int64_t>> ExportConfigurations(
+      JobNumber job) = 0;
+  // The stored rows of one of them, in identity order.
+  virtual absl::StatusOr<std::vector<v1::MeasurementRow>> ExportRows(
+      JobNumber job, int64_t configuration) = 0;
+  // NOT_FOUND QS4020.
+  virtual absl::StatusOr<JobRows> ReadJobRows(JobNumber job) = 0;
+  // At most `limit` bytes from `offset` on. NOT_FOUND QS4041.
+  virtual absl::StatusOr<ArtifactPart> ReadArtifact(const Digest& digest,
+                                                    uint64_t offset,
+                                                    uint64_t limit) = 0;
+  // One SELECT over the documented views; query_guard.h has the rules.
+  // INVALID_ARGUMENT QS4010, QS4012; DEADLINE_EXCEEDED QS4011.
+  virtual absl::StatusOr<v1::QueryResponse> Query(
+      const v1::QueryRequest& request) = 0;
+};
+
+// A few threads with a Reader each. What takes long, or blocks, runs here:
+// never on the loop or on a thread of gRPC. Thread-safe.
+class ReaderPool {
+ public:
+  // Opens the readers; errors as Reader::Open.
+  static absl::StatusOr<std::unique_ptr<ReaderPool>> Start(
+      const std::string& path, const Clock& clock, int num_threads = 4);
+
+  // Runs what is queued, then ends the threads.
+  virtual ~ReaderPool() = default;
+
+  // Calls job on one of the threads, in order of Post.
+  virtual void Post(std::function<void(Reader&)> job) = 0;
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_STORE_READER_H_

@@ -1,0 +1,448 @@
+#include "coordinator/store/schema.h"
+
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "coordinator/store/sqlite.h"
+
+namespace qsweep {
+namespace {
+
+// Migration N brings version N-1 to N. Append only: a migration that was
+// released never changes, tests/golden/ holds a database of each version.
+//
+// Digests are 32 bytes, UUIDs 16, times microseconds of Unix time, protos their
+// serialized bytes. Measurements use the small integer ids of configuration,
+// evaluation and document: they are the largest table, and its key is the cache
+// of everything that was ever measured.
+constexpr const char* kMigrations[] = {
+    R"sql(
+CREATE TABLE coordinator (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  epoch INTEGER NOT NULL CHECK (epoch >= 0)  -- grows at each start
+) STRICT;
+INSERT INTO coordinator (id, epoch) VALUES (1, 0);
+
+CREATE TABLE artifact (
+  digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+  size INTEGER NOT NULL CHECK (size >= 0),
+  data BLOB NOT NULL,
+  CHECK (length(data) = size)
+) STRICT;
+
+CREATE TABLE model (
+  digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+  name TEXT NOT NULL,
+  description BLOB NOT NULL  -- ModelDescription
+) STRICT;
+
+CREATE TABLE corpus (
+  digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+  name TEXT NOT NULL,  -- the first it was added under
+  body BLOB NOT NULL  -- Corpus
+) STRICT;
+CREATE TABLE corpus_name (
+  name TEXT PRIMARY KEY CHECK (name <> ''),
+  corpus BLOB NOT NULL REFERENCES corpus (digest)
+) STRICT;
+
+CREATE TABLE document (
+  id INTEGER PRIMARY KEY,
+  digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32)
+) STRICT;
+-- Where a text stands: its language and aligned id are the corpus's, not its own.
+CREATE TABLE corpus_document (
+  corpus BLOB NOT NULL REFERENCES corpus (digest),
+  language TEXT NOT NULL,
+  ordinal INTEGER NOT NULL CHECK (ordinal >= 0),
+  document_id TEXT NOT NULL,
+  document INTEGER NOT NULL REFERENCES document (id),
+  PRIMARY KEY (corpus, language, ordinal)
+) STRICT;
+CREATE INDEX corpus_document_by_document ON corpus_document (document);
+
+CREATE TABLE configuration (
+  id INTEGER PRIMARY KEY,
+  digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
+  model BLOB NOT NULL REFERENCES model (digest),
+  quantizer TEXT NOT NULL,
+  layer_set TEXT NOT NULL,  -- resolved on the model; 'all' for the baseline
+  compute TEXT NOT NULL,
+  baseline INTEGER NOT NULL CHECK (baseline IN (0, 1)),
+  single_layer INTEGER,     -- when exactly one whole layer is protected
+  overhead_params REAL NOT NULL,
+  overhead_layers REAL NOT NULL,
+  overhead_kept REAL NOT NULL,
+  overhead_bytes REAL NOT NULL
+) STRICT;
+CREATE TABLE evaluation (
+  id INTEGER PRIMARY KEY,
+  text TEXT NOT NULL UNIQUE CHECK (text <> '')
+) STRICT;
+
+CREATE TABLE job (
+  number INTEGER PRIMARY KEY CHECK (number > 0),
+  uuid BLOB NOT NULL UNIQUE CHECK (length(uuid) = 16),
+  spec_digest BLOB NOT NULL CHECK (length(spec_digest) = 32),
+  name TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  labels TEXT NOT NULL,  -- JSON
+  state TEXT NOT NULL CHECK (state IN ('planning', 'queued', 'running', 'paused',
+    'stopping', 'succeeded', 'failed', 'cancelled')),
+  reason TEXT NOT NULL,
+  corpus BLOB NOT NULL REFERENCES corpus (digest),
+  spec BLOB NOT NULL,       -- JobSpec
+  spec_json TEXT NOT NULL,
+  plan BLOB NOT NULL,       -- JobPlan
+  documents_skipped INTEGER NOT NULL,  -- among the measurements reused
+  created_at_us INTEGER NOT NULL,
+  finished_at_us INTEGER
+) STRICT;
+CREATE INDEX job_open ON job (number)
+  WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
+
+-- What a job asks for: for each evaluation of a model, the model's
+-- configurations x the documents of that evaluation (eval_index).
+CREATE TABLE job_model (
+  job INTEGER NOT NULL REFERENCES job (number),
+  ordinal INTEGER NOT NULL,
+  model BLOB NOT NULL REFERENCES model (digest),
+  PRIMARY KEY (job, ordinal)
+) STRICT;
+CREATE TABLE job_configuration (
+  job INTEGER NOT NULL REFERENCES job (number),
+  ordinal INTEGER NOT NULL,
+  configuration INTEGER NOT NULL REFERENCES configuration (id),
+  layer_set TEXT NOT NULL,  -- as written
+  PRIMARY KEY (job, ordinal),
+  UNIQUE (job, configuration)
+) STRICT;
+CREATE TABLE job_evaluation (
+  job INTEGER NOT NULL REFERENCES job (number),
+  ordinal INTEGER NOT NULL,
+  model BLOB NOT NULL REFERENCES model (digest),
+  eval_index INTEGER NOT NULL,  -- into JobSpec.evals
+  evaluation INTEGER NOT NULL REFERENCES evaluation (id),
+  PRIMARY KEY (job, ordinal)
+) STRICT;
+CREATE TABLE job_document (
+  job INTEGER NOT NULL REFERENCES job (number),
+  ordinal INTEGER NOT NULL,
+  eval_index INTEGER NOT NULL,
+  language TEXT NOT NULL,
+  document_id TEXT NOT NULL,
+  document INTEGER NOT NULL REFERENCES document (id),
+  PRIMARY KEY (job, ordinal)
+) STRICT;
+
+-- What the tasks of one plan share: a TaskSpec without documents.
+CREATE TABLE task_group (
+  id INTEGER PRIMARY KEY CHECK (id > 0),
+  model BLOB NOT NULL REFERENCES model (digest),
+  prototype BLOB NOT NULL  -- TaskSpec
+) STRICT;
+CREATE TABLE task (
+  id INTEGER PRIMARY KEY CHECK (id > 0),
+  task_group INTEGER NOT NULL REFERENCES task_group (id),
+  content_key BLOB NOT NULL UNIQUE CHECK (length(content_key) = 32),
+  -- 36 bytes each: digest, index of its language, little endian
+  documents BLOB NOT NULL CHECK (length(documents) % 36 = 0),
+  estimated_seconds REAL NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('blocked', 'ready', 'leased', 'backoff',
+    'quarantined', 'done', 'cancelled')),
+  reason TEXT NOT NULL DEFAULT '',
+  failed INTEGER NOT NULL DEFAULT 0 CHECK (failed >= 0),
+  lost INTEGER NOT NULL DEFAULT 0 CHECK (lost >= 0),
+  preempted INTEGER NOT NULL DEFAULT 0 CHECK (preempted >= 0),
+  backoff_us INTEGER NOT NULL DEFAULT 0 CHECK (backoff_us >= 0),
+  documents_skipped INTEGER NOT NULL DEFAULT 0,
+  result_epoch INTEGER,
+  result_digest BLOB CHECK (length(result_digest) = 32),
+  CHECK ((state = 'done') = (result_epoch IS NOT NULL)),
+  CHECK ((result_epoch IS NULL) = (result_digest IS NULL))
+) STRICT;
+CREATE INDEX task_ready ON task (id) WHERE state = 'ready';
+CREATE INDEX task_by_group ON task (task_group);
+
+CREATE TABLE job_task (
+  job INTEGER NOT NULL REFERENCES job (number),
+  task INTEGER NOT NULL REFERENCES task (id),
+  measurements INTEGER NOT NULL,  -- of the job's that the task brings
+  PRIMARY KEY (job, task)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX job_task_by_task ON job_task (task);
+
+CREATE TABLE worker (
+  uuid BLOB PRIMARY KEY CHECK (length(uuid) = 16),
+  boot_seq INTEGER NOT NULL,
+  credential TEXT NOT NULL,
+  hello BLOB NOT NULL,  -- Hello
+  name TEXT NOT NULL,
+  tasks_done INTEGER NOT NULL DEFAULT 0,
+  first_seen_us INTEGER NOT NULL,
+  last_seen_us INTEGER NOT NULL
+) STRICT;
+
+-- Ended rows stay: the epochs that were granted, and what each cost.
+CREATE TABLE lease (
+  task INTEGER NOT NULL REFERENCES task (id),
+  epoch INTEGER NOT NULL CHECK (epoch > 0),
+  worker BLOB NOT NULL REFERENCES worker (uuid),
+  session BLOB NOT NULL CHECK (length(session) = 16),
+  credential TEXT NOT NULL,  -- who may commit
+  granted_at_us INTEGER NOT NULL,
+  ended_at_us INTEGER,
+  end_reason TEXT,
+  engine TEXT,               -- of the rows it brought
+  device TEXT,
+  report BLOB,               -- TaskReport
+  PRIMARY KEY (task, epoch),
+  CHECK ((ended_at_us IS NULL) = (end_reason IS NULL))
+) STRICT;
+CREATE INDEX lease_open ON lease (task) WHERE ended_at_us IS NULL;
+CREATE INDEX lease_by_worker ON lease (worker);
+
+CREATE TABLE measurement (
+  configuration INTEGER NOT NULL REFERENCES configuration (id),
+  evaluation INTEGER NOT NULL REFERENCES evaluation (id),
+  document INTEGER NOT NULL REFERENCES document (id),
+  status TEXT NOT NULL
+    CHECK (status IN ('ok', 'one_token', 'too_long', 'empty')),
+  nll_sum REAL,          -- nats; NULL unless status is ok
+  nll_fp_sum REAL,
+  unigram_nll_sum REAL,
+  tokens INTEGER NOT NULL CHECK (tokens >= 0),
+  bytes INTEGER NOT NULL CHECK (bytes >= 0),
+  bytes_scored INTEGER NOT NULL CHECK (bytes_scored >= 0),
+  chars INTEGER NOT NULL CHECK (chars >= 0),
+  kl_sum REAL,
+  top1 INTEGER,
+  nonfinite INTEGER NOT NULL CHECK (nonfinite >= 0),
+  task INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  created_at_us INTEGER NOT NULL,
+  PRIMARY KEY (configuration, evaluation, document),
+  FOREIGN KEY (task, epoch) REFERENCES lease (task, epoch),
+  CHECK ((status = 'ok') = (nll_sum IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX measurement_by_task ON measurement (task);
+
+-- A result that came second: compared, never used.
+CREATE TABLE duplicate_result (
+  id INTEGER PRIMARY KEY,
+  task INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  payload_digest BLOB NOT NULL CHECK (length(payload_digest) = 32),
+  evaluation TEXT NOT NULL,
+  compared INTEGER NOT NULL CHECK (compared >= 0),    -- rows
+  differing INTEGER NOT NULL CHECK (differing >= 0),  -- rows
+  engine TEXT NOT NULL,
+  worker BLOB NOT NULL REFERENCES worker (uuid),
+  created_at_us INTEGER NOT NULL,
+  FOREIGN KEY (task, epoch) REFERENCES lease (task, epoch)
+) STRICT;
+CREATE TABLE duplicate_row (
+  duplicate INTEGER NOT NULL REFERENCES duplicate_result (id),
+  ordinal INTEGER NOT NULL,
+  configuration BLOB NOT NULL CHECK (length(configuration) = 32),
+  document BLOB NOT NULL CHECK (length(document) = 32),
+  row BLOB NOT NULL,  -- Measurement
+  PRIMARY KEY (duplicate, ordinal)
+) STRICT;
+
+CREATE TABLE event (
+  seq INTEGER PRIMARY KEY CHECK (seq > 0),
+  time_us INTEGER NOT NULL,
+  job INTEGER REFERENCES job (number),
+  job_seq INTEGER,
+  task INTEGER REFERENCES task (id),
+  worker TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  from_state TEXT NOT NULL,
+  to_state TEXT NOT NULL,
+  epoch INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  CHECK ((job IS NULL) = (job_seq IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX event_by_job ON event (job, job_seq) WHERE job IS NOT NULL;
+)sql",
+};
+
+constexpr ViewDefinition kViews[] = {
+    // One row per measurement and place of its text in a corpus.
+    {"measurements_v1", R"sql(
+SELECT lower(hex(c.model)) AS model, lower(hex(c.digest)) AS configuration,
+  c.layer_set, c.quantizer, c.compute, e.text AS evaluation,
+  k.name AS corpus, lower(hex(k.digest)) AS corpus_digest,
+  cd.language AS lang,
+  cd.document_id AS document, lower(hex(d.digest)) AS document_digest,
+  m.status, m.nll_sum, m.nll_fp_sum, m.unigram_nll_sum, m.tokens, m.bytes,
+  m.bytes_scored, m.chars, m.kl_sum, m.top1, m.nonfinite, l.engine, l.device,
+  m.task, m.epoch, w.name AS worker,
+  strftime('%Y-%m-%dT%H:%M:%SZ', m.created_at_us / 1000000, 'unixepoch')
+    AS created_at
+FROM measurement AS m
+JOIN configuration AS c ON c.id = m.configuration
+JOIN evaluation AS e ON e.id = m.evaluation
+JOIN document AS d ON d.id = m.document
+JOIN corpus_document AS cd ON cd.document = m.document
+JOIN corpus AS k ON k.digest = cd.corpus
+JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch
+JOIN worker AS w ON w.uuid = l.worker)sql"},
+    {"jobs_v1", R"sql(
+SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
+  j.owner, j.labels,
+  strftime('%Y-%m-%dT%H:%M:%SZ', j.created_at_us / 1000000, 'unixepoch')
+    AS created_at,
+  strftime('%Y-%m-%dT%H:%M:%SZ', j.finished_at_us / 1000000, 'unixepoch')
+    AS finished_at,
+  (SELECT count(jc.configuration) FROM job_configuration AS jc
+    JOIN configuration AS c ON c.id = jc.configuration
+    JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model
+    JOIN job_document AS jd ON jd.job = jc.job
+      AND jd.eval_index = je.eval_index
+    WHERE jc.job = j.number) AS measurements_total,
+  (SELECT count(m.document) FROM job_configuration AS jc
+    JOIN configuration AS c ON c.id = jc.configuration
+    JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model
+    JOIN job_document AS jd ON jd.job = jc.job
+      AND jd.eval_index = je.eval_index
+    JOIN measurement AS m ON m.configuration = jc.configuration
+      AND m.evaluation = je.evaluation AND m.document = jd.document
+    WHERE jc.job = j.number) AS measurements_done,
+  (SELECT count(m.document) FROM job_configuration AS jc
+    JOIN configuration AS c ON c.id = jc.configuration
+    JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model
+    JOIN job_document AS jd ON jd.job = jc.job
+      AND jd.eval_index = je.eval_index
+    JOIN measurement AS m ON m.configuration = jc.configuration
+      AND m.evaluation = je.evaluation AND m.document = jd.document
+    WHERE jc.job = j.number AND NOT EXISTS (SELECT t.task FROM job_task AS t
+      WHERE t.job = j.number AND t.task = m.task)) AS measurements_reused,
+  (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
+    WHERE jt.job = j.number) AS tasks,
+  (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
+    WHERE jt.job = j.number AND t.state = 'done') AS tasks_done,
+  (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
+    WHERE jt.job = j.number AND t.state = 'leased') AS tasks_leased,
+  (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
+    WHERE jt.job = j.number AND t.state IN ('blocked', 'ready', 'backoff'))
+    AS tasks_waiting,
+  (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
+    WHERE jt.job = j.number AND t.state = 'quarantined') AS tasks_quarantined,
+  (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
+    WHERE jt.job = j.number AND t.state = 'cancelled') AS tasks_cancelled,
+  j.spec_json AS spec
+FROM job AS j)sql"},
+    // worker: of the newest lease.
+    {"tasks_v1", R"sql(
+SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
+  length(t.documents) / 36 AS documents,
+  (SELECT count(l.epoch) FROM lease AS l WHERE l.task = t.id) AS epoch,
+  t.failed, t.lost, t.preempted,
+  (SELECT w.name FROM lease AS l JOIN worker AS w ON w.uuid = l.worker
+    WHERE l.task = t.id ORDER BY l.epoch DESC LIMIT 1) AS worker,
+  (SELECT group_concat(jt.job) FROM job_task AS jt WHERE jt.task = t.id)
+    AS jobs,
+  t.estimated_seconds,
+  (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', l.ended_at_us / 1000000, 'unixepoch')
+    FROM lease AS l WHERE l.task = t.id AND l.epoch = t.result_epoch)
+    AS finished_at
+FROM task AS t JOIN task_group AS g ON g.id = t.task_group)sql"},
+    {"workers_v1", R"sql(
+SELECT lower(hex(w.uuid)) AS uuid, w.name,
+  (SELECT count(l.epoch) FROM lease AS l WHERE l.worker = w.uuid) AS leases,
+  (SELECT count(l.epoch) FROM lease AS l
+    WHERE l.worker = w.uuid AND l.ended_at_us IS NULL) AS leases_open,
+  w.tasks_done,
+  strftime('%Y-%m-%dT%H:%M:%SZ', w.first_seen_us / 1000000, 'unixepoch')
+    AS first_seen,
+  strftime('%Y-%m-%dT%H:%M:%SZ', w.last_seen_us / 1000000, 'unixepoch')
+    AS last_seen
+FROM worker AS w)sql"},
+    {"events_v1", R"sql(
+SELECT e.seq,
+  strftime('%Y-%m-%dT%H:%M:%fZ', e.time_us / 1000000.0, 'unixepoch') AS time,
+  e.job, e.job_seq, e.task, e.worker, e.kind, e.from_state, e.to_state,
+  e.epoch, e.reason
+FROM event AS e)sql"},
+};
+
+absl::Status CreateViews(Database& database) {
+  for (const ViewDefinition& view : kViews) {
+    QSWEEP_RETURN_IF_ERROR(database.Execute(
+        absl::StrCat("DROP VIEW IF EXISTS ", view.name, ";CREATE VIEW ",
+                     view.name, " AS ", view.select)));
+  }
+  return absl::OkStatus();
+}
+
+// DATA_LOSS QS4006: a reference that does not hold.
+absl::Status CheckForeignKeys(Database& database, const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(Statement check,
+                          database.Prepare("PRAGMA foreign_key_check"));
+  QSWEEP_ASSIGN_OR_RETURN(const bool broken, check.Step());
+  if (broken) {
+    return MakeError(
+        kDamagedDatabase,
+        absl::StrCat(path, ": a broken reference in table ", check.Text(0)),
+        path, "restore a backup");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ToVersion(Database& database, int64_t version,
+                       const std::string& path) {
+  QSWEEP_RETURN_IF_ERROR(database.Execute(kMigrations[version - 1]));
+  QSWEEP_RETURN_IF_ERROR(CheckForeignKeys(database, path));
+  QSWEEP_RETURN_IF_ERROR(CreateViews(database));
+  return database.Execute(absl::StrCat("PRAGMA application_id=", kApplicationId,
+                                       ";PRAGMA user_version=", version,
+                                       ";COMMIT"));
+}
+
+}  // namespace
+
+int64_t CurrentSchemaVersion() { return std::ssize(kMigrations); }
+
+std::span<const ViewDefinition> DocumentedViews() { return kViews; }
+
+absl::Status Migrate(Database& database, const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t application,
+                          database.QueryInteger("PRAGMA application_id"));
+  QSWEEP_ASSIGN_OR_RETURN(
+      const int64_t tables,
+      database.QueryInteger("SELECT count(*) FROM sqlite_schema"));
+  if (application != kApplicationId && (application != 0 || tables != 0)) {
+    return MakeError(kDamagedDatabase,
+                     absl::StrCat(path, " is a database of another program"),
+                     path, "start on another directory");
+  }
+  QSWEEP_ASSIGN_OR_RETURN(int64_t version,
+                          database.QueryInteger("PRAGMA user_version"));
+  if (version > CurrentSchemaVersion()) {
+    return MakeError(
+        kNewerDatabase,
+        absl::StrCat(path, " has schema version ", version,
+                     "; this program knows versions up to ",
+                     CurrentSchemaVersion()),
+        path, "start the newer version, or restore a backup of the older one");
+  }
+  while (version < CurrentSchemaVersion()) {
+    QSWEEP_RETURN_IF_ERROR(database.Execute("BEGIN IMMEDIATE"));
+    if (absl::Status status = ToVersion(database, ++version, path);
+        !status.ok()) {
+      // The caller gives the connection up, which rolls back too.
+      database.Execute("ROLLBACK").IgnoreError();
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace qsweep

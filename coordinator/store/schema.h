@@ -1,0 +1,38 @@
+#ifndef QSWEEP_COORDINATOR_STORE_SCHEMA_H_
+#define QSWEEP_COORDINATOR_STORE_SCHEMA_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace qsweep {
+
+class Database;
+
+// "qswp": PRAGMA application_id of the coordinator's file.
+inline constexpr int64_t kApplicationId = 0x71737770;
+
+// The version this program reads and writes: PRAGMA user_version.
+int64_t CurrentSchemaVersion();
+
+// A documented view: the stable surface of `qctl query`. `select` is its
+// definition over the tables of the main database.
+struct ViewDefinition {
+  const char* name;
+  const char* select;
+};
+std::span<const ViewDefinition> DocumentedViews();
+
+// Brings an empty or older database to CurrentSchemaVersion, one IMMEDIATE
+// transaction per step, foreign keys checked before each commit; then creates
+// the documented views again. FAILED_PRECONDITION QS4005: a newer database.
+// DATA_LOSS QS4006: another program's database, or one whose keys do not hold.
+// path: for the messages.
+absl::Status Migrate(Database& database, const std::string& path);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_STORE_SCHEMA_H_

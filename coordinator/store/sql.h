@@ -1,0 +1,274 @@
+#ifndef QSWEEP_COORDINATOR_STORE_SQL_H_
+#define QSWEEP_COORDINATOR_STORE_SQL_H_
+
+// Every statement on the coordinator's file. Parameters are bound in order;
+// tables and their meaning: schema.cc.
+namespace qsweep::sql {
+
+inline constexpr const char kBegin[] = "BEGIN IMMEDIATE";
+inline constexpr const char kCommit[] = "COMMIT";
+inline constexpr const char kRollback[] = "ROLLBACK";
+
+// --- Writes, one group per mutation ---
+
+inline constexpr const char kSetCoordinatorEpoch[] =
+    "UPDATE coordinator SET epoch = ?";
+
+inline constexpr const char kAddArtifact[] =
+    "INSERT INTO artifact (digest, size, data) VALUES (?1, length(?2), ?2) "
+    "ON CONFLICT DO NOTHING";
+
+inline constexpr const char kAddCorpus[] =
+    "INSERT INTO corpus (digest, name, body) VALUES (?, ?, ?) "
+    "ON CONFLICT DO NOTHING";
+inline constexpr const char kSetCorpusName[] =
+    "INSERT INTO corpus_name (name, corpus) VALUES (?1, ?2) "
+    "ON CONFLICT (name) DO UPDATE SET corpus = ?2";
+inline constexpr const char kAddDocument[] =
+    "INSERT INTO document (digest) VALUES (?) ON CONFLICT DO NOTHING";
+inline constexpr const char kAddCorpusDocument[] =
+    "INSERT INTO corpus_document (corpus, language, ordinal, document_id, "
+    "document) VALUES (?, ?, ?, ?, (SELECT id FROM document WHERE digest = ?)) "
+    "ON CONFLICT DO NOTHING";
+
+inline constexpr const char kAddModel[] =
+    "INSERT INTO model (digest, name, description) VALUES (?, ?, ?) "
+    "ON CONFLICT DO NOTHING";
+
+inline constexpr const char kAddJob[] =
+    "INSERT INTO job (number, uuid, spec_digest, name, kind, owner, labels, "
+    "state, reason, corpus, spec, spec_json, plan, documents_skipped, "
+    "created_at_us) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, 'planning', '', ?, ?, ?, ?, ?, ?)";
+inline constexpr const char kAddJobModel[] =
+    "INSERT INTO job_model (job, ordinal, model) VALUES (?, ?, ?)";
+inline constexpr const char kAddConfiguration[] =
+    "INSERT INTO configuration (digest, model, quantizer, layer_set, compute, "
+    "baseline, single_layer, overhead_params, overhead_layers, overhead_kept, "
+    "overhead_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO NOTHING";
+inline constexpr const char kAddJobConfiguration[] =
+    "INSERT INTO job_configuration (job, ordinal, configuration, layer_set) "
+    "VALUES (?, ?, (SELECT id FROM configuration WHERE digest = ?), ?)";
+inline constexpr const char kAddEvaluation[] =
+    "INSERT INTO evaluation (text) VALUES (?) ON CONFLICT DO NOTHING";
+inline constexpr const char kAddJobEvaluation[] =
+    "INSERT INTO job_evaluation (job, ordinal, model, eval_index, evaluation) "
+    "VALUES (?, ?, ?, ?, (SELECT id FROM evaluation WHERE text = ?))";
+inline constexpr const char kAddJobDocument[] =
+    "INSERT INTO job_document (job, ordinal, eval_index, language, "
+    "document_id, document) VALUES (?, ?, ?, ?, ?, (SELECT id FROM document "
+    "WHERE digest = ?))";
+inline constexpr const char kSetJobState[] =
+    "UPDATE job SET state = ?2, reason = ?3, finished_at_us = ?4 "
+    "WHERE number = ?1";
+
+inline constexpr const char kAddTaskGroup[] =
+    "INSERT INTO task_group (id, model, prototype) VALUES (?, ?, ?)";
+inline constexpr const char kAddTask[] =
+    "INSERT INTO task (id, task_group, content_key, documents, "
+    "estimated_seconds, state) VALUES (?, ?, ?, ?, ?, 'ready')";
+inline constexpr const char kAddJobTask[] =
+    "INSERT INTO job_task (job, task, measurements) VALUES (?, ?, ?)";
+inline constexpr const char kRemoveJobTask[] =
+    "DELETE FROM job_task WHERE job = ? AND task = ?";
+
+inline constexpr const char kAddLease[] =
+    "INSERT INTO lease (task, epoch, worker, session, credential, "
+    "granted_at_us) VALUES (?, ?, ?, ?, ?, ?)";
+inline constexpr const char kSetTaskLeased[] =
+    "UPDATE task SET state = 'leased', reason = '' WHERE id = ?";
+inline constexpr const char kEndLease[] =
+    "UPDATE lease SET ended_at_us = ?3, end_reason = ?4 "
+    "WHERE task = ?1 AND epoch = ?2 AND ended_at_us IS NULL";
+inline constexpr const char kChargeTask[] =
+    "UPDATE task SET state = ?2, reason = ?3, backoff_us = ?4, "
+    "failed = failed + ?5, lost = lost + ?6, preempted = preempted + ?7 "
+    "WHERE id = ?1";
+// ?4: 1 with new budgets.
+inline constexpr const char kMoveTask[] =
+    "UPDATE task SET state = ?2, reason = ?3, backoff_us = 0, "
+    "failed = iif(?4, 0, failed), lost = iif(?4, 0, lost), "
+    "preempted = iif(?4, 0, preempted) WHERE id = ?1";
+
+inline constexpr const char kAddMeasurement[] =
+    "INSERT INTO measurement (configuration, evaluation, document, status, "
+    "nll_sum, nll_fp_sum, unigram_nll_sum, tokens, bytes, bytes_scored, chars, "
+    "kl_sum, top1, nonfinite, task, epoch, created_at_us) VALUES "
+    "((SELECT id FROM configuration WHERE digest = ?1), "
+    "(SELECT id FROM evaluation WHERE text = ?2), "
+    "(SELECT id FROM document WHERE digest = ?3), "
+    "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+inline constexpr const char kSetTaskDone[] =
+    "UPDATE task SET state = 'done', reason = '', backoff_us = 0, "
+    "result_epoch = ?2, result_digest = ?3, documents_skipped = ?4 WHERE id = "
+    "?1";
+// The attempt that brought the rows; it may have ended as lost before.
+inline constexpr const char kSetLeaseCommitted[] =
+    "UPDATE lease SET ended_at_us = ?3, end_reason = 'committed', "
+    "engine = ?4, device = ?5, report = ?6 WHERE task = ?1 AND epoch = ?2";
+inline constexpr const char kSupersedeOpenLease[] =
+    "UPDATE lease SET ended_at_us = ?2, end_reason = 'superseded' "
+    "WHERE task = ?1 AND ended_at_us IS NULL";
+inline constexpr const char kCountWorkerTask[] =
+    "UPDATE worker SET tasks_done = tasks_done + 1 WHERE uuid = ?";
+
+inline constexpr const char kAddDuplicate[] =
+    "INSERT INTO duplicate_result (task, epoch, payload_digest, evaluation, "
+    "compared, differing, engine, worker, created_at_us) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+inline constexpr const char kAddDuplicateRow[] =
+    "INSERT INTO duplicate_row (duplicate, ordinal, configuration, document, "
+    "row) VALUES (?, ?, ?, ?, ?)";
+
+inline constexpr const char kAddEvent[] =
+    "INSERT INTO event (seq, time_us, job, job_seq, task, worker, kind, "
+    "from_state, to_state, epoch, reason) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+inline constexpr const char kAddWorker[] =
+    "INSERT INTO worker (uuid, boot_seq, credential, hello, name, "
+    "first_seen_us, last_seen_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) "
+    "ON CONFLICT (uuid) DO UPDATE SET boot_seq = ?2, credential = ?3, "
+    "hello = ?4, name = ?5, last_seen_us = ?6";
+
+// --- Load ---
+
+inline constexpr const char kReadCoordinatorEpoch[] =
+    "SELECT epoch FROM coordinator";
+inline constexpr const char kReadLastGroup[] =
+    "SELECT ifnull(max(id), 0) FROM task_group";
+inline constexpr const char kReadLastEvent[] =
+    "SELECT ifnull(max(seq), 0) FROM event";
+inline constexpr const char kReadJobs[] =
+    "SELECT number, uuid, spec_digest, owner, state, reason, spec, plan, "
+    "documents_skipped, created_at_us, finished_at_us, "
+    "(SELECT ifnull(max(e.job_seq), 0) FROM event AS e WHERE e.job = number) "
+    "FROM job ORDER BY number";
+inline constexpr const char kReadJobTasks[] =
+    "SELECT job, task, measurements FROM job_task ORDER BY job, task";
+inline constexpr const char kReadGroups[] =
+    "SELECT id, prototype FROM task_group ORDER BY id";
+inline constexpr const char kReadTasks[] =
+    "SELECT id, task_group, content_key, documents, estimated_seconds, state, "
+    "reason, failed, lost, preempted, backoff_us, documents_skipped, "
+    "result_epoch, result_digest FROM task ORDER BY id";
+inline constexpr const char kReadLeases[] =
+    "SELECT task, epoch, worker, session, credential, end_reason "
+    "FROM lease ORDER BY task, epoch";
+inline constexpr const char kReadWorkers[] =
+    "SELECT uuid, boot_seq, credential, hello, tasks_done, last_seen_us "
+    "FROM worker ORDER BY uuid";
+inline constexpr const char kReadCorpusNames[] =
+    "SELECT name, corpus FROM corpus_name ORDER BY name";
+inline constexpr const char kReadModelDigests[] =
+    "SELECT digest FROM model ORDER BY digest";
+
+// --- Reads of the loop ---
+
+inline constexpr const char kReadDocumentId[] =
+    "SELECT id FROM document WHERE digest = ?";
+inline constexpr const char kReadStatuses[] =
+    "SELECT document, status FROM measurement WHERE "
+    "configuration = (SELECT id FROM configuration WHERE digest = ?) AND "
+    "evaluation = (SELECT id FROM evaluation WHERE text = ?)";
+inline constexpr const char kReadMeasurements[] =
+    "SELECT document, status, nll_sum, nll_fp_sum, unigram_nll_sum, tokens, "
+    "bytes, bytes_scored, chars, kl_sum, top1, nonfinite FROM measurement "
+    "WHERE configuration = (SELECT id FROM configuration WHERE digest = ?) "
+    "AND evaluation = (SELECT id FROM evaluation WHERE text = ?)";
+inline constexpr const char kReadTaskSpec[] =
+    "SELECT g.prototype, t.content_key, t.documents, t.estimated_seconds "
+    "FROM task AS t JOIN task_group AS g ON g.id = t.task_group "
+    "WHERE t.id = ?";
+inline constexpr const char kReadJob[] =
+    "SELECT spec, plan, corpus FROM job WHERE number = ?";
+inline constexpr const char kReadJobModels[] =
+    "SELECT model FROM job_model WHERE job = ? ORDER BY ordinal";
+inline constexpr const char kReadJobLanguages[] =
+    "SELECT language FROM job_document WHERE job = ? "
+    "GROUP BY language ORDER BY min(ordinal)";
+inline constexpr const char kReadModel[] =
+    "SELECT description FROM model WHERE digest = ?";
+inline constexpr const char kReadCorpus[] =
+    "SELECT body FROM corpus WHERE digest = ?";
+inline constexpr const char kReadEvents[] =
+    "SELECT seq, time_us, job_seq, task, worker, kind, from_state, to_state, "
+    "epoch, reason FROM event WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?";
+inline constexpr const char kHasArtifact[] =
+    "SELECT 1 FROM artifact WHERE digest = ?";
+
+// --- Reads of the reader threads ---
+
+inline constexpr const char kReadArtifact[] =
+    "SELECT size, substr(data, ?2 + 1, ?3) FROM artifact WHERE digest = ?1";
+
+// Which configurations a job has, in the order of the export.
+inline constexpr const char kExportConfigurations[] =
+    "SELECT jc.configuration FROM job_configuration AS jc "
+    "JOIN configuration AS c ON c.id = jc.configuration WHERE jc.job = ? "
+    "ORDER BY c.model, c.digest";
+// The rows of a job's configuration in identity order: the columns of the
+// measurement export.
+inline constexpr const char kExportMeasurements[] =
+    "SELECT lower(hex(c.model)), lower(hex(c.digest)), c.layer_set, "
+    "c.quantizer, c.compute, e.text, k.name, jd.language, jd.document_id, "
+    "lower(hex(d.digest)), l.engine, l.device, m.task, m.epoch, w.name, "
+    "m.created_at_us, m.status, m.nll_sum, m.nll_fp_sum, m.unigram_nll_sum, "
+    "m.tokens, m.bytes, m.bytes_scored, m.chars, m.kl_sum, m.top1, m.nonfinite "
+    "FROM job AS j "
+    "JOIN corpus AS k ON k.digest = j.corpus "
+    "JOIN configuration AS c ON c.id = ?2 "
+    "JOIN job_evaluation AS je ON je.job = j.number AND je.model = c.model "
+    "JOIN evaluation AS e ON e.id = je.evaluation "
+    "JOIN job_document AS jd ON jd.job = j.number "
+    "AND jd.eval_index = je.eval_index "
+    "JOIN document AS d ON d.id = jd.document "
+    "JOIN measurement AS m ON m.configuration = c.id "
+    "AND m.evaluation = je.evaluation AND m.document = jd.document "
+    "JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch "
+    "JOIN worker AS w ON w.uuid = l.worker "
+    "WHERE j.number = ?1 "
+    "ORDER BY e.text, jd.language, jd.document_id";
+
+inline constexpr const char kReadJobHead[] =
+    "SELECT j.spec, k.name FROM job AS j JOIN corpus AS k "
+    "ON k.digest = j.corpus WHERE j.number = ?";
+inline constexpr const char kReadJobModelDescriptions[] =
+    "SELECT m.description FROM job_model AS jm JOIN model AS m "
+    "ON m.digest = jm.model WHERE jm.job = ? ORDER BY jm.ordinal";
+inline constexpr const char kReadJobConfigurations[] =
+    "SELECT jc.ordinal, jm.ordinal, c.digest, c.quantizer, jc.layer_set, "
+    "c.layer_set, c.baseline, c.single_layer, c.overhead_params, "
+    "c.overhead_layers, c.overhead_kept, c.overhead_bytes "
+    "FROM job_configuration AS jc "
+    "JOIN configuration AS c ON c.id = jc.configuration "
+    "JOIN job_model AS jm ON jm.job = jc.job AND jm.model = c.model "
+    "WHERE jc.job = ? ORDER BY jc.ordinal";
+inline constexpr const char kReadJobEvaluations[] =
+    "SELECT je.ordinal, jm.ordinal, je.eval_index, e.text "
+    "FROM job_evaluation AS je "
+    "JOIN evaluation AS e ON e.id = je.evaluation "
+    "JOIN job_model AS jm ON jm.job = je.job AND jm.model = je.model "
+    "WHERE je.job = ? ORDER BY je.ordinal";
+inline constexpr const char kReadJobDocuments[] =
+    "SELECT jd.ordinal, jd.eval_index, jd.language, jd.document_id, d.digest "
+    "FROM job_document AS jd JOIN document AS d ON d.id = jd.document "
+    "WHERE jd.job = ? ORDER BY jd.ordinal";
+// Positions count from 0 in the three lists above.
+inline constexpr const char kReadJobRows[] =
+    "SELECT jc.ordinal, je.ordinal, jd.ordinal, m.status, m.nll_sum, "
+    "m.nll_fp_sum, m.unigram_nll_sum, m.tokens, m.bytes, m.bytes_scored, "
+    "m.chars, m.kl_sum, m.top1, m.nonfinite "
+    "FROM job_configuration AS jc "
+    "JOIN configuration AS c ON c.id = jc.configuration "
+    "JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model "
+    "JOIN job_document AS jd ON jd.job = jc.job "
+    "AND jd.eval_index = je.eval_index "
+    "JOIN measurement AS m ON m.configuration = jc.configuration "
+    "AND m.evaluation = je.evaluation AND m.document = jd.document "
+    "WHERE jc.job = ? ORDER BY jc.ordinal, je.ordinal, jd.ordinal";
+
+}  // namespace qsweep::sql
+
+#endif  // QSWEEP_COORDINATOR_STORE_SQL_H_

@@ -1,0 +1,35 @@
+#ifndef QSWEEP_COORDINATOR_STORE_SQLITE_STORE_H_
+#define QSWEEP_COORDINATOR_STORE_SQLITE_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "coordinator/store/store.h"
+
+namespace qsweep {
+
+struct SqliteStoreOptions {
+  // Exists. Holds coordinator.db, its WAL, coordinator.lock and
+  // coordinator.reserve.
+  std::string directory;
+  // Name of a registered VFS; empty: the system's. For tests that cut power.
+  std::string vfs;
+};
+
+// The path of the database in a directory, for readers.
+std::string DatabasePath(const std::string& directory);
+
+// The Store on SQLite, in WAL mode with synchronous=FULL. Owns the only
+// connection that writes or checkpoints; DIR's lock is held until it is
+// destroyed. Recovers what a crash left, checks the pages and migrates.
+// FAILED_PRECONDITION QS4003: another coordinator runs on the directory.
+// FAILED_PRECONDITION QS4005, DATA_LOSS QS4006: as OpenWriter.
+absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(
+    const SqliteStoreOptions& options);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_STORE_SQLITE_STORE_H_

@@ -1,0 +1,262 @@
+#include "coordinator/store/state_loader.h"
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+
+#include "common/base/status_macros.h"
+#include "coordinator/store/codec.h"
+#include "coordinator/store/sql.h"
+
+namespace qsweep {
+namespace {
+
+// Runs `sql` and hands each row to use(row).
+template <typename Use>
+absl::Status ForEachRow(StatementCache& statements, const char* sql, Use use) {
+  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements.Get(sql));
+  while (true) {
+    QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
+    if (!more) {
+      return absl::OkStatus();
+    }
+    if (absl::Status status = use(*row); !status.ok()) {
+      row->Reset();
+      return status;
+    }
+  }
+}
+
+absl::Status ReadInteger(StatementCache& statements, const char* sql,
+                         int64_t& value) {
+  return ForEachRow(statements, sql, [&](const Statement& row) {
+    value = row.Integer(0);
+    return absl::OkStatus();
+  });
+}
+
+absl::StatusOr<Job> ReadJob(const Statement& row) {
+  Job job;
+  job.number = JobNumber(row.Integer(0));
+  QSWEEP_ASSIGN_OR_RETURN(job.uuid, UuidColumn<JobUuid>(row, 1));
+  QSWEEP_ASSIGN_OR_RETURN(job.spec_digest, DigestColumn(row, 2));
+  job.owner = row.Text(3);
+  QSWEEP_ASSIGN_OR_RETURN(job.state, JobStateFromText(row.View(4)));
+  job.reason = row.Text(5);
+  QSWEEP_ASSIGN_OR_RETURN(const v1::JobSpec spec,
+                          ProtoColumn<v1::JobSpec>(row, 6));
+  job.name = spec.name();
+  job.kind = spec.kind();
+  job.labels = {spec.labels().begin(), spec.labels().end()};
+  job.priority = spec.policy().priority();
+  job.max_retries = static_cast<int>(spec.policy().max_retries());
+  job.max_fails = static_cast<int>(spec.policy().max_fails());
+  QSWEEP_ASSIGN_OR_RETURN(const v1::JobPlan plan,
+                          ProtoColumn<v1::JobPlan>(row, 7));
+  job.measurements_total = static_cast<int64_t>(plan.measurements());
+  job.measurements_reused = static_cast<int64_t>(plan.measurements_reused());
+  job.measurements_done = job.measurements_reused;  // tasks add theirs
+  job.documents_skipped = row.Integer(8);
+  job.created_at = absl::FromUnixMicros(row.Integer(9));
+  if (!row.IsNull(10)) {
+    job.finished_at = absl::FromUnixMicros(row.Integer(10));
+  }
+  job.last_job_seq = row.Integer(11);
+  return job;
+}
+
+absl::StatusOr<TaskGroup> ReadGroup(const Statement& row) {
+  QSWEEP_ASSIGN_OR_RETURN(v1::TaskSpec prototype,
+                          ProtoColumn<v1::TaskSpec>(row, 1));
+  for (const v1::ConfigurationSpec& configuration :
+       prototype.configurations()) {
+    if (configuration.digest().size() != Digest::kSize) {
+      return DamagedColumn("prototype");
+    }
+  }
+  if (prototype.model_digest().size() != Digest::kSize) {
+    return DamagedColumn("prototype");
+  }
+  return MakeTaskGroup(
+      TaskGroupId(row.Integer(0)),
+      std::make_shared<const v1::TaskSpec>(std::move(prototype)));
+}
+
+// documents_skipped: of its result, for the jobs that subscribe.
+absl::StatusOr<Task> ReadTask(const Statement& row,
+                              int64_t& documents_skipped) {
+  Task task;
+  task.id = TaskId(row.Integer(0));
+  task.group = TaskGroupId(row.Integer(1));
+  QSWEEP_ASSIGN_OR_RETURN(task.content_key, DigestColumn(row, 2));
+  QSWEEP_ASSIGN_OR_RETURN(task.documents, UnpackDocuments(row.View(3)));
+  task.num_documents = static_cast<int64_t>(task.documents.size());
+  task.estimated_seconds = row.Real(4);
+  QSWEEP_ASSIGN_OR_RETURN(task.state, TaskStateFromText(row.View(5)));
+  task.reason = row.Text(6);
+  task.failed = static_cast<int>(row.Integer(7));
+  task.lost = static_cast<int>(row.Integer(8));
+  task.preempted = static_cast<int>(row.Integer(9));
+  task.backoff = absl::Microseconds(row.Integer(10));
+  documents_skipped = row.Integer(11);
+  if (task.state == v1::TASK_STATE_DONE) {
+    task.documents = {};
+    task.result_epoch = Epoch(row.Integer(12));
+    QSWEEP_ASSIGN_OR_RETURN(task.result_digest, DigestColumn(row, 13));
+  }
+  return task;
+}
+
+absl::StatusOr<Worker> ReadWorker(const Statement& row) {
+  Worker worker;
+  QSWEEP_ASSIGN_OR_RETURN(worker.uuid, UuidColumn<WorkerUuid>(row, 0));
+  worker.boot_seq = static_cast<uint64_t>(row.Integer(1));
+  worker.credential = row.Text(2);
+  QSWEEP_ASSIGN_OR_RETURN(const v1::Hello hello,
+                          ProtoColumn<v1::Hello>(row, 3));
+  worker.name = hello.name();
+  worker.build_id = hello.build_id();
+  worker.devices = {hello.devices().begin(), hello.devices().end()};
+  worker.tasks_done = row.Integer(4);
+  worker.last_seen = absl::FromUnixMicros(row.Integer(5));
+  return worker;
+}
+
+// One load: rows that belong together are joined here, by ids, in memory.
+class Loader {
+ public:
+  explicit Loader(StatementCache& statements) : statements_(statements) {}
+
+  absl::StatusOr<StateSnapshot> Load() {
+    int64_t last_group = 0;
+    int64_t last_event = 0;
+    QSWEEP_RETURN_IF_ERROR(ReadInteger(statements_, sql::kReadCoordinatorEpoch,
+                                       snapshot_.coordinator_epoch));
+    QSWEEP_RETURN_IF_ERROR(
+        ReadInteger(statements_, sql::kReadLastGroup, last_group));
+    QSWEEP_RETURN_IF_ERROR(
+        ReadInteger(statements_, sql::kReadLastEvent, last_event));
+    snapshot_.last_group = TaskGroupId(last_group);
+    snapshot_.last_event = EventSeq(last_event);
+    QSWEEP_RETURN_IF_ERROR(LoadNames());
+    QSWEEP_RETURN_IF_ERROR(LoadTasks());
+    QSWEEP_RETURN_IF_ERROR(LoadJobs());
+    return std::move(snapshot_);
+  }
+
+ private:
+  absl::Status LoadNames() {
+    QSWEEP_RETURN_IF_ERROR(
+        ForEachRow(statements_, sql::kReadCorpusNames,
+                   [&](const Statement& row) -> absl::Status {
+                     QSWEEP_ASSIGN_OR_RETURN(snapshot_.corpora[row.Text(0)],
+                                             DigestColumn(row, 1));
+                     return absl::OkStatus();
+                   }));
+    QSWEEP_RETURN_IF_ERROR(ForEachRow(
+        statements_, sql::kReadModelDigests,
+        [&](const Statement& row) -> absl::Status {
+          QSWEEP_ASSIGN_OR_RETURN(const Digest digest, DigestColumn(row, 0));
+          snapshot_.models.insert(digest);
+          return absl::OkStatus();
+        }));
+    return ForEachRow(statements_, sql::kReadWorkers,
+                      [&](const Statement& row) -> absl::Status {
+                        QSWEEP_ASSIGN_OR_RETURN(Worker worker, ReadWorker(row));
+                        snapshot_.workers.push_back(std::move(worker));
+                        return absl::OkStatus();
+                      });
+  }
+
+  absl::Status LoadTasks() {
+    QSWEEP_RETURN_IF_ERROR(
+        ForEachRow(statements_, sql::kReadGroups,
+                   [&](const Statement& row) -> absl::Status {
+                     QSWEEP_ASSIGN_OR_RETURN(TaskGroup group, ReadGroup(row));
+                     snapshot_.groups.push_back(std::move(group));
+                     return absl::OkStatus();
+                   }));
+    QSWEEP_RETURN_IF_ERROR(
+        ForEachRow(statements_, sql::kReadTasks,
+                   [&](const Statement& row) -> absl::Status {
+                     int64_t skipped = 0;
+                     QSWEEP_ASSIGN_OR_RETURN(Task task, ReadTask(row, skipped));
+                     task_index_[task.id] = snapshot_.tasks.size();
+                     skipped_.push_back(skipped);
+                     snapshot_.tasks.push_back(std::move(task));
+                     return absl::OkStatus();
+                   }));
+    return ForEachRow(statements_, sql::kReadLeases,
+                      [&](const Statement& row) { return AddLease(row); });
+  }
+
+  // Rows come in order of epoch, and every epoch has one.
+  absl::Status AddLease(const Statement& row) {
+    const auto found = task_index_.find(TaskId(row.Integer(0)));
+    if (found == task_index_.end()) {
+      return DamagedColumn("lease");
+    }
+    Task& task = snapshot_.tasks[found->second];
+    if (Epoch(row.Integer(1)) != task.epoch().Next()) {
+      return DamagedColumn("epoch");
+    }
+    QSWEEP_ASSIGN_OR_RETURN(const WorkerUuid worker,
+                            UuidColumn<WorkerUuid>(row, 2));
+    task.grants.push_back({.worker = worker, .credential = row.Text(4)});
+    if (!row.IsNull(5)) {
+      QSWEEP_ASSIGN_OR_RETURN(task.grants.back().end,
+                              LeaseEndFromText(row.View(5)));
+    } else {
+      QSWEEP_ASSIGN_OR_RETURN(const SessionId session,
+                              UuidColumn<SessionId>(row, 3));
+      task.lease = Lease{.worker = worker, .session = session};
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status LoadJobs() {
+    QSWEEP_RETURN_IF_ERROR(ForEachRow(
+        statements_, sql::kReadJobs, [&](const Statement& row) -> absl::Status {
+          QSWEEP_ASSIGN_OR_RETURN(Job job, ReadJob(row));
+          job_index_[job.number] = snapshot_.jobs.size();
+          snapshot_.jobs.push_back(std::move(job));
+          return absl::OkStatus();
+        }));
+    return ForEachRow(statements_, sql::kReadJobTasks,
+                      [&](const Statement& row) { return AddJobTask(row); });
+  }
+
+  absl::Status AddJobTask(const Statement& row) {
+    const auto job_found = job_index_.find(JobNumber(row.Integer(0)));
+    const auto task_found = task_index_.find(TaskId(row.Integer(1)));
+    if (job_found == job_index_.end() || task_found == task_index_.end()) {
+      return DamagedColumn("job_task");
+    }
+    Job& job = snapshot_.jobs[job_found->second];
+    Task& task = snapshot_.tasks[task_found->second];
+    const int64_t measurements = row.Integer(2);
+    job.tasks[task.id] = measurements;
+    task.jobs.push_back(job.number);  // ascending: rows come by job
+    if (task.state == v1::TASK_STATE_DONE) {
+      job.measurements_done += measurements;
+      job.documents_skipped += skipped_[task_found->second];
+    }
+    return absl::OkStatus();
+  }
+
+  StatementCache& statements_;
+  StateSnapshot snapshot_;
+  absl::flat_hash_map<TaskId, size_t> task_index_;
+  absl::flat_hash_map<JobNumber, size_t> job_index_;
+  std::vector<int64_t> skipped_;  // parallel to snapshot_.tasks
+};
+
+}  // namespace
+
+absl::StatusOr<StateSnapshot> LoadState(StatementCache& statements) {
+  return Loader(statements).Load();
+}
+
+}  // namespace qsweep

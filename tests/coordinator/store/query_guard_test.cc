@@ -1,0 +1,250 @@
+#include "coordinator/store/query_guard.h"
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "common/base/digest.h"
+#include "coordinator/store/database_file.h"
+#include "coordinator/store/schema.h"
+#include "coordinator/store/sqlite_store.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/sweep_batches.h"
+#include "tests/support/temp_dir.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class QueryGuardTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto store = OpenSqliteStore({.directory = directory_.path()});
+    QSWEEP_ASSERT_OK(store);
+    store_ = *std::move(store);
+    for (const auto& batch : WholeSweep()) {
+      QSWEEP_ASSERT_OK(store_->Commit(batch));
+    }
+    auto database = OpenReader(DatabasePath(directory_.path()));
+    QSWEEP_ASSERT_OK(database);
+    auto guard = QueryGuard::Create(*std::move(database), Clock::Real());
+    QSWEEP_ASSERT_OK(guard);
+    guard_ = *std::move(guard);
+  }
+
+  absl::StatusOr<v1::QueryResponse> Run(const std::string& sql,
+                                        uint32_t limit = 0,
+                                        uint32_t deadline_ms = 0) {
+    v1::QueryRequest request;
+    request.set_sql(sql);
+    request.set_limit(limit);
+    request.set_deadline_ms(deadline_ms);
+    return guard_->Run(request);
+  }
+  int64_t Integer(const std::string& sql) {
+    const auto response = Run(sql);
+    EXPECT_EQ(response.status(), absl::OkStatus()) << sql;
+    return response.ok() && response->rows_size() == 1
+               ? response->rows(0).values(0).integer()
+               : -1;
+  }
+
+  TempDir directory_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<QueryGuard> guard_;
+};
+
+TEST_F(QueryGuardTest, AnswersOverEveryView) {
+  EXPECT_EQ(Integer("SELECT count(*) FROM measurements_v1"), 12);
+  EXPECT_EQ(Integer("SELECT measurements_done FROM jobs_v1"), 12);
+  EXPECT_EQ(Integer("SELECT measurements_total FROM jobs_v1"), 12);
+  EXPECT_EQ(Integer("SELECT measurements_reused FROM jobs_v1"), 0);
+  EXPECT_EQ(Integer("SELECT count(*) FROM jobs_v1 WHERE state = 'succeeded'"),
+            1);
+  EXPECT_EQ(Integer("SELECT count(*) FROM tasks_v1 WHERE state = 'done' "
+                    "AND worker = 'box-1' AND epoch = 1 AND jobs = '1'"),
+            2);
+  EXPECT_EQ(Integer("SELECT tasks_done FROM workers_v1"), 2);
+  EXPECT_EQ(Integer("SELECT max(seq) FROM events_v1"), 2);
+  for (const ViewDefinition& view : DocumentedViews()) {
+    EXPECT_EQ(CodeOf(Run(absl::StrCat("SELECT * FROM ", view.name))), "OK")
+        << view.name;
+  }
+}
+
+TEST_F(QueryGuardTest, KeepsTypes) {
+  const auto response =
+      Run("SELECT lang, tokens, nll_sum, kl_sum FROM measurements_v1 "
+          "WHERE layer_set = 'L0' AND document = '2' ORDER BY lang");
+  QSWEEP_ASSERT_OK(response);
+  EXPECT_THAT(response->columns(),
+              ElementsAre("lang", "tokens", "nll_sum", "kl_sum"));
+  ASSERT_EQ(response->rows_size(), 2);
+  EXPECT_EQ(response->rows(0).values(0).text(), "eng");
+  EXPECT_EQ(response->rows(0).values(1).integer(), 6);
+  EXPECT_EQ(response->rows(0).values(2).real(), 1 + 0.1 + 2.0);
+  EXPECT_EQ(response->rows(1).values(2).value_case(),  // one token: NULL
+            v1::QueryValue::VALUE_NOT_SET);
+}
+
+TEST_F(QueryGuardTest, AllowsWhatPeopleWrite) {
+  for (const char* sql :
+       {"select lang, sum(nll_sum) / sum(tokens) as x from measurements_v1 "
+        "group by 1 having count(*) > 1 order by x desc limit 3;",
+        "WITH t AS (SELECT lang, nll_sum FROM measurements_v1) "
+        "SELECT lang, avg(nll_sum) OVER (PARTITION BY lang) FROM t",
+        "SELECT a.lang FROM measurements_v1 a JOIN measurements_v1 b "
+        "USING (document, layer_set) WHERE a.lang < b.lang",
+        "SELECT json_extract(labels, '$.team') FROM jobs_v1 -- comment",
+        "SELECT 1 UNION SELECT 2",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+        "WHERE i < 10) SELECT sum(i) FROM n"}) {
+    EXPECT_EQ(CodeOf(Run(sql)), "OK") << sql;
+  }
+}
+
+TEST_F(QueryGuardTest, RefusesEverythingElse) {
+  for (const char* sql : {"DELETE FROM measurement",
+                          "INSERT INTO event (seq) VALUES (9)",
+                          "UPDATE job SET state = 'failed'",
+                          "DROP VIEW jobs_v1",
+                          "CREATE TABLE t (x)",
+                          "CREATE TEMP TABLE t (x)",
+                          "CREATE TEMP VIEW v AS SELECT 1",
+                          "PRAGMA user_version",
+                          "PRAGMA wal_checkpoint",
+                          "ATTACH '/tmp/other.db' AS other",
+                          "DETACH main",
+                          "BEGIN",
+                          "COMMIT",
+                          "SAVEPOINT s",
+                          "VACUUM",
+                          "VACUUM INTO '/tmp/copy.db'",
+                          "REINDEX",
+                          "ANALYZE",
+                          "EXPLAIN SELECT 1",
+                          "EXPLAIN QUERY PLAN SELECT 1",
+                          "",
+                          "  ; ",
+                          "-- nothing",
+                          "SELECT 1; SELECT 2",
+                          "SELECT 1; DROP TABLE job"}) {
+    EXPECT_EQ(CodeOf(Run(sql)), "QS4010") << sql;
+  }
+}
+
+TEST_F(QueryGuardTest, RefusesTables_HoweverTheyAreNamed) {
+  for (const char* sql :
+       {"SELECT * FROM job", "SELECT count(*) FROM task",
+        "SELECT 1 FROM worker", "SELECT credential FROM main.lease",
+        "SELECT * FROM sqlite_schema", "SELECT * FROM sqlite_master",
+        "SELECT * FROM temp.sqlite_master", "SELECT * FROM sqlite_temp_master",
+        "SELECT * FROM pragma_table_info('job')",
+        "SELECT * FROM pragma_database_list",
+        "SELECT (SELECT name FROM model) FROM jobs_v1",
+        "SELECT name FROM jobs_v1 WHERE number IN (SELECT number FROM job)",
+        // A common table expression counts as a view of that name.
+        "WITH jobs_v1 AS (SELECT * FROM job) SELECT * FROM jobs_v1",
+        "WITH measurements_v1(a) AS (SELECT credential FROM lease) "
+        "SELECT a FROM measurements_v1",
+        "SELECT * FROM (SELECT * FROM lease) AS jobs_v1",
+        "SELECT rowid FROM job",
+        "SELECT (SELECT max(rowid) FROM job) FROM jobs_v1",
+        "SELECT count(*) FROM jobs_v1 JOIN lease ON lease.epoch = 1",
+        "SELECT * FROM main.measurements_v1"}) {
+    EXPECT_EQ(CodeOf(Run(sql)), "QS4010") << sql;
+  }
+}
+
+TEST_F(QueryGuardTest, RefusesFunctionsThatReachOut) {
+  for (const char* sql :
+       {"SELECT load_extension('x')", "SELECT randomblob(10)",
+        "SELECT zeroblob(1000000)", "SELECT random()",
+        "SELECT sqlite_source_id()", "SELECT last_insert_rowid()",
+        "SELECT fts3_tokenizer('x')", "SELECT readfile('/etc/passwd')",
+        "SELECT writefile('/tmp/x', 'y')", "SELECT * FROM json_each('[1]')"}) {
+    const std::string code = CodeOf(Run(sql));
+    // SQLite does not know some of them at all.
+    EXPECT_TRUE(code == "QS4010" || code == "QS4012") << sql << " " << code;
+  }
+  EXPECT_EQ(CodeOf(Run("SELECT load_extension('x')")), "QS4010");
+}
+
+TEST_F(QueryGuardTest, PassesOnWhatSqliteSays) {
+  const auto typo = Run("SELEC 1");
+  EXPECT_EQ(CodeOf(typo), "QS4012");
+  EXPECT_THAT(std::string(typo.status().message()), HasSubstr("SELEC"));
+  const auto column = Run("SELECT nosuch FROM jobs_v1");
+  EXPECT_EQ(CodeOf(column), "QS4012");
+  EXPECT_THAT(std::string(column.status().message()), HasSubstr("nosuch"));
+}
+
+TEST_F(QueryGuardTest, StopsAtTheDeadline_WhenAQueryNeverEnds) {
+  const SteadyTime start = Clock::Real().SteadyNow();
+  const auto response =
+      Run("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+          "SELECT max(i) FROM n",
+          0, 500);
+  EXPECT_EQ(CodeOf(response), "QS4011");
+  EXPECT_LT(Clock::Real().SteadyNow() - start, absl::Seconds(5));
+  EXPECT_EQ(Integer("SELECT 7"), 7);  // and the next one is not affected
+}
+
+TEST_F(QueryGuardTest, CutsLongAnswers) {
+  const auto rows = Run("SELECT lang FROM measurements_v1", 5);
+  QSWEEP_ASSERT_OK(rows);
+  EXPECT_EQ(rows->rows_size(), 5);
+  EXPECT_TRUE(rows->truncated());
+  EXPECT_FALSE(Run("SELECT lang FROM measurements_v1", 12)->truncated());
+  // 10,000 rows of 1 KiB are more than 8 MiB.
+  const auto wide =
+      Run("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+          "WHERE i < 10000) SELECT printf('%1000d', i) FROM n");
+  QSWEEP_ASSERT_OK(wide);
+  EXPECT_TRUE(wide->truncated());
+  EXPECT_LE(wide->ByteSizeLong(), size_t{9} << 20);
+}
+
+TEST_F(QueryGuardTest, LimitsWhatAQueryMayBe) {
+  EXPECT_EQ(
+      CodeOf(Run(absl::StrCat("SELECT '", std::string(70'000, 'x'), "'"))),
+      "QS4011");
+  EXPECT_EQ(CodeOf(Run("WITH RECURSIVE n(s) AS (SELECT 'xx' UNION ALL "
+                       "SELECT s || s FROM n WHERE length(s) < 4000000) "
+                       "SELECT max(length(s)) FROM n")),
+            "QS4012");
+  std::string compound = "SELECT 1";
+  for (int i = 0; i < 10; ++i) {
+    compound += " UNION ALL SELECT 1";
+  }
+  EXPECT_EQ(CodeOf(Run(compound)), "QS4012");
+  EXPECT_EQ(CodeOf(Run("SELECT " + std::string(200, '(') + "1" +
+                       std::string(200, ')'))),
+            "QS4012");
+}
+
+TEST_F(QueryGuardTest, GivesBrokenTextAsBytes) {
+  const auto response = Run("SELECT char(233), CAST(x'ff' AS TEXT)");
+  QSWEEP_ASSERT_OK(response);
+  EXPECT_EQ(response->rows(0).values(0).text(), "\u00e9");
+  EXPECT_EQ(response->rows(0).values(1).blob(), "\xff");
+}
+
+TEST_F(QueryGuardTest, LeavesTheFileAsItWas) {
+  const auto digest = [&] {
+    return DigestOfFile(DatabasePath(directory_.path()))->hex();
+  };
+  const std::string before = digest();
+  EXPECT_EQ(CodeOf(Run("DELETE FROM measurement")), "QS4010");
+  EXPECT_EQ(CodeOf(Run("PRAGMA user_version = 9")), "QS4010");
+  EXPECT_EQ(CodeOf(Run("SELECT * FROM measurements_v1")), "OK");
+  EXPECT_EQ(digest(), before);
+}
+
+}  // namespace
+}  // namespace qsweep::testing

@@ -1,0 +1,161 @@
+#include "coordinator/store/reader.h"
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "coordinator/store/sqlite_store.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/sweep_batches.h"
+#include "tests/support/temp_dir.h"
+
+namespace qsweep::testing {
+namespace {
+
+class ReaderTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto store = OpenSqliteStore({.directory = directory_.path()});
+    QSWEEP_ASSERT_OK(store);
+    store_ = *std::move(store);
+    auto reader = Reader::Open(DatabasePath(directory_.path()), Clock::Real());
+    QSWEEP_ASSERT_OK(reader);
+    reader_ = *std::move(reader);
+  }
+  void CommitWholeSweep() {
+    for (const auto& batch : WholeSweep()) {
+      QSWEEP_ASSERT_OK(store_->Commit(batch));
+    }
+  }
+  std::vector<v1::MeasurementRow> Export() {
+    std::vector<v1::MeasurementRow> all;
+    const auto ids = reader_->ExportConfigurations(JobNumber(1));
+    EXPECT_EQ(ids.status(), absl::OkStatus());
+    for (const int64_t id : *ids) {
+      const auto rows = reader_->ExportRows(JobNumber(1), id);
+      EXPECT_EQ(rows.status(), absl::OkStatus());
+      all.insert(all.end(), rows->begin(), rows->end());
+    }
+    return all;
+  }
+
+  TempDir directory_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<Reader> reader_;
+};
+
+TEST_F(ReaderTest, ExportsRowsInIdentityOrder) {
+  CommitWholeSweep();
+  const std::vector<v1::MeasurementRow> rows = Export();
+  ASSERT_EQ(rows.size(), 12u);
+  const auto key = [](const v1::MeasurementRow& row) {
+    return std::tie(row.model(), row.configuration(), row.layer_set(),
+                    row.quantizer(), row.compute(), row.evaluation(),
+                    row.corpus(), row.language(), row.document());
+  };
+  for (size_t i = 1; i < rows.size(); ++i) {
+    EXPECT_LT(key(rows[i - 1]), key(rows[i])) << i;
+  }
+  const v1::MeasurementRow& first = rows.front();
+  EXPECT_EQ(first.model(), SweepModel().hex());
+  EXPECT_EQ(first.corpus(), "texts");
+  EXPECT_EQ(first.compute(), "fp32");
+  EXPECT_EQ(first.language(), "eng");
+  EXPECT_EQ(first.document_digest(), SweepDocuments()[0].hex());
+  EXPECT_EQ(first.engine(), "engine-1");
+  EXPECT_EQ(first.worker(), "box-1");
+  EXPECT_EQ(first.task_id(), 1u);
+  EXPECT_EQ(first.epoch(), 1u);
+  EXPECT_EQ(first.values().tokens(), 6u);
+}
+
+TEST_F(ReaderTest, SeesACommitAtOnce_WhileTheJobRuns) {
+  const auto batches = WholeSweep();
+  for (size_t i = 0; i < 6; ++i) {  // up to the first result
+    QSWEEP_ASSERT_OK(store_->Commit(batches[i]));
+  }
+  EXPECT_EQ(Export().size(), 6u);
+  for (size_t i = 6; i < batches.size(); ++i) {
+    QSWEEP_ASSERT_OK(store_->Commit(batches[i]));
+  }
+  EXPECT_EQ(Export().size(), 12u);
+}
+
+TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
+  CommitWholeSweep();
+  const auto rows = reader_->ReadJobRows(JobNumber(1));
+  QSWEEP_ASSERT_OK(rows);
+  EXPECT_EQ(rows->corpus, "texts");
+  EXPECT_EQ(rows->spec.reference(), "eng");
+  ASSERT_EQ(rows->models.size(), 1u);
+  EXPECT_EQ(rows->models[0].layers(), 2u);
+  ASSERT_EQ(rows->configurations.size(), 3u);
+  EXPECT_TRUE(rows->configurations[0].baseline);
+  EXPECT_EQ(rows->configurations[2].resolved, "L0");
+  EXPECT_EQ(rows->configurations[2].single_layer, 0);
+  EXPECT_EQ(rows->configurations[2].overhead_layers, 0.5);
+  EXPECT_FALSE(rows->configurations[1].single_layer.has_value());
+  ASSERT_EQ(rows->evaluations.size(), 1u);
+  EXPECT_EQ(rows->evaluations[0].text, kEvaluation);
+  ASSERT_EQ(rows->documents.size(), 4u);
+  EXPECT_EQ(rows->documents[1].language, "fra");
+  EXPECT_EQ(rows->documents[1].id, "1");
+  ASSERT_EQ(rows->rows.size(), 12u);
+  const JobRows::Row& row = rows->rows[6];  // configuration 1, document 2
+  EXPECT_EQ(row.configuration, 1);
+  EXPECT_EQ(row.document, 2);
+  EXPECT_EQ(row.values.nll_sum(), 1 + 0.1 + 1.0);
+  EXPECT_EQ(CodeOf(reader_->ReadJobRows(JobNumber(2))), "QS4020");
+}
+
+TEST_F(ReaderTest, ReadsArtifactsInParts) {
+  CommitWholeSweep();
+  const std::string bytes = SweepArtifact(1);
+  std::string got;
+  while (got.size() < bytes.size()) {
+    const auto part = reader_->ReadArtifact(Digest::Of(bytes), got.size(), 30);
+    QSWEEP_ASSERT_OK(part);
+    EXPECT_EQ(part->total_size, bytes.size());
+    ASSERT_FALSE(part->data.empty());
+    got += part->data;
+  }
+  EXPECT_EQ(got, bytes);
+  EXPECT_EQ(reader_->ReadArtifact(Digest::Of(bytes), 10'000, 30)->data, "");
+  EXPECT_EQ(CodeOf(reader_->ReadArtifact(Digest::Of("x"), 0, 30)), "QS4041");
+}
+
+TEST_F(ReaderTest, RunsJobsOnItsThreads_AndThoseQueuedBeforeItEnds) {
+  CommitWholeSweep();
+  auto pool =
+      ReaderPool::Start(DatabasePath(directory_.path()), Clock::Real(), 2);
+  QSWEEP_ASSERT_OK(pool);
+  std::promise<bool> other_thread;
+  const std::thread::id here = std::this_thread::get_id();
+  (*pool)->Post([&](Reader&) {
+    other_thread.set_value(std::this_thread::get_id() != here);
+  });
+  EXPECT_TRUE(other_thread.get_future().get());
+  std::atomic<int> rows = 0;
+  for (int i = 0; i < 20; ++i) {
+    (*pool)->Post([&](Reader& reader) {
+      rows += static_cast<int>(reader.ReadJobRows(JobNumber(1))->rows.size());
+    });
+  }
+  pool->reset();
+  EXPECT_EQ(rows, 20 * 12);
+}
+
+TEST(Reader, SaysSo_WhenThereIsNoDatabase) {
+  TempDir directory;
+  EXPECT_FALSE(Reader::Open(directory / "none.db", Clock::Real()).ok());
+}
+
+}  // namespace
+}  // namespace qsweep::testing

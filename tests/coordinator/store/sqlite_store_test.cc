@@ -1,0 +1,225 @@
+// What is particular to the file: pragmas, permissions, damage, a full disk,
+// migrations. What every store promises: tests/contract/store_contract_test.cc.
+#include "coordinator/store/sqlite_store.h"
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "coordinator/core/state.h"
+#include "coordinator/store/database_file.h"
+#include "coordinator/store/schema.h"
+#include "coordinator/store/sqlite.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/sweep_batches.h"
+#include "tests/support/temp_dir.h"
+
+namespace qsweep::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+Database OpenPlain(const std::string& path) {
+  auto database = Database::Open(path, Database::Mode::kReadWriteCreate);
+  EXPECT_EQ(database.status(), absl::OkStatus());
+  return *std::move(database);
+}
+
+TEST(OpenWriter, SetsEveryPragma) {
+  TempDir directory;
+  auto database = OpenWriter(directory / "coordinator.db");
+  QSWEEP_ASSERT_OK(database);
+  struct Case {
+    const char* pragma;
+    int64_t want;
+  };
+  for (const Case& c :
+       {Case{"synchronous", 2}, Case{"foreign_keys", 1},
+        Case{"busy_timeout", 5000}, Case{"wal_autocheckpoint", 0},
+        Case{"journal_size_limit", 64 << 20}, Case{"temp_store", 2},
+        Case{"trusted_schema", 0}, Case{"cell_size_check", 1},
+        Case{"application_id", kApplicationId},
+        Case{"user_version", CurrentSchemaVersion()}}) {
+    EXPECT_EQ(*database->QueryInteger(absl::StrCat("PRAGMA ", c.pragma)),
+              c.want)
+        << c.pragma;
+  }
+  EXPECT_EQ(*database->QueryText("PRAGMA journal_mode"), "wal");
+}
+
+TEST(OpenWriter, KeepsFilesToTheirOwner) {
+  TempDir directory;
+  auto store = OpenSqliteStore({.directory = directory.path()});
+  QSWEEP_ASSERT_OK(store);
+  QSWEEP_ASSERT_OK((*store)->Commit(StartBatch(1)));
+  for (const char* name : {"coordinator.db", "coordinator.db-wal",
+                           "coordinator.lock", "coordinator.reserve"}) {
+    struct stat info = {};
+    ASSERT_EQ(stat((directory / name).c_str(), &info), 0) << name;
+    EXPECT_EQ(info.st_mode & 0777, 0600u) << name;
+  }
+}
+
+TEST(OpenWriter, RefusesANewerDatabase) {
+  TempDir directory;
+  const std::string path = directory / "coordinator.db";
+  QSWEEP_ASSERT_OK(OpenWriter(path));
+  QSWEEP_ASSERT_OK(OpenPlain(path).Execute(
+      absl::StrCat("PRAGMA user_version=", CurrentSchemaVersion() + 1)));
+  const auto opened = OpenWriter(path);
+  EXPECT_EQ(CodeOf(opened), "QS4005");
+  EXPECT_EQ(FieldOf(opened), path);
+}
+
+TEST(OpenWriter, RefusesWhatIsNoDatabaseOfOurs) {
+  TempDir directory;
+  const std::string text = directory / "text.db";
+  std::ofstream(text) << std::string(5000, 'x');
+  EXPECT_EQ(CodeOf(OpenWriter(text)), "QS4006");
+  EXPECT_EQ(ReadFile(text), std::string(5000, 'x'));
+
+  const std::string other = directory / "other.db";
+  QSWEEP_ASSERT_OK(OpenPlain(other).Execute("CREATE TABLE t (x)"));
+  const auto opened = OpenWriter(other);
+  EXPECT_EQ(CodeOf(opened), "QS4006");
+  EXPECT_EQ(FieldOf(opened), other);
+}
+
+TEST(OpenWriter, RefusesADamagedDatabase) {
+  TempDir directory;
+  const std::string path = directory / "coordinator.db";
+  QSWEEP_ASSERT_OK(OpenWriter(path));
+  // A page in the middle, overwritten.
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(4096 * 5);
+  file << std::string(4096, '\x5a');
+  file.close();
+  EXPECT_EQ(CodeOf(OpenWriter(path)), "QS4006");
+
+  fs::resize_file(path, 4096 * 3 + 100);
+  EXPECT_EQ(CodeOf(OpenWriter(path)), "QS4006");
+}
+
+TEST(OpenReader, CanNeitherWriteNorCheckpoint) {
+  TempDir directory;
+  auto store = OpenSqliteStore({.directory = directory.path()});
+  QSWEEP_ASSERT_OK(store);
+  QSWEEP_ASSERT_OK((*store)->Commit(StartBatch(1)));
+  auto reader = OpenReader(DatabasePath(directory.path()));
+  QSWEEP_ASSERT_OK(reader);
+  EXPECT_EQ(*reader->QueryInteger("SELECT epoch FROM coordinator"), 1);
+  EXPECT_FALSE(reader->Execute("UPDATE coordinator SET epoch = 7").ok());
+  EXPECT_FALSE(reader->Execute("PRAGMA wal_checkpoint(TRUNCATE)").ok());
+  EXPECT_EQ((*store)->Load()->coordinator_epoch, 1);
+}
+
+TEST(SqliteStore, BoundsTheWal_WhenCommitsGoOnBesideAReader) {
+  TempDir directory;
+  auto store = OpenSqliteStore({.directory = directory.path()});
+  QSWEEP_ASSERT_OK(store);
+  auto reader = OpenReader(DatabasePath(directory.path()));
+  QSWEEP_ASSERT_OK(reader);
+  for (int i = 0; i < 40; ++i) {  // 40 MiB through a WAL of 8
+    auto bytes = std::make_shared<const std::string>(
+        absl::StrCat(i, std::string(1 << 20, 'a')));
+    QSWEEP_ASSERT_OK((*store)->Commit(
+        std::vector<Mutation>{ArtifactAdded{Digest::Of(*bytes), bytes}}));
+    EXPECT_EQ(*reader->QueryInteger("SELECT count(*) FROM artifact"), i + 1);
+  }
+  EXPECT_LT(fs::file_size(directory / "coordinator.db-wal"), 20u << 20);
+  EXPECT_GT((*store)->GetInfo()->database_bytes, 40 << 20);
+}
+
+TEST(SqliteStore, CommitsResults_WhenTheDiskIsFullAndTheReserveIsFreed) {
+  TempDir directory;
+  if (geteuid() != 0 ||
+      mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=8m") != 0) {
+    GTEST_SKIP() << "needs the right to mount a small tmpfs";
+  }
+  {
+    auto opened = OpenSqliteStore({.directory = directory.path()});
+    ASSERT_EQ(opened.status(), absl::OkStatus());
+    Store& store = **opened;
+    State state;
+    const auto commit = [&](const std::vector<Mutation>& batch) {
+      for (const Mutation& mutation : batch) {
+        state.Apply(mutation);
+      }
+      EXPECT_EQ(store.Commit(batch), absl::OkStatus());
+    };
+    for (const auto& batch : {StartBatch(1), CorpusBatch(), SubmitBatch(1),
+                              AttachBatch(), LeaseBatch(1, 1)}) {
+      commit(batch);
+    }
+    EXPECT_EQ(fs::file_size(directory / "coordinator.reserve"), 1u << 20);
+    // Take what is left, to the last page of disk and WAL.
+    const auto fill = [&](size_t size) {
+      absl::Status full;
+      for (int i = 0; i < 10'000 && full.ok(); ++i) {
+        auto bytes = std::make_shared<const std::string>(
+            absl::StrCat(size, ":", i, std::string(size, 'a')));
+        full = store.Commit(
+            std::vector<Mutation>{ArtifactAdded{Digest::Of(*bytes), bytes}});
+      }
+      return full;
+    };
+    EXPECT_EQ(CodeOf(fill(100'000)), "QS4004");
+    EXPECT_EQ(fill(10).code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(CodeOf(store.Commit(ResultBatch(1, 1))), "QS4004");
+    EXPECT_EQ(State(*store.Load()).DumpDurable(), state.DumpDurable());
+
+    EXPECT_EQ(store.ReleaseReserve(), absl::OkStatus());
+    commit(ResultBatch(1, 1));
+    EXPECT_EQ(State(*store.Load()).DumpDurable(), state.DumpDurable());
+    EXPECT_EQ(CodeOf(fill(10'000)), "QS4004");
+    EXPECT_EQ(CodeOf(store.RestoreReserve()), "QS4004");
+  }
+  EXPECT_EQ(umount(directory.path().c_str()), 0);
+}
+
+// tests/golden/schema_v1.sql is a database as version 1 wrote it: WholeSweep().
+TEST(Migrate, ReadsTheGoldenDatabaseOfVersion1) {
+  TempDir directory;
+  const std::string path = DatabasePath(directory.path());
+  {
+    Database database = OpenPlain(path);
+    QSWEEP_ASSERT_OK(database.Execute(ReadFile(
+        absl::StrCat(QSWEEP_SOURCE_DIR, "/tests/golden/schema_v1.sql"))));
+    ASSERT_EQ(*database.QueryInteger("PRAGMA user_version"), 1);
+  }
+  auto store = OpenSqliteStore({.directory = directory.path()});
+  QSWEEP_ASSERT_OK(store);
+  State state;
+  for (const auto& batch : WholeSweep()) {
+    for (const Mutation& mutation : batch) {
+      state.Apply(mutation);
+    }
+  }
+  EXPECT_EQ(State(*(*store)->Load()).DumpDurable(), state.DumpDurable());
+  auto reader = OpenReader(path);
+  QSWEEP_ASSERT_OK(reader);
+  EXPECT_EQ(*reader->QueryInteger("PRAGMA user_version"),
+            CurrentSchemaVersion());
+  EXPECT_EQ(*reader->QueryInteger("SELECT count(*) FROM measurements_v1 "
+                                  "WHERE status = 'ok' AND tokens = 6"),
+            9);
+}
+
+}  // namespace
+}  // namespace qsweep::testing

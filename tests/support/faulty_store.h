@@ -1,0 +1,105 @@
+#ifndef QSWEEP_TESTS_SUPPORT_FAULTY_STORE_H_
+#define QSWEEP_TESTS_SUPPORT_FAULTY_STORE_H_
+
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "coordinator/store/store.h"
+
+namespace qsweep::testing {
+
+// A Store that fails on demand and is the real one otherwise. Single-thread.
+class FaultyStore : public Store {
+ public:
+  enum class Fault {
+    kBeforeCommit,  // nothing is written
+    kAfterCommit,   // everything is written, the answer is an error
+    kLoad,
+  };
+
+  explicit FaultyStore(std::unique_ptr<Store> store)
+      : store_(std::move(store)) {}
+
+  // The next call of that kind returns status.
+  void FailNext(Fault fault, absl::Status status) {
+    faults_.emplace_back(fault, std::move(status));
+  }
+  int64_t num_commits() const { return num_commits_; }
+
+  absl::StatusOr<StateSnapshot> Load() override {
+    absl::Status status = Take(Fault::kLoad);
+    return status.ok() ? store_->Load() : status;
+  }
+  absl::Status Commit(std::span<const Mutation> batch) override {
+    if (absl::Status status = Take(Fault::kBeforeCommit); !status.ok()) {
+      return status;
+    }
+    const absl::Status committed = store_->Commit(batch);
+    if (!committed.ok()) {
+      return committed;
+    }
+    ++num_commits_;
+    return Take(Fault::kAfterCommit);
+  }
+
+  absl::StatusOr<std::vector<v1::RowStatus>> MeasuredStatuses(
+      absl::string_view evaluation, std::span<const Digest> configurations,
+      std::span<const Digest> documents) override {
+    return store_->MeasuredStatuses(evaluation, configurations, documents);
+  }
+  absl::StatusOr<std::vector<std::optional<v1::Measurement>>> ReadMeasurements(
+      absl::string_view evaluation, std::span<const Digest> configurations,
+      std::span<const Digest> documents) override {
+    return store_->ReadMeasurements(evaluation, configurations, documents);
+  }
+  absl::StatusOr<v1::TaskSpec> ReadTaskSpec(TaskId task) override {
+    return store_->ReadTaskSpec(task);
+  }
+  absl::StatusOr<StoredJob> ReadJob(JobNumber job) override {
+    return store_->ReadJob(job);
+  }
+  absl::StatusOr<std::shared_ptr<const v1::ModelDescription>> ReadModel(
+      const Digest& digest) override {
+    return store_->ReadModel(digest);
+  }
+  absl::StatusOr<std::shared_ptr<const v1::Corpus>> ReadCorpus(
+      const Digest& digest) override {
+    return store_->ReadCorpus(digest);
+  }
+  absl::StatusOr<std::vector<v1::DurableEvent>> ReadEvents(JobNumber job,
+                                                           EventSeq after,
+                                                           int limit) override {
+    return store_->ReadEvents(job, after, limit);
+  }
+  absl::StatusOr<std::vector<bool>> HasArtifacts(
+      std::span<const Digest> digests) override {
+    return store_->HasArtifacts(digests);
+  }
+  absl::Status Idle() override { return store_->Idle(); }
+  absl::Status ReleaseReserve() override { return store_->ReleaseReserve(); }
+  absl::Status RestoreReserve() override { return store_->RestoreReserve(); }
+  absl::StatusOr<Info> GetInfo() override { return store_->GetInfo(); }
+
+ private:
+  absl::Status Take(Fault fault) {
+    for (auto it = faults_.begin(); it != faults_.end(); ++it) {
+      if (it->first == fault) {
+        absl::Status status = it->second;
+        faults_.erase(it);
+        return status;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  std::unique_ptr<Store> store_;
+  std::vector<std::pair<Fault, absl::Status>> faults_;
+  int64_t num_commits_ = 0;
+};
+
+}  // namespace qsweep::testing
+
+#endif  // QSWEEP_TESTS_SUPPORT_FAULTY_STORE_H_

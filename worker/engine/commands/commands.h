@@ -1,0 +1,70 @@
+#ifndef QSWEEP_WORKER_ENGINE_COMMANDS_COMMANDS_H_
+#define QSWEEP_WORKER_ENGINE_COMMANDS_COMMANDS_H_
+
+#include <cstdint>
+#include <functional>
+#include <istream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace qsweep {
+
+// What `qengine COMMAND` does, without the command line. Results go to `print`,
+// notes for people to stderr. A returned error is printed by the caller and
+// decides the exit code.
+
+// Writes text to stdout.
+using Print = std::function<void(absl::string_view text)>;
+
+struct EngineFlags {
+  int threads = 0;           // 0: all
+  int64_t memory_bytes = 0;  // 0: most of what is free
+};
+
+// Frames on stdin and stdout until stdin ends; ends the process then, whatever
+// is running. Takes over file descriptor 1.
+absl::Status RunServe(const EngineFlags& flags);
+
+struct DescribeFlags {
+  std::string model;
+  std::string output = "table";  // or "json"
+};
+absl::Status RunDescribe(const DescribeFlags& flags, const Print& print);
+
+struct TokenizeFlags {
+  std::string model;
+  bool special = false;  // with what the tokenizer's template adds
+};
+// A line of ids, separated by spaces, per line of `in`.
+absl::Status RunTokenize(const TokenizeFlags& flags, std::istream& in,
+                         const Print& print);
+
+struct ScoreFlags {
+  std::string model;
+  std::string texts;      // file: {language: text or [texts]}
+  std::string quantizer;  // "": the baseline
+  std::string protect = "none";
+  std::string evaluation = "hf-text";
+  int max_tokens = 0;
+  std::string compute = "fp32";
+  bool naive = false;
+  std::string output = "jsonl";  // or "json"
+  EngineFlags engine;
+};
+// A row per document. INVALID_ARGUMENT QS2110, QS2111, QS2112 after all rows
+// are written: some documents could not be scored.
+absl::Status RunScore(const ScoreFlags& flags, const Print& print);
+
+// The start-up check, what it measured, and how the kernels for this CPU
+// compare.
+absl::Status RunSelftest(const EngineFlags& flags, const Print& print);
+
+// Where digests of model files are remembered: $XDG_CACHE_HOME/qsweep or
+// ~/.cache/qsweep; "" when there is no home.
+std::string ModelCacheDir();
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_WORKER_ENGINE_COMMANDS_COMMANDS_H_

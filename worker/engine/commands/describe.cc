@@ -1,0 +1,82 @@
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "common/job/model_description.h"
+#include "common/job/model_description_json.h"
+#include "worker/engine/commands/commands.h"
+#include "worker/model/checkpoint.h"
+
+namespace qsweep {
+namespace {
+
+std::string FormatTable(const ModelDescription& model) {
+  std::string text = absl::StrCat(
+      "model          ", model.name,           //
+      "\nfamily         ", model.family,       //
+      "\nlayers         ", model.layers,       //
+      "\nhidden size    ", model.hidden_size,  //
+      "\nvocabulary     ", model.vocabulary_size, "\ncontext        ",
+      model.context_length, " tokens", "\nparameters     ",
+      model.num_parameters(), "\nhead           ",
+      model.tied_head ? "tied to embed.token" : "its own");
+  absl::StrAppend(
+      &text, "\nweights        ",
+      model.prequantized.empty()
+          ? "full precision"
+          : absl::StrCat("already quantized (", model.prequantized, ")"),
+      "\ndigest         ", model.digest.hex(), "\ntokenizer      ",
+      model.tokenizer_digest.hex(), "\n\n");
+  absl::StrAppendFormat(&text, "%5s  %-12s %-16s %6s  %s\n", "LAYER",
+                        "COMPONENT", "SHAPE", "BITS", "NAME");
+  for (const TensorDescription& tensor : model.tensors) {
+    absl::StrAppendFormat(&text, "%5s  %-12s %-16s %6.2f  %s\n",
+                          tensor.layer < 0 ? "-" : absl::StrCat(tensor.layer),
+                          absl::StrCat(ComponentName(tensor.component),
+                                       tensor.bias ? ".bias" : ""),
+                          absl::StrJoin(tensor.shape, "x"), tensor.stored_bits,
+                          tensor.name);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string ModelCacheDir() {
+  // Read before any thread could change the environment.
+  const char* cache =
+      std::getenv("XDG_CACHE_HOME");       // NOLINT(concurrency-mt-unsafe)
+  const char* home = std::getenv("HOME");  // NOLINT(concurrency-mt-unsafe)
+  std::string dir;
+  if (cache != nullptr && *cache != '\0') {
+    dir = absl::StrCat(cache, "/qsweep");
+  } else if (home != nullptr && *home != '\0') {
+    dir = absl::StrCat(home, "/.cache/qsweep");
+  } else {
+    return "";
+  }
+  std::error_code error;
+  std::filesystem::create_directories(dir, error);
+  return error ? "" : dir;
+}
+
+absl::Status RunDescribe(const DescribeFlags& flags, const Print& print) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                          Checkpoint::Open(flags.model));
+  QSWEEP_ASSIGN_OR_RETURN(const ModelDescription model,
+                          checkpoint->Describe(ModelCacheDir()));
+  print(flags.output == "json" ? FormatModelDescriptionJson(model)
+                               : FormatTable(model));
+  return absl::OkStatus();
+}
+
+}  // namespace qsweep

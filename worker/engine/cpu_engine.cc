@@ -1,0 +1,503 @@
+// The engine on the CPU: checks the task, plans, runs the passes, makes rows.
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "common/base/version.h"
+#include "common/job/configuration.h"
+#include "worker/engine/cpu_machine.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/self_check.h"
+#include "worker/engine/thread_pool.h"
+#include "worker/model/checkpoint.h"
+#include "worker/sweep/executor.h"
+#include "worker/sweep/trie.h"
+
+namespace qsweep {
+namespace {
+
+constexpr absl::Duration kProgressInterval = absl::Milliseconds(300);
+
+// Bytes the kernel says could be used without swapping; 0 when it does not say.
+int64_t AvailableMemory() {
+  std::ifstream file("/proc/meminfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    const std::vector<std::string> words =
+        absl::StrSplit(line, ' ', absl::SkipEmpty());
+    int64_t kib = 0;
+    if (words.size() >= 2 && words[0] == "MemAvailable:" &&
+        absl::SimpleAtoi(words[1], &kib)) {
+      return kib << 10;
+    }
+  }
+  return 0;
+}
+
+int64_t PeakMemory() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) << 10;
+}
+
+absl::Status Mismatch(absl::string_view what, const Digest& wanted,
+                      const Digest& got) {
+  return MakeError(
+      kModelDigestMismatch,
+      absl::StrCat("The ", what, " here is ", got.hex().substr(0, 12),
+                   ", the task was made for ", wanted.hex().substr(0, 12), "."),
+      "", "Give this worker the model the job was submitted with.");
+}
+
+// What the task comes to on this model: configurations with the baseline, and
+// documents as tokens.
+struct Prepared {
+  std::vector<Configuration> configurations;  // the task's, then maybe one more
+  int baseline = 0;                           // into configurations
+  std::vector<TokenizedDocument> documents;   // parallel to the task's
+  std::vector<double> unigram_nll;  // parallel to the task's documents
+};
+
+absl::Status PrepareConfigurations(const EngineTask& task,
+                                   const ModelDescription& model,
+                                   Prepared& prepared) {
+  std::optional<int> baseline;
+  for (const EngineConfiguration& wanted : task.configurations) {
+    QSWEEP_ASSIGN_OR_RETURN(Configuration configuration,
+                            ParseConfiguration(model, wanted.quantizer,
+                                               wanted.layer_set, task.compute));
+    if (!wanted.digest.empty() && configuration.digest != wanted.digest) {
+      return Mismatch(absl::StrCat("configuration ", wanted.quantizer, " ",
+                                   wanted.layer_set),
+                      wanted.digest, configuration.digest);
+    }
+    if (configuration.baseline() && !baseline) {
+      baseline = static_cast<int>(prepared.configurations.size());
+    }
+    prepared.configurations.push_back(std::move(configuration));
+  }
+  if (!baseline) {
+    baseline = static_cast<int>(prepared.configurations.size());
+    prepared.configurations.push_back(MakeBaseline(model, task.compute));
+  }
+  prepared.baseline = *baseline;
+  return absl::OkStatus();
+}
+
+absl::Status PrepareDocuments(const EngineTask& task,
+                              const Checkpoint& checkpoint,
+                              Prepared& prepared) {
+  QSWEEP_ASSIGN_OR_RETURN(const Evaluation evaluation,
+                          ParseEvaluation(task.evaluation));
+  const Tokenizer& tokenizer = checkpoint.tokenizer();
+  if (evaluation.tokenizer_digest != tokenizer.digest()) {
+    return Mismatch("tokenizer", evaluation.tokenizer_digest,
+                    tokenizer.digest());
+  }
+  std::vector<std::vector<TokenizedDocument>> languages;
+  std::vector<std::vector<double>> unigrams;
+  for (const EngineLanguage& language : task.languages) {
+    languages.emplace_back();
+    for (const std::string& text : language.texts) {
+      QSWEEP_ASSIGN_OR_RETURN(
+          TokenizedDocument document,
+          TokenizeDocument(tokenizer, evaluation,
+                           checkpoint.config().context_length, text));
+      languages.back().push_back(std::move(document));
+    }
+    unigrams.push_back(UnigramNll(languages.back()));
+  }
+  for (const EngineDocument& wanted : task.documents) {
+    const auto language = static_cast<size_t>(wanted.language);
+    const auto text = static_cast<size_t>(wanted.text);
+    if (language >= languages.size() || text >= languages[language].size()) {
+      return absl::InvalidArgumentError(
+          "a document of the task is not in its corpus");
+    }
+    prepared.documents.push_back(languages[language][text]);
+    prepared.unigram_nll.push_back(unigrams[language][text]);
+  }
+  return absl::OkStatus();
+}
+
+int NumSlots(const EngineTask& task, const SweepPlan& plan) {
+  return task.naive ? 2 : plan.trie.num_slots;  // as the executors ask for
+}
+
+// Tells the sink what is done, not too often, with the partial sums of each
+// language.
+class ProgressReporter {
+ public:
+  ProgressReporter(const EngineTask& task, double total_work, EngineSink& sink)
+      : task_(task), total_work_(total_work), sink_(sink) {}
+
+  // documents: of the task, that pass.documents are.
+  void StartPass(const Pass& pass, const std::vector<size_t>& documents) {
+    pass_ = &pass;
+    documents_ = &documents;
+  }
+
+  // pass_work: done of the pass so far.
+  void Report(double pass_work, const std::string& step) {
+    pass_work_ = pass_work;
+    const SteadyTime now = Clock::Real().SteadyNow();
+    if (step == last_step_ && now - last_time_ < kProgressInterval) {
+      return;
+    }
+    last_step_ = step;
+    last_time_ = now;
+    sink_.OnProgress({.fraction = (work_before_ + pass_work) / total_work_,
+                      .text = step,
+                      .partial = Partials()});
+  }
+
+  // Keeps the sums of a finished pass.
+  void EndPass() {
+    AddPass(finished_);
+    work_before_ += pass_work_;
+    pass_ = nullptr;
+  }
+
+ private:
+  using Sums = std::vector<std::vector<DocumentSums>>;  // [language][config]
+
+  void AddPass(Sums& sums) const {
+    sums.resize(task_.languages.size());
+    for (size_t d = 0; d < documents_->size(); ++d) {
+      const auto language =
+          static_cast<size_t>(task_.documents[(*documents_)[d]].language);
+      sums[language].resize(task_.configurations.size());
+      for (size_t c = 0; c < task_.configurations.size(); ++c) {
+        const DocumentSums& from = pass_->sums[c][d];
+        DocumentSums& to = sums[language][c];
+        to.nll += from.nll;
+        to.nll_fp += from.nll_fp;
+        to.tokens += from.tokens;
+      }
+    }
+  }
+
+  std::vector<EnginePartial> Partials() const {
+    Sums sums = finished_;
+    AddPass(sums);
+    std::vector<EnginePartial> partials;
+    for (size_t language = 0; language < sums.size(); ++language) {
+      for (size_t c = 0; c < sums[language].size(); ++c) {
+        const DocumentSums& from = sums[language][c];
+        if (from.tokens > 0) {
+          partials.push_back({.language = static_cast<int>(language),
+                              .configuration = static_cast<int>(c),
+                              .nll_sum = from.nll,
+                              .nll_fp_sum = from.nll_fp,
+                              .tokens = from.tokens});
+        }
+      }
+    }
+    return partials;
+  }
+
+  const EngineTask& task_;
+  const double total_work_;
+  EngineSink& sink_;
+  const Pass* pass_ = nullptr;
+  const std::vector<size_t>* documents_ = nullptr;
+  double work_before_ = 0;  // of earlier passes
+  double pass_work_ = 0;
+  Sums finished_;
+  std::string last_step_;
+  SteadyTime last_time_;
+};
+
+class CpuEngine : public Engine {
+ public:
+  CpuEngine(const EngineOptions& options, int threads)
+      : options_(options), pool_(threads) {}
+
+  absl::Status Start() {
+    QSWEEP_RETURN_IF_ERROR(CheckReproducible(pool_));
+    info_.fingerprint =
+        absl::StrCat("qengine ", kVersion, " ", kRevision, " cpu ",
+                     kernels::BestRowKernels().name, " fp32");
+    info_.device = "cpu";
+    info_.methods = {"rtn"};
+    info_.threads = pool_.num_threads();
+    info_.memory_bytes = options_.memory_bytes > 0 ? options_.memory_bytes
+                                                   : AvailableMemory() / 10 * 8;
+    info_.gflops = MeasureGflops(pool_);
+    return absl::OkStatus();
+  }
+
+  const EngineInfo& info() const override { return info_; }
+
+  absl::StatusOr<const ModelDescription*> Describe(
+      const std::string& model_path) override {
+    QSWEEP_RETURN_IF_ERROR(Load(model_path));
+    return &model_;
+  }
+
+  absl::StatusOr<EngineResult> Run(const EngineTask& task, EngineSink& sink,
+                                   std::stop_token stop) override;
+
+ private:
+  absl::Status Load(const std::string& path);
+  absl::StatusOr<int64_t> RowsPerPass(const SweepPlan& plan, int slots) const;
+  absl::StatusOr<std::vector<std::vector<size_t>>> CutPasses(
+      const Prepared& prepared, int64_t rows_per_pass) const;
+  absl::Status RunPass(const EngineTask& task, const Prepared& prepared,
+                       const SweepPlan& plan,
+                       const std::vector<size_t>& documents,
+                       ProgressReporter& reporter, const std::stop_token& stop,
+                       EngineResult& result);
+  absl::Status RunPasses(const EngineTask& task, const Prepared& prepared,
+                         EngineSink& sink, const std::stop_token& stop,
+                         EngineResult& result);
+
+  const EngineOptions options_;
+  ThreadPool pool_;
+  EngineInfo info_;
+  // The model of the last task: still mapped, described once. The identity
+  // tells when the file behind the path was replaced.
+  std::string path_;
+  std::array<int64_t, 4> identity_ = {};
+  std::unique_ptr<Checkpoint> checkpoint_;
+  ModelDescription model_;
+};
+
+absl::Status CpuEngine::Load(const std::string& path) {
+  struct stat info = {};
+  stat(path.c_str(), &info);  // of a missing file: zeros, and Open says so
+  const std::array<int64_t, 4> identity = {static_cast<int64_t>(info.st_ino),
+                                           info.st_size, info.st_mtim.tv_sec,
+                                           info.st_mtim.tv_nsec};
+  if (checkpoint_ != nullptr && path == path_ && identity == identity_) {
+    return absl::OkStatus();
+  }
+  checkpoint_.reset();
+  QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint,
+                          Checkpoint::Open(path));
+  QSWEEP_ASSIGN_OR_RETURN(model_, checkpoint->Describe(options_.cache_dir));
+  checkpoint_ = std::move(checkpoint);
+  path_ = path;
+  identity_ = identity;
+  return absl::OkStatus();
+}
+
+// How many rows of every state fit beside three layers of weights, the head,
+// and the threads' buffers.
+absl::StatusOr<int64_t> CpuEngine::RowsPerPass(const SweepPlan& plan,
+                                               int slots) const {
+  constexpr int64_t kFloat = sizeof(float);
+  int64_t layer_bytes = 0;
+  int64_t head_bytes = 0;
+  for (const TensorDescription& tensor : model_.tensors) {
+    const int64_t bytes = tensor.num_elements() * kFloat;
+    if (tensor.layer == 0) {
+      layer_bytes += bytes;
+    } else if (tensor.layer < 0) {
+      head_bytes = std::max(head_bytes, bytes);
+    }
+  }
+  const int64_t weights = std::max(
+      3 * layer_bytes,
+      (1 + static_cast<int64_t>(plan.head.variants.size())) * head_bytes);
+  const int64_t free = info_.memory_bytes - weights;
+  const int64_t row_bytes =
+      slots * CpuMachine::StateBytes(checkpoint_->config());
+  if (free < row_bytes) {
+    return MakeError(kOutOfMemory,
+                     absl::StrCat("The weights in flight take ", weights >> 20,
+                                  " MiB, and the engine may use ",
+                                  info_.memory_bytes >> 20, " MiB."),
+                     "--memory", "Give the engine more memory.");
+  }
+  return free / row_bytes;
+}
+
+// Cuts the documents that can be scored into passes of at most rows_per_pass
+// rows, in their order.
+absl::StatusOr<std::vector<std::vector<size_t>>> CpuEngine::CutPasses(
+    const Prepared& prepared, int64_t rows_per_pass) const {
+  std::vector<std::vector<size_t>> passes;
+  int64_t rows = 0;
+  for (size_t d = 0; d < prepared.documents.size(); ++d) {
+    const TokenizedDocument& document = prepared.documents[d];
+    if (document.status != RowStatus::kOk) {
+      continue;
+    }
+    if (document.num_scored() > rows_per_pass) {
+      return MakeError(
+          kOutOfMemory,
+          absl::StrCat("The states of a document of ", document.ids.size(),
+                       " tokens do not fit into ", info_.memory_bytes >> 20,
+                       " MiB."),
+          "--memory", "Give the engine more memory, or fewer configurations.");
+    }
+    if (passes.empty() || rows + document.num_scored() > rows_per_pass) {
+      passes.emplace_back();
+      rows = 0;
+    }
+    passes.back().push_back(d);
+    rows += document.num_scored();
+  }
+  return passes;
+}
+
+// Takes one pass through the model and fills its documents' rows.
+absl::Status CpuEngine::RunPass(const EngineTask& task,
+                                const Prepared& prepared, const SweepPlan& plan,
+                                const std::vector<size_t>& documents,
+                                ProgressReporter& reporter,
+                                const std::stop_token& stop,
+                                EngineResult& result) {
+  Pass pass;
+  for (const size_t d : documents) {
+    pass.documents.emplace_back(prepared.documents[d].ids);
+  }
+  pass.sums.assign(prepared.configurations.size(),
+                   std::vector<DocumentSums>(documents.size()));
+  reporter.StartPass(pass, documents);
+  CpuMachine machine(*checkpoint_, model_, plan, pool_, stop,
+                     NumSlots(task, plan), pass,
+                     [&](double work, const std::string& step) {
+                       reporter.Report(work, step);
+                     });
+  QSWEEP_RETURN_IF_ERROR(task.naive
+                             ? RunNaive(plan, prepared.baseline, machine)
+                             : RunLayerMajor(plan, prepared.baseline, machine));
+  reporter.EndPass();
+  result.report.layer_evaluations += machine.rows_advanced();
+  const size_t num_configurations = task.configurations.size();
+  for (size_t i = 0; i < documents.size(); ++i) {
+    for (size_t c = 0; c < num_configurations; ++c) {
+      const DocumentSums& sums = pass.sums[c][i];
+      EngineRow& row = result.rows[documents[i] * num_configurations + c];
+      row.nll_sum = sums.nll;
+      row.nll_fp_sum = sums.nll_fp;
+      row.tokens = sums.tokens;
+      row.kl_sum = sums.kl;
+      row.top1 = sums.top1;
+      row.nonfinite = sums.nonfinite;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuEngine::RunPasses(const EngineTask& task,
+                                  const Prepared& prepared, EngineSink& sink,
+                                  const std::stop_token& stop,
+                                  EngineResult& result) {
+  const SweepPlan plan = PlanSweep(model_, prepared.configurations);
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t rows_per_pass,
+                          RowsPerPass(plan, NumSlots(task, plan)));
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<std::vector<size_t>> passes,
+                          CutPasses(prepared, rows_per_pass));
+  int64_t total_rows = 0;
+  for (const std::vector<size_t>& documents : passes) {
+    for (const size_t d : documents) {
+      total_rows += prepared.documents[d].num_scored();
+    }
+  }
+  if (total_rows == 0) {
+    return absl::OkStatus();  // every document is flagged: nothing to compute
+  }
+  const ModelConfig& config = checkpoint_->config();
+  const int64_t planned = task.naive ? plan.trie.naive_layer_evaluations
+                                     : plan.trie.layer_evaluations;
+  const double total_work =
+      static_cast<double>(total_rows) *
+      (static_cast<double>(planned) * CpuMachine::LayerWork(config) +
+       static_cast<double>(prepared.configurations.size()) *
+           CpuMachine::HeadWork(config));
+  ProgressReporter reporter(task, total_work, sink);
+  for (const std::vector<size_t>& documents : passes) {
+    QSWEEP_RETURN_IF_ERROR(
+        RunPass(task, prepared, plan, documents, reporter, stop, result));
+  }
+  // So far rows were counted, where the products ran.
+  EngineReport& report = result.report;
+  if (report.layer_evaluations != planned * total_rows) {
+    return MakeError(
+        kInternal,
+        absl::StrCat("the sweep computed ", report.layer_evaluations,
+                     " rows, not ", planned, " evaluations of ", total_rows));
+  }
+  report.layer_evaluations /= total_rows;
+  report.layer_evaluations_planned = planned;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<EngineResult> CpuEngine::Run(const EngineTask& task,
+                                            EngineSink& sink,
+                                            std::stop_token stop) {
+  const SteadyTime begin = Clock::Real().SteadyNow();
+  if (task.compute != Compute::kFp32) {
+    return MakeError(kBadValue,
+                     absl::StrCat("This engine computes in fp32 only, not ",
+                                  ComputeName(task.compute), "."),
+                     "compute", "Use --compute fp32.");
+  }
+  sink.OnProgress({.loading = true, .text = "reading the model"});
+  QSWEEP_RETURN_IF_ERROR(Load(task.model_path));
+  if (!task.model_digest.empty() && task.model_digest != model_.digest) {
+    return Mismatch("model", task.model_digest, model_.digest);
+  }
+  Prepared prepared;
+  QSWEEP_RETURN_IF_ERROR(PrepareConfigurations(task, model_, prepared));
+  QSWEEP_RETURN_IF_ERROR(PrepareDocuments(task, *checkpoint_, prepared));
+  EngineResult result;
+  for (size_t d = 0; d < task.documents.size(); ++d) {
+    const TokenizedDocument& document = prepared.documents[d];
+    for (size_t c = 0; c < task.configurations.size(); ++c) {
+      EngineRow row = {.configuration = static_cast<int>(c),
+                       .document = static_cast<int>(d),
+                       .status = document.status,
+                       .bytes = document.bytes,
+                       .chars = document.chars};
+      if (document.status == RowStatus::kOk) {
+        row.unigram_nll_sum = prepared.unigram_nll[d];
+        row.bytes_scored = document.bytes_scored;
+      }
+      result.rows.push_back(row);
+    }
+  }
+  const SteadyTime loaded = Clock::Real().SteadyNow();
+  result.report.load_seconds = absl::ToDoubleSeconds(loaded - begin);
+  QSWEEP_RETURN_IF_ERROR(RunPasses(task, prepared, sink, stop, result));
+  result.report.run_seconds =
+      absl::ToDoubleSeconds(Clock::Real().SteadyNow() - loaded);
+  result.report.memory_peak_bytes = PeakMemory();
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    const EngineOptions& options) {
+  const int threads =
+      options.threads > 0
+          ? options.threads
+          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  auto engine = std::make_unique<CpuEngine>(options, threads);
+  QSWEEP_RETURN_IF_ERROR(engine->Start());
+  return engine;
+}
+
+}  // namespace qsweep

@@ -1,0 +1,389 @@
+#include "worker/engine/cpu_machine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/check.h"
+#include "common/base/status_macros.h"
+
+namespace qsweep {
+namespace {
+
+using kernels::kRowStep;
+using kernels::kTileRows;
+using kernels::RoundUp;
+
+// Rows one thread takes through a layer at a time, whole documents: enough to
+// fill product tiles, few enough that no thread waits long for the last one.
+constexpr int64_t kMaxUnitRows = 1024;
+constexpr int64_t kMinUnitRows = 256;
+constexpr int64_t kUnitsPerThread = 16;
+
+// Configurations that share one computation of the baseline's logits.
+constexpr size_t kScoredTogether = 64;
+
+constexpr int64_t kNormRows = 256;  // of a final norm, per item
+
+int64_t LongestDocument(const Pass& pass) {
+  size_t longest = 1;
+  for (const std::span<const int32_t> ids : pass.documents) {
+    longest = std::max(longest, ids.size() - 1);
+  }
+  return static_cast<int64_t>(longest);
+}
+
+void AddToken(const kernels::TokenScore& score, DocumentSums& sums) {
+  ++sums.tokens;
+  if (std::isfinite(score.nll_fp)) {
+    sums.nll_fp += score.nll_fp;
+  }
+  if (!std::isfinite(score.nll)) {
+    ++sums.nonfinite;
+    return;
+  }
+  sums.nll += score.nll;
+  if (std::isfinite(score.kl)) {
+    sums.kl += score.kl;
+  }
+  sums.top1 += score.top1 ? 1 : 0;
+}
+
+}  // namespace
+
+CpuMachine::CpuMachine(const Checkpoint& checkpoint,
+                       const ModelDescription& model, const SweepPlan& plan,
+                       ThreadPool& pool, std::stop_token stop, int num_slots,
+                       Pass& pass, Progress progress)
+    : checkpoint_(checkpoint),
+      model_(model),
+      config_(checkpoint.config()),
+      plan_(plan),
+      pool_(pool),
+      stop_(std::move(stop)),
+      pass_(pass),
+      progress_(std::move(progress)),
+      stride_(kernels::RowStride(config_.hidden_size)),
+      rotary_(config_, LongestDocument(pass)),
+      slots_(static_cast<size_t>(num_slots)),
+      final_norms_(plan.final_norm.variants.size()),
+      heads_(plan.head.variants.size()),
+      head_scorer_(config_.hidden_size, stride_, pool) {
+  for (const std::span<const int32_t> ids : pass_.documents) {
+    const auto count = static_cast<int64_t>(ids.size()) - 1;
+    documents_.push_back({.first = num_rows_, .count = count});
+    gold_.insert(gold_.end(), ids.begin() + 1, ids.end());
+    num_rows_ += count;
+  }
+  const int64_t longest = LongestDocument(pass_);
+  for (int thread = 0; thread < pool_.num_threads(); ++thread) {
+    runners_.emplace_back(config_, rotary_, std::max(kMaxUnitRows, longest),
+                          longest);
+  }
+}
+
+double CpuMachine::LayerWork(const ModelConfig& config) {
+  const double attention =
+      2.0 * (config.heads + config.kv_heads) * config.head_dim;
+  return config.hidden_size * (attention + 3.0 * config.intermediate_size);
+}
+
+double CpuMachine::HeadWork(const ModelConfig& config) {
+  return static_cast<double>(config.hidden_size) * config.vocabulary_size;
+}
+
+int64_t CpuMachine::StateBytes(const ModelConfig& config) {
+  return kernels::RowStride(config.hidden_size) *
+         static_cast<int64_t>(sizeof(float));
+}
+
+absl::Status CpuMachine::Embed(int variant, int slot) {
+  QSWEEP_ASSIGN_OR_RETURN(
+      const StageTensors tensors,
+      StageTensors::Read(checkpoint_, model_, plan_.embedding, pool_, stop_));
+  QSWEEP_ASSIGN_OR_RETURN(
+      const kernels::FloatBuffer table,
+      tensors.MakePlain(
+          plan_.embedding.variants[static_cast<size_t>(variant)]));
+  Slot& target = slots_[static_cast<size_t>(slot)];
+  if (target.rows.size() == 0) {
+    target.rows = kernels::FloatBuffer(RoundUp(num_rows_, kRowStep) * stride_);
+  }
+  target.final_norm.reset();
+  float* row = target.rows.data();
+  for (const std::span<const int32_t> ids : pass_.documents) {
+    for (const int32_t id : ids.first(ids.size() - 1)) {
+      QSWEEP_CHECK(id >= 0 && id < config_.vocabulary_size);
+      std::memcpy(row, table.data() + int64_t{id} * config_.hidden_size,
+                  static_cast<size_t>(config_.hidden_size) * sizeof(float));
+      row += stride_;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuMachine::BeginLayer(int layer) {
+  QSWEEP_ASSIGN_OR_RETURN(
+      layer_, StageTensors::Read(checkpoint_, model_,
+                                 plan_.layers[static_cast<size_t>(layer)],
+                                 pool_, stop_));
+  return absl::OkStatus();
+}
+
+void CpuMachine::EndLayer() { layer_.reset(); }
+
+absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
+  const Stage& stage = plan_.layers[static_cast<size_t>(layer)];
+  QSWEEP_ASSIGN_OR_RETURN(
+      const BlockWeights weights,
+      layer_->MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
+                        pool_, stop_));
+  const auto edges = static_cast<int64_t>(group.edges.size());
+  const int64_t unit_rows =
+      std::clamp(edges * num_rows_ / (pool_.num_threads() * kUnitsPerThread),
+                 kMinUnitRows, kMaxUnitRows);
+  std::vector<Segment> segments;
+  std::vector<size_t> units = {0};  // where each begins in segments
+  int64_t rows = 0;
+  for (const TrieEdge& edge : group.edges) {
+    Slot& to = slots_[static_cast<size_t>(edge.to)];
+    if (to.rows.size() == 0) {
+      to.rows = kernels::FloatBuffer(RoundUp(num_rows_, kRowStep) * stride_);
+    }
+    const float* const from =
+        slots_[static_cast<size_t>(edge.from)].rows.data();
+    for (const DocumentRows& document : documents_) {
+      if (rows > 0 && rows + document.count > unit_rows) {
+        units.push_back(segments.size());
+        rows = 0;
+      }
+      segments.push_back({.from = from + document.first * stride_,
+                          .to = to.rows.data() + document.first * stride_,
+                          .rows = document.count});
+      rows += document.count;
+    }
+  }
+  units.push_back(segments.size());
+  std::atomic<int64_t> advanced = 0;
+  const std::string step = absl::StrCat("layer ", layer + 1, " of ",
+                                        static_cast<int>(plan_.layers.size()));
+  QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
+      static_cast<int64_t>(units.size()) - 1, stop_,
+      [&](int64_t unit, int thread) -> absl::Status {
+        const size_t begin = units[static_cast<size_t>(unit)];
+        const size_t end = units[static_cast<size_t>(unit) + 1];
+        const std::span<const Segment> mine =
+            std::span(segments).subspan(begin, end - begin);
+        absl::Status status = runners_[static_cast<size_t>(thread)].Run(
+            weights, mine, stride_, stop_);
+        if (!status.ok()) {
+          return status;
+        }
+        for (const Segment& segment : mine) {
+          advanced += segment.rows;
+        }
+        if (thread == 0) {
+          progress_(
+              work_done_ + static_cast<double>(advanced) * LayerWork(config_),
+              step);
+        }
+        return absl::OkStatus();
+      }));
+  rows_advanced_ += advanced;
+  work_done_ += static_cast<double>(advanced) * LayerWork(config_);
+  progress_(work_done_, step);
+  return absl::OkStatus();
+}
+
+absl::Status CpuMachine::LoadHead(std::span<const SweepPlan::Leaf> leaves) {
+  std::optional<StageTensors> head;
+  std::optional<StageTensors> norm;
+  for (const SweepPlan::Leaf& leaf : leaves) {
+    const auto head_variant = static_cast<size_t>(leaf.head_variant);
+    if (heads_[head_variant].outputs() == 0) {
+      if (!head) {
+        QSWEEP_ASSIGN_OR_RETURN(
+            head,
+            StageTensors::Read(checkpoint_, model_, plan_.head, pool_, stop_));
+      }
+      QSWEEP_ASSIGN_OR_RETURN(
+          heads_[head_variant],
+          head->MakeMatrix(plan_.head.variants[head_variant]));
+    }
+    const auto norm_variant = static_cast<size_t>(leaf.final_norm_variant);
+    if (final_norms_[norm_variant].size() == 0) {
+      if (!norm) {
+        QSWEEP_ASSIGN_OR_RETURN(
+            norm, StageTensors::Read(checkpoint_, model_, plan_.final_norm,
+                                     pool_, stop_));
+      }
+      QSWEEP_ASSIGN_OR_RETURN(
+          final_norms_[norm_variant],
+          norm->MakePlain(plan_.final_norm.variants[norm_variant]));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuMachine::Normalize(const float* from, int variant, float* to) {
+  const kernels::RowKernels& kernels = kernels::BestRowKernels();
+  const float* const gains = final_norms_[static_cast<size_t>(variant)].data();
+  return pool_.ParallelFor(
+      (num_rows_ + kNormRows - 1) / kNormRows, stop_, [&](int64_t item, int) {
+        const int64_t end = std::min(num_rows_, (item + 1) * kNormRows);
+        for (int64_t r = item * kNormRows; r < end; ++r) {
+          kernels.rms_norm(from + r * stride_, gains, config_.hidden_size,
+                           static_cast<float>(config_.rms_eps),
+                           to + r * stride_);
+        }
+        return absl::OkStatus();
+      });
+}
+
+// Puts the final norm on every leaf: in the leaf's own slot, or in a copy where
+// configurations that share the slot need different norms.
+absl::Status CpuMachine::NormalizeLeaves(
+    std::span<const SweepPlan::Leaf> leaves) {
+  std::vector<std::optional<int>> own(slots_.size());  // variant, in the slot
+  for (const SweepPlan::Leaf& leaf : leaves) {
+    const auto slot = static_cast<size_t>(leaf.slot);
+    if (slots_[slot].final_norm) {
+      continue;
+    }
+    if (!own[slot]) {
+      own[slot] = leaf.final_norm_variant;
+      continue;
+    }
+    const bool known =
+        *own[slot] == leaf.final_norm_variant ||
+        std::any_of(copies_.begin(), copies_.end(), [&](const NormedCopy& c) {
+          return c.slot == leaf.slot &&
+                 c.final_norm_variant == leaf.final_norm_variant;
+        });
+    if (!known) {
+      copies_.push_back(
+          {.slot = leaf.slot,
+           .final_norm_variant = leaf.final_norm_variant,
+           .rows = kernels::FloatBuffer(slots_[slot].rows.size())});
+      QSWEEP_RETURN_IF_ERROR(Normalize(slots_[slot].rows.data(),
+                                       leaf.final_norm_variant,
+                                       copies_.back().rows.data()));
+    }
+  }
+  for (size_t slot = 0; slot < slots_.size(); ++slot) {
+    if (own[slot]) {
+      float* const rows = slots_[slot].rows.data();
+      QSWEEP_RETURN_IF_ERROR(Normalize(rows, *own[slot], rows));
+      slots_[slot].final_norm = own[slot];
+    }
+  }
+  return absl::OkStatus();
+}
+
+HeadInput CpuMachine::Input(const SweepPlan::Leaf& leaf) const {
+  const Slot& slot = slots_[static_cast<size_t>(leaf.slot)];
+  HeadInput input = {.states = slot.rows.data(),
+                     .head = &heads_[static_cast<size_t>(leaf.head_variant)]};
+  if (slot.final_norm != leaf.final_norm_variant) {
+    const auto copy =
+        std::find_if(copies_.begin(), copies_.end(), [&](const NormedCopy& c) {
+          return c.slot == leaf.slot &&
+                 c.final_norm_variant == leaf.final_norm_variant;
+        });
+    QSWEEP_CHECK(copy != copies_.end());
+    input.states = copy->rows.data();
+  }
+  return input;
+}
+
+absl::Status CpuMachine::Score(const SweepPlan::Leaf& baseline,
+                               std::span<const Scored> configurations) {
+  std::vector<SweepPlan::Leaf> leaves = {baseline};
+  for (const Scored& scored : configurations) {
+    leaves.push_back(scored.leaf);
+  }
+  QSWEEP_RETURN_IF_ERROR(LoadHead(leaves));
+  QSWEEP_RETURN_IF_ERROR(NormalizeLeaves(leaves));
+  while (!configurations.empty()) {
+    const size_t count = std::min(kScoredTogether, configurations.size());
+    QSWEEP_RETURN_IF_ERROR(ScoreGroup(baseline, configurations.first(count)));
+    configurations = configurations.subspan(count);
+  }
+  return absl::OkStatus();
+}
+
+struct CpuMachine::Group {
+  std::span<const Scored> configurations;
+  std::vector<size_t> set_of;  // per configuration: its set of scores
+  std::vector<kernels::TokenScore> scores;   // [sets, rows]; set 0: baseline
+  std::vector<std::atomic<bool>> tile_done;  // its scores are final
+};
+
+// Sums the documents whose rows are all final, in row order.
+void CpuMachine::SumFinishedDocuments(Group& group) {
+  const auto sums_of = [&](size_t c) -> std::vector<DocumentSums>& {
+    return pass_
+        .sums[static_cast<size_t>(group.configurations[c].configuration)];
+  };
+  for (size_t d = 0; d < documents_.size(); ++d) {
+    const DocumentRows& document = documents_[d];
+    bool ready = !sums_of(0)[d].final;
+    for (int64_t row = document.first / kTileRows * kTileRows;
+         ready && row < document.first + document.count; row += kTileRows) {
+      ready = group.tile_done[static_cast<size_t>(row / kTileRows)].load();
+    }
+    for (size_t c = 0; ready && c < group.configurations.size(); ++c) {
+      DocumentSums& sums = sums_of(c)[d];
+      const size_t first = group.set_of[c] * static_cast<size_t>(num_rows_) +
+                           static_cast<size_t>(document.first);
+      for (int64_t r = 0; r < document.count; ++r) {
+        AddToken(group.scores[first + static_cast<size_t>(r)], sums);
+      }
+      sums.final = true;
+    }
+  }
+}
+
+absl::Status CpuMachine::ScoreGroup(const SweepPlan::Leaf& baseline,
+                                    std::span<const Scored> configurations) {
+  // The baseline's own scores come first; equal leaves are scored once.
+  Group group{.configurations = configurations};
+  std::vector<SweepPlan::Leaf> leaves = {baseline};
+  std::vector<HeadInput> inputs;
+  for (const Scored& scored : configurations) {
+    const auto it = std::find(leaves.begin(), leaves.end(), scored.leaf);
+    group.set_of.push_back(static_cast<size_t>(it - leaves.begin()));
+    if (it == leaves.end()) {
+      leaves.push_back(scored.leaf);
+      inputs.push_back(Input(scored.leaf));
+    }
+  }
+  group.scores.resize(leaves.size() * static_cast<size_t>(num_rows_));
+  group.tile_done = std::vector<std::atomic<bool>>(
+      static_cast<size_t>((num_rows_ + kTileRows - 1) / kTileRows));
+  const double row_work =
+      HeadWork(config_) * static_cast<double>(configurations.size());
+  std::atomic<int64_t> rows_done = 0;
+  QSWEEP_RETURN_IF_ERROR(head_scorer_.Score(
+      Input(baseline), inputs, gold_, group.scores, stop_,
+      [&](int64_t tile, int thread) {
+        rows_done += std::min<int64_t>(kTileRows, num_rows_ - tile * kTileRows);
+        group.tile_done[static_cast<size_t>(tile)].store(true);
+        if (thread == 0) {
+          SumFinishedDocuments(group);
+          progress_(work_done_ + static_cast<double>(rows_done) * row_work,
+                    "scoring");
+        }
+      }));
+  SumFinishedDocuments(group);
+  work_done_ += static_cast<double>(num_rows_) * row_work;
+  progress_(work_done_, "scoring");
+  return absl::OkStatus();
+}
+
+}  // namespace qsweep

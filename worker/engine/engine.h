@@ -1,0 +1,151 @@
+#ifndef QSWEEP_WORKER_ENGINE_ENGINE_H_
+#define QSWEEP_WORKER_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "common/base/digest.h"
+#include "common/job/model_description.h"
+#include "common/job/quantizer.h"
+#include "worker/eval/evaluation.h"
+
+namespace qsweep {
+
+// Plain structs, free of proto: the pipe turns frames into them and back.
+
+struct EngineConfiguration {
+  Digest digest;          // compared with the engine's own; empty: not compared
+  std::string quantizer;  // quantizer text; ignored where layer_set is "all"
+  std::string layer_set;  // layer-set text
+};
+
+// One language of the corpus, whole: its unigram model is fitted on all of it.
+struct EngineLanguage {
+  std::string language;
+  std::vector<std::string> texts;  // exact UTF-8
+};
+
+struct EngineDocument {
+  int language = 0;  // into EngineTask.languages
+  int text = 0;      // into its texts
+};
+
+struct EngineTask {
+  std::string model_path;  // directory or .gguf file
+  Digest model_digest;     // compared with the file's own; empty: not compared
+  std::string evaluation;  // canonical text
+  Compute compute = Compute::kFp32;
+  std::vector<EngineConfiguration> configurations;
+  std::vector<EngineLanguage> languages;
+  std::vector<EngineDocument> documents;
+  bool naive = false;  // one configuration at a time, nothing shared
+};
+
+// How one document scored under one configuration. Sums are zero unless ok.
+struct EngineRow {
+  int configuration = 0;  // into EngineTask.configurations
+  int document = 0;       // into EngineTask.documents
+  RowStatus status = RowStatus::kOk;
+  double nll_sum = 0;          // nats
+  double nll_fp_sum = 0;       // nats, the baseline's
+  double unigram_nll_sum = 0;  // nats
+  uint64_t tokens = 0;
+  uint64_t bytes = 0;
+  uint64_t bytes_scored = 0;
+  uint64_t chars = 0;
+  double kl_sum = 0;  // nats, KL(baseline || configuration)
+  uint64_t top1 = 0;
+  uint64_t nonfinite = 0;  // tokens whose NLL is not finite: not in the sums
+};
+
+struct EngineReport {
+  int64_t layer_evaluations = 0;  // counted where the products run
+  int64_t layer_evaluations_planned = 0;
+  double load_seconds = 0;  // until the model is described and tokenized
+  double run_seconds = 0;
+  int64_t memory_peak_bytes = 0;  // resident, of the process
+};
+
+struct EngineResult {
+  std::vector<EngineRow> rows;  // document-major, each pair once
+  EngineReport report;
+};
+
+// Sums over the documents of one language that are finished.
+struct EnginePartial {
+  int language = 0;
+  int configuration = 0;
+  double nll_sum = 0;
+  double nll_fp_sum = 0;
+  uint64_t tokens = 0;
+};
+
+struct EngineProgress {
+  bool loading = false;                // reading the model; fraction is of that
+  double fraction = 0;                 // 0..1
+  std::string text;                    // for people: "layer 15 of 30"
+  std::vector<EnginePartial> partial;  // whole, not what is new
+};
+
+// Receives progress on the thread that called Run, at every layer, and at most
+// a few times a second in between.
+class EngineSink {
+ public:
+  virtual ~EngineSink() = default;
+  virtual void OnProgress(const EngineProgress& progress) = 0;
+};
+
+struct EngineOptions {
+  int threads = 0;           // 0: all the machine's
+  int64_t memory_bytes = 0;  // for states and weights; 0: most of what is free
+  std::string cache_dir;     // for model digests; "": no cache
+};
+
+struct EngineInfo {
+  std::string fingerprint;  // version, revision, kind of CPU
+  std::string device;       // "cpu"
+  int threads = 0;
+  int64_t memory_bytes = 0;
+  std::vector<std::string> methods;  // quantizer methods: "rtn"
+  double gflops = 0;  // of the products, all threads, measured at the start
+};
+
+// Measures configurations of a model. Keeps the last model mapped between
+// tasks. Single-thread: Run and Describe from one thread at a time; compute
+// threads are its own.
+class Engine {
+ public:
+  // Starts the threads and proves that results will be reproducible.
+  // FAILED_PRECONDITION QS5005: they would not be.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  virtual const EngineInfo& info() const = 0;
+
+  // What the model's files say of it. Errors: those of Checkpoint::Open and
+  // Describe. The result lives until the next call that names another model.
+  virtual absl::StatusOr<const ModelDescription*> Describe(
+      const std::string& model_path) = 0;
+
+  // Runs the task. CANCELLED within a second after `stop` is requested.
+  // INVALID_ARGUMENT: what the configurations or the evaluation are refused
+  // for. FAILED_PRECONDITION QS3010: another model, tokenizer or configuration
+  // than the task says. UNIMPLEMENTED QS1004: a compute this engine lacks.
+  // RESOURCE_EXHAUSTED QS5006: one document's states alone exceed the memory.
+  // DATA_LOSS: a damaged model. After an error there are no rows, and the next
+  // task may run.
+  virtual absl::StatusOr<EngineResult> Run(const EngineTask& task,
+                                           EngineSink& sink,
+                                           std::stop_token stop) = 0;
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_WORKER_ENGINE_ENGINE_H_

@@ -1,0 +1,108 @@
+#include "worker/engine/head.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "common/base/status_macros.h"
+
+namespace qsweep {
+namespace {
+
+using kernels::HeadRow;
+using kernels::kColumnStep;
+using kernels::kRowStep;
+using kernels::kTileRows;
+using kernels::LogitTile;
+
+// Of the vocabulary at a time: the logits and their exponentials of a row tile
+// stay in the cache.
+constexpr int64_t kTileColumns = 384;
+static_assert(kTileColumns % kColumnStep == 0);
+
+}  // namespace
+
+HeadScorer::HeadScorer(int hidden_size, int64_t state_stride, ThreadPool& pool)
+    : hidden_size_(hidden_size),
+      state_stride_(state_stride),
+      pool_(pool),
+      kernels_(kernels::BestRowKernels()),
+      buffers_(static_cast<size_t>(pool.num_threads())) {
+  for (Buffers& buffers : buffers_) {
+    buffers.baseline_logits = kernels::FloatBuffer(kTileRows * kTileColumns);
+    buffers.exps = kernels::FloatBuffer(kTileRows * kTileColumns);
+    buffers.logits = kernels::FloatBuffer(kTileRows * kTileColumns);
+    buffers.rescale.resize(kTileRows);
+    buffers.baseline_rows.resize(kTileRows);
+  }
+}
+
+absl::Status HeadScorer::Score(const HeadInput& baseline,
+                               std::span<const HeadInput> configurations,
+                               std::span<const int32_t> gold,
+                               std::span<kernels::TokenScore> scores,
+                               const std::stop_token& stop,
+                               const TileDone& tile_done) {
+  const auto rows = static_cast<int64_t>(gold.size());
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  return pool_.ParallelFor(
+      tiles, stop, [&](int64_t tile, int thread) -> absl::Status {
+        Buffers& buffers = buffers_[static_cast<size_t>(thread)];
+        const int64_t first = tile * kTileRows;
+        QSWEEP_RETURN_IF_ERROR(
+            ScoreTile(baseline, configurations, gold, first, buffers, stop));
+        const int64_t count = std::min<int64_t>(kTileRows, rows - first);
+        for (int64_t r = 0; r < count; ++r) {
+          const HeadRow& base = buffers.baseline_rows[static_cast<size_t>(r)];
+          const auto row = static_cast<size_t>(first + r);
+          scores[row] = kernels::ScoreOf(base, base);
+          for (size_t c = 0; c < configurations.size(); ++c) {
+            scores[(c + 1) * gold.size() + row] = kernels::ScoreOf(
+                base, buffers.rows[c * kTileRows + static_cast<size_t>(r)]);
+          }
+        }
+        tile_done(tile, thread);
+        return absl::OkStatus();
+      });
+}
+
+absl::Status HeadScorer::ScoreTile(const HeadInput& baseline,
+                                   std::span<const HeadInput> configurations,
+                                   std::span<const int32_t> gold, int64_t first,
+                                   Buffers& buffers,
+                                   const std::stop_token& stop) {
+  const auto rows = static_cast<int>(
+      std::min<int64_t>(kTileRows, static_cast<int64_t>(gold.size()) - first));
+  const int product_rows = static_cast<int>(kernels::RoundUp(rows, kRowStep));
+  buffers.baseline_rows.assign(kTileRows, HeadRow());
+  buffers.rows.assign(configurations.size() * kTileRows, HeadRow());
+  const int64_t vocabulary = baseline.head->outputs();
+  for (int64_t column = 0; column < vocabulary; column += kTileColumns) {
+    if (stop.stop_requested()) {
+      return absl::CancelledError("The run was cancelled.");
+    }
+    LogitTile tile = {.logits = buffers.baseline_logits.data(),
+                      .stride = kTileColumns,
+                      .rows = rows,
+                      .columns = std::min(kTileColumns, vocabulary - column),
+                      .first_column = static_cast<int32_t>(column),
+                      .gold = gold.data() + first};
+    kernels_.product(baseline.states + first * state_stride_, state_stride_,
+                     product_rows, *baseline.head, column, tile.columns,
+                     hidden_size_, tile.logits, tile.stride);
+    kernels_.add_baseline(tile, buffers.baseline_rows.data(),
+                          buffers.exps.data(), buffers.rescale.data());
+    tile.logits = buffers.logits.data();
+    for (size_t c = 0; c < configurations.size(); ++c) {
+      const HeadInput& input = configurations[c];
+      kernels_.product(input.states + first * state_stride_, state_stride_,
+                       product_rows, *input.head, column, tile.columns,
+                       hidden_size_, tile.logits, tile.stride);
+      kernels_.add_configuration(tile, buffers.baseline_logits.data(),
+                                 buffers.exps.data(), buffers.rescale.data(),
+                                 buffers.rows.data() + c * kTileRows);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace qsweep

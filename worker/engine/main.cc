@@ -1,0 +1,168 @@
+// qengine: the program that owns the model. The command line only; what a
+// command does is in commands/.
+#include <cstdio>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error.h"
+#include "common/base/log.h"
+#include "common/base/version.h"
+#include "worker/engine/commands/commands.h"
+
+namespace qsweep {
+namespace {
+
+constexpr char kExamples[] =
+    R"(Measures what quantization does to a language model, layer by layer.
+
+Examples:
+  qengine describe --model models/smollm2-135m
+  qengine score --model models/smollm2-135m --texts texts.json
+  qengine score --model models/smollm2-135m --texts texts.json \
+      --quantizer rtn:bits=4,group=64 --protect L0+L-1 --eval aligned
+  echo 'Hello there' | qengine tokenize --model models/smollm2-135m
+  qengine selftest)";
+
+void PrintToStdout(absl::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
+  command
+      .add_option("--threads", flags.threads, "Compute threads; 0: one per CPU")
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--memory", flags.memory_bytes,
+                  "Bytes for weights and states; 0: most of what is free")
+      ->check(CLI::NonNegativeNumber);
+}
+
+void AddModel(CLI::App& command, std::string& model) {
+  command
+      .add_option("--model", model,
+                  "Directory with config.json, directory with one .gguf, or a "
+                  ".gguf file")
+      ->required();
+}
+
+void AddServe(CLI::App& app, std::function<absl::Status()>& run) {
+  const auto flags = std::make_shared<EngineFlags>();
+  CLI::App* command = app.add_subcommand(
+      "serve",
+      "Run tasks that come as frames on stdin; for qworker, not for people");
+  AddEngineFlags(*command, *flags);
+  command->callback(
+      [&run, flags] { run = [flags] { return RunServe(*flags); }; });
+}
+
+void AddDescribe(CLI::App& app, std::function<absl::Status()>& run) {
+  const auto flags = std::make_shared<DescribeFlags>();
+  CLI::App* command =
+      app.add_subcommand("describe",
+                         "Say what a model is made of.\n\nExamples:\n"
+                         "  qengine describe --model models/smollm2-135m\n"
+                         "  qengine describe --model model.gguf -o json");
+  AddModel(*command, flags->model);
+  command->add_option("-o,--output", flags->output, "table or json")
+      ->check(CLI::IsMember({"table", "json"}));
+  command->callback([&run, flags] {
+    run = [flags] { return RunDescribe(*flags, PrintToStdout); };
+  });
+}
+
+void AddTokenize(CLI::App& app, std::function<absl::Status()>& run) {
+  const auto flags = std::make_shared<TokenizeFlags>();
+  CLI::App* command = app.add_subcommand(
+      "tokenize",
+      "Print the token ids of each line of stdin.\n\nExamples:\n"
+      "  echo 'Hello there' | qengine tokenize --model models/smollm2-135m\n"
+      "  qengine tokenize --model MODEL --special < lines.txt");
+  AddModel(*command, flags->model);
+  command->add_flag("--special", flags->special,
+                    "With what the tokenizer adds itself (BOS, ...)");
+  command->callback([&run, flags] {
+    run = [flags] { return RunTokenize(*flags, std::cin, PrintToStdout); };
+  });
+}
+
+void AddScore(CLI::App& app, std::function<absl::Status()>& run) {
+  const auto flags = std::make_shared<ScoreFlags>();
+  CLI::App* command = app.add_subcommand(
+      "score",
+      "Score texts under one configuration: a row per document.\n\nExamples:\n"
+      "  qengine score --model MODEL --texts texts.json\n"
+      "  qengine score --model MODEL --texts texts.json --quantizer "
+      "rtn:bits=4,group=64\n"
+      "  qengine score --model MODEL --texts texts.json --quantizer "
+      "upstream:gpu --protect L0+L11 -o json");
+  AddModel(*command, flags->model);
+  command
+      ->add_option("--texts", flags->texts,
+                   "JSON file {language: text or [texts]}")
+      ->required();
+  command->add_option("--quantizer", flags->quantizer,
+                      "Quantizer text; none: the baseline");
+  command->add_option("--protect", flags->protect,
+                      "Layer set to keep in full precision (default: none)");
+  command->add_option("--eval", flags->evaluation,
+                      "hf-text (default) or aligned");
+  command
+      ->add_option("--max-tokens", flags->max_tokens,
+                   "Skip longer documents; 0: the model's context")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--compute", flags->compute, "fp32");
+  command->add_flag("--naive", flags->naive,
+                    "One configuration at a time, nothing shared: the oracle");
+  command->add_option("-o,--output", flags->output, "jsonl (default) or json")
+      ->check(CLI::IsMember({"jsonl", "json"}));
+  AddEngineFlags(*command, flags->engine);
+  command->callback([&run, flags] {
+    run = [flags] { return RunScore(*flags, PrintToStdout); };
+  });
+}
+
+void AddSelftest(CLI::App& app, std::function<absl::Status()>& run) {
+  const auto flags = std::make_shared<EngineFlags>();
+  CLI::App* command = app.add_subcommand(
+      "selftest", "Check that results are reproducible here, and how fast");
+  AddEngineFlags(*command, *flags);
+  command->callback([&run, flags] {
+    run = [flags] { return RunSelftest(*flags, PrintToStdout); };
+  });
+}
+
+int Main(int argc, char** argv) {
+  SetLogName("qengine");
+  CLI::App app(kExamples, "qengine");
+  app.set_version_flag("--version",
+                       absl::StrCat("qengine ", kVersion, " ", kRevision));
+  app.require_subcommand(1);
+  std::function<absl::Status()> run;
+  AddServe(app, run);
+  AddDescribe(app, run);
+  AddTokenize(app, run);
+  AddScore(app, run);
+  AddSelftest(app, run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  const absl::Status status = run();
+  std::fflush(stdout);
+  if (!status.ok()) {
+    std::fprintf(stderr, "%s\n", FormatErrorForPeople(status).c_str());
+  }
+  return static_cast<int>(ExitCodeOf(status));
+}
+
+}  // namespace
+}  // namespace qsweep
+
+int main(int argc, char** argv) { return qsweep::Main(argc, argv); }

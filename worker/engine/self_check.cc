@@ -1,0 +1,188 @@
+#include "worker/engine/self_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <stop_token>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/random.h"
+#include "worker/kernels/row_kernels.h"
+
+namespace qsweep {
+namespace {
+
+using kernels::FloatBuffer;
+using kernels::kRowStep;
+using kernels::kTileRows;
+using kernels::PackedWeight;
+using kernels::RowKernels;
+using kernels::RowStride;
+
+struct Shape {
+  int64_t inputs;
+  int64_t outputs;
+};
+// Full and partial strips, one and several blocks of inputs.
+constexpr Shape kShapes[] = {{64, 48}, {50, 131}, {1600, 49}};
+
+FloatBuffer RandomBuffer(Random& random, int64_t size) {
+  FloatBuffer buffer(size);
+  for (int64_t i = 0; i < size; ++i) {
+    buffer.data()[i] = static_cast<float>(random.Uniform() - 0.5);
+  }
+  return buffer;
+}
+
+// The rows' products in one full tile: what every other way must equal.
+class Reference {
+ public:
+  Reference(const Shape& shape, Random& random)
+      : shape_(shape),
+        stride_(RowStride(shape.outputs)),
+        weight_(shape.outputs, shape.inputs),
+        plain_weight_(RandomBuffer(random, shape.outputs * shape.inputs)),
+        rows_(RandomBuffer(random, kTileRows * shape.inputs)),
+        wanted_(kTileRows * stride_) {
+    weight_.PackRows(0, shape.outputs, plain_weight_.data(), shape.inputs);
+    Multiply(rows_.data(), kTileRows, wanted_.data());
+  }
+
+  // Against sums in double.
+  absl::Status CheckValues() const {
+    for (int64_t r = 0; r < kTileRows; r += 9) {
+      for (int64_t o = 0; o < shape_.outputs; ++o) {
+        double sum = 0;
+        double magnitude = 0;
+        for (int64_t i = 0; i < shape_.inputs; ++i) {
+          const double term =
+              static_cast<double>(rows_.data()[r * shape_.inputs + i]) *
+              static_cast<double>(plain_weight_.data()[o * shape_.inputs + i]);
+          sum += term;
+          magnitude += std::abs(term);
+        }
+        const double got = static_cast<double>(wanted_.data()[r * stride_ + o]);
+        if (!(std::abs(got - sum) <= 1e-5 * magnitude + 1e-6)) {
+          return Failed(absl::StrCat("a product is ", got, ", not ", sum));
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Rotates the rows by `shift` places, so that each has another place and
+  // other neighbours, and cuts the tile to `height` rows.
+  absl::Status CheckPlace(int64_t shift, int height) const {
+    FloatBuffer moved(kTileRows * shape_.inputs);
+    for (int64_t r = 0; r < height; ++r) {
+      std::memcpy(moved.data() + r * shape_.inputs,
+                  rows_.data() + Source(r, shift) * shape_.inputs,
+                  Bytes(shape_.inputs));
+    }
+    FloatBuffer out(kTileRows * stride_);
+    Multiply(moved.data(), height, out.data());
+    for (int64_t r = 0; r < height; ++r) {
+      if (std::memcmp(out.data() + r * stride_,
+                      wanted_.data() + Source(r, shift) * stride_,
+                      Bytes(shape_.outputs)) != 0) {
+        return Failed(absl::StrCat("row ", Source(r, shift),
+                                   " of a product changes at place ", r, " of ",
+                                   height));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  static int64_t Source(int64_t row, int64_t shift) {
+    return (row + shift) % kTileRows;
+  }
+  static size_t Bytes(int64_t floats) {
+    return static_cast<size_t>(floats) * sizeof(float);
+  }
+  static absl::Status Failed(absl::string_view what) {
+    return MakeError(
+        kSelfCheckFailed,
+        absl::StrCat("The start-up check failed with the kernels for ",
+                     kernels::BestRowKernels().name, ": ", what, "."),
+        "", "This machine computes unreliably: do not use it for results.");
+  }
+  void Multiply(const float* rows, int height, float* out) const {
+    kernels::BestRowKernels().product(rows, shape_.inputs, height, weight_, 0,
+                                      shape_.outputs, shape_.inputs, out,
+                                      stride_);
+  }
+
+  const Shape shape_;
+  const int64_t stride_;
+  PackedWeight weight_;
+  FloatBuffer plain_weight_;
+  FloatBuffer rows_;
+  FloatBuffer wanted_;
+};
+
+}  // namespace
+
+absl::Status CheckReproducible(ThreadPool& pool) {
+  Random random(20);
+  for (const Shape& shape : kShapes) {
+    const Reference reference(shape, random);
+    if (absl::Status status = reference.CheckValues(); !status.ok()) {
+      return status;
+    }
+    // Every place, spread over the threads; every height at a few places.
+    const absl::Status status =
+        pool.ParallelFor(kTileRows, std::stop_token(), [&](int64_t shift, int) {
+          const auto step = static_cast<int>(shift % (kTileRows / kRowStep));
+          absl::Status places = reference.CheckPlace(shift, kTileRows);
+          return places.ok()
+                     ? reference.CheckPlace(shift, (step + 1) * kRowStep)
+                     : places;
+        });
+    if (!status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+double MeasureGflops(ThreadPool& pool) {
+  constexpr int64_t kInputs = 576;
+  constexpr int64_t kOutputs = 384;
+  constexpr int64_t kRepeats = 8;  // per item
+  Random random(21);
+  PackedWeight weight(kOutputs, kInputs);
+  weight.PackRows(0, kOutputs, RandomBuffer(random, kOutputs * kInputs).data(),
+                  kInputs);
+  const FloatBuffer rows = RandomBuffer(random, kTileRows * kInputs);
+  std::vector<FloatBuffer> outs;
+  for (int thread = 0; thread < pool.num_threads(); ++thread) {
+    outs.emplace_back(kTileRows * kOutputs);
+  }
+  const int64_t items = int64_t{8} * pool.num_threads();
+  const SteadyTime begin = Clock::Real().SteadyNow();
+  const absl::Status status =
+      pool.ParallelFor(items, std::stop_token(), [&](int64_t, int thread) {
+        for (int64_t i = 0; i < kRepeats; ++i) {
+          kernels::BestRowKernels().product(
+              rows.data(), kInputs, kTileRows, weight, 0, kOutputs, kInputs,
+              outs[static_cast<size_t>(thread)].data(), kOutputs);
+        }
+        return absl::OkStatus();
+      });
+  const double seconds =
+      absl::ToDoubleSeconds(Clock::Real().SteadyNow() - begin);
+  const double flops = 2.0 * kTileRows * kInputs * kOutputs *
+                       static_cast<double>(items * kRepeats);
+  return status.ok() ? flops / std::max(seconds, 1e-9) / 1e9 : 0;
+}
+
+}  // namespace qsweep

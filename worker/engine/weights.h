@@ -1,0 +1,58 @@
+#ifndef QSWEEP_WORKER_ENGINE_WEIGHTS_H_
+#define QSWEEP_WORKER_ENGINE_WEIGHTS_H_
+
+#include <cstdint>
+#include <stop_token>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "common/job/model_description.h"
+#include "worker/engine/block.h"
+#include "worker/engine/thread_pool.h"
+#include "worker/kernels/row_kernels.h"
+#include "worker/model/checkpoint.h"
+#include "worker/sweep/trie.h"
+
+namespace qsweep {
+
+// The tensors of one stage as the file holds them, widened to fp32. From them
+// each variant of the stage's weights is made. Read once, then only read.
+class StageTensors {
+ public:
+  // Reads every tensor of the stage, in parallel. Errors of
+  // Checkpoint::ReadTensor; CANCELLED.
+  static absl::StatusOr<StageTensors> Read(const Checkpoint& checkpoint,
+                                           const ModelDescription& model,
+                                           const Stage& stage, ThreadPool& pool,
+                                           const std::stop_token& stop);
+
+  // Weights of a Llama block. FAILED_PRECONDITION: a stage that is none.
+  absl::StatusOr<BlockWeights> MakeBlock(const StageVariant& variant,
+                                         ThreadPool& pool,
+                                         const std::stop_token& stop) const;
+  // A single matrix, packed: the head.
+  absl::StatusOr<kernels::PackedWeight> MakeMatrix(
+      const StageVariant& variant) const;
+  // A single tensor, row-major: embeddings, a norm's gains.
+  absl::StatusOr<kernels::FloatBuffer> MakePlain(
+      const StageVariant& variant) const;
+
+ private:
+  struct Tensor {
+    const TensorDescription* description = nullptr;
+    kernels::FloatBuffer values;
+  };
+
+  // The tensor's values under the scheme of `variant`: its own, or quantized
+  // into `scratch`.
+  absl::StatusOr<const float*> Values(size_t index, const StageVariant& variant,
+                                      kernels::FloatBuffer& scratch) const;
+
+  std::vector<Tensor> tensors_;  // parallel to the stage's
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_WORKER_ENGINE_WEIGHTS_H_
