@@ -130,7 +130,8 @@ class Loop {
             Reply<v1::ReleaseTaskResponse> reply);
   void Post(Caller caller, v1::WorkerState state,
             Reply<v1::DesiredState> reply);
-  // Each message of an Attach stream, in order, with its link; and its end.
+  // Each message of an Attach stream, in order, with its link. Then its end,
+  // once, whoever ended it: until then the loop keeps the link.
   void PostAttach(Caller caller, v1::WorkerState state,
                   std::shared_ptr<WorkerLink> link);
   void PostDetach(std::shared_ptr<WorkerLink> link);

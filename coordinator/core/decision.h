@@ -52,14 +52,13 @@ class Draft {
   void AddJobEvent(JobNumber job, EventText text);
   // One event for each subscriber, so that each job's numbers have no gap.
   void AddTaskEvent(const Task& task, const EventText& text);
+  void AddEvent(JobNumber job, TaskId task, const EventText& text);
 
   const State& state() const { return state_; }
   const Now& now() const { return now_; }
   std::vector<Mutation> Take() { return std::move(mutations_); }
 
  private:
-  void AddEvent(JobNumber job, TaskId task, const EventText& text);
-
   const State& state_;
   Now now_;
   std::vector<Mutation> mutations_;

@@ -71,10 +71,15 @@ std::optional<TaskId> BestTaskOfJob(const State& state, const Job& job,
         it->second = Residency(worker, model);
       }
     }
-    if (it->second > best_level && WhyNotFit(state, task, worker).empty()) {
-      best = id;
-      best_level = it->second;
+    if (it->second <= best_level) {
+      continue;
     }
+    if (!WhyNotFit(state, task, worker).empty()) {
+      it->second = -1;  // nor will the rest of its group: all are one size
+      continue;
+    }
+    best = id;
+    best_level = it->second;
     if (best_level == 2) {
       break;
     }

@@ -67,14 +67,12 @@ class Share {
 
 void CountRow(std::span<const float> row, bool is_float, Share& four_bits,
               Share& eight_bits, std::vector<float>& scratch) {
-  const int64_t blocks =
-      (static_cast<int64_t>(row.size()) + kBlock - 1) / kBlock;
+  const int64_t blocks = static_cast<int64_t>(row.size()) / kBlock;
   if (!four_bits.cannot_reach()) {
     scratch.resize(17);
     for (int64_t i = 0; i < blocks; ++i) {
-      const size_t begin = static_cast<size_t>(i * kBlock);
       const std::span<const float> block =
-          row.subspan(begin, std::min<size_t>(kBlock, row.size() - begin));
+          row.subspan(static_cast<size_t>(i * kBlock), kBlock);
       four_bits.Add(AtMost(block, 16, scratch), 1);
     }
   }
@@ -90,14 +88,14 @@ void CountRow(std::span<const float> row, bool is_float, Share& four_bits,
 std::string DetectPrequantized(std::span<const StoredTensor> tensors) {
   int64_t total = 0;
   for (const StoredTensor& tensor : tensors) {
-    total += tensor.shape[0] * ((tensor.shape[1] + kBlock - 1) / kBlock);
+    total += tensor.shape[0] * (tensor.shape[1] / kBlock);
   }
   Share four_bits(total);
   Share eight_bits(total);
   std::vector<float> row;
   std::vector<float> scratch;
   for (const StoredTensor& tensor : tensors) {
-    const int64_t blocks = (tensor.shape[1] + kBlock - 1) / kBlock;
+    const int64_t blocks = tensor.shape[1] / kBlock;
     if (HasAtMost16Values(tensor.type)) {
       four_bits.Add(true, tensor.shape[0] * blocks);
       eight_bits.Add(true, tensor.shape[0] * blocks);

@@ -13,7 +13,8 @@ namespace qsweep {
 // distinct values; "prequantized8" when at least 90% are stored in at most 8
 // bits, or lie in rows of at least 512 weights with at most 256 distinct
 // values; else "". (32 weights always have at most 256 values, so 8 bits needs
-// the whole row.) tensors: the block linears, 2-D. Reads until the answer is
+// the whole row; what is left of a row after its last whole block is not
+// counted.) tensors: the block linears, 2-D. Reads until the answer is
 // certain: about a tenth of an ordinary model, all of a quantized one, nothing
 // of one stored in 4-bit types.
 std::string DetectPrequantized(std::span<const StoredTensor> tensors);

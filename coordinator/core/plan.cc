@@ -1,0 +1,267 @@
+#include "coordinator/core/plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <utility>
+
+namespace qsweep {
+namespace {
+
+using Schemes = std::vector<std::optional<Scheme>>;
+
+// Position of each tensor's stage: 0 the embeddings, 1..layers the blocks, -1
+// after them (final norm, head), which the trie does not see.
+std::vector<int> StageOfTensors(const ModelDescription& model) {
+  std::vector<int> stages;
+  for (const TensorDescription& tensor : model.tensors) {
+    const bool embedding = tensor.component == Component::kEmbedToken ||
+                           tensor.component == Component::kEmbedPosition;
+    stages.push_back(tensor.layer >= 0 ? tensor.layer + 1
+                                       : (embedding ? 0 : -1));
+  }
+  return stages;
+}
+
+class TrieCounter {
+ public:
+  explicit TrieCounter(const ModelDescription& model)
+      : stages_(StageOfTensors(model)),
+        num_stages_(static_cast<size_t>(model.layers) + 1),
+        variants_(num_stages_) {}
+
+  void Add(const Schemes& schemes) {
+    std::vector<Schemes> by_stage(num_stages_);
+    for (size_t i = 0; i < stages_.size(); ++i) {
+      if (stages_[i] >= 0 && i < schemes.size()) {
+        by_stage[static_cast<size_t>(stages_[i])].push_back(schemes[i]);
+      }
+    }
+    int64_t prefix = 0;
+    for (size_t stage = 0; stage < num_stages_; ++stage) {
+      auto& variants = variants_[stage];
+      const int64_t variant =
+          variants
+              .emplace(std::move(by_stage[stage]),
+                       static_cast<int64_t>(variants.size()))
+              .first->second;
+      const auto [node, inserted] = nodes_.emplace(
+          std::pair(prefix, variant), static_cast<int64_t>(nodes_.size()) + 1);
+      prefix = node->second;
+      layer_nodes_ += inserted && stage > 0 ? 1 : 0;
+    }
+  }
+
+  int64_t layer_nodes() const { return layer_nodes_; }
+
+ private:
+  std::vector<int> stages_;
+  size_t num_stages_;
+  std::vector<std::map<Schemes, int64_t>> variants_;
+  std::map<std::pair<int64_t, int64_t>, int64_t> nodes_;  // of all stages
+  int64_t layer_nodes_ = 0;
+};
+
+// Documents that lack the same configurations.
+struct Block {
+  std::vector<int> configurations;
+  std::vector<int> documents;
+  int64_t trie_size = 0;
+  double tokens = 0;
+  double seconds = 0;
+};
+
+class Planner {
+ public:
+  Planner(const PlanInput& input, const Settings& settings)
+      : input_(input),
+        target_(absl::ToDoubleSeconds(settings.task_target)),
+        max_rows_(static_cast<size_t>(settings.max_rows_per_task)) {}
+
+  std::vector<PlannedTask> Plan() {
+    std::vector<Block> blocks = Blocks();
+    double seconds = 0;
+    for (const Block& block : blocks) {
+      seconds += block.seconds;
+    }
+    for (const Block& block : blocks) {
+      // Its share of the four that a longer job has at least.
+      const double share =
+          seconds > target_ / 3 ? kTasksMin * block.seconds / seconds : 1;
+      const double wanted =
+          std::max(std::ceil(block.seconds / target_), std::round(share));
+      for (std::vector<int>& chunk :
+           Chunks(block, static_cast<size_t>(std::max(wanted, 1.0)))) {
+        AddTasks(block, std::move(chunk));
+      }
+    }
+    return std::move(tasks_);
+  }
+
+ private:
+  static constexpr double kTasksMin = 4;
+
+  std::vector<Block> Blocks() const {
+    std::map<std::vector<int>, std::vector<int>> documents_of;
+    const size_t num_documents = input_.documents.size();
+    for (size_t d = 0; d < num_documents; ++d) {
+      std::vector<int> lacking;
+      for (size_t c = 0; c < input_.configurations.size(); ++c) {
+        if (input_.missing[c * num_documents + d]) {
+          lacking.push_back(static_cast<int>(c));
+        }
+      }
+      if (!lacking.empty()) {
+        documents_of[std::move(lacking)].push_back(static_cast<int>(d));
+      }
+    }
+    std::vector<Block> blocks;
+    for (auto& [configurations, documents] : documents_of) {
+      Block block{.configurations = configurations,
+                  .documents = std::move(documents)};
+      block.trie_size = TrieSize(*input_.model, Select(configurations));
+      block.tokens = Tokens(block.documents);
+      block.seconds = Seconds(block.trie_size, configurations, block.tokens);
+      blocks.push_back(std::move(block));
+    }
+    return blocks;
+  }
+
+  std::vector<const Configuration*> Select(
+      const std::vector<int>& indexes) const {
+    std::vector<const Configuration*> selected;
+    for (const int index : indexes) {
+      selected.push_back(input_.configurations[static_cast<size_t>(index)]);
+    }
+    return selected;
+  }
+
+  double Tokens(const std::vector<int>& documents) const {
+    double tokens = 0;
+    for (const int d : documents) {
+      tokens += input_.documents[static_cast<size_t>(d)].tokens;
+    }
+    return tokens;
+  }
+
+  double Seconds(int64_t trie_size, const std::vector<int>& configurations,
+                 double tokens) const {
+    return EstimateSeconds(*input_.model, trie_size,
+                           static_cast<int64_t>(configurations.size()), tokens,
+                           input_.gflops);
+  }
+
+  // At most `wanted` chunks of about equal tokens, cut at units unless there
+  // are too few of them.
+  std::vector<std::vector<int>> Chunks(const Block& block,
+                                       size_t wanted) const {
+    std::vector<std::vector<int>> pieces;
+    int last_unit = -1;
+    for (const int d : block.documents) {
+      const int unit = input_.documents[static_cast<size_t>(d)].unit;
+      if (pieces.empty() || unit != last_unit) {
+        pieces.emplace_back();
+      }
+      pieces.back().push_back(d);
+      last_unit = unit;
+    }
+    if (block.seconds > 2 * target_ * static_cast<double>(pieces.size())) {
+      pieces.clear();
+      for (const int d : block.documents) {
+        pieces.push_back({d});
+      }
+    }
+    const size_t num_chunks = std::min(wanted, pieces.size());
+    std::vector<std::vector<int>> chunks(num_chunks);
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      std::vector<int>& chunk = chunks[i * num_chunks / pieces.size()];
+      chunk.insert(chunk.end(), pieces[i].begin(), pieces[i].end());
+    }
+    return chunks;
+  }
+
+  void AddTasks(const Block& block, std::vector<int> documents) {
+    if (documents.size() > 1 &&
+        documents.size() * block.configurations.size() > max_rows_) {
+      const auto middle =
+          documents.begin() + static_cast<std::ptrdiff_t>(documents.size() / 2);
+      AddTasks(block, {documents.begin(), middle});
+      AddTasks(block, {middle, documents.end()});
+      return;
+    }
+    const double tokens = Tokens(documents);
+    const double seconds =
+        Seconds(block.trie_size, block.configurations, tokens);
+    size_t slices = (block.configurations.size() + max_rows_ - 1) / max_rows_;
+    if (seconds > 2 * target_) {
+      slices =
+          std::max(slices, static_cast<size_t>(std::ceil(seconds / target_)));
+    }
+    slices = std::min(slices, block.configurations.size());
+    for (size_t i = 0; i < slices; ++i) {
+      const auto at = [&](size_t k) {
+        return block.configurations.begin() +
+               static_cast<std::ptrdiff_t>(block.configurations.size() * k /
+                                           slices);
+      };
+      AddTask({at(i), at(i + 1)}, documents, tokens,
+              slices == 1 ? block.trie_size : 0);
+    }
+  }
+
+  void AddTask(std::vector<int> configurations, std::vector<int> documents,
+               double tokens, int64_t trie_size) {
+    PlannedTask task{.configurations = std::move(configurations),
+                     .documents = std::move(documents)};
+    task.layer_evaluations =
+        trie_size > 0 ? trie_size
+                      : TrieSize(*input_.model, Select(task.configurations));
+    task.layer_evaluations_naive =
+        static_cast<int64_t>(task.configurations.size()) * input_.model->layers;
+    task.estimated_seconds =
+        Seconds(task.layer_evaluations, task.configurations, tokens);
+    tasks_.push_back(std::move(task));
+  }
+
+  const PlanInput& input_;
+  const double target_;  // seconds
+  const size_t max_rows_;
+  std::vector<PlannedTask> tasks_;
+};
+
+}  // namespace
+
+std::vector<PlannedTask> PlanTasks(const PlanInput& input,
+                                   const Settings& settings) {
+  return Planner(input, settings).Plan();
+}
+
+int64_t TrieSize(const ModelDescription& model,
+                 const std::vector<const Configuration*>& configurations) {
+  TrieCounter counter(model);
+  counter.Add(Schemes(model.tensors.size()));  // the baseline
+  for (const Configuration* configuration : configurations) {
+    counter.Add(configuration->schemes);
+  }
+  return counter.layer_nodes();
+}
+
+double EstimateSeconds(const ModelDescription& model, int64_t trie_size,
+                       int64_t num_configurations, double tokens,
+                       double gflops) {
+  double linear_elements = 0;
+  for (const TensorDescription& tensor : model.tensors) {
+    if (IsLinear(tensor.component) && !tensor.bias) {
+      linear_elements += static_cast<double>(tensor.num_elements());
+    }
+  }
+  const double layers = std::max(model.layers, 1);
+  const double flops_per_token =
+      2 * (linear_elements / layers * static_cast<double>(trie_size) +
+           static_cast<double>(model.hidden_size) * model.vocabulary_size *
+               static_cast<double>(num_configurations));
+  return flops_per_token * tokens / (gflops * 1e9);
+}
+
+}  // namespace qsweep

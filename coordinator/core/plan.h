@@ -1,0 +1,65 @@
+#ifndef QSWEEP_COORDINATOR_CORE_PLAN_H_
+#define QSWEEP_COORDINATOR_CORE_PLAN_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/base/digest.h"
+#include "common/job/configuration.h"
+#include "common/job/model_description.h"
+#include "coordinator/core/settings.h"
+
+namespace qsweep {
+
+// How missing measurements become tasks: configurations that share a trie stay
+// together, documents are cut into chunks. Pure; shapes: [configurations,
+// documents] row-major.
+
+struct PlanDocument {
+  Digest digest;
+  int language = 0;   // into the job's languages
+  int unit = 0;       // rank of the aligned id
+  double tokens = 0;  // estimated from its language's bytes
+};
+
+// One model under one evaluation.
+struct PlanInput {
+  const ModelDescription* model = nullptr;
+  std::vector<const Configuration*> configurations;
+  std::vector<PlanDocument> documents;  // by unit, then language
+  std::vector<bool> missing;
+  double gflops = 0;  // of the slowest worker that may run it
+};
+
+struct PlannedTask {
+  std::vector<int> configurations;  // into PlanInput, ascending
+  std::vector<int> documents;       // into PlanInput, ascending
+  double estimated_seconds = 0;
+  int64_t layer_evaluations = 0;        // size of its trie
+  int64_t layer_evaluations_naive = 0;  // configurations x layers
+};
+
+// Tasks that cover every missing key once and no other. Documents that lack the
+// same configurations are cut at units into chunks of about task_target, at
+// least four where that takes longer than a third of it, so that first results
+// come early in all languages and two workers share the work; a unit is cut at
+// documents, and one document's configurations in slices, only where a task
+// would else be twice too long or have too many rows.
+std::vector<PlannedTask> PlanTasks(const PlanInput& input,
+                                   const Settings& settings);
+
+// Layer evaluations of the trie of these configurations and the baseline: the
+// distinct (embedding, layers 1..i) prefixes of their schemes.
+int64_t TrieSize(const ModelDescription& model,
+                 const std::vector<const Configuration*>& configurations);
+
+// Seconds that the trie takes over `tokens` at `gflops`: matrix products of the
+// layers and of one head for each configuration.
+double EstimateSeconds(const ModelDescription& model, int64_t trie_size,
+                       int64_t num_configurations, double tokens,
+                       double gflops);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_CORE_PLAN_H_

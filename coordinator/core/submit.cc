@@ -1,0 +1,164 @@
+#include "coordinator/core/submit.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "common/job/job_spec.h"
+#include "common/job/model_description_proto.h"
+#include "coordinator/core/submit_planner.h"
+
+namespace qsweep {
+namespace {
+
+// Of a language's text, in the models this was measured on; sizes tasks only.
+constexpr double kBytesPerToken = 3.5;
+
+double TokensPerDocument(const v1::CorpusLanguage& language) {
+  return language.documents() == 0 ? 0
+                                   : static_cast<double>(language.bytes()) /
+                                         language.documents() / kBytesPerToken;
+}
+
+// Documents by unit, then language, so that a chunk has all languages; equal
+// texts once.
+std::vector<PlanDocument> PlanDocumentsOf(const ExpandedEvaluation& evaluation,
+                                          const Expansion& expansion,
+                                          const v1::Corpus& corpus) {
+  std::map<std::string, int> unit_of_id;
+  std::vector<PlanDocument> documents;
+  for (const ExpandedDocument& document : evaluation.documents) {
+    const int unit =
+        unit_of_id.emplace(document.id, static_cast<int>(unit_of_id.size()))
+            .first->second;
+    const int language =
+        expansion.languages[static_cast<size_t>(document.language)];
+    documents.push_back(
+        {.digest = document.digest,
+         .language = document.language,
+         .unit = unit,
+         .tokens = TokensPerDocument(corpus.languages(language))});
+  }
+  std::ranges::stable_sort(documents, [](const auto& a, const auto& b) {
+    return std::pair(a.unit, a.language) < std::pair(b.unit, b.language);
+  });
+  std::set<Digest> seen;
+  std::erase_if(documents, [&seen](const PlanDocument& document) {
+    return !seen.insert(document.digest).second;
+  });
+  return documents;
+}
+
+absl::Status ReadModels(const v1::SubmitJobRequest& request,
+                        PreparedSubmit& prepared) {
+  if (request.models_size() != request.spec().models_size()) {
+    return MakeError(
+        kMissingField,
+        absl::StrCat(request.models_size(), " descriptions for ",
+                     request.spec().models_size(), " models"),
+        "models", "Give a local path, which qctl describes before it submits.");
+  }
+  for (int i = 0; i < request.models_size(); ++i) {
+    absl::StatusOr<ModelDescription> model = FromProto(request.models(i));
+    if (!model.ok()) {
+      return WithFieldPrefix(model.status(), absl::StrCat("models[", i, "]."));
+    }
+    prepared.models.push_back(*std::move(model));
+    prepared.model_protos.push_back(
+        std::make_shared<const v1::ModelDescription>(request.models(i)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Digest SubmitDigest(const v1::SubmitJobRequest& request) {
+  v1::JobSpec spec = request.spec();
+  FillJobSpecDefaults(spec);
+  DigestBuilder builder;
+  builder.Update(JobSpecDigest(spec).bytes());
+  for (const v1::ModelDescription& model : request.models()) {
+    builder.Update(model.digest());
+  }
+  return builder.Finish();
+}
+
+absl::StatusOr<const Job*> FindSubmitted(const State& state,
+                                         const v1::SubmitJobRequest& request) {
+  const auto uuid = JobUuid::FromBytes(request.job_uuid());
+  if (!uuid.ok() || uuid->empty()) {
+    return MakeError(kBadValue, "job_uuid must be 16 bytes", "job_uuid");
+  }
+  const Job* job = state.FindJob(*uuid);
+  if (job != nullptr && job->spec_digest != SubmitDigest(request)) {
+    return MakeError(kJobConflict,
+                     absl::StrCat("job ", uuid->text(),
+                                  " was submitted with another spec as job ",
+                                  job->number.value()),
+                     "job_uuid", "Submit with a new UUID.");
+  }
+  return job;
+}
+
+absl::StatusOr<PreparedSubmit> PrepareSubmit(
+    const v1::SubmitJobRequest& request,
+    std::shared_ptr<const v1::Corpus> corpus) {
+  PreparedSubmit prepared;
+  QSWEEP_ASSIGN_OR_RETURN(prepared.uuid,
+                          JobUuid::FromBytes(request.job_uuid()));
+  prepared.spec_digest = SubmitDigest(request);
+  prepared.owner = request.owner();
+  prepared.dry_run = request.dry_run();
+  v1::JobSpec spec = request.spec();
+  FillJobSpecDefaults(spec);
+  QSWEEP_RETURN_IF_ERROR(ValidateJobSpec(spec));
+  QSWEEP_RETURN_IF_ERROR(ReadModels(request, prepared));
+  QSWEEP_ASSIGN_OR_RETURN(prepared.expansion,
+                          ExpandJob(spec, prepared.models, *corpus));
+  QSWEEP_ASSIGN_OR_RETURN(prepared.corpus_digest,
+                          Digest::FromBytes(corpus->digest()));
+  const Expansion& expansion = prepared.expansion;
+  for (size_t m = 0; m < expansion.models.size(); ++m) {
+    for (size_t e = 0; e < expansion.evaluations.size(); ++e) {
+      SubmitPanel panel{.model_index = static_cast<int>(m),
+                        .eval_index = static_cast<int>(e),
+                        .evaluation = expansion.models[m].evaluations[e],
+                        .documents = PlanDocumentsOf(expansion.evaluations[e],
+                                                     expansion, *corpus)};
+      for (const auto& expanded : expansion.models[m].configurations) {
+        panel.configurations.push_back(expanded.configuration.digest);
+      }
+      prepared.panels.push_back(std::move(panel));
+    }
+  }
+  prepared.spec = std::make_shared<const v1::JobSpec>(std::move(spec));
+  prepared.corpus = std::move(corpus);
+  return prepared;
+}
+
+Decision<v1::SubmitJobResponse> DecideSubmit(
+    const State& state, const PreparedSubmit& prepared,
+    const std::vector<PanelStatuses>& measured, const Settings& settings,
+    const Now& now) {
+  SubmitPlanner planner(state, prepared, settings, now);
+  for (size_t i = 0; i < prepared.panels.size(); ++i) {
+    planner.PlanPanel(prepared.panels[i], measured[i]);
+  }
+  if (const absl::Status status = planner.Check(); !status.ok()) {
+    return {.reply = status};
+  }
+  v1::SubmitJobResponse response;
+  *response.mutable_plan() = planner.plan();
+  if (prepared.dry_run) {
+    return {.reply = std::move(response)};
+  }
+  response.set_job_number(static_cast<uint64_t>(state.next_job().value()));
+  return {.mutations = planner.TakeMutations(), .reply = std::move(response)};
+}
+
+}  // namespace qsweep

@@ -1,0 +1,424 @@
+#include "coordinator/loop.h"
+
+#include <atomic>
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "common/base/error_codes.h"
+#include "common/base/mutex.h"
+#include "coordinator/core/attach.h"
+#include "coordinator/core/lists.h"
+#include "coordinator/loop_calls.h"
+#include "coordinator/loop_core.h"
+
+namespace qsweep {
+namespace {
+
+constexpr absl::Duration kHealthyWithin = absl::Seconds(5);
+
+// The answers of a request with several parts, which are calls of their own:
+// one that is refused does not hold up the others.
+struct CommitGather {
+  v1::CommitResultResponse response;
+  absl::Status status;
+  int waiting = 0;
+  Reply<v1::CommitResultResponse> reply;
+};
+
+void GatherOne(CommitGather& gather, int index,
+               absl::StatusOr<v1::CommitResultResponse::One> one) {
+  if (one.ok()) {
+    *gather.response.mutable_results(index) = *std::move(one);
+  } else {
+    gather.status = one.status();
+  }
+  if (--gather.waiting == 0) {
+    gather.reply(gather.status.ok() ? absl::StatusOr<v1::CommitResultResponse>(
+                                          std::move(gather.response))
+                                    : gather.status);
+  }
+}
+
+}  // namespace
+
+struct Loop::Impl {
+  Impl(std::unique_ptr<Store> store, const Settings& settings,
+       const Clock& clock_in, uint64_t seed)
+      : high_water(static_cast<size_t>(settings.queue_high_water)),
+        batch_max(static_cast<size_t>(settings.batch_requests_max)),
+        clock(clock_in),
+        core(std::move(store), settings, clock_in, seed) {}
+
+  // Any thread. A queue that grows without bound would only make every answer
+  // late; worker and client try again. `always`: never refused for that.
+  void Enqueue(Call call, bool always = false) {
+    bool full = false;
+    bool stopped = false;
+    {
+      MutexLock lock(mutex);
+      full = !always && queue.size() >= 2 * high_water;
+      stopped = closed || stopping;
+      if (!full && !stopped) {
+        queue.push_back(std::move(call));
+        if (waiting_since == SteadyTime::InfiniteFuture()) {
+          waiting_since = clock.SteadyNow();
+        }
+      }
+    }
+    if (stopped) {
+      call.refuse(absl::UnavailableError("the coordinator stops"));
+    } else if (full) {
+      call.refuse(MakeError(kOverloaded, "too many calls wait", "",
+                            "Try again in a few seconds."));
+    } else {
+      wake.NotifyOne();
+    }
+  }
+
+  std::vector<Call> Drain() {
+    MutexLock lock(mutex);
+    std::vector<Call> calls;
+    while (!queue.empty() && calls.size() < batch_max) {
+      calls.push_back(std::move(queue.front()));
+      queue.pop_front();
+    }
+    return calls;
+  }
+
+  // After a step: the queue's oldest call is waiting from now on.
+  void StepDone() {
+    MutexLock lock(mutex);
+    waiting_since =
+        queue.empty() ? SteadyTime::InfiniteFuture() : clock.SteadyNow();
+  }
+
+  absl::Status Step(SteadyTime now, bool* idle) {
+    std::vector<Call> calls = Drain();
+    if (idle != nullptr) {
+      *idle = calls.empty();
+    }
+    const absl::Status status = core.Step(now, std::move(calls));
+    StepDone();
+    return status;
+  }
+
+  // Sleeps until there is a call, something is due, or Stop. False: Stop, and
+  // the queue is empty.
+  bool WaitForWork() {
+    const absl::Duration until_due = core.NextDeadline() - clock.SteadyNow();
+    MutexLock lock(mutex);
+    if (queue.empty() && !stopping && until_due > absl::ZeroDuration()) {
+      // A spurious wake-up makes an empty step, which is harmless.
+      if (until_due == absl::InfiniteDuration()) {
+        wake.Wait(mutex);
+      } else {
+        wake.WaitFor(mutex, until_due);
+      }
+    }
+    return !stopping || !queue.empty();
+  }
+
+  void RefuseRest() {
+    std::deque<Call> rest;
+    {
+      MutexLock lock(mutex);
+      closed = true;
+      rest.swap(queue);
+      waiting_since = SteadyTime::InfiniteFuture();
+    }
+    for (Call& call : rest) {
+      call.refuse(absl::UnavailableError("the coordinator stops"));
+    }
+  }
+
+  const size_t high_water;
+  const size_t batch_max;
+  const Clock& clock;
+
+  // Loop thread only.
+  LoopCore core;
+  SteadyTime started;
+
+  // Any thread.
+  mutable Mutex mutex;
+  CondVar wake;
+  std::deque<Call> queue ABSL_GUARDED_BY(mutex);
+  bool stopping ABSL_GUARDED_BY(mutex) = false;
+  bool closed ABSL_GUARDED_BY(mutex) = false;
+  // When the oldest call that is not answered came; InfiniteFuture: none.
+  SteadyTime waiting_since ABSL_GUARDED_BY(mutex) =
+      SteadyTime::InfiniteFuture();
+};
+
+Loop::Loop(std::unique_ptr<Store> store, const Settings& settings,
+           const Clock& clock, uint64_t seed)
+    : impl_(std::make_unique<Impl>(std::move(store), settings, clock, seed)) {}
+
+Loop::~Loop() { impl_->RefuseRest(); }
+
+absl::Status Loop::Start() {
+  impl_->started = impl_->clock.SteadyNow();
+  return impl_->core.Start();
+}
+
+absl::Status Loop::Run() {
+  absl::Status status;
+  while (status.ok() && impl_->WaitForWork()) {
+    status = impl_->Step(impl_->clock.SteadyNow(), nullptr);
+  }
+  impl_->core.Close();
+  impl_->RefuseRest();
+  return status;
+}
+
+void Loop::Stop() {
+  {
+    MutexLock lock(impl_->mutex);
+    impl_->stopping = true;
+  }
+  impl_->wake.NotifyOne();
+}
+
+absl::Status Loop::Step(SteadyTime now, bool* idle) {
+  return impl_->Step(now, idle);
+}
+
+SteadyTime Loop::NextDeadline() const { return impl_->core.NextDeadline(); }
+
+const State& Loop::state() const { return impl_->core.state(); }
+
+bool Loop::Healthy() const {
+  MutexLock lock(impl_->mutex);
+  return !impl_->closed &&
+         (impl_->waiting_since == SteadyTime::InfiniteFuture() ||
+          impl_->clock.SteadyNow() - impl_->waiting_since < kHealthyWithin);
+}
+
+void Loop::Post(v1::GetStatusRequest, Reply<v1::GetStatusResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::GetStatusResponse>(
+      [impl = impl_.get()](LoopCore& core) {
+        return RunGetStatus(core, impl->started);
+      },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::SubmitJobRequest request,
+                Reply<v1::SubmitJobResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::SubmitJobResponse>(
+      [request = std::move(request)](LoopCore& core) {
+        return RunSubmit(core, request);
+      },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::CancelJobRequest request,
+                Reply<v1::CancelJobResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::CancelJobResponse>(
+      [request = std::move(request)](LoopCore& core) {
+        return RunCancel(core, request);
+      },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::ListJobsRequest request,
+                Reply<v1::ListJobsResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::ListJobsResponse>(
+      [request = std::move(request)](LoopCore& core) {
+        return ListJobs(core.state(), request);
+      },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::GetJobRequest request, Reply<v1::GetJobResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::GetJobResponse>(
+      [request = std::move(request)](LoopCore& core) {
+        return RunGetJob(core, request);
+      },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::ListTasksRequest request,
+                Reply<v1::ListTasksResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::ListTasksResponse>(
+      [request = std::move(request)](LoopCore& core) {
+        return ListTasks(core.state(), request);
+      },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::ListWorkersRequest, Reply<v1::ListWorkersResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::ListWorkersResponse>(
+      [](LoopCore& core) { return ListWorkers(core.state(), core.now()); },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::AddCorpusRequest request,
+                Reply<v1::AddCorpusResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::AddCorpusResponse>(
+      [request = std::move(request)](LoopCore& core) {
+        return RunAddCorpus(core, request);
+      },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::ListCorporaRequest request,
+                Reply<v1::ListCorporaResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::ListCorporaResponse>(
+      [request = std::move(request)](LoopCore& core) {
+        return RunListCorpora(core, request);
+      },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::JobSelector selector, Reply<v1::JobSummary> reply) {
+  impl_->Enqueue(MakeCall<v1::JobSummary>(
+      [selector = std::move(selector)](
+          LoopCore& core) -> absl::StatusOr<v1::JobSummary> {
+        const auto number = ResolveJob(core.state(), selector.text());
+        if (!number.ok()) {
+          return number.status();
+        }
+        return MakeJobSummary(core.state().job(*number));
+      },
+      std::move(reply)));
+}
+
+void Loop::PostArtifact(const Digest& digest, std::string bytes,
+                        Reply<v1::PutArtifactResponse> reply) {
+  const bool same = Digest::Of(bytes) == digest;  // on the caller's thread
+  auto shared = std::make_shared<const std::string>(std::move(bytes));
+  impl_->Enqueue(MakeCall<v1::PutArtifactResponse>(
+      [digest, same,
+       shared](LoopCore& core) -> absl::StatusOr<v1::PutArtifactResponse> {
+        if (!same) {
+          return MakeError(kArtifactMismatch,
+                           "the bytes do not have the digest announced",
+                           "digest");
+        }
+        return RunPutArtifact(core, digest, shared);
+      },
+      std::move(reply)));
+}
+
+void Loop::PostWatch(v1::WatchJobRequest request,
+                     std::shared_ptr<WatchSink> sink) {
+  impl_->Enqueue(
+      {.run =
+           [request = std::move(request), sink](LoopCore& core) {
+             const auto number = ResolveJob(core.state(), request.job().text());
+             if (!number.ok()) {
+               sink->Close(number.status());
+               return;
+             }
+             // Not before its job is on disk, should it be of this batch.
+             core.Answer([&core, number = *number, request,
+                          sink](const absl::Status& stored) {
+               if (!stored.ok()) {
+                 sink->Close(stored);
+                 return;
+               }
+               core.watchers().Add(
+                   number, EventSeq(static_cast<int64_t>(request.from_seq())),
+                   sink);
+             });
+           },
+       .refuse = [sink](const absl::Status& why) { sink->Close(why); }});
+}
+
+void Loop::Post(Caller caller, v1::CommitResultRequest request,
+                Reply<v1::CommitResultResponse> reply) {
+  if (request.results().empty()) {
+    reply(v1::CommitResultResponse());
+    return;
+  }
+  auto gather = std::make_shared<CommitGather>();
+  gather->waiting = request.results_size();
+  gather->reply = std::move(reply);
+  for (int i = 0; i < request.results_size(); ++i) {
+    gather->response.add_results();
+  }
+  auto shared =
+      std::make_shared<const v1::CommitResultRequest>(std::move(request));
+  for (int i = 0; i < shared->results_size(); ++i) {
+    impl_->Enqueue(MakeCall<v1::CommitResultResponse::One>(
+        [caller, shared, i](LoopCore& core) {
+          return RunCommit(core, caller, shared->results(i));
+        },
+        [gather, i](absl::StatusOr<v1::CommitResultResponse::One> one) {
+          GatherOne(*gather, i, std::move(one));
+        }));
+  }
+}
+
+void Loop::Post(Caller caller, v1::ReleaseTaskRequest request,
+                Reply<v1::ReleaseTaskResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::ReleaseTaskResponse>(
+      [caller = std::move(caller), request = std::move(request)](
+          LoopCore& core) { return RunRelease(core, caller, request); },
+      std::move(reply)));
+}
+
+void Loop::Post(Caller caller, v1::WorkerState state,
+                Reply<v1::DesiredState> reply) {
+  auto report = std::make_shared<const v1::WorkerState>(std::move(state));
+  auto shared =
+      std::make_shared<const Reply<v1::DesiredState>>(std::move(reply));
+  impl_->Enqueue(
+      {.run =
+           [caller = std::move(caller), report, shared](LoopCore& core) {
+             const absl::StatusOr<SessionId> session =
+                 RunWorkerState(core, caller, report, nullptr);
+             core.Answer(
+                 [&core, report, shared, session](const absl::Status& stored) {
+                   if (!stored.ok() || !session.ok()) {
+                     (*shared)(stored.ok() ? session.status() : stored);
+                     return;
+                   }
+                   // A hello is answered at once, a beat when there is news.
+                   core.links().Park(
+                       *session, *shared,
+                       report->has_hello()
+                           ? core.now().steady
+                           : core.now().steady + core.settings().heartbeat);
+                 });
+           },
+       .refuse = [shared](const absl::Status& why) { (*shared)(why); }});
+}
+
+void Loop::PostAttach(Caller caller, v1::WorkerState state,
+                      std::shared_ptr<WorkerLink> link) {
+  auto report = std::make_shared<const v1::WorkerState>(std::move(state));
+  impl_->Enqueue(
+      {.run =
+           [caller = std::move(caller), report, link](LoopCore& core) {
+             if (core.links().IsClosed(link.get())) {
+               return;
+             }
+             const absl::Status status =
+                 RunWorkerState(core, caller, report, link).status();
+             core.Answer([&core, link, status](const absl::Status& stored) {
+               if (!stored.ok() || !status.ok()) {
+                 core.links().Close(link, stored.ok() ? status : stored);
+               }
+             });
+           },
+       .refuse =
+           [report, link](const absl::Status& why) {
+             if (report->has_hello()) {  // a lost beat does no harm
+               link->Close(why);
+             }
+           }});
+}
+
+void Loop::PostDetach(std::shared_ptr<WorkerLink> link) {
+  impl_->Enqueue({.run =
+                      [link](LoopCore& core) {
+                        core.Apply(DecideDetach(
+                            core.state(), core.links().Remove(link.get())));
+                      },
+                  .refuse = [](const absl::Status&) {}},
+                 true);
+}
+
+}  // namespace qsweep

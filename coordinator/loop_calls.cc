@@ -1,0 +1,275 @@
+#include "coordinator/loop_calls.h"
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "common/base/version.h"
+#include "coordinator/core/attach.h"
+#include "coordinator/core/cancel.h"
+#include "coordinator/core/commit.h"
+#include "coordinator/core/corpora.h"
+#include "coordinator/core/lease.h"
+#include "coordinator/core/lists.h"
+#include "coordinator/core/submit.h"
+
+namespace qsweep {
+namespace {
+
+absl::Status DiskFull() {
+  absl::Status status = absl::UnavailableError(
+      "the coordinator's disk is full; it takes results only");
+  SetErrorInfo(status, {.code = kDiskFull.code,
+                        .field = "",
+                        .hint = "Free space on the coordinator's disk."});
+  return status;
+}
+
+// Applies a decision and hands on its reply.
+template <typename Response>
+absl::StatusOr<Response> Carry(LoopCore& core, Decision<Response> decision) {
+  core.Apply(std::move(decision.mutations));
+  return std::move(decision.reply);
+}
+
+absl::StatusOr<v1::SubmitJobResponse> AnswerRepeated(LoopCore& core,
+                                                     const Job& job) {
+  QSWEEP_ASSIGN_OR_RETURN(StoredJob stored, core.store().ReadJob(job.number));
+  v1::SubmitJobResponse response;
+  response.set_job_number(static_cast<uint64_t>(job.number.value()));
+  response.set_existed(true);
+  *response.mutable_plan() = std::move(stored.plan);
+  return response;
+}
+
+std::vector<Digest> DocumentDigests(const SubmitPanel& panel) {
+  std::vector<Digest> digests;
+  for (const PlanDocument& document : panel.documents) {
+    digests.push_back(document.digest);
+  }
+  return digests;
+}
+
+void RenewedProgress(LoopCore& core, const std::vector<Mutation>& mutations) {
+  for (const Mutation& mutation : mutations) {
+    if (const auto* renewed = std::get_if<LeaseRenewed>(&mutation)) {
+      core.watchers().OnProgress(core.state(),
+                                 core.state().task(renewed->task));
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
+                                                   SteadyTime started) {
+  QSWEEP_ASSIGN_OR_RETURN(const Store::Info info, core.store().GetInfo());
+  v1::GetStatusResponse response;
+  response.set_version(kVersion);
+  response.set_revision(kRevision);
+  response.set_uptime_ms(static_cast<uint64_t>(
+      absl::ToInt64Milliseconds(core.now().steady - started)));
+  response.set_sqlite_version(info.engine_version);
+  response.set_database_bytes(static_cast<uint64_t>(info.database_bytes));
+  CountStatus(core.state(), response);
+  return response;
+}
+
+absl::StatusOr<v1::SubmitJobResponse> RunSubmit(
+    LoopCore& core, const v1::SubmitJobRequest& request) {
+  QSWEEP_RETURN_IF_ERROR(core.Flush());
+  if (!request.dry_run()) {
+    QSWEEP_ASSIGN_OR_RETURN(const Job* const known,
+                            FindSubmitted(core.state(), request));
+    if (known != nullptr) {
+      return AnswerRepeated(core, *known);
+    }
+    if (core.disk_full()) {
+      return DiskFull();
+    }
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const Digest corpus_digest,
+                          ResolveCorpus(core.state(), request.spec().corpus()));
+  QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
+                          core.store().ReadCorpus(corpus_digest));
+  QSWEEP_ASSIGN_OR_RETURN(const PreparedSubmit prepared,
+                          PrepareSubmit(request, std::move(corpus)));
+  std::vector<PanelStatuses> measured;
+  for (const SubmitPanel& panel : prepared.panels) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        PanelStatuses statuses,
+        core.store().MeasuredStatuses(panel.evaluation, panel.configurations,
+                                      DocumentDigests(panel)));
+    measured.push_back(std::move(statuses));
+  }
+  return Carry(core, DecideSubmit(core.state(), prepared, measured,
+                                  core.settings(), core.now()));
+}
+
+absl::StatusOr<v1::CancelJobResponse> RunCancel(
+    LoopCore& core, const v1::CancelJobRequest& request) {
+  QSWEEP_ASSIGN_OR_RETURN(const JobNumber number,
+                          ResolveJob(core.state(), request.job().text()));
+  QSWEEP_RETURN_IF_ERROR(Carry(core, DecideCancel(core.state(), number,
+                                                  request.reason(), core.now()))
+                             .status());
+  v1::CancelJobResponse response;
+  *response.mutable_summary() = MakeJobSummary(core.state().job(number));
+  return response;
+}
+
+absl::StatusOr<v1::GetJobResponse> RunGetJob(LoopCore& core,
+                                             const v1::GetJobRequest& request) {
+  QSWEEP_RETURN_IF_ERROR(core.Flush());
+  QSWEEP_ASSIGN_OR_RETURN(const JobNumber number,
+                          ResolveJob(core.state(), request.job().text()));
+  QSWEEP_ASSIGN_OR_RETURN(StoredJob stored, core.store().ReadJob(number));
+  v1::GetJobResponse response;
+  *response.mutable_summary() = MakeJobSummary(core.state().job(number));
+  *response.mutable_spec() = std::move(stored.spec);
+  *response.mutable_plan() = std::move(stored.plan);
+  for (const Digest& digest : stored.models) {
+    QSWEEP_ASSIGN_OR_RETURN(const auto model, core.store().ReadModel(digest));
+    *response.add_models() = *model;
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const auto corpus,
+                          core.store().ReadCorpus(stored.corpus));
+  v1::Corpus& chosen = *response.mutable_corpus();
+  chosen.set_name(corpus->name());
+  chosen.set_digest(corpus->digest());
+  chosen.set_license(corpus->license());
+  const std::set<std::string> wanted(stored.languages.begin(),
+                                     stored.languages.end());
+  for (const v1::CorpusLanguage& language : corpus->languages()) {
+    if (wanted.contains(language.language())) {
+      *chosen.add_languages() = language;
+    }
+  }
+  response.set_last_seq(
+      static_cast<uint64_t>(core.state().last_event().value()));
+  return response;
+}
+
+absl::StatusOr<v1::AddCorpusResponse> RunAddCorpus(
+    LoopCore& core, const v1::AddCorpusRequest& request) {
+  QSWEEP_RETURN_IF_ERROR(core.Flush());
+  std::vector<Digest> digests;
+  for (const v1::CorpusLanguage& language : request.corpus().languages()) {
+    const auto digest = Digest::FromBytes(language.artifact_digest());
+    if (!digest.ok()) {
+      return MakeError(kBadValue, "artifact_digest must be 32 bytes",
+                       absl::StrCat("languages[", digests.size(), "]"));
+    }
+    digests.push_back(*digest);
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<bool> stored,
+                          core.store().HasArtifacts(digests));
+  return Carry(
+      core, DecideAddCorpus(
+                core.state(),
+                std::make_shared<const v1::Corpus>(request.corpus()), stored));
+}
+
+absl::StatusOr<v1::ListCorporaResponse> RunListCorpora(
+    LoopCore& core, const v1::ListCorporaRequest& request) {
+  QSWEEP_RETURN_IF_ERROR(core.Flush());
+  v1::ListCorporaResponse response;
+  for (const auto& [name, digest] : core.state().corpora()) {
+    if (request.name().empty() || request.name() == name) {
+      QSWEEP_ASSIGN_OR_RETURN(const auto corpus,
+                              core.store().ReadCorpus(digest));
+      *response.add_corpora() = *corpus;
+      response.mutable_corpora()->rbegin()->set_name(name);
+    }
+  }
+  return response;
+}
+
+absl::StatusOr<v1::PutArtifactResponse> RunPutArtifact(
+    LoopCore& core, const Digest& digest,
+    const std::shared_ptr<const std::string>& bytes) {
+  QSWEEP_RETURN_IF_ERROR(core.Flush());
+  if (core.disk_full()) {
+    return DiskFull();
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<bool> stored,
+                          core.store().HasArtifacts(std::span(&digest, 1)));
+  v1::PutArtifactResponse response;
+  response.set_digest(digest.bytes());
+  response.set_existed(stored.front());
+  if (!stored.front()) {
+    core.Apply({ArtifactAdded{.digest = digest, .bytes = bytes}});
+  }
+  return response;
+}
+
+absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
+    LoopCore& core, const Caller& caller, const v1::ResultEnvelope& envelope) {
+  const State& state = core.state();
+  if (const absl::Status status =
+          CheckEnvelope(state, caller.identity, envelope);
+      !status.ok()) {
+    return RejectedResult(status);
+  }
+  const TaskId id(static_cast<int64_t>(envelope.task_id()));
+  TaskKeys keys;
+  if (state.task(id).state == v1::TASK_STATE_DONE) {
+    QSWEEP_RETURN_IF_ERROR(core.Flush());
+    QSWEEP_ASSIGN_OR_RETURN(const v1::TaskSpec spec,
+                            core.store().ReadTaskSpec(id));
+    keys = KeysOfSpec(spec);
+  } else {
+    keys = KeysOfTask(state, state.task(id));
+    if (core.Touches(id, keys.configurations, keys.documents)) {
+      QSWEEP_RETURN_IF_ERROR(core.Flush());
+    }
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      const auto stored,
+      core.store().ReadMeasurements(keys.evaluation, keys.configurations,
+                                    keys.documents));
+  return Carry(core, DecideCommit(state, caller.identity, envelope, keys,
+                                  stored, core.now()));
+}
+
+absl::StatusOr<v1::ReleaseTaskResponse> RunRelease(
+    LoopCore& core, const Caller& caller,
+    const v1::ReleaseTaskRequest& request) {
+  return Carry(core, DecideRelease(core.state(), caller.identity, request,
+                                   core.settings(), core.now()));
+}
+
+absl::StatusOr<SessionId> RunWorkerState(
+    LoopCore& core, const Caller& caller,
+    const std::shared_ptr<const v1::WorkerState>& report,
+    const std::shared_ptr<WorkerLink>& link) {
+  const SessionId new_session = core.NewSession();
+  auto decision = DecideWorkerState(core.state(), caller.identity, report,
+                                    new_session, core.settings(), core.now());
+  QSWEEP_RETURN_IF_ERROR(decision.reply.status());
+  const AttachReply reply = *std::move(decision.reply);
+  const std::vector<Mutation> applied = decision.mutations;
+  core.Apply(std::move(decision.mutations));
+  RenewedProgress(core, applied);
+  if (report->has_hello()) {
+    core.links().Open(new_session, reply.worker, link);
+  }
+  for (const EndedLease& ended : reply.ended) {
+    // An end before it may have cancelled the task with its job.
+    if (core.state().task(ended.task).lease) {
+      core.Apply(DecideLeaseEnd(core.state(), ended.task, ended.end,
+                                ended.reason, true, core.settings(),
+                                core.now()));
+    }
+  }
+  const SessionId session = core.state().FindWorker(reply.worker)->session;
+  core.links().MarkDirty(session);
+  return session;
+}
+
+}  // namespace qsweep

@@ -1,0 +1,60 @@
+#ifndef QSWEEP_COORDINATOR_LOOP_CALLS_H_
+#define QSWEEP_COORDINATOR_LOOP_CALLS_H_
+
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "coordinator/loop.h"
+#include "coordinator/loop_core.h"
+
+namespace qsweep {
+
+// What each request does on the loop thread: the few reads its decision needs,
+// the decision, Apply. No more than that belongs here.
+absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
+                                                   SteadyTime started);
+absl::StatusOr<v1::SubmitJobResponse> RunSubmit(
+    LoopCore& core, const v1::SubmitJobRequest& request);
+absl::StatusOr<v1::CancelJobResponse> RunCancel(
+    LoopCore& core, const v1::CancelJobRequest& request);
+absl::StatusOr<v1::GetJobResponse> RunGetJob(LoopCore& core,
+                                             const v1::GetJobRequest& request);
+absl::StatusOr<v1::AddCorpusResponse> RunAddCorpus(
+    LoopCore& core, const v1::AddCorpusRequest& request);
+absl::StatusOr<v1::ListCorporaResponse> RunListCorpora(
+    LoopCore& core, const v1::ListCorporaRequest& request);
+absl::StatusOr<v1::PutArtifactResponse> RunPutArtifact(
+    LoopCore& core, const Digest& digest,
+    const std::shared_ptr<const std::string>& bytes);
+absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
+    LoopCore& core, const Caller& caller, const v1::ResultEnvelope& envelope);
+absl::StatusOr<v1::ReleaseTaskResponse> RunRelease(
+    LoopCore& core, const Caller& caller,
+    const v1::ReleaseTaskRequest& request);
+// Applies a report; the session it belongs to.
+absl::StatusOr<SessionId> RunWorkerState(
+    LoopCore& core, const Caller& caller,
+    const std::shared_ptr<const v1::WorkerState>& report,
+    const std::shared_ptr<WorkerLink>& link);
+
+// A call that is answered with what `run` returns, once that is on disk.
+template <typename Response>
+Call MakeCall(std::function<absl::StatusOr<Response>(LoopCore&)> run,
+              Reply<Response> reply) {
+  auto shared = std::make_shared<const Reply<Response>>(std::move(reply));
+  return {.run =
+              [run = std::move(run), shared](LoopCore& core) {
+                auto result =
+                    std::make_shared<absl::StatusOr<Response>>(run(core));
+                core.Answer([shared, result](const absl::Status& stored) {
+                  (*shared)(stored.ok() ? std::move(*result)
+                                        : absl::StatusOr<Response>(stored));
+                });
+              },
+          .refuse = [shared](const absl::Status& why) { (*shared)(why); }};
+}
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_LOOP_CALLS_H_

@@ -1,0 +1,307 @@
+#include "coordinator/loop_core.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/check.h"
+#include "common/base/error_codes.h"
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+#include "coordinator/core/attach.h"
+#include "coordinator/core/lease.h"
+
+namespace qsweep {
+namespace {
+
+// A batch that fails again and again without any call in it is a defect that
+// no caller can mend.
+constexpr int kFailuresMax = 10;
+// After the last write: a checkpoint in between would only slow the next.
+constexpr absl::Duration kIdleAfter = absl::Seconds(1);
+
+absl::Status Retry(const absl::Status& why) {
+  absl::Status status =
+      absl::UnavailableError(absl::StrCat("not stored: ", why.message()));
+  if (const auto info = GetErrorInfo(why)) {
+    SetErrorInfo(status, *info);
+  }
+  return status;
+}
+
+}  // namespace
+
+LoopCore::LoopCore(std::unique_ptr<Store> store, const Settings& settings,
+                   const Clock& clock, uint64_t seed)
+    : store_(std::move(store)),
+      settings_(settings),
+      clock_(clock),
+      random_(seed) {}
+
+SessionId LoopCore::NewSession() {
+  std::string bytes;
+  for (int i = 0; i < 2; ++i) {
+    const uint64_t word = random_.Next();
+    for (int shift = 0; shift < 64; shift += 8) {
+      bytes.push_back(static_cast<char>(word >> shift & 0xff));
+    }
+  }
+  return *SessionId::FromBytes(bytes);
+}
+
+absl::Status LoopCore::Start() {
+  QSWEEP_RETURN_IF_ERROR(settings_.Validate());
+  now_ = {.steady = clock_.SteadyNow(), .wall = clock_.Now()};
+  QSWEEP_RETURN_IF_ERROR(Reload());
+  QSWEEP_RETURN_IF_ERROR(store_->Commit(batch_));
+  batch_.clear();
+  return absl::OkStatus();
+}
+
+absl::Status LoopCore::Reload() {
+  QSWEEP_ASSIGN_OR_RETURN(StateSnapshot snapshot, store_->Load());
+  state_ = State(std::move(snapshot));
+  batch_.clear();
+  batch_tasks_.clear();
+  batch_rows_.clear();
+  // Written with the next batch: a full disk must not keep us from serving.
+  Apply({CoordinatorStarted{
+      .epoch = state_.coordinator_epoch() + 1,
+      .now = now_.steady,
+      .failover_deadline = now_.steady + settings_.failover_ttl}});
+  return absl::OkStatus();
+}
+
+absl::Status LoopCore::Step(SteadyTime now, std::vector<Call> calls) {
+  // Microseconds are what the store keeps.
+  now_ = {.steady = now,
+          .wall = absl::FromUnixMicros(absl::ToUnixMicros(clock_.Now()))};
+  const SteadyTime began = clock_.SteadyNow();
+  for (Call& call : calls) {
+    entries_.push_back({.call = std::move(call)});
+    entries_.back().call.run(*this);
+    if (clock_.SteadyNow() - began > settings_.batch_time_max) {
+      QSWEEP_RETURN_IF_ERROR(CommitBatch());
+    }
+    QSWEEP_RETURN_IF_ERROR(fatal_);
+  }
+  if (disk_full_) {
+    TryToLeaveDiskFull();
+  }
+  if (!disk_full_) {
+    Tick();
+    GrantLeases();
+  }
+  if (disk_full_ && entries_.empty()) {
+    return absl::OkStatus();  // nothing but results is worth the reserve
+  }
+  QSWEEP_RETURN_IF_ERROR(CommitBatch());
+  for (const Mutation& mutation : links_.Push(state_, settings_, now_.steady)) {
+    state_.Apply(mutation);
+  }
+  QSWEEP_RETURN_IF_ERROR(watchers_.Advance(state_, *store_));
+  if (calls.empty() && now_.steady >= idle_at_) {
+    idle_at_ = SteadyTime::InfiniteFuture();
+    return store_->Idle();
+  }
+  return absl::OkStatus();
+}
+
+void LoopCore::Apply(std::vector<Mutation> mutations) {
+  for (Mutation& mutation : mutations) {
+    state_.Apply(mutation);
+    if (const auto* committed = std::get_if<ResultCommitted>(&mutation)) {
+      batch_tasks_.insert(committed->task);
+      for (const MeasuredRow& row : committed->rows) {
+        batch_rows_.emplace(row.configuration, row.document);
+      }
+    }
+    batch_.push_back(std::move(mutation));
+  }
+}
+
+void LoopCore::Answer(std::function<void(const absl::Status&)> answer) {
+  QSWEEP_CHECK(!entries_.empty());
+  entries_.back().answers.push_back(std::move(answer));
+}
+
+bool LoopCore::Touches(TaskId task, const std::vector<Digest>& configurations,
+                       const std::vector<Digest>& documents) const {
+  if (batch_tasks_.contains(task)) {
+    return true;
+  }
+  if (batch_rows_.empty()) {
+    return false;
+  }
+  return std::ranges::any_of(configurations, [&](const Digest& configuration) {
+    return std::ranges::any_of(documents, [&](const Digest& document) {
+      return batch_rows_.contains(std::pair(configuration, document));
+    });
+  });
+}
+
+absl::Status LoopCore::Flush() {
+  Entry current = std::move(entries_.back());
+  entries_.pop_back();
+  const int64_t failures_before = failures_;
+  absl::Status status = CommitBatch();
+  if (!status.ok()) {
+    fatal_ = status;
+  } else if (failures_ > failures_before) {
+    status = absl::UnavailableError("a commit before this call failed");
+  }
+  entries_.push_back(std::move(current));
+  return status;
+}
+
+void LoopCore::Tick() {
+  // Copies: each decision changes the sets.
+  std::vector<TaskId> tasks(state_.leased_tasks().begin(),
+                            state_.leased_tasks().end());
+  tasks.insert(tasks.end(), state_.backoff_tasks().begin(),
+               state_.backoff_tasks().end());
+  for (const TaskId task : tasks) {
+    Apply(DecideTimeout(state_, task, settings_, now_));
+  }
+  std::vector<WorkerUuid> workers;
+  for (const auto& [uuid, worker] : state_.workers()) {
+    workers.push_back(uuid);
+  }
+  for (const WorkerUuid& worker : workers) {
+    Apply(DecideWorkerTimeout(state_, worker, now_));
+  }
+}
+
+// Round after round, one lease for each worker that still has credit, so that
+// the first worker does not take all.
+void LoopCore::GrantLeases() {
+  std::vector<WorkerUuid> workers = links_.Reachable();
+  while (!workers.empty()) {
+    std::erase_if(workers, [this](const WorkerUuid& worker) {
+      auto decision = DecideLease(state_, worker, settings_, now_);
+      const bool granted = decision.reply.ok() && decision.reply->has_value();
+      Apply(std::move(decision.mutations));
+      return !granted;
+    });
+  }
+}
+
+bool LoopCore::HasDurable() const {
+  return std::ranges::any_of(batch_, IsDurable);
+}
+
+absl::Status LoopCore::CommitBatch() {
+  if (HasDurable()) {
+    if (absl::Status status = store_->Commit(batch_); !status.ok()) {
+      return HandleFailedCommit(status);
+    }
+    idle_at_ = now_.steady + kIdleAfter;
+  }
+  failures_in_row_ = 0;
+  watchers_.OnCommitted(batch_);
+  batch_.clear();
+  batch_tasks_.clear();
+  batch_rows_.clear();
+  for (Entry& entry : std::exchange(entries_, {})) {
+    for (auto& answer : entry.answers) {
+      answer(absl::OkStatus());
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
+  LogError(absl::StrCat("commit failed: ", why.ToString()));
+  ++failures_;
+  failures_in_row_ += absl::IsResourceExhausted(why) ? 0 : 1;
+  std::vector<Entry> entries = std::exchange(entries_, {});
+  if (absl::IsDataLoss(why) || failures_in_row_ > kFailuresMax) {
+    // Never tried again: after a failed fsync the kernel has marked the pages
+    // clean, and a second one would lie.
+    entries_ = std::move(entries);
+    Forget(why);
+    return why;
+  }
+  if (absl::IsResourceExhausted(why)) {
+    disk_full_ = true;
+    disk_retry_at_ = now_.steady + settings_.heartbeat;
+  }
+  // Workers say hello again, which restores what only memory knew of them.
+  links_.CloseAll(state_, settings_, false,
+                  absl::UnavailableError("the coordinator loads its state"));
+  QSWEEP_RETURN_IF_ERROR(Reload());
+  if (disk_full_) {
+    QSWEEP_RETURN_IF_ERROR(store_->ReleaseReserve());
+  }
+  if (absl::IsInternal(why) && entries.size() > 1) {
+    return RunOneByOne(std::move(entries));
+  }
+  entries_ = std::move(entries);
+  Forget(absl::IsInternal(why) ? why : Retry(why));
+  return absl::OkStatus();
+}
+
+// One request that the store cannot take must not take its batch along.
+absl::Status LoopCore::RunOneByOne(std::vector<Entry> entries) {
+  for (Entry& entry : entries) {
+    entries_.push_back({.call = std::move(entry.call)});
+    entries_.back().call.run(*this);
+    QSWEEP_RETURN_IF_ERROR(fatal_);
+    QSWEEP_RETURN_IF_ERROR(CommitBatch());
+  }
+  return absl::OkStatus();
+}
+
+void LoopCore::Forget(const absl::Status& why) {
+  for (Entry& entry : std::exchange(entries_, {})) {
+    for (auto& answer : entry.answers) {
+      answer(why);
+    }
+  }
+}
+
+void LoopCore::TryToLeaveDiskFull() {
+  if (now_.steady < disk_retry_at_) {
+    return;
+  }
+  if (store_->RestoreReserve().ok()) {
+    LogInfo("the disk has room again");
+    disk_full_ = false;
+  } else {
+    disk_retry_at_ = now_.steady + settings_.heartbeat;
+  }
+}
+
+SteadyTime LoopCore::NextDeadline() const {
+  if (watchers_.Behind() || (HasDurable() && !disk_full_)) {
+    return now_.steady;
+  }
+  SteadyTime next = std::min(links_.NextDeadline(), idle_at_);
+  if (disk_full_) {
+    return std::min(next, disk_retry_at_);
+  }
+  for (const TaskId task : state_.leased_tasks()) {
+    next = std::min(next, TimeoutOf(state_.task(task), settings_));
+  }
+  for (const TaskId task : state_.backoff_tasks()) {
+    next = std::min(next, TimeoutOf(state_.task(task), settings_));
+  }
+  for (const auto& [uuid, worker] : state_.workers()) {
+    if (worker.liveness != WorkerLiveness::kLost) {
+      next = std::min(next, worker.deadline);
+    }
+  }
+  return next;
+}
+
+void LoopCore::Close() {
+  const absl::Status why = absl::UnavailableError("the coordinator stops");
+  Forget(why);
+  links_.CloseAll(state_, settings_, true, why);
+  watchers_.CloseAll(why);
+}
+
+}  // namespace qsweep

@@ -1,0 +1,115 @@
+#ifndef QSWEEP_COORDINATOR_LOOP_CORE_H_
+#define QSWEEP_COORDINATOR_LOOP_CORE_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+
+#include "common/base/clock.h"
+#include "common/base/random.h"
+#include "coordinator/core/decision.h"
+#include "coordinator/core/settings.h"
+#include "coordinator/core/state.h"
+#include "coordinator/loop_links.h"
+#include "coordinator/loop_watchers.h"
+#include "coordinator/store/store.h"
+
+namespace qsweep {
+
+class LoopCore;
+
+// A queued request. run decides, applies and leaves its answer with
+// LoopCore::Answer; it may be run again after a reload. refuse answers a call
+// that was never run.
+struct Call {
+  std::function<void(LoopCore&)> run;
+  std::function<void(const absl::Status&)> refuse;
+};
+
+// The loop without its thread and queue: State, the store, and the batch that
+// is on its way from one to the other. Single-thread.
+class LoopCore {
+ public:
+  LoopCore(std::unique_ptr<Store> store, const Settings& settings,
+           const Clock& clock, uint64_t seed);
+
+  // Loads State and commits the new coordinator epoch. Errors: the store's.
+  absl::Status Start();
+  // One step over these calls, time and leases. An error is fatal.
+  absl::Status Step(SteadyTime now, std::vector<Call> calls);
+  // When time alone gives Step something to do.
+  SteadyTime NextDeadline() const;
+  // Tells workers that the coordinator goes away, and closes all.
+  void Close();
+
+  // For calls, while they run.
+  const State& state() const { return state_; }
+  Store& store() { return *store_; }
+  const Settings& settings() const { return settings_; }
+  const Clock& clock() const { return clock_; }
+  const Now& now() const { return now_; }
+  Links& links() { return links_; }
+  Watchers& watchers() { return watchers_; }
+  SessionId NewSession();
+  bool disk_full() const { return disk_full_; }
+
+  // Applies to State now, writes with the batch.
+  void Apply(std::vector<Mutation> mutations);
+  // Called once: with OK when the batch is on disk, else with why it is not.
+  void Answer(std::function<void(const absl::Status&)> answer);
+  // Commits what calls before this one left, so that the store answers as State
+  // does. Only before the call applied anything. An error is the call's answer.
+  absl::Status Flush();
+  // Whether the batch holds a result of the task, or one of these measurements.
+  bool Touches(TaskId task, const std::vector<Digest>& configurations,
+               const std::vector<Digest>& documents) const;
+
+ private:
+  struct Entry {
+    Call call;
+    std::vector<std::function<void(const absl::Status&)>> answers;
+  };
+
+  void Tick();
+  void GrantLeases();
+  void TryToLeaveDiskFull();
+  // Commits the batch and answers its calls; an error is fatal.
+  absl::Status CommitBatch();
+  absl::Status HandleFailedCommit(const absl::Status& why);
+  absl::Status RunOneByOne(std::vector<Entry> entries);
+  void Forget(const absl::Status& why);
+  absl::Status Reload();
+  bool HasDurable() const;
+
+  // Constant.
+  const std::unique_ptr<Store> store_;
+  const Settings settings_;
+  const Clock& clock_;
+
+  State state_;
+  Random random_;
+  Links links_;
+  Watchers watchers_;
+  Now now_;
+  absl::Status fatal_;
+
+  // The batch.
+  std::vector<Mutation> batch_;
+  std::vector<Entry> entries_;
+  absl::flat_hash_set<TaskId> batch_tasks_;
+  absl::flat_hash_set<std::pair<Digest, Digest>> batch_rows_;
+
+  int failures_in_row_ = 0;  // of commits, a full disk aside
+  int64_t failures_ = 0;     // in all
+  bool disk_full_ = false;   // no leases, no submits
+  SteadyTime disk_retry_at_;
+  SteadyTime idle_at_ = SteadyTime::InfiniteFuture();  // time for Store::Idle
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_LOOP_CORE_H_

@@ -1,0 +1,126 @@
+#include "coordinator/loop_watchers.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "coordinator/core/lists.h"
+
+namespace qsweep {
+namespace {
+
+constexpr int kSlice = 500;  // events read at once: the loop has more to do
+
+}  // namespace
+
+void Watchers::Add(JobNumber job, EventSeq after,
+                   std::shared_ptr<WatchSink> sink) {
+  watchers_.push_back({.job = job, .after = after, .sink = std::move(sink)});
+}
+
+bool Watchers::Watches(const Task& task) const {
+  return std::ranges::any_of(watchers_, [&task](const Watcher& watcher) {
+    return std::ranges::binary_search(task.jobs, watcher.job);
+  });
+}
+
+void Watchers::SendEvent(Watcher& watcher, const v1::DurableEvent& event) {
+  const EventSeq seq(static_cast<int64_t>(event.seq()));
+  if (watcher.gone || seq <= watcher.after) {
+    return;
+  }
+  v1::WatchEvent message;
+  *message.mutable_durable() = event;
+  if (watcher.sink->Send(std::move(message))) {
+    watcher.after = seq;
+  } else {
+    watcher.gone = true;
+  }
+}
+
+void Watchers::OnCommitted(const std::vector<Mutation>& batch) {
+  if (watchers_.empty()) {
+    return;
+  }
+  for (const Mutation& mutation : batch) {
+    const auto* appended = std::get_if<EventAppended>(&mutation);
+    if (appended == nullptr) {
+      continue;
+    }
+    for (Watcher& watcher : watchers_) {
+      if (watcher.caught_up && watcher.job == appended->job) {
+        SendEvent(watcher, *appended->event);
+      }
+    }
+  }
+}
+
+void Watchers::OnProgress(const State& state, const Task& task) {
+  if (!task.lease || !Watches(task)) {
+    return;
+  }
+  v1::WatchEvent message;
+  v1::TaskProgressFrame* frame = message.mutable_progress();
+  frame->set_task_id(static_cast<uint64_t>(task.id.value()));
+  frame->set_epoch(static_cast<uint64_t>(task.epoch().value()));
+  frame->set_worker(state.FindWorker(task.lease->worker)->name);
+  *frame->mutable_progress() = task.lease->progress;
+  for (const v1::ConfigurationSpec& configuration :
+       state.group(task.group).prototype->configurations()) {
+    frame->add_layer_sets(configuration.layer_set());
+  }
+  for (Watcher& watcher : watchers_) {
+    if (!watcher.gone && watcher.greeted &&
+        std::ranges::binary_search(task.jobs, watcher.job)) {
+      watcher.gone = !watcher.sink->Send(message);
+    }
+  }
+}
+
+absl::Status Watchers::Advance(const State& state, Store& store) {
+  for (Watcher& watcher : watchers_) {
+    const Job& job = state.job(watcher.job);
+    if (!watcher.greeted) {
+      v1::WatchEvent snapshot;
+      *snapshot.mutable_snapshot() = MakeJobSummary(job);
+      watcher.greeted = true;
+      watcher.gone = !watcher.sink->Send(std::move(snapshot));
+    }
+    if (!watcher.caught_up && !watcher.gone) {
+      QSWEEP_ASSIGN_OR_RETURN(
+          const std::vector<v1::DurableEvent> events,
+          store.ReadEvents(watcher.job, watcher.after, kSlice));
+      for (const v1::DurableEvent& event : events) {
+        SendEvent(watcher, event);
+      }
+      watcher.caught_up = events.size() < kSlice;
+    }
+    if (watcher.gone) {
+      watcher.sink->Close(
+          MakeError(kOverloaded, "the watcher reads too slowly", "",
+                    "Watch again from the last sequence number."));
+    } else if (watcher.caught_up && job.terminal()) {
+      watcher.sink->Close(absl::OkStatus());
+      watcher.gone = true;
+    }
+  }
+  watchers_.remove_if([](const Watcher& watcher) { return watcher.gone; });
+  return absl::OkStatus();
+}
+
+bool Watchers::Behind() const {
+  return std::ranges::any_of(watchers_, [](const Watcher& watcher) {
+    return !watcher.caught_up || !watcher.greeted;
+  });
+}
+
+void Watchers::CloseAll(const absl::Status& why) {
+  for (Watcher& watcher : watchers_) {
+    watcher.sink->Close(why);
+  }
+  watchers_.clear();
+}
+
+}  // namespace qsweep

@@ -1,0 +1,54 @@
+#ifndef QSWEEP_COORDINATOR_LOOP_WATCHERS_H_
+#define QSWEEP_COORDINATOR_LOOP_WATCHERS_H_
+
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "coordinator/core/mutation.h"
+#include "coordinator/core/state.h"
+#include "coordinator/loop.h"
+#include "coordinator/store/store.h"
+
+namespace qsweep {
+
+// The WatchJob streams. Each sees the events of its job once and in order: old
+// ones from the store, in slices, then what each commit brings. Single-thread:
+// the loop's.
+class Watchers {
+ public:
+  void Add(JobNumber job, EventSeq after, std::shared_ptr<WatchSink> sink);
+  bool empty() const { return watchers_.empty(); }
+  bool Watches(const Task& task) const;
+
+  // The events of a batch that is on disk.
+  void OnCommitted(const std::vector<Mutation>& batch);
+  // A running attempt of the task got on.
+  void OnProgress(const State& state, const Task& task);
+  // Sends each watcher its snapshot and a slice of old events, and closes those
+  // of jobs that ended. Errors: the store's.
+  absl::Status Advance(const State& state, Store& store);
+  // Some watcher has not read all old events yet.
+  bool Behind() const;
+  void CloseAll(const absl::Status& why);
+
+ private:
+  struct Watcher {
+    JobNumber job;
+    EventSeq after;  // last one sent
+    std::shared_ptr<WatchSink> sink;
+    bool greeted = false;    // the snapshot went out
+    bool caught_up = false;  // with the store
+    bool gone = false;       // refused an event
+  };
+
+  void SendEvent(Watcher& watcher, const v1::DurableEvent& event);
+
+  std::list<Watcher> watchers_;
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_LOOP_WATCHERS_H_
