@@ -6,7 +6,7 @@ target_compile_options(qsweep_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Wold-style-cast
   -Wextra-semi -Woverloaded-virtual
   $<$<CXX_COMPILER_ID:GNU>:-Wno-missing-field-initializers>
-  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety -Wno-missing-field-initializers>
+  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety -Wno-missing-field-initializers -Wno-sign-conversion>
   $<$<BOOL:${QSWEEP_WERROR}>:-Werror>)
 if(QSWEEP_SANITIZE)
   target_compile_options(qsweep_flags INTERFACE
