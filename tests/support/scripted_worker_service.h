@@ -47,7 +47,7 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
       const std::function<bool(const v1::WorkerState&)>& want) {
     for (;;) {
       v1::WorkerState state = NextState();
-      if (want(state) || testing::Test::HasFailure()) {
+      if (want(state) || ::testing::Test::HasFailure()) {
         return state;
       }
     }

@@ -5,19 +5,15 @@
 #include <stdlib.h>
 #include <string>
 
-#include "common/base/check.h"
+namespace qsweep::testing {
 
-namespace qsweep {
-
-// A new folder that is gone with it. Its path is short: a unix socket's has at
-// most 107 bytes.
+// A fresh folder below /tmp, short enough for a unix socket path; removed with
+// all it holds.
 class TempDir {
  public:
   TempDir() {
-    std::string path =
-        (std::filesystem::temp_directory_path() / "qsweep-XXXXXX").string();
-    QSWEEP_CHECK(mkdtemp(path.data()) != nullptr);
-    path_ = path;
+    char pattern[] = "/tmp/qsweep_test.XXXXXX";
+    path_ = mkdtemp(pattern);
   }
   ~TempDir() {
     std::error_code ignored;
@@ -35,6 +31,6 @@ class TempDir {
   std::string path_;
 };
 
-}  // namespace qsweep
+}  // namespace qsweep::testing
 
 #endif  // QSWEEP_TESTS_SUPPORT_TEMP_DIR_H_

@@ -65,7 +65,7 @@ v1::WorkerState Beat(uint64_t seq) {
 }
 
 TEST(WorkerClient, CarriesStatesBothWays) {
-  const TempDir dir;
+  const testing::TempDir dir;
   ScriptedWorkerService service(dir / "s");
   const auto client = MakeWorkerClient(service.endpoint());
   StreamListener listener;
@@ -80,7 +80,7 @@ TEST(WorkerClient, CarriesStatesBothWays) {
 }
 
 TEST(WorkerClient, SendsTheHelloFirstAndTheNewestLast_WhenManyAreSentAtOnce) {
-  const TempDir dir;
+  const testing::TempDir dir;
   ScriptedWorkerService service(dir / "s");
   const auto client = MakeWorkerClient(service.endpoint());
   StreamListener listener;
@@ -101,7 +101,7 @@ TEST(WorkerClient, SendsTheHelloFirstAndTheNewestLast_WhenManyAreSentAtOnce) {
 }
 
 TEST(WorkerClient, SaysWhyAStreamEnded) {
-  const TempDir dir;
+  const testing::TempDir dir;
   StreamListener unreachable;
   {
     const auto client = MakeWorkerClient({.address = "unix:" + (dir / "none")});
@@ -121,7 +121,7 @@ TEST(WorkerClient, SaysWhyAStreamEnded) {
 }
 
 TEST(WorkerClient, DestroysAnOpenStream_WithoutWaitingForTheServer) {
-  const TempDir dir;
+  const testing::TempDir dir;
   ScriptedWorkerService service(dir / "s");
   const auto client = MakeWorkerClient(service.endpoint());
   for (int i = 0; i < 50; ++i) {
@@ -134,7 +134,7 @@ TEST(WorkerClient, DestroysAnOpenStream_WithoutWaitingForTheServer) {
 }
 
 TEST(WorkerClient, ReturnsOneOutcomePerResult) {
-  const TempDir dir;
+  const testing::TempDir dir;
   ScriptedWorkerService service(dir / "s");
   service.AnswerCommitsWith(v1::COMMIT_OUTCOME_SUPERSEDED);
   const auto client = MakeWorkerClient(service.endpoint());
@@ -151,7 +151,7 @@ TEST(WorkerClient, ReturnsOneOutcomePerResult) {
 }
 
 TEST(WorkerClient, JoinsAndChecksAnArtifact) {
-  const TempDir dir;
+  const testing::TempDir dir;
   ScriptedWorkerService service(dir / "s");
   const auto client = MakeWorkerClient(service.endpoint());
   const std::string bytes = "all human beings are born free";
@@ -163,7 +163,7 @@ TEST(WorkerClient, JoinsAndChecksAnArtifact) {
 }
 
 TEST(WorkerClient, EndsItsCalls_WhenTheyAreCancelled) {
-  const TempDir dir;
+  const testing::TempDir dir;
   ScriptedWorkerService service(dir / "s");
   const auto client = MakeWorkerClient(service.endpoint());
   client->CancelCalls();

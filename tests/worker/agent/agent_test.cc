@@ -20,7 +20,7 @@ namespace {
 constexpr char kFakeEngine[] = QSWEEP_BINARY_DIR "/tests/fake_qengine";
 
 // An agent with the fake engine, and the coordinator's side of the protocol.
-class AgentTest : public testing::Test {
+class AgentTest : public ::testing::Test {
  protected:
   AgentTest() {
     signal(SIGPIPE, SIG_IGN);
@@ -83,7 +83,7 @@ class AgentTest : public testing::Test {
     EXPECT_TRUE(agent.Wait().ok());
   }
 
-  const TempDir dir_;
+  const testing::TempDir dir_;
   std::optional<ScriptedWorkerService> service_;
   absl::Duration goodbye_limit_ = absl::Milliseconds(50);
   uint64_t seq_ = 0;

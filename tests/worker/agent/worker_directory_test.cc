@@ -15,7 +15,7 @@ namespace qsweep {
 namespace {
 
 TEST(WorkerDirectory, KeepsTheWorkerAndMakesANewBoot_AtEachStart) {
-  const TempDir dir;
+  const testing::TempDir dir;
   const std::string path = dir / "not/there/yet";
   std::optional<WorkerUuid> worker;
   std::optional<BootId> boot;
@@ -31,7 +31,7 @@ TEST(WorkerDirectory, KeepsTheWorkerAndMakesANewBoot_AtEachStart) {
 }
 
 TEST(WorkerDirectory, IsRefused_WhileAnotherHoldsIt) {
-  const TempDir dir;
+  const testing::TempDir dir;
   const auto first = WorkerDirectory::Open(dir.path());
   ASSERT_TRUE(first.ok());
   const auto second = WorkerDirectory::Open(dir.path());
@@ -40,7 +40,7 @@ TEST(WorkerDirectory, IsRefused_WhileAnotherHoldsIt) {
 }
 
 TEST(WorkerDirectory, WritesItsProcess_AndRemovesItAtTheEnd) {
-  const TempDir dir;
+  const testing::TempDir dir;
   {
     const auto directory = WorkerDirectory::Open(dir.path());
     std::ifstream file(dir / "worker.pid");
@@ -54,7 +54,7 @@ TEST(WorkerDirectory, WritesItsProcess_AndRemovesItAtTheEnd) {
 }
 
 TEST(WorkerDirectory, NamesTheFile_WhenItIsDamagedOrCannotBeMade) {
-  const TempDir dir;
+  const testing::TempDir dir;
   std::ofstream(dir / "worker_uuid") << "not a uuid\n";
   const auto damaged = WorkerDirectory::Open(dir.path());
   EXPECT_EQ(GetErrorInfo(damaged.status())->field, dir / "worker_uuid");
