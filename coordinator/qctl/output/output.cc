@@ -1,7 +1,6 @@
 #include "coordinator/qctl/output/output.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +8,7 @@
 
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "common/job/did_you_mean.h"
 
 namespace qsweep::qctl {
 namespace {
@@ -20,26 +20,6 @@ constexpr std::pair<const char*, OutputFormat> kFormats[] = {
     {"md", OutputFormat::kMarkdown}, {"name", OutputFormat::kName},
 };
 
-// Edits (insert, delete, replace, swap of neighbours) from a to b.
-size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<std::vector<size_t>> cost(a.size() + 1,
-                                        std::vector<size_t>(b.size() + 1));
-  for (size_t i = 0; i <= a.size(); ++i) {
-    for (size_t j = 0; j <= b.size(); ++j) {
-      if (i == 0 || j == 0) {
-        cost[i][j] = i + j;
-        continue;
-      }
-      cost[i][j] = std::min({cost[i - 1][j] + 1, cost[i][j - 1] + 1,
-                             cost[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-        cost[i][j] = std::min(cost[i][j], cost[i - 2][j - 2] + 1);
-      }
-    }
-  }
-  return cost[a.size()][b.size()];
-}
-
 std::vector<std::string> ColumnNames(const Table& table) {
   std::vector<std::string> names;
   for (const Column& column : table.columns) {
@@ -48,31 +28,56 @@ std::vector<std::string> ColumnNames(const Table& table) {
   return names;
 }
 
-// The table with the columns the user chose, in that order.
-absl::StatusOr<Table> WithChosenColumns(
-    const Table& table, const std::vector<std::string>& chosen) {
+// The table with the columns of these positions, in that order.
+Table WithColumns(const Table& table, const std::vector<size_t>& chosen) {
   Table result = table;
   result.columns.clear();
-  for (std::vector<Value>& row : result.rows) {
-    row.clear();
-  }
-  const std::vector<std::string> names = ColumnNames(table);
-  for (const std::string& name : chosen) {
-    const auto found = std::find(names.begin(), names.end(), name);
-    if (found == names.end()) {
-      const std::optional<std::string> close = ClosestTo(name, names);
-      return MakeError(
-          kBadValue, absl::StrCat("no column \"", name, "\""), "--columns",
-          close ? absl::StrCat("did you mean \"", *close, "\"?")
-                : absl::StrCat("columns: ", absl::StrJoin(names, ",")));
-    }
-    const auto index = static_cast<size_t>(found - names.begin());
+  for (const size_t index : chosen) {
     result.columns.push_back(table.columns[index]);
-    for (size_t r = 0; r < table.rows.size(); ++r) {
+  }
+  for (size_t r = 0; r < table.rows.size(); ++r) {
+    result.rows[r].clear();
+    for (const size_t index : chosen) {
       result.rows[r].push_back(table.rows[r][index]);
     }
   }
   return result;
+}
+
+// Positions of the columns named by the user.
+absl::StatusOr<std::vector<size_t>> NamedColumns(
+    const Table& table, const std::vector<std::string>& wanted) {
+  const std::vector<std::string> names = ColumnNames(table);
+  std::vector<size_t> chosen;
+  for (const std::string& name : wanted) {
+    const auto found = std::find(names.begin(), names.end(), name);
+    if (found == names.end()) {
+      const std::string hint = DidYouMeanHint(name, names);
+      return MakeError(
+          kBadValue, absl::StrCat("no column \"", name, "\""), "--columns",
+          hint.empty() ? absl::StrCat("columns: ", absl::StrJoin(names, ","))
+                       : hint);
+    }
+    chosen.push_back(static_cast<size_t>(found - names.begin()));
+  }
+  return chosen;
+}
+
+// Positions of the columns the format's readers see.
+std::vector<size_t> ColumnsFor(const Table& table, OutputFormat format) {
+  std::vector<size_t> chosen;
+  for (size_t i = 0; i < table.columns.size(); ++i) {
+    const Audience audience = table.columns[i].audience;
+    const bool people = ForPeople(format) || format == OutputFormat::kMarkdown;
+    const bool wide = format == OutputFormat::kWide || table.record;
+    if (audience == Audience::kAll ||
+        (people ? audience == Audience::kPeople ||
+                      (audience == Audience::kWide && wide)
+                : audience != Audience::kPeople)) {
+      chosen.push_back(i);
+    }
+  }
+  return chosen;
 }
 
 std::string RenderNames(const Table& table) {
@@ -130,12 +135,9 @@ absl::StatusOr<OutputFormat> ParseOutputFormat(absl::string_view text) {
     }
     names.push_back(name);
   }
-  const std::optional<std::string> close = ClosestTo(text, names);
   return MakeError(kUnknownFormat,
                    absl::StrCat("no output format \"", text, "\""), "--output",
-                   close
-                       ? absl::StrCat("did you mean \"", *close, "\"?")
-                       : absl::StrCat("formats: ", absl::StrJoin(names, ", ")));
+                   DidYouMeanHint(text, names));
 }
 
 bool ForPeople(OutputFormat format) {
@@ -144,27 +146,16 @@ bool ForPeople(OutputFormat format) {
 
 absl::StatusOr<std::string> Render(const Table& table,
                                    const OutputStyle& style) {
-  if (style.columns.empty() || style.format == OutputFormat::kName) {
-    return RenderChosen(table, style);
+  if (style.format == OutputFormat::kName) {
+    return RenderNames(table);
   }
-  QSWEEP_ASSIGN_OR_RETURN(const Table chosen,
-                          WithChosenColumns(table, style.columns));
-  return RenderChosen(chosen, style);
-}
-
-std::optional<std::string> ClosestTo(
-    absl::string_view typed, const std::vector<std::string>& candidates) {
-  std::optional<std::string> best;
-  // A third of the letters wrong is a typo, more is another word.
-  size_t best_distance = std::max<size_t>(1, typed.size() / 3) + 1;
-  for (const std::string& candidate : candidates) {
-    const size_t distance = EditDistance(typed, candidate);
-    if (distance < best_distance) {
-      best_distance = distance;
-      best = candidate;
-    }
+  if (style.columns.empty()) {
+    return RenderChosen(WithColumns(table, ColumnsFor(table, style.format)),
+                        style);
   }
-  return best;
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<size_t> chosen,
+                          NamedColumns(table, style.columns));
+  return RenderChosen(WithColumns(table, chosen), style);
 }
 
 }  // namespace qsweep::qctl

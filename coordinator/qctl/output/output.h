@@ -1,7 +1,6 @@
 #ifndef QSWEEP_COORDINATOR_QCTL_OUTPUT_OUTPUT_H_
 #define QSWEEP_COORDINATOR_QCTL_OUTPUT_OUTPUT_H_
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,13 +22,22 @@ enum class Form {
   kDuration,  // seconds -> "1m30s"
   kPercent,   // 0.125 -> "12.5 %"
   kShortId,   // the first 8 characters
+  kBar,       // 0.5 -> "####----  50 %"
+};
+
+// Who sees a column that nobody asked for by name.
+enum class Audience {
+  kAll,
+  kWide,      // people with -o wide; machines always
+  kPeople,    // a summary of other columns
+  kMachines,  // what a summary is of
 };
 
 struct Column {
   std::string name;   // key in JSON and CSV: "tasks_done"
   std::string title;  // heading for people: "DONE"
   Form form = Form::kText;
-  bool wide = false;  // people see it with -o wide only; machines always
+  Audience audience = Audience::kAll;
 };
 
 // What a command hands over: it says what, the writer says how.
@@ -94,10 +102,6 @@ std::string RenderForPeople(const Table& table, const OutputStyle& style);
 
 // 12345678 -> "12,345,678".
 std::string WithThousands(int64_t number);
-
-// The candidate closest to `typed`, when it is close enough to be meant.
-std::optional<std::string> ClosestTo(
-    absl::string_view typed, const std::vector<std::string>& candidates);
 
 }  // namespace qsweep::qctl
 

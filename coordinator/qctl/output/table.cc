@@ -12,8 +12,9 @@
 namespace qsweep::qctl {
 namespace {
 
-constexpr int kGap = 2;            // spaces between columns
-constexpr int kShortId = 8;        // hex digits a selector accepts
+constexpr int kGap = 2;      // spaces between columns
+constexpr int kShortId = 8;  // hex digits a selector accepts
+constexpr size_t kBarWidth = 8;
 constexpr int kNarrowestText = 8;  // a text column is not cut below this
 
 bool RightAligned(Form form) {
@@ -26,6 +27,7 @@ bool RightAligned(Form form) {
       return true;
     case Form::kText:
     case Form::kShortId:
+    case Form::kBar:
       return false;
   }
   return false;
@@ -69,6 +71,15 @@ double AsDouble(const Value& value) {
   return real == nullptr ? 0 : *real;
 }
 
+// "####----  50 %"; full only when it is: 99.9 % is shown as 99.
+std::string FormatBar(double fraction) {
+  const double clamped = std::clamp(fraction, 0.0, 1.0);
+  const auto filled = static_cast<size_t>(clamped * kBarWidth);
+  return absl::StrFormat("%s%s %3.0f %%", std::string(filled, '#'),
+                         std::string(kBarWidth - filled, '-'),
+                         std::floor(clamped * 100));
+}
+
 std::string FormatNumber(const Value& value) {
   if (const auto* real = std::get_if<double>(&value.variant())) {
     return absl::StrFormat("%.4g", *real);
@@ -86,22 +97,16 @@ struct Grid {
 
 Grid MakeGrid(const Table& table, const OutputStyle& style) {
   Grid grid;
-  std::vector<size_t> shown;
-  for (size_t i = 0; i < table.columns.size(); ++i) {
-    if (table.columns[i].wide && style.format == OutputFormat::kTable &&
-        style.columns.empty() && !table.record) {
-      continue;
-    }
-    shown.push_back(i);
-    grid.forms.push_back(table.columns[i].form);
-    grid.titles.push_back(table.columns[i].title);
-    grid.widths.push_back(style.header ? TextWidth(table.columns[i].title) : 0);
+  for (const Column& column : table.columns) {
+    grid.forms.push_back(column.form);
+    grid.titles.push_back(column.title.empty() ? column.name : column.title);
+    grid.widths.push_back(style.header ? TextWidth(grid.titles.back()) : 0);
   }
   for (const std::vector<Value>& row : table.rows) {
     std::vector<std::string>& cells = grid.cells.emplace_back();
-    for (size_t j = 0; j < shown.size(); ++j) {
+    for (size_t j = 0; j < row.size(); ++j) {
       cells.push_back(
-          Printable(FormatForPeople(row[shown[j]], grid.forms[j], style.now)));
+          Printable(FormatForPeople(row[j], grid.forms[j], style.now)));
       grid.widths[j] = std::max(grid.widths[j], TextWidth(cells.back()));
     }
   }
@@ -197,6 +202,8 @@ std::string FormatForPeople(const Value& value, Form form, absl::Time now) {
       return PlainText(value);
     case Form::kShortId:
       return PlainText(value).substr(0, kShortId);
+    case Form::kBar:
+      return FormatBar(AsDouble(value));
     case Form::kText: {
       std::string text = PlainText(value);
       return text.empty() ? "-" : text;

@@ -1,0 +1,124 @@
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "coordinator/qctl/commands/commands.h"
+#include "coordinator/qctl/context.h"
+#include "coordinator/qctl/names.h"
+
+namespace qsweep::qctl {
+namespace {
+
+constexpr int kDefaultLimit = 50;
+constexpr int kMostRows = 100000;
+
+Table TaskTable() {
+  Table table;
+  table.kind = "TaskList";
+  table.name_prefix = "task/";
+  table.columns = {
+      {"task", "TASK", Form::kNumber},
+      {"state", "STATE"},
+      {"model", "MODEL"},
+      {"configurations", "CONFIGS", Form::kNumber},
+      {"documents", "DOCUMENTS", Form::kNumber},
+      {"languages", "LANGUAGES"},
+      {"worker", "WORKER"},
+      {"attempts", "TRY", Form::kNumber},
+      {"failed", "FAILED", Form::kNumber, Audience::kWide},
+      {"lost", "LOST", Form::kNumber, Audience::kWide},
+      {"preempted", "PREEMPTED", Form::kNumber, Audience::kWide},
+      {"fraction", "PROGRESS", Form::kBar},
+      {"estimated_seconds", "EST", Form::kDuration, Audience::kWide},
+      {"reason", "REASON"},
+  };
+  return table;
+}
+
+std::vector<Value> TaskRow(const v1::TaskSummary& task) {
+  const std::string state = TaskStateName(task);
+  const bool done = task.state() == v1::TASK_STATE_DONE;
+  return {absl::StrCat(task.task_id()),
+          state,
+          task.model(),
+          task.configurations(),
+          task.documents(),
+          task.languages(),
+          task.worker(),
+          task.epoch(),
+          task.failed(),
+          task.lost(),
+          task.preempted(),
+          done ? 1.0 : task.fraction(),
+          task.estimated_seconds(),
+          task.reason()};
+}
+
+absl::StatusOr<ExitCode> List(Context& context) {
+  v1::ListTasksRequest request;
+  const std::string job = context.arguments().Get("job");
+  if (!job.empty()) {
+    request.mutable_job()->set_text(job);
+  }
+  const std::vector<std::string> wanted = context.arguments().GetList("state");
+  for (const std::string& name : wanted) {
+    const std::vector<v1::TaskState> states = TaskStatesOf(name);
+    if (states.empty()) {
+      return MakeError(kBadValue, absl::StrCat("no task state \"", name, "\""),
+                       "--state",
+                       "queued, leased, running, succeeded, failed, cancelled "
+                       "or blocked");
+    }
+    for (const v1::TaskState state : states) {
+      request.add_states(state);
+    }
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      const int64_t limit,
+      context.arguments().GetInteger("limit", kDefaultLimit, 1, kMostRows));
+  request.set_limit(static_cast<uint32_t>(limit));
+  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
+  QSWEEP_ASSIGN_OR_RETURN(const v1::ListTasksResponse response,
+                          client->ListTasks(request));
+  Table table = TaskTable();
+  for (const v1::TaskSummary& task : response.tasks()) {
+    // "leased" and "running" are one stored state: told apart here.
+    if (wanted.empty() || std::find(wanted.begin(), wanted.end(),
+                                    TaskStateName(task)) != wanted.end()) {
+      table.rows.push_back(TaskRow(task));
+    }
+  }
+  table.empty_text = "No such tasks.";
+  table.extra = {{"total", response.total()}};
+  QSWEEP_RETURN_IF_ERROR(context.Print(table));
+  if (static_cast<uint64_t>(response.tasks_size()) < response.total()) {
+    context.Note(absl::StrCat("showing ", table.rows.size(), " of ",
+                              response.total(), "   (--limit N)"));
+  }
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+std::vector<Command> TasksCommands() {
+  return {
+      {.path = {"tasks", "list"},
+       .group = kLookGroup,
+       .summary = "Lists tasks and where they run.",
+       .examples = {{"qctl tasks list --job last", ""},
+                    {"qctl tasks list --state running,failed -o wide", ""}},
+       .flags = {{"job", 0, "JOB", "of one job (default: all)"},
+                 {"state", 0, "S,...",
+                  "queued, leased, running, succeeded, failed, cancelled, "
+                  "blocked"},
+                 {"limit", 0, "N", "at most N tasks (default 50)"}},
+       .run = List},
+  };
+}
+
+}  // namespace qsweep::qctl

@@ -1,0 +1,208 @@
+#include "coordinator/qctl/commands/watcher.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <ostream>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/clock.h"
+#include "common/base/status_macros.h"
+#include "coordinator/qctl/follow.h"
+#include "coordinator/qctl/names.h"
+#include "coordinator/qctl/output/watch_view.h"
+#include "coordinator/qctl/watch_model.h"
+
+namespace qsweep::qctl {
+namespace {
+
+constexpr absl::Duration kRedraw = absl::Milliseconds(200);
+constexpr absl::Duration kLinePause = absl::Seconds(5);
+constexpr absl::Duration kCellsPause = absl::Seconds(30);
+constexpr int kLineModeWidth = 100;
+constexpr int kLineModeCells = 6;  // rows of cells in a log
+constexpr char kHideCursor[] = "\x1b[?25l";
+constexpr char kShowCursor[] = "\x1b[?25h";
+
+std::string Title(const v1::JobSummary& job) {
+  return job.name().empty()
+             ? absl::StrCat("job ", job.job_number())
+             : absl::StrCat("job ", job.job_number(), " \"", job.name(), "\"");
+}
+
+WatchView MakeView(const WatchModel& model, absl::Time started,
+                   absl::Time now) {
+  const v1::JobSummary& job = model.summary();
+  WatchView view;
+  view.title = Title(job);
+  view.state = JobStateName(job.state());
+  view.progress = model.Progress();
+  view.measured = static_cast<int64_t>(job.measurements_done());
+  view.total = static_cast<int64_t>(job.measurements_total());
+  view.tasks_done = static_cast<int64_t>(job.tasks_done());
+  view.tasks_total = static_cast<int64_t>(job.tasks_total());
+  view.tasks_failed = static_cast<int64_t>(job.tasks_failed());
+  view.elapsed_seconds = absl::ToDoubleSeconds(now - started);
+  if (const auto remaining = model.Remaining(now);
+      remaining && !HasEnded(job.state())) {
+    view.remaining_seconds = absl::ToDoubleSeconds(*remaining);
+  }
+  for (const auto& [task, running] : model.running()) {
+    view.running.push_back(
+        {absl::StrCat(task), running.worker, running.text, running.fraction});
+  }
+  view.languages = model.languages();
+  for (const std::string& layer_set : model.layer_sets()) {
+    WatchView::Row& row = view.cells.emplace_back();
+    row.layer_set = layer_set;
+    for (const std::string& language : view.languages) {
+      row.delta_nll.push_back(
+          model.DeltaNll(layer_set, language)
+              .value_or(std::numeric_limits<double>::quiet_NaN()));
+    }
+  }
+  return view;
+}
+
+// Draws over its own last picture. Leaves the last one.
+class Screen {
+ public:
+  Screen(std::ostream& out, const WatchStyle& style)
+      : out_(out), style_(style) {
+    out_ << kHideCursor;
+  }
+  Screen(const Screen&) = delete;
+  ~Screen() { out_ << kShowCursor << std::flush; }
+
+  void Draw(const WatchView& view) {
+    const std::string text = RenderWatchScreen(view, style_);
+    if (lines_ > 0) {
+      out_ << "\x1b[" << lines_ << "A\r\x1b[J";
+    }
+    out_ << text << std::flush;
+    lines_ = std::count(text.begin(), text.end(), '\n');
+  }
+
+ private:
+  std::ostream& out_;
+  const WatchStyle style_;
+  std::ptrdiff_t lines_ = 0;
+};
+
+// Lines for logs: at state changes, after tasks, and the first cells.
+class Lines {
+ public:
+  explicit Lines(std::ostream& out) : out_(out) {}
+
+  void Add(const WatchView& view, absl::Time now) {
+    const bool changed = view.state != state_ || view.tasks_done != tasks_done_;
+    if (changed || now - last_line_ >= kLinePause) {
+      out_ << RenderWatchLine(view) << std::flush;
+      last_line_ = now;
+      state_ = view.state;
+      tasks_done_ = view.tasks_done;
+    }
+    if (!view.cells.empty() && now - last_cells_ >= kCellsPause) {
+      out_ << "loss against the baseline so far, nats per token\n"
+           << RenderWatchCells(view, kLineModeCells,
+                               {.width = kLineModeWidth, .height = 0})
+           << std::flush;
+      last_cells_ = now;
+    }
+  }
+
+ private:
+  std::ostream& out_;
+  std::string state_;
+  int64_t tasks_done_ = -1;
+  absl::Time last_line_ = absl::InfinitePast();
+  absl::Time last_cells_ = absl::InfinitePast();
+};
+
+}  // namespace
+
+absl::StatusOr<v1::JobSummary> WatchOnto(Context& context,
+                                         const std::string& selector,
+                                         absl::Duration timeout,
+                                         std::ostream& out, bool terminal) {
+  const absl::Time started = Clock::Real().Now();
+  WatchModel model(started);
+  std::unique_ptr<Screen> screen;
+  Lines lines(out);
+  absl::Time drawn = absl::InfinitePast();
+  const auto show = [&](bool at_once) {
+    const absl::Time now = Clock::Real().Now();
+    if (screen == nullptr) {
+      lines.Add(MakeView(model, started, now), now);
+    } else if (at_once || now - drawn >= kRedraw) {
+      screen->Draw(MakeView(model, started, now));
+      drawn = now;
+    }
+  };
+  bool attached = false;
+  const auto on_summary = [&](const v1::JobSummary& summary) {
+    model.SetSummary(summary);
+    if (!attached) {
+      attached = true;
+      DetachOnInterrupt(context, summary);
+      if (terminal && !HasEnded(summary.state())) {
+        screen = std::make_unique<Screen>(
+            out, WatchStyle{.width = context.environment().width,
+                            .height = context.environment().height,
+                            .color = context.style().color});
+      }
+    }
+    show(HasEnded(summary.state()));
+  };
+  const auto on_event = [&](const v1::WatchEvent& event) {
+    if (event.has_durable()) {
+      model.Add(event.durable());
+    } else if (event.has_progress()) {
+      model.Add(event.progress());
+      show(false);
+    }
+  };
+  return FollowJob(context, selector, timeout,
+                   {.on_event = on_event,
+                    .on_summary = on_summary,
+                    .stop = [](const v1::JobSummary&) { return false; }});
+}
+
+void NoteOutcome(Context& context, const v1::JobSummary& job) {
+  std::string text = absl::StrCat(
+      Title(job), " ", JobStateName(job.state()), ": ",
+      WithThousands(static_cast<int64_t>(job.measurements_done())), " of ",
+      WithThousands(static_cast<int64_t>(job.measurements_total())),
+      " measured");
+  if (job.measurements_reused() > 0) {
+    absl::StrAppend(
+        &text, ", ",
+        WithThousands(static_cast<int64_t>(job.measurements_reused())),
+        " of them reused");
+  }
+  if (job.documents_skipped() > 0) {
+    absl::StrAppend(&text, ", ", job.documents_skipped(),
+                    " rows of skipped documents");
+  }
+  if (job.tasks_failed() > 0) {
+    absl::StrAppend(&text, ", ", job.tasks_failed(), " tasks failed");
+  }
+  if (!job.reason().empty()) {
+    absl::StrAppend(&text, " (", job.reason(), ")");
+  }
+  context.Note(text);
+  const std::string flags = context.ServerFlags();
+  const std::string number = absl::StrCat(job.job_number());
+  if (job.tasks_failed() > 0) {
+    context.SuggestNext({absl::StrCat("qctl tasks list --job ", number,
+                                      " --state failed", flags)});
+  } else if (job.state() == v1::JOB_STATE_SUCCEEDED) {
+    context.SuggestNext(
+        {absl::StrCat("qctl results ", number, " --by layer", flags),
+         absl::StrCat("qctl report ", number, " --out report.html", flags)});
+  }
+}
+
+}  // namespace qsweep::qctl

@@ -1,0 +1,148 @@
+#include "coordinator/qctl/watch_model.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+
+#include "absl/strings/numbers.h"
+
+namespace qsweep::qctl {
+namespace {
+
+// Below this share of the job its pace says nothing.
+constexpr double kLeastPace = 0.01;
+
+// "none", then single layers by number, then the others by text.
+std::tuple<int, int, std::string> LayerSetOrder(const std::string& text) {
+  if (text == "none") {
+    return {0, 0, text};
+  }
+  int layer = 0;
+  if (text.size() > 1 && text[0] == 'L' &&
+      absl::SimpleAtoi(text.substr(1), &layer)) {
+    return {1, layer, text};
+  }
+  return {2, 0, text};
+}
+
+}  // namespace
+
+void WatchModel::SetSummary(const v1::JobSummary& summary) {
+  summary_ = summary;
+  if (progress_at_start_ < 0) {
+    progress_at_start_ = Progress();
+  }
+}
+
+void WatchModel::Add(const v1::DurableEvent& event) {
+  const uint64_t task = event.task_id();
+  if (task == 0) {
+    return;
+  }
+  if (event.kind() == "task_leased") {
+    running_[task] = {.worker = event.worker(), .epoch = event.epoch()};
+    return;
+  }
+  // Every other durable event of a task ends its attempt.
+  running_.erase(task);
+  if (event.kind() != "task_done") {
+    partial_.erase(task);  // an attempt that ended without a result
+  }
+}
+
+void WatchModel::Add(const v1::TaskProgressFrame& frame) {
+  Running& running = running_[frame.task_id()];
+  if (frame.epoch() < running.epoch) {
+    return;  // of an attempt that was replaced
+  }
+  running = {.worker = frame.worker(),
+             .epoch = frame.epoch(),
+             .phase = frame.progress().phase(),
+             .fraction = frame.progress().fraction(),
+             .text = frame.progress().text()};
+  if (frame.progress().partial().empty()) {
+    return;
+  }
+  TaskSums& sums = partial_[frame.task_id()];
+  sums.epoch = frame.epoch();
+  for (const v1::PartialMetric& metric : frame.progress().partial()) {
+    const auto index = static_cast<int>(metric.configuration_index());
+    if (index < frame.layer_sets_size()) {
+      sums.cells[{frame.layer_sets(index), metric.language()}] = {
+          metric.nll_sum(), metric.nll_fp_sum(), metric.tokens()};
+    }
+  }
+}
+
+std::vector<std::string> WatchModel::layer_sets() const {
+  std::set<std::string> found;
+  for (const auto& [task, sums] : partial_) {
+    for (const auto& [cell, value] : sums.cells) {
+      if (cell.layer_set != "all") {  // the baseline is the zero of the scale
+        found.insert(cell.layer_set);
+      }
+    }
+  }
+  std::vector<std::string> sorted(found.begin(), found.end());
+  std::sort(sorted.begin(), sorted.end(),
+            [](const std::string& a, const std::string& b) {
+              return LayerSetOrder(a) < LayerSetOrder(b);
+            });
+  return sorted;
+}
+
+std::vector<std::string> WatchModel::languages() const {
+  std::set<std::string> found;
+  for (const auto& [task, sums] : partial_) {
+    for (const auto& [cell, value] : sums.cells) {
+      found.insert(cell.language);
+    }
+  }
+  return {found.begin(), found.end()};
+}
+
+std::optional<double> WatchModel::DeltaNll(const std::string& layer_set,
+                                           const std::string& language) const {
+  Sums total;
+  for (const auto& [task, sums] : partial_) {
+    const auto cell = sums.cells.find({layer_set, language});
+    if (cell != sums.cells.end()) {
+      total.nll += cell->second.nll;
+      total.nll_fp += cell->second.nll_fp;
+      total.tokens += cell->second.tokens;
+    }
+  }
+  if (total.tokens == 0) {
+    return std::nullopt;
+  }
+  return (total.nll - total.nll_fp) / static_cast<double>(total.tokens);
+}
+
+double WatchModel::Progress() const {
+  if (summary_.measurements_total() == 0) {
+    return 0;
+  }
+  const double done = static_cast<double>(summary_.measurements_done()) /
+                      static_cast<double>(summary_.measurements_total());
+  if (summary_.tasks_total() == 0) {
+    return done;
+  }
+  double under_way = 0;
+  for (const auto& [task, running] : running_) {
+    under_way += running.phase == v1::TASK_PHASE_RUN      ? running.fraction
+                 : running.phase == v1::TASK_PHASE_COMMIT ? 1.0
+                                                          : 0.0;
+  }
+  return std::min(
+      1.0, done + under_way / static_cast<double>(summary_.tasks_total()));
+}
+
+std::optional<absl::Duration> WatchModel::Remaining(absl::Time now) const {
+  const double made = Progress() - std::max(0.0, progress_at_start_);
+  if (progress_at_start_ < 0 || made < kLeastPace) {
+    return std::nullopt;
+  }
+  return (now - started_) * ((1 - Progress()) / made);
+}
+
+}  // namespace qsweep::qctl
