@@ -15,6 +15,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/job/corpus.h"
 
 namespace qsweep {
 namespace {
@@ -56,9 +57,8 @@ absl::StatusOr<std::shared_ptr<const v1::EngineRun>> Fetcher::Fetch(
     QSWEEP_ASSIGN_OR_RETURN(const Digest digest,
                             Digest::FromBytes(language.artifact_digest()));
     QSWEEP_ASSIGN_OR_RETURN(const std::string bytes, GetArtifact(digest));
-    v1::LanguageCorpus& corpus = *run->add_languages();
-    if (!corpus.ParseFromString(bytes) ||
-        corpus.language() != language.language()) {
+    QSWEEP_ASSIGN_OR_RETURN(*run->add_languages(), ParseLanguageCorpus(bytes));
+    if (run->languages().rbegin()->language() != language.language()) {
       return MakeError(kArtifactMismatch,
                        absl::StrCat("artifact ", digest.hex(),
                                     " is not the corpus of language '",

@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/digest.h"
 #include "common/base/error.h"
+#include "common/job/corpus.h"
 #include "tests/support/scripted_worker_service.h"
 #include "tests/support/temp_dir.h"
 
@@ -73,7 +74,7 @@ class AgentTest : public ::testing::Test {
     corpus.add_documents()->set_text("text");
     spec.add_languages()->set_language("eng");
     spec.mutable_languages(0)->set_artifact_digest(
-        service_->AddArtifact(corpus.SerializeAsString()).bytes());
+        service_->AddArtifact(SerializeLanguageCorpus(corpus)).bytes());
     spec.add_configurations()->set_digest("configuration");
     spec.add_documents()->set_digest("document");
     return state;
