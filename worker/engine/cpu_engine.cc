@@ -1,11 +1,13 @@
 // The engine on the CPU: checks the task, plans, runs the passes, makes rows.
 #include <algorithm>
-#include <array>
 #include <cstddef>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -56,6 +58,24 @@ int64_t PeakMemory() {
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<int64_t>(usage.ru_maxrss) << 10;
+}
+
+// Changes when a file of the model is replaced or written to: names, sizes,
+// times and inodes of the file, or of all files of the directory.
+std::string IdentityOf(const std::string& path) {
+  std::set<std::string> files = {path};
+  std::error_code ignored;  // of what cannot be read, Checkpoint::Open tells
+  for (const auto& entry : std::filesystem::directory_iterator(path, ignored)) {
+    files.insert(entry.path().string());
+  }
+  std::string identity;
+  for (const std::string& file : files) {
+    struct stat info = {};
+    stat(file.c_str(), &info);
+    absl::StrAppend(&identity, file, " ", info.st_ino, " ", info.st_size, " ",
+                    info.st_mtim.tv_sec, " ", info.st_mtim.tv_nsec, "\n");
+  }
+  return identity;
 }
 
 absl::Status Mismatch(absl::string_view what, const Digest& wanted,
@@ -276,17 +296,13 @@ class CpuEngine : public Engine {
   // The model of the last task: still mapped, described once. The identity
   // tells when the file behind the path was replaced.
   std::string path_;
-  std::array<int64_t, 4> identity_ = {};
+  std::string identity_;
   std::unique_ptr<Checkpoint> checkpoint_;
   ModelDescription model_;
 };
 
 absl::Status CpuEngine::Load(const std::string& path) {
-  struct stat info = {};
-  stat(path.c_str(), &info);  // of a missing file: zeros, and Open says so
-  const std::array<int64_t, 4> identity = {static_cast<int64_t>(info.st_ino),
-                                           info.st_size, info.st_mtim.tv_sec,
-                                           info.st_mtim.tv_nsec};
+  const std::string identity = IdentityOf(path);
   if (checkpoint_ != nullptr && path == path_ && identity == identity_) {
     return absl::OkStatus();
   }

@@ -1,0 +1,396 @@
+#include "worker/engine/engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/job/configuration.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/tiny_llama.h"
+
+namespace qsweep {
+namespace {
+
+using testing::CodeOf;
+using testing::TemporaryDirectory;
+using testing::TinyLlama;
+
+class RecordingSink : public EngineSink {
+ public:
+  void OnProgress(const EngineProgress& progress) override {
+    seen.push_back(progress);
+    if (then) {
+      then(progress);
+    }
+  }
+  std::vector<EngineProgress> seen;
+  std::function<void(const EngineProgress&)> then;
+};
+
+std::unique_ptr<Engine> MakeEngine(int threads, int64_t memory_bytes = 0) {
+  auto engine =
+      Engine::Create({.threads = threads, .memory_bytes = memory_bytes});
+  EXPECT_TRUE(engine.ok()) << engine.status();
+  return *std::move(engine);
+}
+
+// Every value of a row, so that == means equal to the last bit.
+using RowValues =
+    std::tuple<int, int, RowStatus, double, double, double, uint64_t, uint64_t,
+               uint64_t, uint64_t, double, uint64_t, uint64_t>;
+RowValues Values(const EngineRow& row) {
+  return {row.configuration, row.document,        row.status, row.nll_sum,
+          row.nll_fp_sum,    row.unigram_nll_sum, row.tokens, row.bytes,
+          row.bytes_scored,  row.chars,           row.kl_sum, row.top1,
+          row.nonfinite};
+}
+std::vector<RowValues> Values(const EngineResult& result) {
+  std::vector<RowValues> values;
+  for (const EngineRow& row : result.rows) {
+    values.push_back(Values(row));
+  }
+  return values;
+}
+
+class EngineTest : public ::testing::Test {
+ protected:
+  EngineTest() { TinyLlama().WriteTo(directory_); }
+
+  // Configurations of every kind of sharing: single layers, pairs, parts of a
+  // layer, other bits, quantized embeddings, heads and norms.
+  EngineTask Task(Engine& engine) {
+    const ModelDescription& model =
+        *engine.Describe(directory_.path().string()).value();
+    EngineTask task;
+    task.model_path = directory_.path().string();
+    task.model_digest = model.digest;
+    task.evaluation =
+        EvaluationText("aligned", model.tokenizer_digest, 0).value();
+    for (const auto& [quantizer, layer_set] :
+         std::vector<std::pair<std::string, std::string>>{
+             {"rtn:bits=4,group=32", "none"},
+             {"fp", "all"},
+             {"rtn:bits=4,group=32", "L0"},
+             {"rtn:bits=4,group=32", "L1"},
+             {"rtn:bits=4,group=32", "L2"},
+             {"rtn:bits=4,group=32", "L0+L2"},
+             {"rtn:bits=4,group=32", "attn@L1"},
+             {"rtn:bits=3,group=-1", "none"},
+             {"upstream:gpu", "none"},
+             {"upstream:gpu", "L0"},
+             {"upstream:p5-weights", "L0"}}) {
+      task.configurations.push_back(
+          {.quantizer = quantizer, .layer_set = layer_set});
+    }
+    std::string filler = "All human beings are born free and equal. ";
+    while (filler.size() < 300) {
+      filler += filler;
+    }
+    task.languages = {
+        {.language = "eng",
+         .texts = {"All human beings", filler.substr(0, 300), "z", "equal"}},
+        {.language = "deu",
+         .texts = {"Alle Menschen sind frei und gleich an W\xC3\xBCrde",
+                   filler.substr(7, 131), "Rechte"}}};
+    for (int language = 0; language < 2; ++language) {
+      const auto texts = static_cast<int>(
+          task.languages[static_cast<size_t>(language)].texts.size());
+      for (int text = 0; text < texts; ++text) {
+        task.documents.push_back({.language = language, .text = text});
+      }
+    }
+    return task;
+  }
+
+  static EngineResult Run(Engine& engine, const EngineTask& task) {
+    RecordingSink sink;
+    auto result = engine.Run(task, sink, std::stop_token());
+    EXPECT_TRUE(result.ok()) << result.status();
+    return result.ok() ? *std::move(result) : EngineResult();
+  }
+  static absl::Status RunError(Engine& engine, const EngineTask& task) {
+    RecordingSink sink;
+    return engine.Run(task, sink, std::stop_token()).status();
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(EngineTest, GivesARowPerConfigurationAndDocument) {
+  const auto engine = MakeEngine(1);
+  const EngineTask task = Task(*engine);
+  const EngineResult result = Run(*engine, task);
+  ASSERT_EQ(result.rows.size(),
+            task.configurations.size() * task.documents.size());
+  for (size_t i = 0; i < result.rows.size(); ++i) {
+    const EngineRow& row = result.rows[i];
+    const auto configurations = static_cast<int>(task.configurations.size());
+    EXPECT_EQ(row.configuration, static_cast<int>(i) % configurations);
+    EXPECT_EQ(row.document, static_cast<int>(i) / configurations);
+    EXPECT_EQ(row.status, RowStatus::kOk);
+    EXPECT_EQ(row.tokens, row.bytes);  // a token per byte, all scored
+    EXPECT_EQ(row.bytes_scored, row.bytes);
+    EXPECT_GT(row.nll_sum, 0);
+    EXPECT_EQ(row.nonfinite, 0u);
+  }
+  EXPECT_EQ(result.rows.back().chars, 6u);
+}
+
+TEST_F(EngineTest, BaselineDiffersFromItselfByNothing) {
+  const auto engine = MakeEngine(2);
+  const EngineResult result = Run(*engine, Task(*engine));
+  int others_that_differ = 0;
+  for (const EngineRow& row : result.rows) {
+    if (row.configuration == 1) {
+      EXPECT_EQ(row.nll_sum, row.nll_fp_sum);
+      EXPECT_EQ(row.kl_sum, 0);
+      EXPECT_EQ(row.top1, row.tokens);
+    } else {
+      others_that_differ += row.kl_sum > 1e-4 ? 1 : 0;
+    }
+  }
+  EXPECT_GT(others_that_differ, 60);
+}
+
+TEST_F(EngineTest, NaiveEqualsTrieToTheBit) {
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  const EngineResult trie = Run(*engine, task);
+  task.naive = true;
+  const EngineResult naive = Run(*engine, task);
+  EXPECT_EQ(Values(naive), Values(trie));
+  EXPECT_EQ(naive.report.layer_evaluations, 11 * 3);
+  EXPECT_LT(trie.report.layer_evaluations, naive.report.layer_evaluations);
+}
+
+TEST_F(EngineTest, RowsAreEqualToTheBit_WhenThreadsDiffer) {
+  const auto one = MakeEngine(1);
+  const EngineTask task = Task(*one);
+  const EngineResult want = Run(*one, task);
+  for (const int threads : {2, 5}) {
+    const auto engine = MakeEngine(threads);
+    EXPECT_EQ(Values(Run(*engine, task)), Values(want)) << threads;
+  }
+}
+
+TEST_F(EngineTest, RowsAreEqualToTheBit_WhenDocumentsAreCutIntoTasks) {
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  const EngineResult want = Run(*engine, task);
+  const std::vector<EngineDocument> documents = task.documents;
+  const size_t configurations = task.configurations.size();
+  for (size_t d = 0; d < documents.size(); ++d) {
+    // Alone, and then behind another document.
+    for (const bool alone : {true, false}) {
+      task.documents = {documents[d]};
+      if (!alone) {
+        task.documents.insert(task.documents.begin(), documents[1]);
+      }
+      const EngineResult part = Run(*engine, task);
+      for (size_t c = 0; c < configurations; ++c) {
+        EngineRow got = part.rows[part.rows.size() - configurations + c];
+        got.document = static_cast<int>(d);
+        EXPECT_EQ(Values(got), Values(want.rows[d * configurations + c]));
+      }
+    }
+  }
+}
+
+TEST_F(EngineTest, RowsAreEqualToTheBit_WhenMemoryForcesPasses) {
+  const auto large = MakeEngine(1);
+  const EngineTask task = Task(*large);
+  const EngineResult want = Run(*large, task);
+  // Weights in flight take about half a MiB; a row of states some 2.6 KiB.
+  const auto small = MakeEngine(1, 1'800'000);
+  RecordingSink sink;
+  const auto got = small->Run(task, sink, std::stop_token());
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_EQ(Values(*got), Values(want));
+  const auto first_layers = std::count_if(
+      sink.seen.begin(), sink.seen.end(),
+      [](const EngineProgress& p) { return p.text == "scoring"; });
+  EXPECT_GT(first_layers, 1);
+}
+
+TEST_F(EngineTest, RefusesTheTask_WhenMemoryHoldsNoDocument) {
+  const auto engine = MakeEngine(1, 600'000);
+  EXPECT_EQ(CodeOf(RunError(*engine, Task(*engine))), "QS5006");
+}
+
+TEST_F(EngineTest, CountsLayerEvaluationsWhereProductsRun) {
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  task.configurations.resize(5);  // none, baseline, L0, L1, L2
+  const EngineResult result = Run(*engine, task);
+  // At most one of 3 protected: 2 + 3 + 4 nodes, the baseline L - 1 more.
+  EXPECT_EQ(result.report.layer_evaluations, 9 + 2);
+  EXPECT_EQ(result.report.layer_evaluations_planned, 9 + 2);
+}
+
+TEST_F(EngineTest, ComparesWithTheBaseline_WhenTheTaskDoesNotHoldIt) {
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  const EngineResult all = Run(*engine, task);
+  task.configurations = {task.configurations[3]};
+  const EngineResult one = Run(*engine, task);
+  ASSERT_EQ(one.rows.size(), task.documents.size());
+  for (size_t d = 0; d < one.rows.size(); ++d) {
+    EngineRow got = one.rows[d];
+    got.configuration = 3;
+    EXPECT_EQ(Values(got), Values(all.rows[d * 11 + 3]));
+  }
+}
+
+TEST_F(EngineTest, FlagsDocumentsWithoutSums) {
+  const auto engine = MakeEngine(1);
+  EngineTask task = Task(*engine);
+  const ModelDescription& model =
+      *engine->Describe(directory_.path().string()).value();
+  task.evaluation =
+      EvaluationText("hf-text", model.tokenizer_digest, 0).value();
+  task.languages = {
+      {.language = "eng", .texts = {"", "a", "ab", std::string(600, 'x')}}};
+  task.documents = {{0, 0}, {0, 1}, {0, 2}, {0, 3}};
+  task.configurations.resize(1);
+  const EngineResult result = Run(*engine, task);
+  ASSERT_EQ(result.rows.size(), 4u);
+  EXPECT_EQ(result.rows[0].status, RowStatus::kEmpty);
+  EXPECT_EQ(result.rows[1].status, RowStatus::kOneToken);
+  EXPECT_EQ(result.rows[2].status, RowStatus::kOk);
+  EXPECT_EQ(result.rows[3].status, RowStatus::kTooLong);
+  EXPECT_EQ(result.rows[2].tokens, 1u);
+  EXPECT_EQ(result.rows[3].bytes, 600u);
+  EXPECT_EQ(result.rows[3].tokens, 0u);
+  task.documents = {{0, 0}};
+  EXPECT_EQ(Run(*engine, task).rows.at(0).status, RowStatus::kEmpty);
+}
+
+TEST_F(EngineTest, RefusesWhatTheTaskWasNotMadeFor) {
+  const auto engine = MakeEngine(1);
+  const EngineTask task = Task(*engine);
+  const auto expect = [&](const char* code, auto change) {
+    EngineTask changed = task;
+    change(changed);
+    EXPECT_EQ(CodeOf(RunError(*engine, changed)), code);
+  };
+  expect("QS3010", [](EngineTask& t) { t.model_digest = Digest::Of("x"); });
+  expect("QS3010",
+         [](EngineTask& t) { t.configurations[2].digest = Digest::Of("x"); });
+  expect("QS3010", [](EngineTask& t) {
+    t.evaluation = "aligned@1;tok=" + Digest::Of("x").hex();
+  });
+  expect("QS1052", [](EngineTask& t) { t.evaluation = "aligned@9"; });
+  expect("QS1004", [](EngineTask& t) { t.compute = Compute::kBf16; });
+  expect("QS1011", [](EngineTask& t) { t.configurations[2].layer_set = "L9"; });
+  expect("QS1020",
+         [](EngineTask& t) { t.configurations[0].quantizer = "nf4"; });
+  expect("QS3001", [](EngineTask& t) { t.model_path = "/no/such/model"; });
+  EXPECT_EQ(Run(*engine, task).rows.size(), 77u);  // none of it lasts
+}
+
+TEST_F(EngineTest, StopsAndGoesOn_WhenCancelled) {
+  const auto engine = MakeEngine(2);
+  const EngineTask task = Task(*engine);
+  for (const std::string& when :
+       {std::string("layer 2 of 3"), std::string("scoring")}) {
+    std::stop_source stop;
+    RecordingSink sink;
+    sink.then = [&](const EngineProgress& progress) {
+      if (progress.text == when) {
+        stop.request_stop();
+      }
+    };
+    const auto result = engine->Run(task, sink, stop.get_token());
+    // The last step's report may come when all is done.
+    if (when != "scoring" || !result.ok()) {
+      EXPECT_EQ(result.status().code(), absl::StatusCode::kCancelled);
+    }
+  }
+  EXPECT_EQ(Run(*engine, task).rows.size(), 77u);
+}
+
+TEST_F(EngineTest, ReportsGrowingProgressAndFinalSums) {
+  const auto engine = MakeEngine(2);
+  const EngineTask task = Task(*engine);
+  RecordingSink sink;
+  const auto result = engine->Run(task, sink, std::stop_token());
+  ASSERT_TRUE(result.ok());
+  double last = 0;
+  for (const EngineProgress& progress : sink.seen) {
+    EXPECT_GE(progress.fraction, last);
+    EXPECT_LE(progress.fraction, 1.0 + 1e-9);
+    last = progress.fraction;
+  }
+  // What is said of a finished document is what its row says.
+  for (const EnginePartial& partial : sink.seen.back().partial) {
+    double nll = 0;
+    uint64_t tokens = 0;
+    for (const EngineRow& row : result->rows) {
+      if (row.configuration == partial.configuration &&
+          task.documents[static_cast<size_t>(row.document)].language ==
+              partial.language) {
+        nll += row.nll_sum;
+        tokens += row.tokens;
+      }
+    }
+    EXPECT_LE(partial.tokens, tokens);
+    EXPECT_LE(partial.nll_sum, nll + 1e-6);
+  }
+}
+
+TEST_F(EngineTest, NamesTheTensor_WhenAWeightIsNotFinite) {
+  TinyLlama model;
+  model.edit = [](const std::string& name, std::vector<float>& values) {
+    if (name == "model.layers.1.mlp.up_proj.weight") {
+      values[77] = std::numeric_limits<float>::quiet_NaN();
+    }
+  };
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  model.WriteTo(directory_);
+  task.model_digest = Digest();
+  const absl::Status status = RunError(*engine, task);
+  EXPECT_EQ(CodeOf(status), "QS3007");
+  EXPECT_THAT(std::string(status.message()),
+              ::testing::HasSubstr("layers.1.mlp.up_proj"));
+}
+
+TEST_F(EngineTest, CountsTokens_WhenTheirLossIsNotFinite) {
+  TinyLlama model;
+  model.edit = [](const std::string& name, std::vector<float>& values) {
+    if (name == "model.norm.weight") {
+      std::fill(values.begin(), values.end(), 3e38F);  // logits overflow
+    }
+  };
+  model.WriteTo(directory_);
+  const auto engine = MakeEngine(1);
+  for (const EngineRow& row : Run(*engine, Task(*engine)).rows) {
+    EXPECT_EQ(row.nonfinite, row.tokens);
+    EXPECT_EQ(row.nll_sum, 0);
+    EXPECT_TRUE(std::isfinite(row.kl_sum));
+  }
+}
+
+TEST_F(EngineTest, ReadsTheModelAgain_WhenItsFileIsReplaced) {
+  const auto engine = MakeEngine(1);
+  const Digest before = (*engine->Describe(directory_.path().string()))->digest;
+  std::filesystem::rename(directory_.path().string() + "/model.safetensors",
+                          directory_.path().string() + "/old");
+  TinyLlama{.seed = 2}.WriteTo(directory_);
+  EXPECT_NE((*engine->Describe(directory_.path().string()))->digest, before);
+}
+
+}  // namespace
+}  // namespace qsweep
