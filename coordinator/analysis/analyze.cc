@@ -251,12 +251,13 @@ void PanelAnalysis::Judge(ConfigurationResult& configuration) {
                      : bits < 0    ? Verdict::kBetter
                                    : Verdict::kNotResolved;
     }
-    if (context_.languages[l] == EstimateStatus::kOk) {
-      ++learned;
-      kl_sum = kl_sum && cell.kl_per_token
-                   ? std::optional(*kl_sum + *cell.kl_per_token)
-                   : std::nullopt;
+    if (context_.languages[l] != EstimateStatus::kOk) {
+      continue;  // what is not learned says nothing about the configuration
     }
+    ++learned;
+    kl_sum = kl_sum && cell.kl_per_token
+                 ? std::optional(*kl_sum + *cell.kl_per_token)
+                 : std::nullopt;
     for (const std::string& flag : cell.flags) {
       AddFlag(configuration.flags, flag);
     }

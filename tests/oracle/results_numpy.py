@@ -310,8 +310,8 @@ def configuration(p, c):
             want["verdict"] = ("exploratory" if p.exploratory else "unit_conflict" if a != b else
                                {1: "worse", -1: "better", 0: "not_resolved"}[a])
         want["flags"] = sorted(own)
-        flags |= set(own)
         if p.state[l] == "ok":
+            flags |= set(own)
             kl.append(want["kl_per_token"])
         rho[l], cells[l] = want["recovery"], want
         for name, value in want.items():
