@@ -1,8 +1,6 @@
 #include "worker/agent/engine_process.h"
 
-#include <deque>
 #include <memory>
-#include <optional>
 #include <signal.h>
 #include <string>
 #include <thread>
@@ -13,65 +11,17 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
-#include "common/base/mutex.h"
+#include "tests/support/engine_listener.h"
 
 namespace qsweep {
 namespace {
 
+using testing::EngineListener;
 using ::testing::HasSubstr;
 
 constexpr char kFakeEngine[] = QSWEEP_BINARY_DIR "/tests/fake_qengine";
-constexpr absl::Duration kPatience = absl::Seconds(20);
 
-// Collects what an engine says.
-class Listener {
- public:
-  EngineProcess::Callbacks callbacks() {
-    return {.on_event =
-                [this](v1::EngineEvent event) {
-                  MutexLock lock(mutex_);
-                  events_.push_back(std::move(event));
-                  changed_.NotifyAll();
-                },
-            .on_exit =
-                [this](absl::Status why) {
-                  MutexLock lock(mutex_);
-                  EXPECT_FALSE(exit_.has_value());
-                  exit_ = std::move(why);
-                  changed_.NotifyAll();
-                }};
-  }
-  v1::EngineEvent Next() {
-    MutexLock lock(mutex_);
-    while (events_.empty()) {
-      if (changed_.WaitFor(mutex_, kPatience)) {
-        ADD_FAILURE() << "no event";
-        return {};
-      }
-    }
-    v1::EngineEvent event = std::move(events_.front());
-    events_.pop_front();
-    return event;
-  }
-  absl::Status Exit() {
-    MutexLock lock(mutex_);
-    while (!exit_) {
-      if (changed_.WaitFor(mutex_, kPatience)) {
-        ADD_FAILURE() << "still running";
-        return absl::OkStatus();
-      }
-    }
-    return *exit_;
-  }
-
- private:
-  Mutex mutex_;
-  CondVar changed_;
-  std::deque<v1::EngineEvent> events_ ABSL_GUARDED_BY(mutex_);
-  std::optional<absl::Status> exit_ ABSL_GUARDED_BY(mutex_);
-};
-
-std::unique_ptr<EngineProcess> StartFake(Listener& listener) {
+std::unique_ptr<EngineProcess> StartFake(EngineListener& listener) {
   signal(SIGPIPE, SIG_IGN);
   auto engine = EngineProcess::Start(
       {.program = kFakeEngine, .arguments = {"serve"}}, listener.callbacks());
@@ -81,7 +31,7 @@ std::unique_ptr<EngineProcess> StartFake(Listener& listener) {
 
 // An engine that is a shell script.
 std::unique_ptr<EngineProcess> StartScript(const std::string& script,
-                                           Listener& listener,
+                                           EngineListener& listener,
                                            size_t max_frame_bytes = 1024) {
   auto engine = EngineProcess::Start({.program = "/bin/sh",
                                       .arguments = {"-c", script},
@@ -92,7 +42,7 @@ std::unique_ptr<EngineProcess> StartScript(const std::string& script,
 }
 
 TEST(EngineProcess, SpeaksAndEndsByItself_WhenItsInputEnds) {
-  Listener listener;
+  EngineListener listener;
   const auto engine = StartFake(listener);
   EXPECT_EQ(listener.Next().ready().fingerprint(), "fake-1");
   engine->CloseInput();
@@ -102,7 +52,7 @@ TEST(EngineProcess, SpeaksAndEndsByItself_WhenItsInputEnds) {
 }
 
 TEST(EngineProcess, SaysWhichSignalKilledIt) {
-  Listener listener;
+  EngineListener listener;
   const auto engine = StartFake(listener);
   listener.Next();
   ASSERT_EQ(kill(engine->pid(), SIGKILL), 0);
@@ -113,7 +63,7 @@ TEST(EngineProcess, SaysWhichSignalKilledIt) {
 }
 
 TEST(EngineProcess, IsQS5001_WhenTheProgramIsMissing) {
-  Listener listener;
+  EngineListener listener;
   const auto engine = EngineProcess::Start({.program = "/nonexistent/qengine"},
                                            listener.callbacks());
   EXPECT_EQ(GetErrorInfo(engine.status())->code, "QS5001");
@@ -133,21 +83,21 @@ TEST(EngineProcess, KillsIt_WhenItWritesSomethingElseThanFrames) {
              "not an EngineEvent"},
         Case{"cut", "printf '\\377'", "inside a frame's length"}}) {
     SCOPED_TRACE(c.name);
-    Listener listener;
+    EngineListener listener;
     const auto engine = StartScript(c.script, listener);
     EXPECT_THAT(std::string(listener.Exit().message()), HasSubstr(c.want));
   }
 }
 
 TEST(EngineProcess, KillsIt_WhenItClosesItsOutputAndStays) {
-  Listener listener;
+  EngineListener listener;
   const auto engine = StartScript("exec >&-; exec sleep 100", listener);
   EXPECT_THAT(std::string(listener.Exit().message()),
               HasSubstr("killed by signal 9"));
 }
 
 TEST(EngineProcess, CanBeKilled_WhileSendWaitsForAFullPipe) {
-  Listener listener;
+  EngineListener listener;
   const auto engine = StartScript("exec sleep 100", listener);
   v1::EngineRequest request;
   request.mutable_run()->set_model_path(std::string(1 << 20, 'x'));
@@ -160,8 +110,8 @@ TEST(EngineProcess, CanBeKilled_WhileSendWaitsForAFullPipe) {
 }
 
 TEST(EngineProcess, LeavesNoDescriptorsToItsSuccessor) {
-  Listener first_listener;
-  Listener second_listener;
+  EngineListener first_listener;
+  EngineListener second_listener;
   const auto first = StartFake(first_listener);
   first_listener.Next();
   const auto second = StartFake(second_listener);
@@ -173,7 +123,7 @@ TEST(EngineProcess, LeavesNoDescriptorsToItsSuccessor) {
 }
 
 TEST(EngineProcess, DiesWithTheThreadThatStartedIt) {
-  Listener listener;
+  EngineListener listener;
   std::unique_ptr<EngineProcess> engine;
   std::thread([&] {
     engine = StartFake(listener);

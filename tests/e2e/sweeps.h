@@ -1,0 +1,38 @@
+#ifndef QSWEEP_TESTS_E2E_SWEEPS_H_
+#define QSWEEP_TESTS_E2E_SWEEPS_H_
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "qsweep/v1/job.pb.h"
+#include "tests/e2e/local_cluster.h"
+#include "tests/support/temporary_directory.h"
+
+namespace qsweep::testing {
+
+enum class SweepKind {
+  kFakeEngine,  // rows from digests, a task takes 200 ms
+  kRealEngine,  // a tiny random Llama
+};
+
+// A layer sweep that takes about a minute on two workers, in many tasks.
+struct Sweep {
+  std::shared_ptr<TemporaryDirectory> model_dir;
+  LocalCluster::Options cluster;
+  v1::JobSpec spec;
+  v1::ModelDescription model;
+  std::map<std::string, std::vector<std::string>> texts;
+  size_t num_measurements = 0;
+};
+
+Sweep MakeSweep(SweepKind kind);
+
+// Adds the sweep's corpus and submits its job; the job's name.
+std::string SubmitSweep(LocalCluster& cluster, const Sweep& sweep);
+
+}  // namespace qsweep::testing
+
+#endif  // QSWEEP_TESTS_E2E_SWEEPS_H_
