@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 
+#include "worker/engine/products.h"
 #include "worker/engine/rotary.h"
 #include "worker/kernels/row_kernels.h"
 #include "worker/model/config.h"
@@ -18,12 +19,12 @@ namespace qsweep {
 // threads, written by none.
 struct BlockWeights {
   kernels::FloatBuffer norm1;  // [hidden]
-  kernels::PackedWeight qkv;   // [(heads + 2 kv_heads) head_dim, hidden]
-  kernels::PackedWeight o;     // [hidden, heads head_dim]
+  Matrix qkv;                  // [(heads + 2 kv_heads) head_dim, hidden]
+  Matrix o;                    // [hidden, heads head_dim]
   kernels::FloatBuffer norm2;  // [hidden]
-  kernels::PackedWeight gate;  // [intermediate, hidden]
-  kernels::PackedWeight up;    // [intermediate, hidden]
-  kernels::PackedWeight down;  // [hidden, intermediate]
+  Matrix gate;                 // [intermediate, hidden]
+  Matrix up;                   // [intermediate, hidden]
+  Matrix down;                 // [hidden, intermediate]
 };
 
 // The rows of one document in one state: where its hidden vectors are and where
@@ -38,20 +39,16 @@ struct Segment {
 // that nothing is allocated per call. One per thread.
 class BlockRunner {
  public:
-  // max_rows: of all segments of one call. max_document: rows of one segment.
-  // config and rotary must outlive the runner.
+  // max_rows: of all segments of one call. config and rotary must outlive the
+  // runner.
   BlockRunner(const ModelConfig& config, const RotaryTable& rotary,
-              int64_t max_rows, int64_t max_document);
+              int64_t max_rows);
 
   // segments: whole documents, at most max_rows rows together. stride: of the
   // states' rows. CANCELLED when stop is requested; then `to` is half written.
   absl::Status Run(const BlockWeights& weights,
                    std::span<const Segment> segments, int64_t stride,
                    const std::stop_token& stop);
-
-  // What one runner allocates.
-  static int64_t BufferBytes(const ModelConfig& config, int64_t max_rows,
-                             int64_t max_document);
 
  private:
   struct Row {  // of the call's segments, stacked
@@ -61,8 +58,7 @@ class BlockRunner {
   };
 
   void ProjectTile(const BlockWeights& weights, int64_t first, int rows);
-  void Attend(int64_t first_row, int64_t rows, int kv_head);
-  void AttendHead(int64_t first_row, int64_t rows, int head);
+  void Attend(int64_t first_row, int64_t rows);
   void FinishTile(const BlockWeights& weights, int64_t first, int rows);
 
   const ModelConfig& config_;
@@ -71,20 +67,14 @@ class BlockRunner {
   const int64_t hidden_stride_;
   const int64_t qkv_stride_;
   const int64_t mlp_stride_;
-  const int64_t head_stride_;
 
   std::vector<Row> rows_;
-  kernels::FloatBuffer qkv_;      // [max_rows, q k v]; q becomes the context
-  kernels::FloatBuffer normed_;   // [tile, hidden]
-  kernels::FloatBuffer hidden_;   // [tile, hidden]: after attention
-  kernels::FloatBuffer delta_;    // [tile, hidden]: what a sub-layer adds
-  kernels::FloatBuffer gate_;     // [tile, intermediate]
-  kernels::FloatBuffer up_;       // [tile, a few columns]
-  kernels::PackedWeight keys_;    // [max_document, head_dim]
-  kernels::PackedWeight values_;  // [head_dim, max_document]
-  kernels::FloatBuffer queries_;  // [query tile, head_dim]
-  kernels::FloatBuffer scores_;   // [query tile, max_document]
-  kernels::FloatBuffer context_;  // [query tile, head_dim]
+  kernels::FloatBuffer qkv_;     // [max_rows, q k v]; q becomes the context
+  kernels::FloatBuffer normed_;  // [tile, hidden]
+  kernels::FloatBuffer hidden_;  // [tile, hidden]: after attention
+  kernels::FloatBuffer delta_;   // [tile, hidden]: what a sub-layer adds
+  kernels::FloatBuffer gate_;    // [tile, intermediate]
+  kernels::FloatBuffer up_;      // [tile, a few columns]
 };
 
 }  // namespace qsweep

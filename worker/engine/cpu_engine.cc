@@ -27,6 +27,7 @@
 #include "common/job/configuration.h"
 #include "worker/engine/cpu_machine.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/products.h"
 #include "worker/engine/self_check.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/model/checkpoint.h"
@@ -253,9 +254,9 @@ class CpuEngine : public Engine {
 
   absl::Status Start() {
     QSWEEP_RETURN_IF_ERROR(CheckReproducible(pool_));
-    info_.fingerprint =
-        absl::StrCat("qengine ", kVersion, " ", kRevision, " cpu ",
-                     kernels::BestRowKernels().name, " fp32");
+    info_.fingerprint = absl::StrCat("qengine ", kVersion, " ", kRevision, " ",
+                                     ProductsVersion(), " cpu ",
+                                     kernels::BestRowKernels().name, " fp32");
     info_.device = "cpu";
     info_.methods = {"rtn"};
     info_.threads = pool_.num_threads();

@@ -15,7 +15,6 @@
 namespace qsweep {
 namespace {
 
-using kernels::kRowStep;
 using kernels::kTileRows;
 using kernels::RoundUp;
 
@@ -73,7 +72,7 @@ CpuMachine::CpuMachine(const Checkpoint& checkpoint,
       slots_(static_cast<size_t>(num_slots)),
       final_norms_(plan.final_norm.variants.size()),
       heads_(plan.head.variants.size()),
-      head_scorer_(config_.hidden_size, stride_, pool) {
+      head_scorer_(stride_, pool) {
   for (const std::span<const int32_t> ids : pass_.documents) {
     const auto count = static_cast<int64_t>(ids.size()) - 1;
     documents_.push_back({.first = num_rows_, .count = count});
@@ -82,8 +81,7 @@ CpuMachine::CpuMachine(const Checkpoint& checkpoint,
   }
   const int64_t longest = LongestDocument(pass_);
   for (int thread = 0; thread < pool_.num_threads(); ++thread) {
-    runners_.emplace_back(config_, rotary_, std::max(kMaxUnitRows, longest),
-                          longest);
+    runners_.emplace_back(config_, rotary_, std::max(kMaxUnitRows, longest));
   }
 }
 
@@ -112,7 +110,7 @@ absl::Status CpuMachine::Embed(int variant, int slot) {
           plan_.embedding.variants[static_cast<size_t>(variant)]));
   Slot& target = slots_[static_cast<size_t>(slot)];
   if (target.rows.size() == 0) {
-    target.rows = kernels::FloatBuffer(RoundUp(num_rows_, kRowStep) * stride_);
+    target.rows = kernels::FloatBuffer(RoundUp(num_rows_, kTileRows) * stride_);
   }
   target.final_norm.reset();
   float* row = target.rows.data();
@@ -153,7 +151,7 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   for (const TrieEdge& edge : group.edges) {
     Slot& to = slots_[static_cast<size_t>(edge.to)];
     if (to.rows.size() == 0) {
-      to.rows = kernels::FloatBuffer(RoundUp(num_rows_, kRowStep) * stride_);
+      to.rows = kernels::FloatBuffer(RoundUp(num_rows_, kTileRows) * stride_);
     }
     const float* const from =
         slots_[static_cast<size_t>(edge.from)].rows.data();

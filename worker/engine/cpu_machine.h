@@ -14,6 +14,7 @@
 #include "common/job/model_description.h"
 #include "worker/engine/block.h"
 #include "worker/engine/head.h"
+#include "worker/engine/products.h"
 #include "worker/engine/rotary.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/engine/weights.h"
@@ -42,7 +43,8 @@ struct Pass {
   std::vector<std::vector<DocumentSums>> sums;
 };
 
-// A Llama-architecture decoder on the CPU's row kernels. Single-thread, but for
+// A Llama-architecture decoder on the CPU: products by libtorch, the rest by
+// the row kernels. Single-thread, but for
 // its own parallel work on the pool. Everything borrowed must outlive it.
 class CpuMachine : public SweepMachine {
  public:
@@ -116,7 +118,7 @@ class CpuMachine : public SweepMachine {
   std::vector<BlockRunner> runners_;  // per thread
   std::optional<StageTensors> layer_;
   std::vector<kernels::FloatBuffer> final_norms_;  // per variant
-  std::vector<kernels::PackedWeight> heads_;       // per variant
+  std::vector<Matrix> heads_;                      // per variant
   std::vector<NormedCopy> copies_;
   HeadScorer head_scorer_;
   double work_done_ = 0;

@@ -9,21 +9,18 @@ namespace qsweep {
 namespace {
 
 using kernels::HeadRow;
-using kernels::kColumnStep;
-using kernels::kRowStep;
 using kernels::kTileRows;
 using kernels::LogitTile;
 
 // Of the vocabulary at a time: the logits and their exponentials of a row tile
 // stay in the cache.
 constexpr int64_t kTileColumns = 384;
-static_assert(kTileColumns % kColumnStep == 0);
+static_assert(kTileColumns % kernels::kLogitPadding == 0);
 
 }  // namespace
 
-HeadScorer::HeadScorer(int hidden_size, int64_t state_stride, ThreadPool& pool)
-    : hidden_size_(hidden_size),
-      state_stride_(state_stride),
+HeadScorer::HeadScorer(int64_t state_stride, ThreadPool& pool)
+    : state_stride_(state_stride),
       pool_(pool),
       kernels_(kernels::BestRowKernels()),
       buffers_(static_cast<size_t>(pool.num_threads())) {
@@ -72,7 +69,6 @@ absl::Status HeadScorer::ScoreTile(const HeadInput& baseline,
                                    const std::stop_token& stop) {
   const auto rows = static_cast<int>(
       std::min<int64_t>(kTileRows, static_cast<int64_t>(gold.size()) - first));
-  const int product_rows = static_cast<int>(kernels::RoundUp(rows, kRowStep));
   buffers.baseline_rows.assign(kTileRows, HeadRow());
   buffers.rows.assign(configurations.size() * kTileRows, HeadRow());
   const int64_t vocabulary = baseline.head->outputs();
@@ -86,17 +82,16 @@ absl::Status HeadScorer::ScoreTile(const HeadInput& baseline,
                       .columns = std::min(kTileColumns, vocabulary - column),
                       .first_column = static_cast<int32_t>(column),
                       .gold = gold.data() + first};
-    kernels_.product(baseline.states + first * state_stride_, state_stride_,
-                     product_rows, *baseline.head, column, tile.columns,
-                     hidden_size_, tile.logits, tile.stride);
+    MultiplyTile(baseline.states + first * state_stride_, state_stride_,
+                 *baseline.head, column, tile.columns, tile.logits,
+                 tile.stride);
     kernels_.add_baseline(tile, buffers.baseline_rows.data(),
                           buffers.exps.data(), buffers.rescale.data());
     tile.logits = buffers.logits.data();
     for (size_t c = 0; c < configurations.size(); ++c) {
       const HeadInput& input = configurations[c];
-      kernels_.product(input.states + first * state_stride_, state_stride_,
-                       product_rows, *input.head, column, tile.columns,
-                       hidden_size_, tile.logits, tile.stride);
+      MultiplyTile(input.states + first * state_stride_, state_stride_,
+                   *input.head, column, tile.columns, tile.logits, tile.stride);
       kernels_.add_configuration(tile, buffers.baseline_logits.data(),
                                  buffers.exps.data(), buffers.rescale.data(),
                                  buffers.rows.data() + c * kTileRows);

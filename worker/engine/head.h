@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 
+#include "worker/engine/products.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/kernels/row_kernels.h"
 
@@ -16,8 +17,8 @@ namespace qsweep {
 
 // Final hidden vectors, after the final norm, and the head they go through.
 struct HeadInput {
-  const float* states = nullptr;  // [rows, hidden], rows padded to kRowStep
-  const kernels::PackedWeight* head = nullptr;  // [vocabulary, hidden]
+  const float* states = nullptr;  // [rows, hidden], rows padded to kTileRows
+  const Matrix* head = nullptr;   // [vocabulary, hidden]
 };
 
 // Scores rows of final states against the tokens that follow. The logits exist
@@ -26,7 +27,7 @@ struct HeadInput {
 // thread. Single-thread, but for its own parallel work on the pool.
 class HeadScorer {
  public:
-  HeadScorer(int hidden_size, int64_t state_stride, ThreadPool& pool);
+  HeadScorer(int64_t state_stride, ThreadPool& pool);
 
   // Called after each tile of kTileRows rows, on the thread that computed it:
   // the tile's scores are final. thread 0 is the one that called Score.
@@ -55,7 +56,6 @@ class HeadScorer {
                          std::span<const int32_t> gold, int64_t first,
                          Buffers& buffers, const std::stop_token& stop);
 
-  const int hidden_size_;
   const int64_t state_stride_;
   ThreadPool& pool_;
   const kernels::RowKernels& kernels_;

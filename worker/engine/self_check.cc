@@ -15,23 +15,21 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/random.h"
+#include "worker/engine/products.h"
 #include "worker/kernels/row_kernels.h"
 
 namespace qsweep {
 namespace {
 
 using kernels::FloatBuffer;
-using kernels::kRowStep;
 using kernels::kTileRows;
-using kernels::PackedWeight;
-using kernels::RowKernels;
 using kernels::RowStride;
 
 struct Shape {
   int64_t inputs;
   int64_t outputs;
 };
-// Full and partial strips, one and several blocks of inputs.
+// Sizes that fill the library's blocks and sizes that do not.
 constexpr Shape kShapes[] = {{64, 48}, {50, 131}, {1600, 49}};
 
 FloatBuffer RandomBuffer(Random& random, int64_t size) {
@@ -49,11 +47,13 @@ class Reference {
       : shape_(shape),
         stride_(RowStride(shape.outputs)),
         weight_(shape.outputs, shape.inputs),
-        plain_weight_(RandomBuffer(random, shape.outputs * shape.inputs)),
         rows_(RandomBuffer(random, kTileRows * shape.inputs)),
         wanted_(kTileRows * stride_) {
-    weight_.PackRows(0, shape.outputs, plain_weight_.data(), shape.inputs);
-    Multiply(rows_.data(), kTileRows, wanted_.data());
+    const FloatBuffer weights =
+        RandomBuffer(random, shape.outputs * shape.inputs);
+    std::memcpy(weight_.row(0), weights.data(),
+                Bytes(shape.outputs * shape.inputs));
+    Multiply(rows_.data(), wanted_.data());
   }
 
   // Against sums in double.
@@ -65,7 +65,7 @@ class Reference {
         for (int64_t i = 0; i < shape_.inputs; ++i) {
           const double term =
               static_cast<double>(rows_.data()[r * shape_.inputs + i]) *
-              static_cast<double>(plain_weight_.data()[o * shape_.inputs + i]);
+              static_cast<double>(weight_.row(o)[i]);
           sum += term;
           magnitude += std::abs(term);
         }
@@ -78,8 +78,9 @@ class Reference {
     return absl::OkStatus();
   }
 
-  // Rotates the rows by `shift` places, so that each has another place and
-  // other neighbours, and cuts the tile to `height` rows.
+  // Rotates the rows by `shift` places, so that each has another place, and
+  // replaces the rows from `height` on, so that the others have other
+  // neighbours.
   absl::Status CheckPlace(int64_t shift, int height) const {
     FloatBuffer moved(kTileRows * shape_.inputs);
     for (int64_t r = 0; r < height; ++r) {
@@ -88,7 +89,7 @@ class Reference {
                   Bytes(shape_.inputs));
     }
     FloatBuffer out(kTileRows * stride_);
-    Multiply(moved.data(), height, out.data());
+    Multiply(moved.data(), out.data());
     for (int64_t r = 0; r < height; ++r) {
       if (std::memcmp(out.data() + r * stride_,
                       wanted_.data() + Source(r, shift) * stride_,
@@ -111,20 +112,17 @@ class Reference {
   static absl::Status Failed(absl::string_view what) {
     return MakeError(
         kSelfCheckFailed,
-        absl::StrCat("The start-up check failed with the kernels for ",
-                     kernels::BestRowKernels().name, ": ", what, "."),
+        absl::StrCat("The start-up check failed with ", ProductsVersion(), ": ",
+                     what, "."),
         "", "This machine computes unreliably: do not use it for results.");
   }
-  void Multiply(const float* rows, int height, float* out) const {
-    kernels::BestRowKernels().product(rows, shape_.inputs, height, weight_, 0,
-                                      shape_.outputs, shape_.inputs, out,
-                                      stride_);
+  void Multiply(const float* rows, float* out) const {
+    MultiplyTile(rows, shape_.inputs, weight_, 0, shape_.outputs, out, stride_);
   }
 
   const Shape shape_;
   const int64_t stride_;
-  PackedWeight weight_;
-  FloatBuffer plain_weight_;
+  Matrix weight_;
   FloatBuffer rows_;
   FloatBuffer wanted_;
 };
@@ -138,13 +136,12 @@ absl::Status CheckReproducible(ThreadPool& pool) {
     if (absl::Status status = reference.CheckValues(); !status.ok()) {
       return status;
     }
-    // Every place, spread over the threads; every height at a few places.
+    // Every place and every number of neighbours, spread over the threads.
     const absl::Status status =
         pool.ParallelFor(kTileRows, std::stop_token(), [&](int64_t shift, int) {
-          const auto step = static_cast<int>(shift % (kTileRows / kRowStep));
           absl::Status places = reference.CheckPlace(shift, kTileRows);
           return places.ok()
-                     ? reference.CheckPlace(shift, (step + 1) * kRowStep)
+                     ? reference.CheckPlace(shift, static_cast<int>(shift) + 1)
                      : places;
         });
     if (!status.ok()) {
@@ -159,9 +156,10 @@ double MeasureGflops(ThreadPool& pool) {
   constexpr int64_t kOutputs = 384;
   constexpr int64_t kRepeats = 8;  // per item
   Random random(21);
-  PackedWeight weight(kOutputs, kInputs);
-  weight.PackRows(0, kOutputs, RandomBuffer(random, kOutputs * kInputs).data(),
-                  kInputs);
+  Matrix weight(kOutputs, kInputs);
+  for (int64_t i = 0; i < kOutputs * kInputs; ++i) {
+    weight.row(0)[i] = static_cast<float>(random.Uniform() - 0.5);
+  }
   const FloatBuffer rows = RandomBuffer(random, kTileRows * kInputs);
   std::vector<FloatBuffer> outs;
   for (int thread = 0; thread < pool.num_threads(); ++thread) {
@@ -172,9 +170,8 @@ double MeasureGflops(ThreadPool& pool) {
   const absl::Status status =
       pool.ParallelFor(items, std::stop_token(), [&](int64_t, int thread) {
         for (int64_t i = 0; i < kRepeats; ++i) {
-          kernels::BestRowKernels().product(
-              rows.data(), kInputs, kTileRows, weight, 0, kOutputs, kInputs,
-              outs[static_cast<size_t>(thread)].data(), kOutputs);
+          MultiplyTile(rows.data(), kInputs, weight, 0, kOutputs,
+                       outs[static_cast<size_t>(thread)].data(), kOutputs);
         }
         return absl::OkStatus();
       });

@@ -8,10 +8,9 @@
 namespace qsweep {
 
 // Proves on small shapes what measurements rely on: that a row of a product has
-// the same bits at every place of the tile, beside every neighbour, in tiles of
-// every height, and on every thread; and that products agree with sums in
-// double. Well under a second. FAILED_PRECONDITION QS5005: they do not, with
-// what differed.
+// the same bits at every place of the tile, beside all neighbours, and on every
+// thread; and that products agree with sums in double. Well under a second.
+// FAILED_PRECONDITION QS5005: they do not, with what differed.
 absl::Status CheckReproducible(ThreadPool& pool);
 
 // Multiplications and additions per second, in 1e9, of products of the head's

@@ -27,7 +27,7 @@ int64_t Columns(const TensorDescription& tensor) {
 
 // Where a tensor of a block goes.
 struct Place {
-  kernels::PackedWeight* matrix = nullptr;  // from row first_row
+  Matrix* matrix = nullptr;  // from row first_row
   kernels::FloatBuffer* gains = nullptr;
   int64_t first_row = 0;
 };
@@ -130,10 +130,10 @@ absl::StatusOr<BlockWeights> StageTensors::MakeBlock(
     if (place.gains != nullptr) {
       *place.gains = kernels::FloatBuffer(description.num_elements());
     } else if (place.matrix->outputs() == 0) {
-      *place.matrix = kernels::PackedWeight(place.matrix == &weights.qkv
-                                                ? rows.q + rows.k + rows.v
-                                                : Rows(description),
-                                            Columns(description));
+      *place.matrix =
+          Matrix(place.matrix == &weights.qkv ? rows.q + rows.k + rows.v
+                                              : Rows(description),
+                 Columns(description));
     }
   }
   QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
@@ -149,24 +149,26 @@ absl::StatusOr<BlockWeights> StageTensors::MakeBlock(
           std::memcpy(place.gains->data(), values,
                       static_cast<size_t>(place.gains->size()) * sizeof(float));
         } else {
-          place.matrix->PackRows(place.first_row, Rows(description), values,
-                                 Columns(description));
+          std::memcpy(
+              place.matrix->row(place.first_row), values,
+              static_cast<size_t>(description.num_elements()) * sizeof(float));
         }
         return absl::OkStatus();
       }));
   return weights;
 }
 
-absl::StatusOr<kernels::PackedWeight> StageTensors::MakeMatrix(
+absl::StatusOr<Matrix> StageTensors::MakeMatrix(
     const StageVariant& variant) const {
   QSWEEP_CHECK(tensors_.size() == 1);
   kernels::FloatBuffer scratch;
   QSWEEP_ASSIGN_OR_RETURN(const float* const values,
                           Values(0, variant, scratch));
   const TensorDescription& description = *tensors_[0].description;
-  kernels::PackedWeight packed(Rows(description), Columns(description));
-  packed.PackRows(0, Rows(description), values, Columns(description));
-  return packed;
+  Matrix matrix(Rows(description), Columns(description));
+  std::memcpy(matrix.row(0), values,
+              static_cast<size_t>(description.num_elements()) * sizeof(float));
+  return matrix;
 }
 
 absl::StatusOr<kernels::FloatBuffer> StageTensors::MakePlain(

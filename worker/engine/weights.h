@@ -10,6 +10,7 @@
 
 #include "common/job/model_description.h"
 #include "worker/engine/block.h"
+#include "worker/engine/products.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/kernels/row_kernels.h"
 #include "worker/model/checkpoint.h"
@@ -32,9 +33,8 @@ class StageTensors {
   absl::StatusOr<BlockWeights> MakeBlock(const StageVariant& variant,
                                          ThreadPool& pool,
                                          const std::stop_token& stop) const;
-  // A single matrix, packed: the head.
-  absl::StatusOr<kernels::PackedWeight> MakeMatrix(
-      const StageVariant& variant) const;
+  // A single matrix: the head.
+  absl::StatusOr<Matrix> MakeMatrix(const StageVariant& variant) const;
   // A single tensor, row-major: embeddings, a norm's gains.
   absl::StatusOr<kernels::FloatBuffer> MakePlain(
       const StageVariant& variant) const;

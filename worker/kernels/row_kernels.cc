@@ -11,9 +11,6 @@
 namespace qsweep::kernels {
 namespace {
 
-// Outputs per strip. The products of all CPUs agree on it.
-constexpr int64_t kStripOutputs = 24;
-
 constexpr std::align_val_t kAlignment{64};
 
 struct Levels {
@@ -45,42 +42,6 @@ FloatBuffer::FloatBuffer(int64_t size) : size_(size) {
 
 void FloatBuffer::Free::operator()(float* data) const {
   ::operator delete[](data, kAlignment);
-}
-
-PackedWeight::PackedWeight(int64_t outputs, int64_t inputs)
-    : outputs_(outputs),
-      inputs_(inputs),
-      data_(RoundUp(outputs, kColumnStep) * inputs) {}
-
-int64_t PackedWeight::bytes() const {
-  return data_.size() * static_cast<int64_t>(sizeof(float));
-}
-
-void PackedWeight::PackRows(int64_t first, int64_t count, const float* weights,
-                            int64_t stride) {
-  for (int64_t row = 0; row < count; ++row) {
-    const int64_t output = first + row;
-    float* out = data_.data() +
-                 (output / kStripOutputs) * kStripOutputs * inputs_ +
-                 output % kStripOutputs;
-    const float* in = weights + row * stride;
-    for (int64_t i = 0; i < inputs_; ++i) {
-      out[i * kStripOutputs] = in[i];
-    }
-  }
-}
-
-void PackedWeight::PackTransposed(int64_t count, const float* values,
-                                  int64_t stride) {
-  for (int64_t output = 0; output < outputs_; output += kStripOutputs) {
-    const int64_t width =
-        outputs_ - output < kStripOutputs ? outputs_ - output : kStripOutputs;
-    float* out = data_.data() + output * inputs_;
-    for (int64_t i = 0; i < count; ++i) {
-      std::memcpy(out + i * kStripOutputs, values + i * stride + output,
-                  static_cast<size_t>(width) * sizeof(float));
-    }
-  }
 }
 
 const RowKernels& BestRowKernels() {

@@ -15,18 +15,16 @@ namespace qsweep::kernels {
 // order; strides are in floats.
 
 inline constexpr int kTileRows = 128;    // height of every matrix product
-inline constexpr int kRowStep = 4;       // products take multiples of this
-inline constexpr int kColumnStep = 48;   // products write multiples of this
 inline constexpr int kLogitPadding = 8;  // head kernels read multiples of this
 
 constexpr int64_t RoundUp(int64_t n, int64_t step) {
   return (n + step - 1) / step * step;
 }
 
-// A row stride for n floats: room for a product's columns, and not a power of
-// two, which would put all rows of a tile into the same cache sets.
+// A row stride for n floats: whole cache lines, and not a power of two, which
+// would put all rows of a tile into the same cache sets.
 constexpr int64_t RowStride(int64_t n) {
-  const int64_t stride = RoundUp(n, kColumnStep);
+  const int64_t stride = RoundUp(n, 16);
   return stride % 256 == 0 ? stride + 16 : stride;
 }
 
@@ -46,32 +44,6 @@ class FloatBuffer {
   };
   std::unique_ptr<float[], Free> data_;
   int64_t size_ = 0;
-};
-
-// A weight matrix [outputs, inputs] in the order a product reads it: strips of
-// a few outputs, each with its inputs in order. Movable, thread-compatible.
-class PackedWeight {
- public:
-  PackedWeight() = default;
-  PackedWeight(int64_t outputs, int64_t inputs);
-
-  int64_t outputs() const { return outputs_; }
-  int64_t inputs() const { return inputs_; }
-  int64_t bytes() const;
-
-  // Puts rows [first, first + count) of the matrix in place. weights: count
-  // rows of `inputs` values. Calls for disjoint rows may run at once.
-  void PackRows(int64_t first, int64_t count, const float* weights,
-                int64_t stride);
-  // Puts the transpose in place: values[i * stride + o] is the weight of output
-  // o for input i, for inputs [0, count).
-  void PackTransposed(int64_t count, const float* values, int64_t stride);
-  const float* data() const { return data_.data(); }
-
- private:
-  int64_t outputs_ = 0;
-  int64_t inputs_ = 0;
-  FloatBuffer data_;  // [outputs / strip, inputs, strip]
 };
 
 // One row of logits over the vocabulary so far. NaN and infinity end up in
@@ -98,14 +70,6 @@ struct LogitTile {
 // The functions for one kind of CPU.
 struct RowKernels {
   const char* name;  // "avx2"
-
-  // out[r][j] = sum over i of rows[r][i] * weight[first + j][i], r < num_rows,
-  // j < count. num_rows: a multiple of kRowStep; first: of kColumnStep. Writes
-  // out up to the next multiple of kColumnStep. Uses the first `inputs` inputs
-  // of the weight.
-  void (*product)(const float* rows, int64_t row_stride, int num_rows,
-                  const PackedWeight& weight, int64_t first, int64_t count,
-                  int64_t inputs, float* out, int64_t out_stride);
 
   // out = x / sqrt(mean(x^2) + eps) * gain, for one row of n.
   void (*rms_norm)(const float* x, const float* gain, int64_t n, float eps,

@@ -1,7 +1,6 @@
 // The loops for CPUs with AVX2 and FMA; compile options are in CMakeLists.txt.
 #include "worker/kernels/loops/block.h"
 #include "worker/kernels/loops/head.h"
-#include "worker/kernels/loops/product.h"
 #include "worker/kernels/row_kernels_levels.h"
 
 namespace qsweep::kernels {
@@ -9,7 +8,6 @@ namespace qsweep::kernels {
 const RowKernels& RowKernelsAvx2() {
   static constexpr RowKernels kKernels = {
       .name = "avx2",
-      .product = Product,
       .rms_norm = RmsNorm,
       .rotate = Rotate,
       .silu_multiply = SiluMultiply,
