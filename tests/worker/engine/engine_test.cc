@@ -212,8 +212,8 @@ TEST_F(EngineTest, RowsAreEqualToTheBit_WhenMemoryForcesPasses) {
   const auto large = MakeEngine(1);
   const EngineTask task = Task(*large);
   const EngineResult want = Run(*large, task);
-  // Weights in flight take about half a MiB; a row of states some 2.6 KiB.
-  const auto small = MakeEngine(1, 1'800'000);
+  // Weights in flight take about half a MiB; a row of states some 2 KiB.
+  const auto small = MakeEngine(1, 1'400'000);
   RecordingSink sink;
   const auto got = small->Run(task, sink, std::stop_token());
   ASSERT_TRUE(got.ok()) << got.status();
