@@ -22,7 +22,7 @@ LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
 TEXTS = [
     "", " ", "   ", "a", "All human beings", " All  human   beings ", "born free\n\nand\tequal",
     "I'll don't WE'RE they'd ſ's", "10.12.1948 ½ Ⅷ ٣٤", "Wu\u0308rde Würde", "日本語 テスト 한국어",
-    "\u1100\u1161\u11a8", "emoji 👩‍👩‍👧 🇩🇪", "\u00a0\u3000x\u2028y\u180ez\u0085w", "a▁b ▁ c▁▁d",
+    "\u1100\u1161\u11a8", "e\u0d3c\u0352\u0323", "emoji 👩‍👩‍👧 🇩🇪", "\u00a0\u3000x\u2028y\u180ez\u0085w", "a▁b ▁ c▁▁d",
     "<s> hello <s>world</s>", "x <mask>  y <mask>z", "ab<pad>cd <pad> ef", "worldWORD WORD word",
     "Würdeé <Würde> x", "\u0000\u0001\u007f", "a" * 70 + " " * 40 + "b", "..., --- !!! ???",
 ]

@@ -2,8 +2,13 @@
 #define QSWEEP_TESTS_SUPPORT_TEMP_DIR_H_
 
 #include <filesystem>
+#include <fstream>
 #include <stdlib.h>
 #include <string>
+
+#include "absl/strings/string_view.h"
+
+#include "common/base/check.h"
 
 namespace qsweep::testing {
 
@@ -25,6 +30,15 @@ class TempDir {
   const std::string& path() const { return path_; }
   std::string operator/(const std::string& name) const {
     return path_ + "/" + name;
+  }
+
+  // Writes a file in it, over one that is there, and returns its path.
+  std::string Write(const std::string& name, absl::string_view content) const {
+    const std::string file = path_ + "/" + name;
+    std::ofstream out(file, std::ios::binary | std::ios::trunc);
+    out.write(content.data(), static_cast<std::streamsize>(content.size()));
+    QSWEEP_CHECK(out.flush().good());
+    return file;
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
+#include <unicode/uniset.h>
 
 #include "common/base/check.h"
 
@@ -131,14 +132,32 @@ std::string ReplaceBrokenUtf8(absl::string_view text) {
   return out;
 }
 
+namespace {
+
+// NFC over the characters that Unicode 9 has, which is what the official
+// library's tables know: later marks are not reordered. Made once, never freed.
+const icu::Normalizer2& Unicode9Nfc() {
+  static const icu::Normalizer2* const kNfc = [] {
+    UErrorCode error = U_ZERO_ERROR;
+    const icu::Normalizer2* nfc = icu::Normalizer2::getNFCInstance(error);
+    auto* known =
+        new icu::UnicodeSet(UNICODE_STRING_SIMPLE("[:age=9.0:]"), error);
+    QSWEEP_CHECK(U_SUCCESS(error));  // its data is part of the library
+    known->freeze();
+    return new icu::FilteredNormalizer2(*nfc, *known);
+  }();
+  return *kNfc;
+}
+
+}  // namespace
+
 std::string NormalizeNfc(absl::string_view text) {
   UErrorCode error = U_ZERO_ERROR;
-  const icu::Normalizer2* nfc = icu::Normalizer2::getNFCInstance(error);
-  QSWEEP_CHECK(U_SUCCESS(error));  // its data is part of the library
   std::string out;
   icu::StringByteSink<std::string> sink(&out);
-  nfc->normalizeUTF8(0, {text.data(), static_cast<int32_t>(text.size())}, sink,
-                     nullptr, error);
+  Unicode9Nfc().normalizeUTF8(0,
+                              {text.data(), static_cast<int32_t>(text.size())},
+                              sink, nullptr, error);
   QSWEEP_CHECK(U_SUCCESS(error));
   return out;
 }

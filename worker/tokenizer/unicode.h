@@ -29,7 +29,8 @@ void AppendUtf8(char32_t code_point, std::string& out);
 // returned as it is.
 std::string ReplaceBrokenUtf8(absl::string_view text);
 
-// Unicode normalization form C. text: valid UTF-8.
+// Unicode normalization form C as the official library does it: characters
+// newer than Unicode 9 are left where they are. text: valid UTF-8.
 std::string NormalizeNfc(absl::string_view text);
 
 bool IsWhiteSpace(char32_t code_point);  // property White_Space

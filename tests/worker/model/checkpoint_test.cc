@@ -15,7 +15,7 @@
 
 #include "tests/support/error_matchers.h"
 #include "tests/support/model_files.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/temp_dir.h"
 #include "worker/model/tensor_names.h"
 
 namespace qsweep {
@@ -28,7 +28,7 @@ using testing::FloatBytes;
 using testing::GgufWriter;
 using ::testing::HasSubstr;
 using testing::SafetensorsWriter;
-using testing::TemporaryDirectory;
+using testing::TempDir;
 
 using Json = nlohmann::json;
 
@@ -85,7 +85,7 @@ struct Damage {
   std::function<void(Json&)> config;
 };
 
-void WriteHuggingFace(const TemporaryDirectory& directory, bool tied,
+void WriteHuggingFace(const TempDir& directory, bool tied,
                       const Damage& damage = {}) {
   const ModelConfig config = TinyConfig(tied);
   SafetensorsWriter writer;
@@ -179,9 +179,9 @@ void ExpectAllTensors(const Checkpoint& checkpoint, bool tied) {
 
 TEST(Checkpoint, ReadsAHuggingFaceDirectory) {
   for (const bool tied : {false, true}) {
-    const TemporaryDirectory directory;
+    const TempDir directory;
     WriteHuggingFace(directory, tied);
-    const auto checkpoint = Checkpoint::Open(directory.path().string());
+    const auto checkpoint = Checkpoint::Open(directory.path());
     QSWEEP_ASSERT_OK(checkpoint);
     EXPECT_EQ((*checkpoint)->config().tied_head, tied);
     EXPECT_THAT((*checkpoint)->tokenizer().Encode("abb"), ElementsAre(2, 1));
@@ -191,9 +191,9 @@ TEST(Checkpoint, ReadsAHuggingFaceDirectory) {
 
 TEST(Checkpoint, ReadsAGgufFile_OrTheOneInADirectory) {
   for (const bool tied : {false, true}) {
-    const TemporaryDirectory directory;
+    const TempDir directory;
     const std::string file = directory.Write("tiny.gguf", TinyGguf(tied));
-    for (const std::string& path : {file, directory.path().string()}) {
+    for (const std::string& path : {file, directory.path()}) {
       const auto checkpoint = Checkpoint::Open(path);
       QSWEEP_ASSERT_OK(checkpoint);
       EXPECT_EQ((*checkpoint)->config().tied_head, tied);
@@ -204,7 +204,7 @@ TEST(Checkpoint, ReadsAGgufFile_OrTheOneInADirectory) {
 }
 
 TEST(Checkpoint, DescribesTheModel) {
-  const TemporaryDirectory directory;
+  const TempDir directory;
   const auto checkpoint =
       Checkpoint::Open(directory.Write("tiny.gguf", TinyGguf(true)));
   QSWEEP_ASSERT_OK(checkpoint);
@@ -230,9 +230,9 @@ TEST(Checkpoint, DescribesTheModel) {
       }));
 }
 
-absl::StatusOr<Digest> DigestOfModel(const TemporaryDirectory& directory,
+absl::StatusOr<Digest> DigestOfModel(const TempDir& directory,
                                      const std::string& cache = "") {
-  const auto checkpoint = Checkpoint::Open(directory.path().string());
+  const auto checkpoint = Checkpoint::Open(directory.path());
   if (!checkpoint.ok()) {
     return checkpoint.status();
   }
@@ -242,8 +242,8 @@ absl::StatusOr<Digest> DigestOfModel(const TemporaryDirectory& directory,
 }
 
 TEST(Checkpoint, DigestsConfigAndWeights_NotThePlace) {
-  const TemporaryDirectory one;
-  const TemporaryDirectory two;
+  const TempDir one;
+  const TempDir two;
   WriteHuggingFace(one, true);
   WriteHuggingFace(two, true);
   const auto digest = DigestOfModel(one);
@@ -259,13 +259,13 @@ TEST(Checkpoint, DigestsConfigAndWeights_NotThePlace) {
 }
 
 TEST(Checkpoint, RemembersDigests_AndNoticesAChangedFile) {
-  const TemporaryDirectory cache;
-  const TemporaryDirectory directory;
+  const TempDir cache;
+  const TempDir directory;
   WriteHuggingFace(directory, true);
-  const auto digest = DigestOfModel(directory, cache.path().string());
+  const auto digest = DigestOfModel(directory, cache.path());
   QSWEEP_ASSERT_OK(digest);
   EXPECT_EQ(DigestOfModel(directory), digest);
-  EXPECT_EQ(DigestOfModel(directory, cache.path().string()), digest);
+  EXPECT_EQ(DigestOfModel(directory, cache.path()), digest);
 
   // What is remembered is used: a doctored entry shows.
   int num_entries = 0;
@@ -279,20 +279,20 @@ TEST(Checkpoint, RemembersDigests_AndNoticesAChangedFile) {
     ++num_entries;
   }
   EXPECT_EQ(num_entries, 1);
-  EXPECT_NE(DigestOfModel(directory, cache.path().string()), digest);
+  EXPECT_NE(DigestOfModel(directory, cache.path()), digest);
 
   // A file of another time is read again.
-  const auto weights = directory.path() / "model.safetensors";
+  const auto weights = directory / "model.safetensors";
   std::filesystem::last_write_time(
       weights,
       std::filesystem::last_write_time(weights) + std::chrono::seconds(1));
-  EXPECT_EQ(DigestOfModel(directory, cache.path().string()), digest);
+  EXPECT_EQ(DigestOfModel(directory, cache.path()), digest);
 }
 
 TEST(Checkpoint, IgnoresAStoredHead_WhenTheConfigurationTiesIt) {
-  const TemporaryDirectory directory;
+  const TempDir directory;
   WriteHuggingFace(directory, true, {.add = "lm_head.weight"});
-  const auto checkpoint = Checkpoint::Open(directory.path().string());
+  const auto checkpoint = Checkpoint::Open(directory.path());
   QSWEEP_ASSERT_OK(checkpoint);
   EXPECT_TRUE((*checkpoint)->config().tied_head);
 }
@@ -300,10 +300,10 @@ TEST(Checkpoint, IgnoresAStoredHead_WhenTheConfigurationTiesIt) {
 TEST(Checkpoint, NamesTensorAndElement_WhenAWeightIsNotFinite) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
                           -std::numeric_limits<float>::infinity()}) {
-    const TemporaryDirectory directory;
+    const TempDir directory;
     WriteHuggingFace(directory, true,
                      {.values = [bad](auto& values) { values[21] = bad; }});
-    const auto checkpoint = Checkpoint::Open(directory.path().string());
+    const auto checkpoint = Checkpoint::Open(directory.path());
     QSWEEP_ASSERT_OK(checkpoint);
     const std::string name = "model.layers.1.self_attn.k_proj.weight";
     std::vector<float> out(4 * 8);
@@ -311,8 +311,7 @@ TEST(Checkpoint, NamesTensorAndElement_WhenAWeightIsNotFinite) {
     EXPECT_EQ(CodeOf(status), "QS3007");
     EXPECT_THAT(std::string(status.message()), HasSubstr(name));
     EXPECT_THAT(std::string(status.message()), HasSubstr("element 21"));
-    EXPECT_EQ(FieldOf(status),
-              (directory.path() / "model.safetensors").string());
+    EXPECT_EQ(FieldOf(status), directory / "model.safetensors");
   }
 }
 
@@ -343,26 +342,26 @@ TEST(Checkpoint, RefusesModels_WhosePartsDoNotFit) {
                 "lm_head.weight"},
        }) {
     SCOPED_TRACE(c.name);
-    const TemporaryDirectory directory;
+    const TempDir directory;
     WriteHuggingFace(directory, true, c.damage);
-    const auto checkpoint = Checkpoint::Open(directory.path().string());
+    const auto checkpoint = Checkpoint::Open(directory.path());
     EXPECT_EQ(CodeOf(checkpoint), c.code);
     EXPECT_THAT(std::string(checkpoint.status().message()), HasSubstr(c.text));
   }
 }
 
 TEST(Checkpoint, RefusesATokenizer_WithMoreTokensThanTheModelEmbeds) {
-  const TemporaryDirectory directory;
+  const TempDir directory;
   WriteHuggingFace(directory, true);
   directory.Write("tokenizer.json",
                   R"({"model": {"type": "BPE", "vocab": {"a": 5},
                       "merges": []}})");
-  EXPECT_EQ(CodeOf(Checkpoint::Open(directory.path().string())), "QS3011");
+  EXPECT_EQ(CodeOf(Checkpoint::Open(directory.path())), "QS3011");
 }
 
 TEST(Checkpoint, SaysNotFound_WhereThereIsNoModel) {
-  const TemporaryDirectory directory;
-  const std::string path = directory.path().string();
+  const TempDir directory;
+  const std::string path = directory.path();
   EXPECT_EQ(CodeOf(Checkpoint::Open(path + "/none")), "QS3001");
   EXPECT_EQ(CodeOf(Checkpoint::Open(path)), "QS3001");
   EXPECT_EQ(CodeOf(Checkpoint::Open(directory.Write("x.txt", "x"))), "QS3001");
@@ -373,12 +372,12 @@ TEST(Checkpoint, SaysNotFound_WhereThereIsNoModel) {
   EXPECT_EQ(CodeOf(several), "QS3001");
   EXPECT_THAT(std::string(several.status().message()), HasSubstr("2.gguf"));
   WriteHuggingFace(directory, true);
-  std::filesystem::remove(directory.path() / "model.safetensors");
+  std::filesystem::remove(directory / "model.safetensors");
   EXPECT_EQ(CodeOf(Checkpoint::Open(path)), "QS3001");
 }
 
 // Two shards: the embedding in one, everything else in the other.
-void WriteShards(const TemporaryDirectory& directory, bool lie_in_index) {
+void WriteShards(const TempDir& directory, bool lie_in_index) {
   const ModelConfig config = TinyConfig(true);
   SafetensorsWriter one;
   SafetensorsWriter two;
@@ -401,24 +400,24 @@ void WriteShards(const TemporaryDirectory& directory, bool lie_in_index) {
 }
 
 TEST(Checkpoint, ReadsShards) {
-  const TemporaryDirectory directory;
+  const TempDir directory;
   WriteShards(directory, /*lie_in_index=*/false);
-  const auto checkpoint = Checkpoint::Open(directory.path().string());
+  const auto checkpoint = Checkpoint::Open(directory.path());
   QSWEEP_ASSERT_OK(checkpoint);
   ExpectAllTensors(**checkpoint, true);
-  std::filesystem::remove(directory.path() / "1.safetensors");
-  EXPECT_EQ(CodeOf(Checkpoint::Open(directory.path().string())), "QS3001");
+  std::filesystem::remove(directory / "1.safetensors");
+  EXPECT_EQ(CodeOf(Checkpoint::Open(directory.path())), "QS3001");
 }
 
 TEST(Checkpoint, RefusesShards_ThatAreNotWhatTheIndexSays) {
-  const TemporaryDirectory directory;
+  const TempDir directory;
   WriteShards(directory, /*lie_in_index=*/true);
-  EXPECT_EQ(CodeOf(Checkpoint::Open(directory.path().string())), "QS3008");
+  EXPECT_EQ(CodeOf(Checkpoint::Open(directory.path())), "QS3008");
 }
 
 TEST(Checkpoint, NeverCrashes_OnATruncatedFile) {
   const std::string gguf = TinyGguf(true);
-  const TemporaryDirectory directory;
+  const TempDir directory;
   for (size_t size = 0; size < gguf.size(); size += 31) {
     const std::string path = directory.Write("tiny.gguf", gguf.substr(0, size));
     EXPECT_EQ(CodeOf(Checkpoint::Open(path)), "QS3002") << size;

@@ -7,7 +7,7 @@
 #include "nlohmann/json.hpp"
 
 #include "tests/support/error_matchers.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/temp_dir.h"
 #include "worker/tokenizer/tokenizer.h"
 
 namespace qsweep {
@@ -17,12 +17,12 @@ using testing::CodeOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using testing::TemporaryDirectory;
+using testing::TempDir;
 
 using Json = nlohmann::json;
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Load(const Json& json) {
-  const TemporaryDirectory directory;
+  const TempDir directory;
   return LoadTokenizerJson(directory.Write("tokenizer.json", json.dump()));
 }
 
@@ -97,7 +97,7 @@ TEST(Tokenizer, StaysFast_WhenAWordIsVeryLong) {
 }
 
 TEST(LoadTokenizerJson, FindsBosAndEos_BesideIt) {
-  const TemporaryDirectory directory;
+  const TempDir directory;
   const std::string path = directory.Write("tokenizer.json", Small().dump());
   const auto bare = LoadTokenizerJson(path);
   QSWEEP_ASSERT_OK(bare);
@@ -197,7 +197,7 @@ TEST(LoadTokenizerJson, RefusesFiles_ThatContradictThemselves) {
 
 TEST(LoadTokenizerJson, NeverCrashes_OnATruncatedFile) {
   const std::string whole = Small().dump();
-  const TemporaryDirectory directory;
+  const TempDir directory;
   for (size_t size = 0; size < whole.size(); ++size) {
     EXPECT_EQ(CodeOf(LoadTokenizerJson(
                   directory.Write("tokenizer.json", whole.substr(0, size)))),
@@ -206,10 +206,9 @@ TEST(LoadTokenizerJson, NeverCrashes_OnATruncatedFile) {
 }
 
 TEST(LoadTokenizerJson, SaysNotFound_WhenThereIsNoFile) {
-  const TemporaryDirectory directory;
-  EXPECT_EQ(CodeOf(LoadTokenizerJson((directory.path() / "x").string())),
-            "QS3001");
-  EXPECT_EQ(CodeOf(LoadTokenizerJson(directory.path().string())), "QS3001");
+  const TempDir directory;
+  EXPECT_EQ(CodeOf(LoadTokenizerJson(directory / "x")), "QS3001");
+  EXPECT_EQ(CodeOf(LoadTokenizerJson(directory.path())), "QS3001");
 }
 
 }  // namespace
