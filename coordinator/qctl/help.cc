@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 #include "common/base/error_codes.h"
-#include "common/job/did_you_mean.h"
+#include "coordinator/qctl/commands/commands.h"
 
 namespace qsweep::qctl {
 namespace {
@@ -55,7 +56,7 @@ std::string FlagText(const Flag& flag) {
       flag.letter == 0 ? "    "
                        : absl::StrCat("-", std::string(1, flag.letter), ", "),
       "--", flag.name, flag.value.empty() ? "" : " ", flag.value,
-      flag.repeated ? " ..." : "");
+      flag.repeated && !absl::EndsWith(flag.value, "...") ? " ..." : "");
 }
 
 std::string FlagMeaning(const Flag& flag) {
@@ -99,22 +100,17 @@ std::string ExampleList(const std::vector<Example>& examples) {
 // Commands under a heading each, in the order they stand in.
 std::string CommandList(const std::vector<const Command*>& commands) {
   std::vector<std::pair<std::string, std::string>> lines;
-  std::vector<std::string> groups;
-  for (const Command* command : commands) {
-    if (std::find(groups.begin(), groups.end(), command->group) ==
-        groups.end()) {
-      groups.push_back(command->group);
-    }
-  }
   std::string out;
-  for (const std::string& group : groups) {
+  for (const char* group : kGroups) {
     lines.clear();
     for (const Command* command : commands) {
       if (command->group == group) {
         lines.emplace_back(command->name(), command->summary);
       }
     }
-    absl::StrAppend(&out, "\n", group, "\n", TwoColumns(lines, 20));
+    if (!lines.empty()) {
+      absl::StrAppend(&out, "\n", group, "\n", TwoColumns(lines, 20));
+    }
   }
   return out;
 }

@@ -19,12 +19,14 @@ std::vector<Command> ResultsCommands();  // results, plot, report
 std::vector<Command> DataCommands();     // query, export
 std::vector<Command> HelpCommands();     // help, docs, version
 
-// Headings of the help.
+// Headings of the help, in its order.
 inline constexpr char kStartGroup[] = "Start";
 inline constexpr char kRunGroup[] = "Run";
 inline constexpr char kLookGroup[] = "Look";
 inline constexpr char kAnswerGroup[] = "Answer";
 inline constexpr char kOtherGroup[] = "Other";
+inline constexpr const char* kGroups[] = {kStartGroup, kRunGroup, kLookGroup,
+                                          kAnswerGroup, kOtherGroup};
 
 }  // namespace qsweep::qctl
 
