@@ -52,7 +52,7 @@ std::string LanguagesSection(const PanelReport& report) {
   HtmlTable table;
   table.caption = "Languages, before quantization";
   table.columns = {"Language",      "Tokens", "Nats per token",
-                   "Unigram model", "n_eff",  "Smallest gap found, bits",
+                   "Unigram model", "n_eff",  "Detectable gap, bits",
                    "Status",        "Flags"};
   table.numeric = {false, true, true, true, true, true, false, false};
   for (const v1::LanguageResult& l : report.panel.languages()) {

@@ -29,8 +29,9 @@ v1::Estimate PlainOr(bool present, double value) {
 
 std::vector<Metric> MetricsOf(const v1::CellResult& cell) {
   return {
-      {"ppl", false, Plain(cell.ppl())},
-      {"deg_pct", false, Plain(cell.degradation_percent())},
+      {"ppl", false, PlainOr(cell.has_ppl(), cell.ppl())},
+      {"deg_pct", false,
+       PlainOr(cell.has_degradation_percent(), cell.degradation_percent())},
       {"disparity", false, PlainOr(cell.has_disparity(), cell.disparity())},
       {"delta_nll", false, cell.delta_nll()},
       {"bits_per_unit", false, cell.bits_per_unit()},

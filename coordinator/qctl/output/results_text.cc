@@ -184,6 +184,29 @@ std::string GapLines(const v1::ResultPanel& panel,
                       RenderForPeople(table, style));
 }
 
+std::string LanguageTable(const v1::ResultPanel& panel) {
+  Table table;
+  table.columns = {{"language", "LANGUAGE"},
+                   {"tokens", "TOKENS", Form::kNumber},
+                   {"nll", "NATS/TOKEN", Form::kNumber},
+                   {"unigram", "UNIGRAM", Form::kNumber},
+                   {"n_eff", "N_EFF", Form::kNumber},
+                   {"detectable", "DETECTABLE GAP, bits/unit", Form::kNumber},
+                   {"more", "TO RESOLVE THE GAP"},
+                   {"status", "STATUS"}};
+  for (const v1::LanguageResult& l : panel.languages()) {
+    table.rows.push_back(
+        {l.language(), l.tokens(), l.nll_fp_per_token(),
+         l.nll_unigram_per_token(), l.n_eff(),
+         l.minimum_detectable() > 0 ? Value(l.minimum_detectable()) : Value(),
+         !l.has_units_more()   ? "-"
+         : l.units_more() == 0 ? "resolved"
+                               : MoreText(l.units_more(), "unit"),
+         l.status().empty() ? "learned" : StatusText(l.status())});
+  }
+  return RenderForPeople(table, {});
+}
+
 std::string ExcludedLine(const v1::ResultPanel& panel) {
   std::vector<std::string> unlearned;
   for (const v1::LanguageResult& language : panel.languages()) {
@@ -296,6 +319,16 @@ std::string RenderLayers(const v1::GetResultsResponse& results,
         PanelHeader(panel, results.confidence()), LayerTable(panel, style.top),
         UntoldLine(panel), GapLines(panel, results.reference()),
         ExcludedLine(panel)));
+  }
+  return sections.empty() ? "no results yet\n" : absl::StrJoin(sections, "\n");
+}
+
+std::string RenderLanguages(const v1::GetResultsResponse& results) {
+  std::vector<std::string> sections;
+  for (const v1::ResultPanel& panel : results.panels()) {
+    sections.push_back(absl::StrCat(PanelHeader(panel, results.confidence()),
+                                    LanguageTable(panel),
+                                    GapLines(panel, results.reference())));
   }
   return sections.empty() ? "no results yet\n" : absl::StrJoin(sections, "\n");
 }

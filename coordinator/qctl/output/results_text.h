@@ -28,6 +28,10 @@ std::string RenderConfigurations(const v1::GetResultsResponse& results,
 std::string RenderLayers(const v1::GetResultsResponse& results,
                          const ResultsStyle& style);
 
+// The languages: how well the model knows each, the gap at `none` with both
+// units, what would resolve it. `--by language`.
+std::string RenderLanguages(const v1::GetResultsResponse& results);
+
 // Layer x language. Colours, or shades . ░ ▒ ▓ █ with a sign; "?": the interval
 // includes 0; a legend below.
 std::string RenderHeatmap(const v1::GetResultsResponse& results,

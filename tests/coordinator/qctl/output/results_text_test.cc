@@ -35,6 +35,13 @@ TEST(RenderLayers, LooksAsAgreed) {
   EXPECT_EQ(RenderLayers(SampleResults(), {}), Golden("layers"));
 }
 
+TEST(RenderLanguages, SaysWhatEachLanguageCanShow) {
+  const std::string text = RenderLanguages(SampleResults());
+  EXPECT_THAT(text, HasSubstr("resolved"));
+  EXPECT_THAT(text, HasSubstr("not learned"));
+  EXPECT_THAT(text, HasSubstr("the units disagree: no verdict"));
+}
+
 TEST(RenderHeatmap, LooksAsAgreed_WithoutColour) {
   EXPECT_EQ(RenderHeatmap(SampleResults(), {}), Golden("heatmap"));
 }
