@@ -46,7 +46,7 @@ LINE_RULES = [
      lambda path: path.endswith(".h")),
     (re.compile(r'\babsl::(optional|variant|Span)\b'), "an absl type that std has",
      lambda path: True),
-    (re.compile(r'\bstd::cout\b'), "std::cout", lambda path: True),
+    (re.compile(r'\bstd::cout\b'), "std::cout in a library", lambda path: not path.endswith("main.cc")),
     (re.compile(r'\b(TODO|FIXME|XXX|HACK)\b'), "a marker of unfinished work", lambda path: True),
     (re.compile(r'^\s*using namespace (?!std::literals)'), "using namespace", lambda path: True),
     (re.compile(r'"[^"]*\b(SELECT .* FROM|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b'),
