@@ -183,8 +183,9 @@ class Service : public v1::CoordinatorService::Service {
   }
 
   Status GetResults(Context*, const v1::GetResultsRequest* request,
-                    v1::GetResultsResponse*) override {
+                    v1::GetResultsResponse* response) override {
     const std::lock_guard lock(mutex_);
+    *response = script.results;
     received.results.push_back(*request);
     return Status::OK;
   }

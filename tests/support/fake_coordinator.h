@@ -31,6 +31,7 @@ class FakeCoordinator {
     absl::Status submit_error;  // instead of an answer; the job is kept
     std::vector<v1::MeasurementRow> rows;
     v1::QueryResponse query;
+    v1::GetResultsResponse results;
     std::vector<v1::TaskSummary> tasks;
     std::vector<v1::WorkerSummary> workers;
   };

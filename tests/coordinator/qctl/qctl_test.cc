@@ -20,6 +20,7 @@
 #include "common/base/ids.h"
 #include "common/job/model_description_json.h"
 #include "coordinator/qctl/help.h"
+#include "tests/coordinator/qctl/output/sample_results.h"
 #include "tests/support/fake_coordinator.h"
 #include "tests/support/model_descriptions.h"
 
@@ -601,6 +602,58 @@ TEST_F(QctlTest, UploadsACorpus) {
   EXPECT_THAT(Run({"corpora", "list", "-o", "csv"}).out,
               HasSubstr(",2,4,10,,\"eng,heb\"\n"));
   EXPECT_EQ(Run({"corpora", "add", "mine", "missing.json"}).code, 2);
+}
+
+TEST_F(QctlTest, ShowsResultsAsAsked) {
+  Serve();
+  fake_->script().results = SampleResults();
+  EXPECT_THAT(Run({"results", "12"}).out, HasSubstr("RANK  PROTECT"));
+  EXPECT_THAT(Run({"results", "12", "--by", "layer"}).out,
+              HasSubstr("not told from the average layer: L1, L2"));
+  EXPECT_THAT(Run({"results", "12", "--by", "language"}).out,
+              HasSubstr("TO RESOLVE THE GAP"));
+  const std::string summary =
+      Run({"results", "12", "--summary", "--unit", "article"}).out;
+  EXPECT_THAT(summary, HasSubstr("What this sample cannot say"));
+  EXPECT_THAT(summary, HasSubstr("BITS PER ARTICLE"));
+  EXPECT_THAT(summary, HasSubstr("qctl results 12 --by layer"));
+  EXPECT_EQ(Json::parse(Run({"results", "12", "-o", "json"}).out)["kind"],
+            "Results");
+  EXPECT_THAT(
+      Run({"results", "12", "--pivot", "gap_bits_per_unit", "-o", "csv"}).out,
+      HasSubstr("SmolLM2-135M,none,,15.6,21.3,"));
+  EXPECT_THAT(Run({"results", "12", "--pivot", "speed"}).err,
+              HasSubstr("QS1004"));
+  EXPECT_THAT(Run({"results", "12", "-o", "csv"}).out,
+              HasSubstr(",recovery,true,0.18,"));
+}
+
+TEST_F(QctlTest, DrawsResultsInTheTerminalAndAsFiles) {
+  Serve();
+  fake_->script().results = SampleResults();
+  EXPECT_THAT(Run({"plot", "heatmap", "12", "--term"}).out, HasSubstr("+███"));
+  EXPECT_EQ(Run({"plot", "heatmap", "12", "--out", "map.svg"}).code, 0);
+  EXPECT_THAT(ReadFile(dir_ + "/map.svg"),
+              AllOf(StartsWith("<svg "), HasSubstr("qctl plot heatmap 12")));
+  EXPECT_EQ(Run({"plot", "layers", "12", "--out", "layers.svg"}).code, 0);
+  EXPECT_THAT(ReadFile(dir_ + "/layers.svg"), HasSubstr("class=\"whisker\""));
+  EXPECT_THAT(Run({"plot", "pie", "12"}).err, HasSubstr("heatmap or layers"));
+  EXPECT_EQ(Run({"plot", "heatmap", "12", "--out", "/nowhere/a.svg"}).code, 1);
+  fake_->script().results.clear_panels();
+  EXPECT_THAT(Run({"plot", "heatmap", "12", "--out", "none.svg"}).err,
+              HasSubstr("nothing to draw"));
+}
+
+TEST_F(QctlTest, WritesAReportWithItsRows) {
+  Serve();
+  fake_->script().results = SampleResults();
+  const Outcome outcome = Run({"report", "12", "--unit", "article"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("report.html"));
+  EXPECT_THAT(ReadFile(dir_ + "/report.html"),
+              AllOf(HasSubstr("<!doctype html>"), HasSubstr("28 articles"),
+                    HasSubstr("data:text/csv;base64,")));
+  EXPECT_FALSE(std::filesystem::exists(dir_ + "/report.html.part"));
 }
 
 TEST_F(QctlTest, ExplainsErrorCodesOffline) {
