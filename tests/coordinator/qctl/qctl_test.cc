@@ -426,9 +426,8 @@ TEST_F(QctlTest, PassesOnWhatTheEngineSaysOfAModel) {
   EXPECT_EQ(missing.code, 1);
   EXPECT_THAT(missing.err, HasSubstr("QS5001"));
   InstallEngine("",
-                "noise\n" + std::string("{\"code\":\"QS3002\",\"message\":"
-                                        "\"too short\",\"field\":\"m.gguf\","
-                                        "\"hint\":\"fetch it again\"}\n"),
+                "a line of the log\nerror[QS3002]: too short   at m.gguf\n"
+                "  hint: fetch it again\n",
                 1);
   const Outcome truncated = Run(SubmitArgs());
   EXPECT_EQ(truncated.code, 1);
