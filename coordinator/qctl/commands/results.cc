@@ -12,6 +12,7 @@
 #include "common/base/status_macros.h"
 #include "coordinator/qctl/commands/commands.h"
 #include "coordinator/qctl/context.h"
+#include "coordinator/qctl/names.h"
 #include "coordinator/qctl/output/closing_screen.h"
 #include "coordinator/qctl/output/measurements.h"
 #include "coordinator/qctl/output/report.h"
@@ -26,6 +27,7 @@ namespace {
 constexpr int kMostResamples = 1'000'000;
 constexpr int kHighestConfidence = 99;
 constexpr int kMostRows = 1'000'000;
+constexpr char kDefaultMetric[] = "relative_loss";  // of --pivot lang
 
 // What a unit of the corpus is called.
 std::string UnitName(const Arguments& arguments) {
@@ -79,10 +81,18 @@ absl::StatusOr<std::string> ResultsForPeople(
 absl::StatusOr<ExitCode> Results(Context& context) {
   QSWEEP_ASSIGN_OR_RETURN(const v1::GetResultsResponse results,
                           AskResults(context));
+  if (!HasEnded(results.job().state())) {
+    context.Note(absl::StrCat("job ", results.job().job_number(), " is ",
+                              JobStateName(results.job().state()), ": ",
+                              results.job().measurements_done(), " of ",
+                              results.job().measurements_total(),
+                              " measured, so these numbers will change"));
+  }
   if (context.arguments().Has("pivot")) {
+    const std::string metric = context.arguments().Get("pivot");
     QSWEEP_ASSIGN_OR_RETURN(
         const Table table,
-        PivotTable(results, context.arguments().Get("pivot")));
+        PivotTable(results, metric == "lang" ? kDefaultMetric : metric));
     QSWEEP_RETURN_IF_ERROR(context.Print(table));
     return ExitCode::kOk;
   }
@@ -129,11 +139,11 @@ std::string CommandText(const Context& context, absl::string_view command,
 absl::StatusOr<ExitCode> Plot(Context& context) {
   const Arguments& arguments = context.arguments();
   const bool heatmap = arguments.Get("PICTURE") == "heatmap";
-  if (!heatmap && arguments.Get("PICTURE") != "layers") {
+  if (!heatmap && arguments.Get("PICTURE") != "criticality") {
     return MakeError(
         kBadValue,
         absl::StrCat("there is no picture \"", arguments.Get("PICTURE"), "\""),
-        "PICTURE", "Use heatmap or layers.");
+        "PICTURE", "Use heatmap or criticality.");
   }
   QSWEEP_ASSIGN_OR_RETURN(const v1::GetResultsResponse results,
                           AskResults(context));
@@ -149,7 +159,7 @@ absl::StatusOr<ExitCode> Plot(Context& context) {
   const std::vector<std::string> provenance = {
       absl::StrCat(
           "command: ",
-          CommandText(context, heatmap ? "plot heatmap" : "plot layers",
+          CommandText(context, heatmap ? "plot heatmap" : "plot criticality",
                       results)),
       absl::StrCat("data digest: ", results.data_digest()),
       absl::StrCat("qsweep ", results.version(), " ", results.revision())};
@@ -246,7 +256,8 @@ std::vector<Command> ResultsCommands() {
        false,
        {"layer-set", "layer", "language"}},
       {"summary", 0, "", "in words: what can be said, and what cannot"},
-      {"pivot", 0, "METRIC", "a column per language: recovery, ppl, ..."},
+      {"pivot", 0, "METRIC",
+       "a column per language: recovery, ppl, ...; lang is relative_loss"},
       {"top", 0, "N", "the best N only"},
       unit};
   std::vector<Flag> plot_flags = {
@@ -277,8 +288,9 @@ std::vector<Command> ResultsCommands() {
        .group = kAnswerGroup,
        .summary = "Draws a heatmap of layers and languages, or the layers.",
        .examples = {{"qctl plot heatmap last", "in the terminal"},
-                    {"qctl plot layers 12 --out layers.svg", "as a file"}},
-       .positionals = {{"PICTURE", "heatmap or layers"}, job},
+                    {"qctl plot criticality 12 --out layers.svg",
+                     "layers by rank, as a file"}},
+       .positionals = {{"PICTURE", "heatmap or criticality"}, job},
        .flags = plot_flags,
        .run = Plot},
       {.path = {"report"},

@@ -634,9 +634,10 @@ TEST_F(QctlTest, DrawsResultsInTheTerminalAndAsFiles) {
   EXPECT_EQ(Run({"plot", "heatmap", "12", "--out", "map.svg"}).code, 0);
   EXPECT_THAT(ReadFile(dir_ + "/map.svg"),
               AllOf(StartsWith("<svg "), HasSubstr("qctl plot heatmap 12")));
-  EXPECT_EQ(Run({"plot", "layers", "12", "--out", "layers.svg"}).code, 0);
+  EXPECT_EQ(Run({"plot", "criticality", "12", "--out", "layers.svg"}).code, 0);
   EXPECT_THAT(ReadFile(dir_ + "/layers.svg"), HasSubstr("class=\"whisker\""));
-  EXPECT_THAT(Run({"plot", "pie", "12"}).err, HasSubstr("heatmap or layers"));
+  EXPECT_THAT(Run({"plot", "pie", "12"}).err,
+              HasSubstr("heatmap or criticality"));
   EXPECT_EQ(Run({"plot", "heatmap", "12", "--out", "/nowhere/a.svg"}).code, 1);
   fake_->script().results.clear_panels();
   EXPECT_THAT(Run({"plot", "heatmap", "12", "--out", "none.svg"}).err,
