@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
 #include <system_error>
@@ -27,7 +26,9 @@
 #include "common/job/configuration.h"
 #include "worker/engine/cpu_machine.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/prepared_task.h"
 #include "worker/engine/products.h"
+#include "worker/engine/progress_reporter.h"
 #include "worker/engine/self_check.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/model/checkpoint.h"
@@ -36,8 +37,6 @@
 
 namespace qsweep {
 namespace {
-
-constexpr absl::Duration kProgressInterval = absl::Milliseconds(300);
 
 // Bytes the kernel says could be used without swapping; 0 when it does not say.
 int64_t AvailableMemory() {
@@ -79,173 +78,9 @@ std::string IdentityOf(const std::string& path) {
   return identity;
 }
 
-absl::Status Mismatch(absl::string_view what, const Digest& wanted,
-                      const Digest& got) {
-  return MakeError(
-      kModelDigestMismatch,
-      absl::StrCat("The ", what, " here is ", got.hex().substr(0, 12),
-                   ", the task was made for ", wanted.hex().substr(0, 12), "."),
-      "", "Give this worker the model the job was submitted with.");
-}
-
-// What the task comes to on this model: configurations with the baseline, and
-// documents as tokens.
-struct Prepared {
-  std::vector<Configuration> configurations;  // the task's, then maybe one more
-  int baseline = 0;                           // into configurations
-  std::vector<TokenizedDocument> documents;   // parallel to the task's
-  std::vector<double> unigram_nll;  // parallel to the task's documents
-};
-
-absl::Status PrepareConfigurations(const EngineTask& task,
-                                   const ModelDescription& model,
-                                   Prepared& prepared) {
-  std::optional<int> baseline;
-  for (const EngineConfiguration& wanted : task.configurations) {
-    QSWEEP_ASSIGN_OR_RETURN(Configuration configuration,
-                            ParseConfiguration(model, wanted.quantizer,
-                                               wanted.layer_set, task.compute));
-    if (!wanted.digest.empty() && configuration.digest != wanted.digest) {
-      return Mismatch(absl::StrCat("configuration ", wanted.quantizer, " ",
-                                   wanted.layer_set),
-                      wanted.digest, configuration.digest);
-    }
-    if (configuration.baseline() && !baseline) {
-      baseline = static_cast<int>(prepared.configurations.size());
-    }
-    prepared.configurations.push_back(std::move(configuration));
-  }
-  if (!baseline) {
-    baseline = static_cast<int>(prepared.configurations.size());
-    prepared.configurations.push_back(MakeBaseline(model, task.compute));
-  }
-  prepared.baseline = *baseline;
-  return absl::OkStatus();
-}
-
-absl::Status PrepareDocuments(const EngineTask& task,
-                              const Checkpoint& checkpoint,
-                              Prepared& prepared) {
-  QSWEEP_ASSIGN_OR_RETURN(const Evaluation evaluation,
-                          ParseEvaluation(task.evaluation));
-  const Tokenizer& tokenizer = checkpoint.tokenizer();
-  if (evaluation.tokenizer_digest != tokenizer.digest()) {
-    return Mismatch("tokenizer", evaluation.tokenizer_digest,
-                    tokenizer.digest());
-  }
-  std::vector<std::vector<TokenizedDocument>> languages;
-  std::vector<std::vector<double>> unigrams;
-  for (const EngineLanguage& language : task.languages) {
-    languages.emplace_back();
-    for (const std::string& text : language.texts) {
-      QSWEEP_ASSIGN_OR_RETURN(
-          TokenizedDocument document,
-          TokenizeDocument(tokenizer, evaluation,
-                           checkpoint.config().context_length, text));
-      languages.back().push_back(std::move(document));
-    }
-    unigrams.push_back(UnigramNll(languages.back()));
-  }
-  for (const EngineDocument& wanted : task.documents) {
-    const auto language = static_cast<size_t>(wanted.language);
-    const auto text = static_cast<size_t>(wanted.text);
-    if (language >= languages.size() || text >= languages[language].size()) {
-      return absl::InvalidArgumentError(
-          "a document of the task is not in its corpus");
-    }
-    prepared.documents.push_back(languages[language][text]);
-    prepared.unigram_nll.push_back(unigrams[language][text]);
-  }
-  return absl::OkStatus();
-}
-
 int NumSlots(const EngineTask& task, const SweepPlan& plan) {
   return task.naive ? 2 : plan.trie.num_slots;  // as the executors ask for
 }
-
-// Tells the sink what is done, not too often, with the partial sums of each
-// language.
-class ProgressReporter {
- public:
-  ProgressReporter(const EngineTask& task, double total_work, EngineSink& sink)
-      : task_(task), total_work_(total_work), sink_(sink) {}
-
-  // documents: of the task, that pass.documents are.
-  void StartPass(const Pass& pass, const std::vector<size_t>& documents) {
-    pass_ = &pass;
-    documents_ = &documents;
-  }
-
-  // pass_work: done of the pass so far.
-  void Report(double pass_work, const std::string& step) {
-    pass_work_ = pass_work;
-    const SteadyTime now = Clock::Real().SteadyNow();
-    if (step == last_step_ && now - last_time_ < kProgressInterval) {
-      return;
-    }
-    last_step_ = step;
-    last_time_ = now;
-    sink_.OnProgress({.fraction = (work_before_ + pass_work) / total_work_,
-                      .text = step,
-                      .partial = Partials()});
-  }
-
-  // Keeps the sums of a finished pass.
-  void EndPass() {
-    AddPass(finished_);
-    work_before_ += pass_work_;
-    pass_ = nullptr;
-  }
-
- private:
-  using Sums = std::vector<std::vector<DocumentSums>>;  // [language][config]
-
-  void AddPass(Sums& sums) const {
-    sums.resize(task_.languages.size());
-    for (size_t d = 0; d < documents_->size(); ++d) {
-      const auto language =
-          static_cast<size_t>(task_.documents[(*documents_)[d]].language);
-      sums[language].resize(task_.configurations.size());
-      for (size_t c = 0; c < task_.configurations.size(); ++c) {
-        const DocumentSums& from = pass_->sums[c][d];
-        DocumentSums& to = sums[language][c];
-        to.nll += from.nll;
-        to.nll_fp += from.nll_fp;
-        to.tokens += from.tokens;
-      }
-    }
-  }
-
-  std::vector<EnginePartial> Partials() const {
-    Sums sums = finished_;
-    AddPass(sums);
-    std::vector<EnginePartial> partials;
-    for (size_t language = 0; language < sums.size(); ++language) {
-      for (size_t c = 0; c < sums[language].size(); ++c) {
-        const DocumentSums& from = sums[language][c];
-        if (from.tokens > 0) {
-          partials.push_back({.language = static_cast<int>(language),
-                              .configuration = static_cast<int>(c),
-                              .nll_sum = from.nll,
-                              .nll_fp_sum = from.nll_fp,
-                              .tokens = from.tokens});
-        }
-      }
-    }
-    return partials;
-  }
-
-  const EngineTask& task_;
-  const double total_work_;
-  EngineSink& sink_;
-  const Pass* pass_ = nullptr;
-  const std::vector<size_t>* documents_ = nullptr;
-  double work_before_ = 0;  // of earlier passes
-  double pass_work_ = 0;
-  Sums finished_;
-  std::string last_step_;
-  SteadyTime last_time_;
-};
 
 class CpuEngine : public Engine {
  public:
@@ -253,7 +88,7 @@ class CpuEngine : public Engine {
       : options_(options), pool_(threads) {}
 
   absl::Status Start() {
-    QSWEEP_RETURN_IF_ERROR(CheckReproducible(pool_));
+    QSWEEP_RETURN_IF_ERROR(CheckReproducible(MultiplyTile, pool_));
     info_.fingerprint = absl::StrCat("qengine ", kVersion, " ", kRevision, " ",
                                      ProductsVersion(), " cpu ",
                                      kernels::BestRowKernels().name, " fp32");
@@ -281,13 +116,13 @@ class CpuEngine : public Engine {
   absl::Status Load(const std::string& path);
   absl::StatusOr<int64_t> RowsPerPass(const SweepPlan& plan, int slots) const;
   absl::StatusOr<std::vector<std::vector<size_t>>> CutPasses(
-      const Prepared& prepared, int64_t rows_per_pass) const;
-  absl::Status RunPass(const EngineTask& task, const Prepared& prepared,
+      const PreparedTask& prepared, int64_t rows_per_pass) const;
+  absl::Status RunPass(const EngineTask& task, const PreparedTask& prepared,
                        const SweepPlan& plan,
                        const std::vector<size_t>& documents,
                        ProgressReporter& reporter, const std::stop_token& stop,
                        EngineResult& result);
-  absl::Status RunPasses(const EngineTask& task, const Prepared& prepared,
+  absl::Status RunPasses(const EngineTask& task, const PreparedTask& prepared,
                          EngineSink& sink, const std::stop_token& stop,
                          EngineResult& result);
 
@@ -351,7 +186,7 @@ absl::StatusOr<int64_t> CpuEngine::RowsPerPass(const SweepPlan& plan,
 // Cuts the documents that can be scored into passes of at most rows_per_pass
 // rows, in their order.
 absl::StatusOr<std::vector<std::vector<size_t>>> CpuEngine::CutPasses(
-    const Prepared& prepared, int64_t rows_per_pass) const {
+    const PreparedTask& prepared, int64_t rows_per_pass) const {
   std::vector<std::vector<size_t>> passes;
   int64_t rows = 0;
   for (size_t d = 0; d < prepared.documents.size(); ++d) {
@@ -378,12 +213,10 @@ absl::StatusOr<std::vector<std::vector<size_t>>> CpuEngine::CutPasses(
 }
 
 // Takes one pass through the model and fills its documents' rows.
-absl::Status CpuEngine::RunPass(const EngineTask& task,
-                                const Prepared& prepared, const SweepPlan& plan,
-                                const std::vector<size_t>& documents,
-                                ProgressReporter& reporter,
-                                const std::stop_token& stop,
-                                EngineResult& result) {
+absl::Status CpuEngine::RunPass(
+    const EngineTask& task, const PreparedTask& prepared, const SweepPlan& plan,
+    const std::vector<size_t>& documents, ProgressReporter& reporter,
+    const std::stop_token& stop, EngineResult& result) {
   Pass pass;
   for (const size_t d : documents) {
     pass.documents.emplace_back(prepared.documents[d].ids);
@@ -418,8 +251,8 @@ absl::Status CpuEngine::RunPass(const EngineTask& task,
 }
 
 absl::Status CpuEngine::RunPasses(const EngineTask& task,
-                                  const Prepared& prepared, EngineSink& sink,
-                                  const std::stop_token& stop,
+                                  const PreparedTask& prepared,
+                                  EngineSink& sink, const std::stop_token& stop,
                                   EngineResult& result) {
   const SweepPlan plan = PlanSweep(model_, prepared.configurations);
   QSWEEP_ASSIGN_OR_RETURN(const int64_t rows_per_pass,
@@ -473,12 +306,8 @@ absl::StatusOr<EngineResult> CpuEngine::Run(const EngineTask& task,
   }
   sink.OnProgress({.loading = true, .text = "reading the model"});
   QSWEEP_RETURN_IF_ERROR(Load(task.model_path));
-  if (!task.model_digest.empty() && task.model_digest != model_.digest) {
-    return Mismatch("model", task.model_digest, model_.digest);
-  }
-  Prepared prepared;
-  QSWEEP_RETURN_IF_ERROR(PrepareConfigurations(task, model_, prepared));
-  QSWEEP_RETURN_IF_ERROR(PrepareDocuments(task, *checkpoint_, prepared));
+  QSWEEP_ASSIGN_OR_RETURN(const PreparedTask prepared,
+                          PrepareTask(task, *checkpoint_, model_));
   EngineResult result;
   for (size_t d = 0; d < task.documents.size(); ++d) {
     const TokenizedDocument& document = prepared.documents[d];

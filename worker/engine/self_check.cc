@@ -43,8 +43,9 @@ FloatBuffer RandomBuffer(Random& random, int64_t size) {
 // The rows' products in one full tile: what every other way must equal.
 class Reference {
  public:
-  Reference(const Shape& shape, Random& random)
-      : shape_(shape),
+  Reference(Multiply multiply, const Shape& shape, Random& random)
+      : multiply_(multiply),
+        shape_(shape),
         stride_(RowStride(shape.outputs)),
         weight_(shape.outputs, shape.inputs),
         rows_(RandomBuffer(random, kTileRows * shape.inputs)),
@@ -53,7 +54,7 @@ class Reference {
         RandomBuffer(random, shape.outputs * shape.inputs);
     std::memcpy(weight_.row(0), weights.data(),
                 Bytes(shape.outputs * shape.inputs));
-    Multiply(rows_.data(), wanted_.data());
+    Fill(rows_.data(), wanted_.data());
   }
 
   // Against sums in double.
@@ -89,7 +90,7 @@ class Reference {
                   Bytes(shape_.inputs));
     }
     FloatBuffer out(kTileRows * stride_);
-    Multiply(moved.data(), out.data());
+    Fill(moved.data(), out.data());
     for (int64_t r = 0; r < height; ++r) {
       if (std::memcmp(out.data() + r * stride_,
                       wanted_.data() + Source(r, shift) * stride_,
@@ -116,10 +117,11 @@ class Reference {
                      what, "."),
         "", "This machine computes unreliably: do not use it for results.");
   }
-  void Multiply(const float* rows, float* out) const {
-    MultiplyTile(rows, shape_.inputs, weight_, 0, shape_.outputs, out, stride_);
+  void Fill(const float* rows, float* out) const {
+    multiply_(rows, shape_.inputs, weight_, 0, shape_.outputs, out, stride_);
   }
 
+  const Multiply multiply_;
   const Shape shape_;
   const int64_t stride_;
   Matrix weight_;
@@ -129,10 +131,10 @@ class Reference {
 
 }  // namespace
 
-absl::Status CheckReproducible(ThreadPool& pool) {
+absl::Status CheckReproducible(Multiply multiply, ThreadPool& pool) {
   Random random(20);
   for (const Shape& shape : kShapes) {
-    const Reference reference(shape, random);
+    const Reference reference(multiply, shape, random);
     if (absl::Status status = reference.CheckValues(); !status.ok()) {
       return status;
     }

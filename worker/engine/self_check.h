@@ -1,8 +1,11 @@
 #ifndef QSWEEP_WORKER_ENGINE_SELF_CHECK_H_
 #define QSWEEP_WORKER_ENGINE_SELF_CHECK_H_
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 
+#include "worker/engine/products.h"
 #include "worker/engine/thread_pool.h"
 
 namespace qsweep {
@@ -11,7 +14,11 @@ namespace qsweep {
 // the same bits at every place of the tile, beside all neighbours, and on every
 // thread; and that products agree with sums in double. Well under a second.
 // FAILED_PRECONDITION QS5005: they do not, with what differed.
-absl::Status CheckReproducible(ThreadPool& pool);
+// multiply: MultiplyTile, or what is to be checked in its place.
+using Multiply = void (*)(const float* rows, int64_t row_stride,
+                          const Matrix& weight, int64_t first, int64_t count,
+                          float* out, int64_t out_stride);
+absl::Status CheckReproducible(Multiply multiply, ThreadPool& pool);
 
 // Multiplications and additions per second, in 1e9, of products of the head's
 // kind on all threads. About a tenth of a second.

@@ -1,0 +1,235 @@
+// The program: its exit codes, what it prints where, and that it never outlives
+// its agent.
+#include <algorithm>
+#include <csignal>
+#include <fcntl.h>
+#include <poll.h>
+#include <string>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include "common/base/clock.h"
+#include "common/base/digest.h"
+#include "common/rpc/frame.h"
+#include "qsweep/v1/engine.pb.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/tiny_llama.h"
+
+namespace qsweep {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using testing::TemporaryDirectory;
+using testing::TinyLlama;
+
+constexpr char kBinary[] = QSWEEP_BINARY_DIR "/bin/qengine";
+
+struct Child {
+  pid_t pid = -1;
+  int in = -1;   // its stdin
+  int out = -1;  // its stdout
+};
+
+Child Start(std::vector<std::string> arguments, const std::string& error_file) {
+  int in[2] = {};
+  int out[2] = {};
+  EXPECT_EQ(pipe2(in, O_CLOEXEC), 0);
+  EXPECT_EQ(pipe2(out, O_CLOEXEC), 0);
+  arguments.insert(arguments.begin(), kBinary);
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) {
+    argv.push_back(argument.data());
+  }
+  argv.push_back(nullptr);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    dup2(in[0], STDIN_FILENO);
+    dup2(out[1], STDOUT_FILENO);
+    const int error =
+        open(error_file.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    dup2(error, STDERR_FILENO);
+    execv(kBinary, argv.data());
+    _exit(127);
+  }
+  close(in[0]);
+  close(out[1]);
+  return {.pid = pid, .in = in[1], .out = out[0]};
+}
+
+std::string ReadAll(int fd) {
+  std::string text;
+  char buffer[4096];
+  ssize_t size = 0;
+  while ((size = read(fd, buffer, sizeof(buffer))) > 0) {
+    text.append(buffer, static_cast<size_t>(size));
+  }
+  return text;
+}
+
+int ExitCode(const Child& child) {
+  int status = 0;
+  EXPECT_EQ(waitpid(child.pid, &status, 0), child.pid);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+struct Output {
+  int code = 0;
+  std::string out;
+  std::string error;
+};
+
+class QengineTest : public ::testing::Test {
+ protected:
+  QengineTest() { TinyLlama().WriteTo(directory_); }
+
+  std::string model() const { return directory_.path().string(); }
+  std::string error_file() const { return model() + "/stderr"; }
+
+  Output Run(std::vector<std::string> arguments, const std::string& in = "") {
+    const Child child = Start(std::move(arguments), error_file());
+    EXPECT_EQ(write(child.in, in.data(), in.size()),
+              static_cast<ssize_t>(in.size()));
+    close(child.in);
+    Output output;
+    output.out = ReadAll(child.out);
+    close(child.out);
+    output.code = ExitCode(child);
+    const int error = open(error_file().c_str(), O_RDONLY | O_CLOEXEC);
+    output.error = ReadAll(error);
+    close(error);
+    return output;
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(QengineTest, PrintsARowPerDocument) {
+  const std::string texts =
+      directory_.Write("texts.json", R"({"b": ["xyz", "x"], "a": "xy"})");
+  const Output output =
+      Run({"score", "--model", model(), "--texts", texts, "--quantizer",
+           "rtn:bits=4,group=32", "--protect", "L-1", "--eval", "aligned"});
+  EXPECT_EQ(output.code, 0) << output.error;
+  EXPECT_THAT(output.out, StartsWith(R"({"language":"b","document":0,)"));
+  EXPECT_THAT(output.out, HasSubstr(R"({"language":"a","document":0,)"));
+  EXPECT_THAT(output.out, HasSubstr(R"("layer_set":"L2")"));
+  EXPECT_EQ(std::count(output.out.begin(), output.out.end(), '\n'), 3);
+  const Output naive = Run({"score", "--model", model(), "--texts", texts,
+                            "--quantizer", "rtn:bits=4,group=32", "--protect",
+                            "L-1", "--eval", "aligned", "--naive"});
+  EXPECT_EQ(naive.out, output.out);
+}
+
+TEST_F(QengineTest, TellsErrorsByExitCode) {
+  const std::string texts = directory_.Write("texts.json", R"({"a": "xyz"})");
+  const std::string empty =
+      directory_.Write("empty.json", R"({"a": ["", "b"]})");
+  const std::string broken = directory_.Write("broken.json", "{");
+  struct Case {
+    std::vector<std::string> arguments;
+    int code;
+    std::string error;
+  };
+  for (const Case& c : {
+           Case{{"score", "--model", "/no/model", "--texts", texts},
+                3,
+                "QS3001"},
+           Case{{"score", "--model", model(), "--texts", broken}, 2, "QS2114"},
+           Case{{"score", "--model", model(), "--texts", texts, "--quantizer",
+                 "rtm"},
+                2,
+                "QS1020"},
+           Case{{"score", "--model", model(), "--texts", texts, "--quantizer",
+                 "rtn", "--protect", "L9"},
+                2,
+                "QS1011"},
+           Case{{"score", "--model", model(), "--texts", texts, "--eval",
+                 "alined"},
+                2,
+                "aligned"},
+           Case{{"score", "--model", model(), "--texts", texts, "--compute",
+                 "bf16"},
+                2,
+                "QS1004"},
+           Case{{"score", "--model", model(), "--texts", empty}, 7, "QS2110"},
+           Case{{"score", "--texts", texts}, 2, "--model"},
+           Case{{"sing"}, 2, "--help"},
+       }) {
+    const Output output = Run(c.arguments);
+    EXPECT_EQ(output.code, c.code) << output.error;
+    EXPECT_THAT(output.error, HasSubstr(c.error));
+  }
+}
+
+TEST_F(QengineTest, TokenizesLines) {
+  const Output output = Run({"tokenize", "--model", model()}, "ab\n\nA\n");
+  EXPECT_EQ(output.code, 0);
+  EXPECT_EQ(output.out, "97 98\n\n65\n");
+}
+
+TEST_F(QengineTest, LeadsItsHelpWithExamples) {
+  for (const std::string command : {"describe", "score", "tokenize"}) {
+    const Output output = Run({command, "--help"});
+    EXPECT_EQ(output.code, 0);
+    EXPECT_LT(output.out.find("Examples:"), output.out.find("Options:"))
+        << command;
+  }
+}
+
+TEST_F(QengineTest, EndsWithin2Seconds_WhenTheAgentGoesInTheMiddleOfATask) {
+  const Child child = Start({"serve", "--threads", "2"}, error_file());
+  FrameReader frames(child.out);
+  v1::EngineEvent event;
+  const auto ready = frames.Read();
+  ASSERT_TRUE(ready.ok() && ready->has_value());
+  ASSERT_TRUE(event.ParseFromString(**ready));
+  EXPECT_TRUE(event.has_ready());
+  // Enough work for minutes.
+  v1::EngineRequest request;
+  v1::EngineRun& run = *request.mutable_run();
+  run.set_model_path(model());
+  const Output described = Run({"describe", "--model", model(), "-o", "json"});
+  const std::string key = "\"tokenizer_digest\": \"";
+  const size_t at = described.out.find(key);
+  ASSERT_NE(at, std::string::npos) << described.out;
+  run.mutable_task()->set_evaluation("aligned@1;tok=" +
+                                     described.out.substr(at + key.size(), 64));
+  for (int bits = 2; bits <= 8; ++bits) {
+    v1::ConfigurationSpec& spec = *run.mutable_task()->add_configurations();
+    spec.set_quantizer(absl::StrCat("rtn:group=32,bits=", bits));
+    spec.set_layer_set("none");
+  }
+  run.mutable_task()->add_languages()->set_language("eng");
+  v1::LanguageCorpus& corpus = *run.add_languages();
+  corpus.set_language("eng");
+  for (int i = 0; i < 20000; ++i) {
+    const std::string text = absl::StrCat(std::string(400, 'x'), i);
+    corpus.add_documents()->set_text(text);
+    run.mutable_task()->add_documents()->set_digest(Digest::Of(text).bytes());
+  }
+  ASSERT_TRUE(WriteFrame(child.in, request.SerializeAsString()).ok());
+  bool running = false;
+  while (!running) {
+    const auto frame = frames.Read();
+    ASSERT_TRUE(frame.ok() && frame->has_value());
+    ASSERT_TRUE(event.ParseFromString(**frame));
+    ASSERT_TRUE(event.has_progress()) << event.ShortDebugString();
+    running = event.progress().progress().phase() == v1::TASK_PHASE_RUN;
+  }
+  const SteadyTime closed = Clock::Real().SteadyNow();
+  close(child.in);
+  EXPECT_EQ(ExitCode(child), 0);
+  EXPECT_LT(Clock::Real().SteadyNow() - closed, absl::Seconds(2));
+  close(child.out);
+}
+
+}  // namespace
+}  // namespace qsweep

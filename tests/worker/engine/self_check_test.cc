@@ -1,0 +1,63 @@
+#include "worker/engine/self_check.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/error_matchers.h"
+
+namespace qsweep {
+namespace {
+
+using kernels::kTileRows;
+using testing::CodeOf;
+
+// A library that serves the last row of a tile another way, as real ones do for
+// row counts that are no multiple of theirs.
+void MultiplyWithOtherTail(const float* rows, int64_t row_stride,
+                           const Matrix& weight, int64_t first, int64_t count,
+                           float* out, int64_t out_stride) {
+  MultiplyTile(rows, row_stride, weight, first, count, out, out_stride);
+  float* const last = out + (kTileRows - 1) * out_stride;
+  for (int64_t i = 0; i < count; ++i) {
+    last[i] *= 1.0000002F;
+  }
+}
+
+// One that lets a row's neighbour in.
+void MultiplyWithNeighbour(const float* rows, int64_t row_stride,
+                           const Matrix& weight, int64_t first, int64_t count,
+                           float* out, int64_t out_stride) {
+  MultiplyTile(rows, row_stride, weight, first, count, out, out_stride);
+  out[0] += 1e-6F * rows[row_stride];
+}
+
+void MultiplyWrong(const float* rows, int64_t row_stride, const Matrix& weight,
+                   int64_t first, int64_t count, float* out,
+                   int64_t out_stride) {
+  MultiplyTile(rows, row_stride, weight, first, count, out, out_stride);
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    out[r * out_stride] += 0.01F;
+  }
+}
+
+TEST(CheckReproducible, Passes_ForTheProductsInUse) {
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    EXPECT_TRUE(CheckReproducible(MultiplyTile, pool).ok());
+  }
+}
+
+TEST(CheckReproducible, Fails_WhenProductsAreNot) {
+  ThreadPool pool(2);
+  for (const Multiply multiply :
+       {MultiplyWithOtherTail, MultiplyWithNeighbour, MultiplyWrong}) {
+    EXPECT_EQ(CodeOf(CheckReproducible(multiply, pool)), "QS5005");
+  }
+}
+
+TEST(MeasureGflops, IsPositive) {
+  ThreadPool pool(2);
+  EXPECT_GT(MeasureGflops(pool), 0);
+}
+
+}  // namespace
+}  // namespace qsweep
