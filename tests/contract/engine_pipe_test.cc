@@ -12,7 +12,7 @@
 #include "common/base/clock.h"
 #include "common/job/configuration.h"
 #include "tests/support/engine_listener.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
 #include "worker/agent/engine_process.h"
 #include "worker/model/checkpoint.h"
@@ -32,9 +32,9 @@ class EnginePipe : public ::testing::TestWithParam<const char*> {
     setenv("QSWEEP_FAKE_DELAY_MS", "300", 1);
     TinyLlama llama;
     llama.context_length = 4096;
-    model_dir_ = std::make_unique<TemporaryDirectory>();
+    model_dir_ = std::make_unique<TempDir>();
     llama.WriteTo(*model_dir_);
-    const auto checkpoint = Checkpoint::Open(model_dir_->path().string());
+    const auto checkpoint = Checkpoint::Open(model_dir_->path());
     ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
     model_ = std::make_unique<ModelDescription>(*(*checkpoint)->Describe(""));
   }
@@ -59,7 +59,7 @@ class EnginePipe : public ::testing::TestWithParam<const char*> {
   v1::EngineRequest Run(uint64_t task_id, int bytes) const {
     v1::EngineRequest request;
     v1::EngineRun& run = *request.mutable_run();
-    run.set_model_path(model_dir_->path().string());
+    run.set_model_path(model_dir_->path());
     v1::TaskSpec& task = *run.mutable_task();
     task.set_task_id(task_id);
     task.set_model_digest(model_->digest.bytes());
@@ -106,14 +106,14 @@ class EnginePipe : public ::testing::TestWithParam<const char*> {
     ASSERT_TRUE(sent.ok()) << sent;
   }
 
-  static std::unique_ptr<TemporaryDirectory> model_dir_;
+  static std::unique_ptr<TempDir> model_dir_;
   static std::unique_ptr<ModelDescription> model_;
   EngineListener listener_;
   std::unique_ptr<EngineProcess> engine_;
   v1::EngineReady ready_;
 };
 
-std::unique_ptr<TemporaryDirectory> EnginePipe::model_dir_;
+std::unique_ptr<TempDir> EnginePipe::model_dir_;
 std::unique_ptr<ModelDescription> EnginePipe::model_;
 
 constexpr int kShort = 60;    // bytes of a document

@@ -60,7 +60,7 @@ void UseRealEngine(Sweep& sweep) {
   llama.layers = 6;
   llama.context_length = 2048;
   llama.WriteTo(*sweep.model_dir);
-  const std::string path = sweep.model_dir->path().string();
+  const std::string path = sweep.model_dir->path();
   const auto checkpoint = Checkpoint::Open(path);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   const auto model = (*checkpoint)->Describe("");
@@ -76,7 +76,7 @@ void UseRealEngine(Sweep& sweep) {
 
 Sweep MakeSweep(SweepKind kind) {
   Sweep sweep;
-  sweep.model_dir = std::make_shared<TemporaryDirectory>();
+  sweep.model_dir = std::make_shared<TempDir>();
   sweep.spec.set_kind(v1::JOB_KIND_LAYER_SWEEP);
   sweep.spec.set_name("sweep");
   sweep.spec.add_models();

@@ -9,7 +9,7 @@
 
 #include "qsweep/v1/job.pb.h"
 #include "tests/e2e/local_cluster.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/temp_dir.h"
 
 namespace qsweep::testing {
 
@@ -20,7 +20,7 @@ enum class SweepKind {
 
 // A layer sweep that takes about a minute on two workers, in many tasks.
 struct Sweep {
-  std::shared_ptr<TemporaryDirectory> model_dir;
+  std::shared_ptr<TempDir> model_dir;
   LocalCluster::Options cluster;
   v1::JobSpec spec;
   v1::ModelDescription model;

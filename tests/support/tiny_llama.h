@@ -11,7 +11,7 @@
 
 #include "common/base/random.h"
 #include "tests/support/model_files.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/temp_dir.h"
 
 namespace qsweep::testing {
 
@@ -31,7 +31,7 @@ struct TinyLlama {
 
   static constexpr int kVocabulary = 258;  // bytes, <s>, </s>
 
-  void WriteTo(const TemporaryDirectory& directory) const {
+  void WriteTo(const TempDir& directory) const {
     directory.Write("config.json", Config());
     directory.Write("tokenizer.json", TokenizerJson());
     directory.Write("tokenizer_config.json",

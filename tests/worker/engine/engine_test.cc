@@ -17,14 +17,14 @@
 
 #include "common/job/configuration.h"
 #include "tests/support/error_matchers.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
 
 namespace qsweep {
 namespace {
 
 using testing::CodeOf;
-using testing::TemporaryDirectory;
+using testing::TempDir;
 using testing::TinyLlama;
 
 class RecordingSink : public EngineSink {
@@ -71,10 +71,9 @@ class EngineTest : public ::testing::Test {
   // Configurations of every kind of sharing: single layers, pairs, parts of a
   // layer, other bits, quantized embeddings, heads and norms.
   EngineTask Task(Engine& engine) {
-    const ModelDescription& model =
-        *engine.Describe(directory_.path().string()).value();
+    const ModelDescription& model = *engine.Describe(directory_.path()).value();
     EngineTask task;
-    task.model_path = directory_.path().string();
+    task.model_path = directory_.path();
     task.model_digest = model.digest;
     task.evaluation =
         EvaluationText("aligned", model.tokenizer_digest, 0).value();
@@ -125,7 +124,7 @@ class EngineTest : public ::testing::Test {
     return engine.Run(task, sink, std::stop_token()).status();
   }
 
-  TemporaryDirectory directory_;
+  TempDir directory_;
 };
 
 TEST_F(EngineTest, GivesARowPerConfigurationAndDocument) {
@@ -256,8 +255,7 @@ TEST_F(EngineTest, ComparesWithTheBaseline_WhenTheTaskDoesNotHoldIt) {
 TEST_F(EngineTest, FlagsDocumentsWithoutSums) {
   const auto engine = MakeEngine(1);
   EngineTask task = Task(*engine);
-  const ModelDescription& model =
-      *engine->Describe(directory_.path().string()).value();
+  const ModelDescription& model = *engine->Describe(directory_.path()).value();
   task.evaluation =
       EvaluationText("hf-text", model.tokenizer_digest, 0).value();
   task.languages = {
@@ -385,11 +383,11 @@ TEST_F(EngineTest, CountsTokens_WhenTheirLossIsNotFinite) {
 
 TEST_F(EngineTest, ReadsTheModelAgain_WhenItsFileIsReplaced) {
   const auto engine = MakeEngine(1);
-  const Digest before = (*engine->Describe(directory_.path().string()))->digest;
-  std::filesystem::rename(directory_.path().string() + "/model.safetensors",
-                          directory_.path().string() + "/old");
+  const Digest before = (*engine->Describe(directory_.path()))->digest;
+  std::filesystem::rename(directory_.path() + "/model.safetensors",
+                          directory_.path() + "/old");
   TinyLlama{.seed = 2}.WriteTo(directory_);
-  EXPECT_NE((*engine->Describe(directory_.path().string()))->digest, before);
+  EXPECT_NE((*engine->Describe(directory_.path()))->digest, before);
 }
 
 }  // namespace

@@ -15,14 +15,14 @@
 #include "common/job/configuration.h"
 #include "common/rpc/frame.h"
 #include "tests/support/error_matchers.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
 
 namespace qsweep {
 namespace {
 
 using testing::CodeOf;
-using testing::TemporaryDirectory;
+using testing::TempDir;
 using testing::TinyLlama;
 
 // The agent's end of the pipe, and ServePipe on a thread.
@@ -199,13 +199,13 @@ class RealPipeTest : public ::testing::Test {
   RealPipeTest() {
     TinyLlama().WriteTo(directory_);
     engine_ = Engine::Create({.threads = 1}).value();
-    model_ = **engine_->Describe(directory_.path().string());
+    model_ = **engine_->Describe(directory_.path());
   }
 
   v1::EngineRequest Request() const {
     v1::EngineRequest request = RunRequest(3);
     v1::EngineRun& run = *request.mutable_run();
-    run.set_model_path(directory_.path().string());
+    run.set_model_path(directory_.path());
     run.mutable_task()->set_model_digest(model_.digest.bytes());
     run.mutable_task()->set_evaluation(
         *EvaluationText("aligned", model_.tokenizer_digest, 0));
@@ -231,7 +231,7 @@ class RealPipeTest : public ::testing::Test {
     return request;
   }
 
-  TemporaryDirectory directory_;
+  TempDir directory_;
   std::unique_ptr<Engine> engine_;
   ModelDescription model_;
 };

@@ -19,7 +19,7 @@
 #include "common/base/digest.h"
 #include "common/rpc/frame.h"
 #include "qsweep/v1/engine.pb.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
 
 namespace qsweep {
@@ -27,7 +27,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-using testing::TemporaryDirectory;
+using testing::TempDir;
 using testing::TinyLlama;
 
 constexpr char kBinary[] = QSWEEP_BINARY_DIR "/bin/qengine";
@@ -90,7 +90,7 @@ class QengineTest : public ::testing::Test {
  protected:
   QengineTest() { TinyLlama().WriteTo(directory_); }
 
-  std::string model() const { return directory_.path().string(); }
+  std::string model() const { return directory_.path(); }
   std::string error_file() const { return model() + "/stderr"; }
 
   Output Run(std::vector<std::string> arguments, const std::string& in = "") {
@@ -108,7 +108,7 @@ class QengineTest : public ::testing::Test {
     return output;
   }
 
-  TemporaryDirectory directory_;
+  TempDir directory_;
 };
 
 TEST_F(QengineTest, PrintsARowPerDocument) {
