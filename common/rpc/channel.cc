@@ -26,6 +26,8 @@ constexpr int kDefaultPort = 7680;
 constexpr int kKeepaliveTimeMs = 30'000;  // below the 60 s of common NATs
 constexpr int kKeepaliveTimeoutMs = 15'000;
 constexpr int kReconnectBackoffMs = 1'000;
+// Results of a large sweep in one message; the default is 4 MiB.
+constexpr int kMaxReceiveBytes = 256 << 20;
 
 }  // namespace
 
@@ -89,6 +91,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const Endpoint& endpoint) {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
   const auto max_ms = static_cast<int>(
       absl::ToInt64Milliseconds(endpoint.reconnect_backoff_max));
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,

@@ -16,6 +16,7 @@
 #include "common/base/random.h"
 #include "common/base/status_macros.h"
 #include "coordinator/store/schema.h"
+#include "coordinator/store/sql.h"
 #include "sqlite3.h"
 
 namespace qsweep {
@@ -184,7 +185,8 @@ struct QueryGuard::State {
 
   int Authorize(int action, const char* first, const char* second,
                 const char* context);
-  absl::Status Install();
+  absl::Status Install(const std::string& analysis_path);
+  absl::Status AddView(const ViewDefinition& view, const std::string& secret);
   absl::StatusOr<Statement> Prepare(const std::string& sql);
   absl::StatusOr<v1::QueryResponse> Collect(Statement& statement,
                                             uint32_t limit);
@@ -245,17 +247,26 @@ int QueryGuard::State::Authorize(int action, const char* first,
   return SQLITE_DENY;
 }
 
-absl::Status QueryGuard::State::Install() {
+absl::Status QueryGuard::State::AddView(const ViewDefinition& view,
+                                        const std::string& secret) {
+  const std::string body = absl::StrCat("view_", secret, "_", view.name);
+  bodies.insert(body);
+  views.insert(view.name);
+  return database.Execute(absl::StrCat("CREATE TEMP VIEW ", body, " AS ",
+                                       view.select, ";CREATE TEMP VIEW ",
+                                       view.name, " AS SELECT * FROM ", body));
+}
+
+absl::Status QueryGuard::State::Install(const std::string& analysis_path) {
   functions.insert(std::begin(kFunctions), std::end(kFunctions));
+  QSWEEP_ASSIGN_OR_RETURN(Statement attach,
+                          database.Prepare(sql::kAttachAnalysis));
+  QSWEEP_RETURN_IF_ERROR(attach.Run(analysis_path));
   const std::string secret = absl::BytesToHexString(SecureRandomBytes(16));
   for (const ViewDefinition& view : DocumentedViews()) {
-    const std::string body = absl::StrCat("view_", secret, "_", view.name);
-    QSWEEP_RETURN_IF_ERROR(database.Execute(absl::StrCat(
-        "CREATE TEMP VIEW ", body, " AS ", view.select, ";CREATE TEMP VIEW ",
-        view.name, " AS SELECT * FROM ", body)));
-    bodies.insert(body);
-    views.insert(view.name);
+    QSWEEP_RETURN_IF_ERROR(AddView(view, secret));
   }
+  QSWEEP_RETURN_IF_ERROR(AddView(kResultsView, secret));
   sqlite3* const connection = database.handle();
   sqlite3_limit(connection, SQLITE_LIMIT_SQL_LENGTH, kMaxSqlBytes);
   sqlite3_limit(connection, SQLITE_LIMIT_LENGTH, kMaxValueBytes);
@@ -366,9 +377,9 @@ QueryGuard::QueryGuard(std::unique_ptr<State> state)
 QueryGuard::~QueryGuard() = default;
 
 absl::StatusOr<std::unique_ptr<QueryGuard>> QueryGuard::Create(
-    Database database, const Clock& clock) {
+    Database database, const std::string& analysis_path, const Clock& clock) {
   auto state = std::make_unique<State>(std::move(database), clock);
-  QSWEEP_RETURN_IF_ERROR(state->Install());
+  QSWEEP_RETURN_IF_ERROR(state->Install(analysis_path));
   return std::unique_ptr<QueryGuard>(new QueryGuard(std::move(state)));
 }
 

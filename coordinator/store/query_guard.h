@@ -21,9 +21,10 @@ namespace qsweep {
 // Single-thread.
 class QueryGuard {
  public:
-  // Takes a read-only connection for its own; clock outlives it.
-  static absl::StatusOr<std::unique_ptr<QueryGuard>> Create(Database database,
-                                                            const Clock& clock);
+  // Takes a read-only connection for its own; clock outlives it. analysis_path:
+  // the analysis cache, for results_v1.
+  static absl::StatusOr<std::unique_ptr<QueryGuard>> Create(
+      Database database, const std::string& analysis_path, const Clock& clock);
   ~QueryGuard();
 
   // request.limit rows at most (0: 10,000, which is also the most) and 8 MiB;

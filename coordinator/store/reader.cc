@@ -10,11 +10,13 @@
 #include "common/base/error_codes.h"
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
+#include "coordinator/store/analysis_cache.h"
 #include "coordinator/store/codec.h"
 #include "coordinator/store/database_file.h"
 #include "coordinator/store/mutation_writer.h"
 #include "coordinator/store/query_guard.h"
 #include "coordinator/store/sql.h"
+#include "coordinator/store/sqlite_store.h"
 #include "sqlite3.h"
 
 namespace qsweep {
@@ -146,7 +148,7 @@ absl::Status SqliteReader::ReadHead(JobNumber job, JobRows& rows) {
       [&](const Statement& row) -> absl::Status {
         found = true;
         QSWEEP_ASSIGN_OR_RETURN(rows.spec, ProtoColumn<v1::JobSpec>(row, 0));
-        rows.corpus = row.Text(1);
+        QSWEEP_ASSIGN_OR_RETURN(rows.corpus, ProtoColumn<v1::Corpus>(row, 1));
         return absl::OkStatus();
       },
       job));
@@ -311,22 +313,25 @@ class ReaderThreads : public ReaderPool {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Reader>> Reader::Open(const std::string& path,
-                                                     const Clock& clock) {
+absl::StatusOr<std::unique_ptr<Reader>> Reader::Open(
+    const std::string& directory, const Clock& clock) {
+  const std::string path = DatabasePath(directory);
   QSWEEP_ASSIGN_OR_RETURN(Database database, OpenReader(path));
   QSWEEP_ASSIGN_OR_RETURN(Database for_users, OpenReader(path));
-  QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<QueryGuard> guard,
-                          QueryGuard::Create(std::move(for_users), clock));
+  QSWEEP_ASSIGN_OR_RETURN(
+      std::unique_ptr<QueryGuard> guard,
+      QueryGuard::Create(std::move(for_users), AnalysisCache::Path(directory),
+                         clock));
   return std::make_unique<SqliteReader>(std::move(database), std::move(guard),
                                         clock);
 }
 
 absl::StatusOr<std::unique_ptr<ReaderPool>> ReaderPool::Start(
-    const std::string& path, const Clock& clock, int num_threads) {
+    const std::string& directory, const Clock& clock, int num_threads) {
   std::vector<std::unique_ptr<Reader>> readers;
   for (int i = 0; i < num_threads; ++i) {
     QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Reader> reader,
-                            Reader::Open(path, clock));
+                            Reader::Open(directory, clock));
     readers.push_back(std::move(reader));
   }
   return std::make_unique<ReaderThreads>(std::move(readers));

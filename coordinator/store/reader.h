@@ -21,7 +21,7 @@ namespace qsweep {
 // All rows of a job, and what their indexes mean.
 struct JobRows {
   v1::JobSpec spec;
-  std::string corpus;  // name
+  v1::Corpus corpus;  // all its languages, under the name it was added first
   std::vector<v1::ModelDescription> models;
   std::vector<JobConfiguration> configurations;
   std::vector<JobEvaluation> evaluations;
@@ -41,15 +41,16 @@ struct ArtifactPart {
   std::string data;
 };
 
-// A read-only connection, which can neither write nor checkpoint. Every call
-// is a snapshot of its own, so no reader pins the WAL for long. Single-thread;
+// A read-only connection, which can neither write nor checkpoint. No call holds
+// a snapshot beyond its end, so no reader pins the WAL for long. Single-thread;
 // each reader thread has its own.
 // Errors besides those said: DEADLINE_EXCEEDED QS4011, DATA_LOSS QS4006.
 class Reader {
  public:
-  // path: the coordinator's database, which exists. clock outlives the reader.
-  static absl::StatusOr<std::unique_ptr<Reader>> Open(const std::string& path,
-                                                      const Clock& clock);
+  // directory: the coordinator's; its database and analysis cache exist. clock
+  // outlives the reader.
+  static absl::StatusOr<std::unique_ptr<Reader>> Open(
+      const std::string& directory, const Clock& clock);
   virtual ~Reader() = default;
 
   // Ids of a job's configurations in the order of the measurement export.
@@ -76,7 +77,7 @@ class ReaderPool {
  public:
   // Opens the readers; errors as Reader::Open.
   static absl::StatusOr<std::unique_ptr<ReaderPool>> Start(
-      const std::string& path, const Clock& clock, int num_threads = 4);
+      const std::string& directory, const Clock& clock, int num_threads = 4);
 
   // Runs what is queued, then ends the threads.
   virtual ~ReaderPool() = default;

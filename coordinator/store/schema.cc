@@ -373,6 +373,46 @@ SELECT e.seq,
 FROM event AS e)sql"},
 };
 
+// A cache: another version is dropped, never migrated.
+constexpr int64_t kAnalysisVersion = 1;
+constexpr const char* kAnalysisSchema = R"sql(
+DROP TABLE IF EXISTS result;
+DROP TABLE IF EXISTS result_set;
+CREATE TABLE result_set (
+  job INTEGER PRIMARY KEY,
+  key TEXT NOT NULL,
+  response BLOB NOT NULL  -- GetResultsResponse
+) STRICT;
+CREATE TABLE result (
+  job INTEGER NOT NULL,
+  configuration TEXT NOT NULL,
+  model TEXT NOT NULL,
+  layer_set TEXT NOT NULL,
+  resolved TEXT NOT NULL,
+  layer INTEGER,
+  quantizer TEXT NOT NULL,
+  compute TEXT NOT NULL,
+  evaluation TEXT NOT NULL,
+  lang TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  n INTEGER NOT NULL,
+  tokens INTEGER NOT NULL,
+  metric TEXT NOT NULL,
+  higher_is_better INTEGER NOT NULL,
+  value REAL,
+  stderr REAL,
+  ci_low REAL,
+  ci_high REAL,
+  flags TEXT NOT NULL,
+  status TEXT NOT NULL,
+  overhead_params REAL NOT NULL,
+  overhead_layers REAL NOT NULL,
+  overhead_kept REAL NOT NULL,
+  overhead_bytes REAL NOT NULL
+) STRICT;
+CREATE INDEX result_by_job ON result (job, metric);
+)sql";
+
 absl::Status CreateViews(Database& database) {
   for (const ViewDefinition& view : kViews) {
     QSWEEP_RETURN_IF_ERROR(database.Execute(
@@ -411,6 +451,24 @@ absl::Status ToVersion(Database& database, int64_t version,
 int64_t CurrentSchemaVersion() { return std::ssize(kMigrations); }
 
 std::span<const ViewDefinition> DocumentedViews() { return kViews; }
+
+const ViewDefinition kResultsView = {"results_v1", R"sql(
+SELECT job, configuration, model, layer_set, resolved, layer, quantizer,
+  compute, evaluation, lang, reference, n, tokens, metric, higher_is_better,
+  value, stderr, ci_low, ci_high, flags, status, overhead_params,
+  overhead_layers, overhead_kept, overhead_bytes
+FROM analysis.result)sql"};
+
+absl::Status CreateAnalysisSchema(Database& database) {
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t version,
+                          database.QueryInteger("PRAGMA user_version"));
+  if (version == kAnalysisVersion) {
+    return absl::OkStatus();
+  }
+  return database.Execute(absl::StrCat("BEGIN;", kAnalysisSchema,
+                                       "PRAGMA user_version=", kAnalysisVersion,
+                                       ";COMMIT"));
+}
 
 absl::Status Migrate(Database& database, const std::string& path) {
   QSWEEP_ASSIGN_OR_RETURN(const int64_t application,

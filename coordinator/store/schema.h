@@ -26,6 +26,12 @@ struct ViewDefinition {
 };
 std::span<const ViewDefinition> DocumentedViews();
 
+// results_v1, over the analysis cache attached as `analysis`.
+extern const ViewDefinition kResultsView;
+
+// The tables of analysis_cache.h, made again when they are of another version.
+absl::Status CreateAnalysisSchema(Database& database);
+
 // Brings an empty or older database to CurrentSchemaVersion, one IMMEDIATE
 // transaction per step, foreign keys checked before each commit; then creates
 // the documented views again. FAILED_PRECONDITION QS4005: a newer database.

@@ -232,7 +232,7 @@ inline constexpr const char kExportMeasurements[] =
     "ORDER BY e.text, jd.language, jd.document_id";
 
 inline constexpr const char kReadJobHead[] =
-    "SELECT j.spec, k.name FROM job AS j JOIN corpus AS k "
+    "SELECT j.spec, k.body FROM job AS j JOIN corpus AS k "
     "ON k.digest = j.corpus WHERE j.number = ?";
 inline constexpr const char kReadJobModelDescriptions[] =
     "SELECT m.description FROM job_model AS jm JOIN model AS m "
@@ -268,6 +268,21 @@ inline constexpr const char kReadJobRows[] =
     "JOIN measurement AS m ON m.configuration = jc.configuration "
     "AND m.evaluation = je.evaluation AND m.document = jd.document "
     "WHERE jc.job = ? ORDER BY jc.ordinal, je.ordinal, jd.ordinal";
+
+// --- The analysis cache, a file of its own ---
+
+inline constexpr const char kFindResults[] =
+    "SELECT response FROM result_set WHERE job = ? AND key = ?";
+inline constexpr const char kSaveResults[] =
+    "INSERT INTO result_set (job, key, response) VALUES (?1, ?2, ?3) "
+    "ON CONFLICT (job) DO UPDATE SET key = ?2, response = ?3";
+inline constexpr const char kDropResultRows[] =
+    "DELETE FROM result WHERE job = ?";
+inline constexpr const char kAddResultRow[] =
+    "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+// For readers: the schema name of kResultsView.
+inline constexpr const char kAttachAnalysis[] = "ATTACH ? AS analysis";
 
 }  // namespace qsweep::sql
 

@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 
 #include "common/base/digest.h"
+#include "coordinator/store/analysis_cache.h"
 #include "coordinator/store/database_file.h"
 #include "coordinator/store/schema.h"
 #include "coordinator/store/sqlite_store.h"
@@ -32,7 +33,11 @@ class QueryGuardTest : public ::testing::Test {
     }
     auto database = OpenReader(DatabasePath(directory_.path()));
     QSWEEP_ASSERT_OK(database);
-    auto guard = QueryGuard::Create(*std::move(database), Clock::Real());
+    const std::string path = AnalysisCache::Path(directory_.path());
+    auto cache = AnalysisCache::Open(path);
+    QSWEEP_ASSERT_OK(cache);
+    cache_ = *std::move(cache);
+    auto guard = QueryGuard::Create(*std::move(database), path, Clock::Real());
     QSWEEP_ASSERT_OK(guard);
     guard_ = *std::move(guard);
   }
@@ -56,6 +61,7 @@ class QueryGuardTest : public ::testing::Test {
 
   TempDir directory_;
   std::unique_ptr<Store> store_;
+  std::unique_ptr<AnalysisCache> cache_;
   std::unique_ptr<QueryGuard> guard_;
 };
 
@@ -75,6 +81,42 @@ TEST_F(QueryGuardTest, AnswersOverEveryView) {
     EXPECT_EQ(CodeOf(Run(absl::StrCat("SELECT * FROM ", view.name))), "OK")
         << view.name;
   }
+}
+
+TEST_F(QueryGuardTest, ShowsTheResultsSavedLast) {
+  EXPECT_EQ(Integer("SELECT count(*) FROM results_v1"), 0);
+  v1::GetResultsResponse response;
+  response.set_reference("eng");
+  v1::ResultPanel* panel = response.add_panels();
+  panel->set_model("tiny");
+  panel->add_languages()->set_language("fra");
+  v1::ConfigurationResult* configuration = panel->add_configurations();
+  configuration->set_layer_set("L0");
+  configuration->set_layer(0);
+  v1::CellResult* cell = configuration->add_cells();
+  cell->mutable_delta_nll()->set_value(0.25);
+  cell->mutable_delta_nll()->set_low(0.125);
+  cell->mutable_recovery()->set_status("anchor");
+  for (int i = 0; i < 2; ++i) {  // again: replaced, not doubled
+    QSWEEP_ASSERT_OK(cache_->Save(JobNumber(1), "key", response));
+  }
+  EXPECT_EQ(Integer("SELECT count(*) FROM results_v1"), 2);
+  const auto row =
+      Run("SELECT value, ci_low, ci_high, layer FROM results_v1 "
+          "WHERE metric = 'delta_nll' AND lang = 'fra'");
+  QSWEEP_ASSERT_OK(row);
+  ASSERT_EQ(row->rows_size(), 1);
+  EXPECT_EQ(row->rows(0).values(0).real(), 0.25);
+  EXPECT_EQ(row->rows(0).values(1).real(), 0.125);
+  EXPECT_EQ(row->rows(0).values(2).value_case(), v1::QueryValue::VALUE_NOT_SET);
+  EXPECT_EQ(row->rows(0).values(3).integer(), 0);
+  EXPECT_EQ(CodeOf(Run("SELECT * FROM analysis.result_set")), "QS4010");
+
+  const auto found = cache_->Find(JobNumber(1), "key");
+  QSWEEP_ASSERT_OK(found);
+  ASSERT_TRUE(found->has_value());
+  EXPECT_EQ((*found)->reference(), "eng");
+  EXPECT_FALSE(cache_->Find(JobNumber(1), "other rows")->has_value());
 }
 
 TEST_F(QueryGuardTest, KeepsTypes) {

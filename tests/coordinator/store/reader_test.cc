@@ -11,6 +11,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "coordinator/store/analysis_cache.h"
 #include "coordinator/store/sqlite_store.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/sweep_batches.h"
@@ -25,7 +26,9 @@ class ReaderTest : public ::testing::Test {
     auto store = OpenSqliteStore({.directory = directory_.path()});
     QSWEEP_ASSERT_OK(store);
     store_ = *std::move(store);
-    auto reader = Reader::Open(DatabasePath(directory_.path()), Clock::Real());
+    QSWEEP_ASSERT_OK(
+        AnalysisCache::Open(AnalysisCache::Path(directory_.path())));
+    auto reader = Reader::Open(directory_.path(), Clock::Real());
     QSWEEP_ASSERT_OK(reader);
     reader_ = *std::move(reader);
   }
@@ -92,7 +95,7 @@ TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
   CommitWholeSweep();
   const auto rows = reader_->ReadJobRows(JobNumber(1));
   QSWEEP_ASSERT_OK(rows);
-  EXPECT_EQ(rows->corpus, "texts");
+  EXPECT_EQ(rows->corpus.name(), "texts");
   EXPECT_EQ(rows->spec.reference(), "eng");
   ASSERT_EQ(rows->models.size(), 1u);
   EXPECT_EQ(rows->models[0].layers(), 2u);
@@ -133,8 +136,7 @@ TEST_F(ReaderTest, ReadsArtifactsInParts) {
 
 TEST_F(ReaderTest, RunsJobsOnItsThreads_AndThoseQueuedBeforeItEnds) {
   CommitWholeSweep();
-  auto pool =
-      ReaderPool::Start(DatabasePath(directory_.path()), Clock::Real(), 2);
+  auto pool = ReaderPool::Start(directory_.path(), Clock::Real(), 2);
   QSWEEP_ASSERT_OK(pool);
   std::promise<bool> other_thread;
   const std::thread::id here = std::this_thread::get_id();
@@ -154,7 +156,7 @@ TEST_F(ReaderTest, RunsJobsOnItsThreads_AndThoseQueuedBeforeItEnds) {
 
 TEST(Reader, SaysSo_WhenThereIsNoDatabase) {
   TempDir directory;
-  EXPECT_FALSE(Reader::Open(directory / "none.db", Clock::Real()).ok());
+  EXPECT_FALSE(Reader::Open(directory.path(), Clock::Real()).ok());
 }
 
 }  // namespace

@@ -1,0 +1,215 @@
+// qcoordinator: the process that owns a directory's jobs and results. Reads the
+// command line, starts the server, turns SIGTERM into a drain.
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include <CLI/CLI.hpp>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/log.h"
+#include "common/base/random.h"
+#include "common/base/status_macros.h"
+#include "common/base/version.h"
+#include "coordinator/service/server.h"
+
+namespace qsweep {
+namespace {
+
+constexpr char kExamples[] =
+    "The coordinator of qsweep: keeps jobs, tasks and measurements in DIR and\n"
+    "hands tasks to workers. 'qctl up' starts one for you.\n\n"
+    "Examples:\n"
+    "  qcoordinator serve --dir .qsweep\n"
+    "  qcoordinator serve --dir /var/lib/qsweep --listen 127.0.0.1:7680\n"
+    "  qcoordinator serve --dir .qsweep --listen unix:.qsweep/.sock "
+    "--listen 127.0.0.1:0\n";
+
+struct Flags {
+  ServerOptions server;
+  std::string heartbeat;
+  std::string lease_ttl;
+  std::string failover_ttl;
+  std::string progress_deadline;
+  double task_seconds = 0;
+};
+
+void AddOptions(CLI::App& serve, Flags& flags) {
+  serve
+      .add_option("--dir", flags.server.directory,
+                  "Directory of the database, token and logs; made if missing")
+      ->required();
+  serve
+      .add_option("--listen", flags.server.listen,
+                  "unix:PATH or HOST:PORT on loopback; may be repeated; "
+                  "default: unix:DIR/.sock")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  serve.add_option("--heartbeat", flags.heartbeat,
+                   "How often workers report, as 10s (default)");
+  serve.add_option("--lease-ttl", flags.lease_ttl,
+                   "How long a silent worker keeps its task (60s); at least "
+                   "three heartbeats");
+  serve.add_option("--failover-ttl", flags.failover_ttl,
+                   "How long leases wait for their workers after a restart "
+                   "(120s); at least two lease TTLs");
+  serve.add_option("--progress-deadline", flags.progress_deadline,
+                   "How long a running task may show no progress (120s)");
+  serve
+      .add_option("--task-seconds", flags.task_seconds,
+                  "How long one task should take (60)")
+      ->check(CLI::PositiveNumber);
+}
+
+absl::Status SetDuration(const std::string& text, const char* flag,
+                         absl::Duration& value) {
+  if (text.empty()) {
+    return absl::OkStatus();
+  }
+  if (!absl::ParseDuration(text, &value) || value <= absl::ZeroDuration()) {
+    return MakeError(kBadValue, absl::StrCat("'", text, "' is no duration"),
+                     flag, "write it like 10s, 500ms or 2m");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplyFlags(Flags& flags) {
+  Settings& settings = flags.server.settings;
+  QSWEEP_RETURN_IF_ERROR(
+      SetDuration(flags.heartbeat, "--heartbeat", settings.heartbeat));
+  QSWEEP_RETURN_IF_ERROR(
+      SetDuration(flags.lease_ttl, "--lease-ttl", settings.lease_ttl));
+  QSWEEP_RETURN_IF_ERROR(
+      SetDuration(flags.failover_ttl, "--failover-ttl", settings.failover_ttl));
+  QSWEEP_RETURN_IF_ERROR(SetDuration(flags.progress_deadline,
+                                     "--progress-deadline",
+                                     settings.progress_deadline));
+  if (flags.task_seconds > 0) {
+    settings.task_target = absl::Seconds(flags.task_seconds);
+  }
+  if (flags.server.listen.empty()) {
+    flags.server.listen = {
+        absl::StrCat("unix:", flags.server.directory, "/.sock")};
+  }
+  const std::string entropy = SecureRandomBytes(sizeof(flags.server.seed));
+  for (const char byte : entropy) {
+    flags.server.seed =
+        flags.server.seed << 8 | static_cast<unsigned char>(byte);
+  }
+  return absl::OkStatus();
+}
+
+// A worker's connection is a descriptor; the usual limit of 1,024 is too few.
+void RaiseDescriptorLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
+// "PID START": START, the clock ticks from boot to the start of the process,
+// tells it apart from a later one with the same number.
+std::string PidLine() {
+  std::ifstream stat_file("/proc/self/stat");
+  std::string stat((std::istreambuf_iterator<char>(stat_file)),
+                   std::istreambuf_iterator<char>());
+  stat.erase(0, stat.rfind(')') + 2);  // the name may hold anything
+  const std::vector<std::string> fields = absl::StrSplit(stat, ' ');
+  return absl::StrCat(getpid(), " ", fields.size() > 19 ? fields[19] : "0",
+                      "\n");
+}
+
+absl::Status WriteFile(const std::string& path, const std::string& text) {
+  const std::string temporary = path + ".new";
+  std::ofstream file(temporary);
+  file << text;
+  file.close();
+  if (!file || rename(temporary.c_str(), path.c_str()) != 0) {
+    return MakeError(kCannotWrite, absl::StrCat("cannot write ", path), path);
+  }
+  return absl::OkStatus();
+}
+
+// Serves until SIGTERM or SIGINT, or until the loop ends by an error.
+absl::Status ServeUntilSignal(Server& server, const sigset_t& signals) {
+  while (true) {
+    const timespec second = {.tv_sec = 1, .tv_nsec = 0};
+    const int signal = sigtimedwait(&signals, nullptr, &second);
+    if (signal > 0) {
+      LogInfo(absl::StrCat("draining: signal ", signal));
+      return server.Stop();
+    }
+    QSWEEP_RETURN_IF_ERROR(server.CheckHealth());
+  }
+}
+
+absl::Status Serve(Flags flags) {
+  QSWEEP_RETURN_IF_ERROR(ApplyFlags(flags));
+  umask(077);  // texts and results are their owner's alone
+  RaiseDescriptorLimit();
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  // Before any thread starts, so that all of them inherit it.
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Server> server,
+                          Server::Start(flags.server, Clock::Real()));
+  const std::string& directory = flags.server.directory;
+  QSWEEP_RETURN_IF_ERROR(WriteFile(directory + "/coordinator.pid", PidLine()));
+  QSWEEP_RETURN_IF_ERROR(
+      WriteFile(directory + "/server", server->addresses().front() + "\n"));
+  LogInfo(absl::StrCat("serving on ", absl::StrJoin(server->addresses(), " "),
+                       ", directory ", directory, ", version ", kVersion, " ",
+                       kRevision));
+  const absl::Status end = ServeUntilSignal(*server, signals);
+  unlink((directory + "/coordinator.pid").c_str());
+  unlink((directory + "/server").c_str());
+  if (end.ok()) {
+    LogInfo("stopped");
+  }
+  return end;
+}
+
+int Main(int argc, char** argv) {
+  SetLogName("qcoordinator");
+  Flags flags;
+  CLI::App app(kExamples, "qcoordinator");
+  app.set_version_flag("--version",
+                       absl::StrCat("qcoordinator ", kVersion, " ", kRevision));
+  app.require_subcommand(1);
+  CLI::App* serve =
+      app.add_subcommand("serve", "Serve a directory until SIGTERM");
+  serve->description(kExamples);
+  AddOptions(*serve, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  const absl::Status status = Serve(std::move(flags));
+  if (!status.ok()) {
+    std::fputs((FormatErrorForPeople(status) + "\n").c_str(), stderr);
+  }
+  return static_cast<int>(status.ok() ? ExitCode::kOk : ExitCodeOf(status));
+}
+
+}  // namespace
+}  // namespace qsweep
+
+int main(int argc, char** argv) { return qsweep::Main(argc, argv); }

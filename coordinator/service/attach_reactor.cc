@@ -1,0 +1,125 @@
+#include "coordinator/service/attach_reactor.h"
+
+#include <optional>
+#include <utility>
+
+#include "common/base/mutex.h"
+#include "common/rpc/status_conversion.h"
+
+namespace qsweep {
+namespace {
+
+using Reactor = grpc::ServerBidiReactor<v1::WorkerState, v1::DesiredState>;
+
+// The writing half of a stream, shared by the reactor and the loop. Outlives
+// the reactor as long as the loop holds it. Operations are started under the
+// lock: gRPC runs their reactions on its own threads, never inside the call.
+class AttachLink : public WorkerLink {
+ public:
+  explicit AttachLink(Reactor* reactor) : reactor_(reactor) {}
+
+  void Send(v1::DesiredState state) override {
+    MutexLock lock(mutex_);
+    if (finish_.has_value() || finished_) {
+      return;
+    }
+    // The Welcome comes once; the newer state must not make it disappear.
+    if (waiting_.has_value() && waiting_->has_welcome() &&
+        !state.has_welcome()) {
+      *state.mutable_welcome() = waiting_->welcome();
+    }
+    waiting_ = std::move(state);
+    Advance();
+  }
+
+  void Close(absl::Status status) override {
+    MutexLock lock(mutex_);
+    if (!finish_.has_value()) {
+      finish_ = std::move(status);
+    }
+    Advance();
+  }
+
+  // The client ended the stream, or it broke: nothing more can be written.
+  void EndOfReads() {
+    MutexLock lock(mutex_);
+    if (!finish_.has_value()) {
+      finish_ = absl::OkStatus();
+    }
+    waiting_.reset();
+    Advance();
+  }
+
+  void WriteDone(bool ok) {
+    MutexLock lock(mutex_);
+    writing_ = false;
+    if (!ok) {
+      waiting_.reset();
+    }
+    Advance();
+  }
+
+ private:
+  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (writing_ || finished_) {
+      return;
+    }
+    if (waiting_.has_value()) {
+      outgoing_ = *std::move(waiting_);
+      waiting_.reset();
+      writing_ = true;
+      reactor_->StartWrite(&outgoing_);
+    } else if (finish_.has_value()) {
+      finished_ = true;  // the reactor may be gone after this
+      reactor_->Finish(ToGrpcStatus(*finish_));
+    }
+  }
+
+  Mutex mutex_;
+  Reactor* const reactor_;  // alive until finished_
+  v1::DesiredState outgoing_ ABSL_GUARDED_BY(mutex_);
+  std::optional<v1::DesiredState> waiting_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<absl::Status> finish_ ABSL_GUARDED_BY(mutex_);
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+class AttachReactor : public Reactor {
+ public:
+  AttachReactor(Loop& loop, absl::StatusOr<Caller> caller)
+      : loop_(loop), link_(std::make_shared<AttachLink>(this)) {
+    if (!caller.ok()) {
+      link_->Close(caller.status());
+      return;
+    }
+    caller_ = *std::move(caller);
+    StartRead(&incoming_);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      loop_.PostDetach(link_);
+      link_->EndOfReads();
+      return;
+    }
+    loop_.PostAttach(caller_, std::move(incoming_), link_);
+    incoming_.Clear();
+    StartRead(&incoming_);
+  }
+  void OnWriteDone(bool ok) override { link_->WriteDone(ok); }
+  void OnDone() override { delete this; }
+
+ private:
+  Loop& loop_;
+  Caller caller_;
+  v1::WorkerState incoming_;
+  const std::shared_ptr<AttachLink> link_;
+};
+
+}  // namespace
+
+Reactor* NewAttachReactor(Loop& loop, absl::StatusOr<Caller> caller) {
+  return new AttachReactor(loop, std::move(caller));
+}
+
+}  // namespace qsweep

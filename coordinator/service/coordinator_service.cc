@@ -1,0 +1,157 @@
+#include "coordinator/service/coordinator_service.h"
+
+#include <utility>
+
+#include "coordinator/service/artifact_reactors.h"
+#include "coordinator/service/export_reactor.h"
+#include "coordinator/service/job_results.h"
+#include "coordinator/service/unary.h"
+#include "coordinator/service/watch_reactor.h"
+#include "qsweep/v1/coordinator.grpc.pb.h"
+
+namespace qsweep {
+namespace {
+
+using Context = grpc::CallbackServerContext;
+using UnaryReactor = grpc::ServerUnaryReactor;
+
+class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
+ public:
+  CoordinatorServiceImpl(Loop& loop, ReaderPool& readers, AnalysisCache& cache,
+                         const Authenticator& authenticator)
+      : loop_(loop),
+        readers_(readers),
+        cache_(cache),
+        authenticator_(authenticator) {}
+
+  UnaryReactor* GetStatus(Context* context, const v1::GetStatusRequest* request,
+                          v1::GetStatusResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* SubmitJob(Context* context, const v1::SubmitJobRequest* request,
+                          v1::SubmitJobResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* ListJobs(Context* context, const v1::ListJobsRequest* request,
+                         v1::ListJobsResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* GetJob(Context* context, const v1::GetJobRequest* request,
+                       v1::GetJobResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* CancelJob(Context* context, const v1::CancelJobRequest* request,
+                          v1::CancelJobResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* ListTasks(Context* context, const v1::ListTasksRequest* request,
+                          v1::ListTasksResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* ListWorkers(Context* context,
+                            const v1::ListWorkersRequest* request,
+                            v1::ListWorkersResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* AddCorpus(Context* context, const v1::AddCorpusRequest* request,
+                          v1::AddCorpusResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* ListCorpora(Context* context,
+                            const v1::ListCorporaRequest* request,
+                            v1::ListCorporaResponse* response) override {
+    return Forward(context, *request, response);
+  }
+
+  grpc::ServerWriteReactor<v1::WatchEvent>* WatchJob(
+      Context* context, const v1::WatchJobRequest* request) override {
+    return NewWatchReactor(loop_, *request, Allowed(*context));
+  }
+  grpc::ServerReadReactor<v1::ArtifactChunk>* PutArtifact(
+      Context* context, v1::PutArtifactResponse* response) override {
+    return NewPutArtifactReactor(loop_, response, Allowed(*context));
+  }
+  grpc::ServerWriteReactor<v1::MeasurementBatch>* ExportMeasurements(
+      Context* context, const v1::ExportMeasurementsRequest* request) override {
+    return NewExportReactor(loop_, readers_, *request, Allowed(*context));
+  }
+
+  UnaryReactor* GetResults(Context* context,
+                           const v1::GetResultsRequest* request,
+                           v1::GetResultsResponse* response) override;
+  UnaryReactor* Query(Context* context, const v1::QueryRequest* request,
+                      v1::QueryResponse* response) override;
+
+ private:
+  absl::Status Allowed(const Context& context) const {
+    return authenticator_.Authenticate(context).status();
+  }
+
+  // Posts the request to the loop; its reply ends the call.
+  template <typename Request, typename Response>
+  UnaryReactor* Forward(Context* context, const Request& request,
+                        Response* response) {
+    UnaryReactor* reactor = context->DefaultReactor();
+    if (absl::Status status = Allowed(*context); !status.ok()) {
+      reactor->Finish(ToGrpcStatus(status));
+    } else {
+      loop_.Post(request, FinishWith(reactor, response));
+    }
+    return reactor;
+  }
+
+  Loop& loop_;
+  ReaderPool& readers_;
+  AnalysisCache& cache_;
+  const Authenticator& authenticator_;
+};
+
+// The loop knows which job is meant; a reader thread does the rest. gRPC keeps
+// the request until Finish.
+UnaryReactor* CoordinatorServiceImpl::GetResults(
+    Context* context, const v1::GetResultsRequest* request,
+    v1::GetResultsResponse* response) {
+  UnaryReactor* reactor = context->DefaultReactor();
+  const Reply<v1::GetResultsResponse> finish = FinishWith(reactor, response);
+  if (absl::Status status = Allowed(*context); !status.ok()) {
+    finish(status);
+    return reactor;
+  }
+  loop_.Post(request->job(),
+             [this, request, finish](absl::StatusOr<v1::JobSummary> job) {
+               if (!job.ok()) {
+                 finish(job.status());
+                 return;
+               }
+               readers_.Post([this, request, finish,
+                              job = *std::move(job)](Reader& reader) {
+                 finish(ComputeResults(reader, cache_, job, *request));
+               });
+             });
+  return reactor;
+}
+
+UnaryReactor* CoordinatorServiceImpl::Query(Context* context,
+                                            const v1::QueryRequest* request,
+                                            v1::QueryResponse* response) {
+  UnaryReactor* reactor = context->DefaultReactor();
+  const Reply<v1::QueryResponse> finish = FinishWith(reactor, response);
+  if (absl::Status status = Allowed(*context); !status.ok()) {
+    finish(status);
+    return reactor;
+  }
+  readers_.Post(
+      [request, finish](Reader& reader) { finish(reader.Query(*request)); });
+  return reactor;
+}
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeCoordinatorService(
+    Loop& loop, ReaderPool& readers, AnalysisCache& cache,
+    const Authenticator& authenticator) {
+  return std::make_unique<CoordinatorServiceImpl>(loop, readers, cache,
+                                                  authenticator);
+}
+
+}  // namespace qsweep

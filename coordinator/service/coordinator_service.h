@@ -1,0 +1,25 @@
+#ifndef QSWEEP_COORDINATOR_SERVICE_COORDINATOR_SERVICE_H_
+#define QSWEEP_COORDINATOR_SERVICE_COORDINATOR_SERVICE_H_
+
+#include <memory>
+
+#include "coordinator/loop.h"
+#include "coordinator/service/authenticator.h"
+#include "coordinator/store/analysis_cache.h"
+#include "coordinator/store/reader.h"
+
+namespace grpc {
+class Service;
+}  // namespace grpc
+
+namespace qsweep {
+
+// qctl's calls on the callback API: each handler unpacks, posts to the loop or
+// to a reader thread, and returns. All arguments outlive the service.
+std::unique_ptr<grpc::Service> MakeCoordinatorService(
+    Loop& loop, ReaderPool& readers, AnalysisCache& cache,
+    const Authenticator& authenticator);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_SERVICE_COORDINATOR_SERVICE_H_

@@ -1,0 +1,24 @@
+#ifndef QSWEEP_COORDINATOR_SERVICE_EXPORT_REACTOR_H_
+#define QSWEEP_COORDINATOR_SERVICE_EXPORT_REACTOR_H_
+
+#include "absl/status/status.h"
+#include <grpcpp/support/server_callback.h>
+
+#include "coordinator/loop.h"
+#include "coordinator/store/reader.h"
+#include "qsweep/v1/coordinator.pb.h"
+
+namespace qsweep {
+
+inline constexpr size_t kExportBatchRows = 500;
+
+// Makes the reactor of one ExportMeasurements stream, which deletes itself at
+// its end: a job's rows in identity order, one configuration read at a time, so
+// that a slow client pins no snapshot. allowed: not OK ends the stream with it.
+grpc::ServerWriteReactor<v1::MeasurementBatch>* NewExportReactor(
+    Loop& loop, ReaderPool& readers,
+    const v1::ExportMeasurementsRequest& request, const absl::Status& allowed);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_SERVICE_EXPORT_REACTOR_H_

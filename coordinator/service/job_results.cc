@@ -1,0 +1,282 @@
+#include "coordinator/service/job_results.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+#include "common/base/version.h"
+#include "common/job/corpus.h"
+#include "common/job/quantizer.h"
+#include "coordinator/analysis/analyze.h"
+#include "coordinator/service/results_conversion.h"
+
+namespace qsweep {
+namespace {
+
+// Languages of a job in the order of its documents.
+std::vector<std::string> LanguagesOf(const JobRows& rows) {
+  std::vector<std::string> languages;
+  for (const JobDocument& document : rows.documents) {
+    if (std::ranges::find(languages, document.language) == languages.end()) {
+      languages.push_back(document.language);
+    }
+  }
+  return languages;
+}
+
+// The corpus code of the language that gaps are relative to: the one the spec
+// names, else English, else the first.
+std::string ReferenceOf(const JobRows& rows,
+                        const std::vector<std::string>& languages) {
+  const v1::JobSpec& spec = rows.spec;
+  std::vector<std::string> named;
+  if (!spec.reference().empty()) {
+    named = {spec.reference()};
+  } else {
+    for (const char* english : {"eng", "en"}) {
+      if (std::ranges::find(languages, english) != languages.end()) {
+        return english;
+      }
+    }
+    if (!spec.languages().empty()) {
+      named = {spec.languages(0)};
+    }
+  }
+  if (!named.empty()) {
+    const absl::StatusOr<std::vector<int>> resolved =
+        ResolveLanguages(rows.corpus, named);
+    if (resolved.ok() && !resolved->empty()) {
+      return rows.corpus.languages(resolved->front()).language();
+    }
+  }
+  return languages.empty() ? "" : languages.front();
+}
+
+analysis::ConfigurationInput InputOf(const JobConfiguration& configuration) {
+  analysis::ConfigurationInput input;
+  input.digest = configuration.digest.hex();
+  input.layer_set = configuration.layer_set;
+  input.resolved = configuration.resolved;
+  input.quantizer = configuration.quantizer;
+  input.layer = configuration.single_layer;
+  input.baseline = configuration.baseline;
+  input.unprotected = configuration.resolved == "none";
+  input.overhead_params = configuration.overhead_params;
+  input.overhead_layers = configuration.overhead_layers;
+  input.overhead_kept = configuration.overhead_kept;
+  input.overhead_bytes = configuration.overhead_bytes;
+  return input;
+}
+
+std::string ComputeText(v1::Compute compute) {
+  switch (compute) {
+    case v1::COMPUTE_BF16:
+      return ComputeName(Compute::kBf16);
+    case v1::COMPUTE_FP16:
+      return ComputeName(Compute::kFp16);
+    default:
+      return ComputeName(Compute::kFp32);
+  }
+}
+
+analysis::RowStatus StatusOf(v1::RowStatus status) {
+  switch (status) {
+    case v1::ROW_STATUS_ONE_TOKEN:
+      return analysis::RowStatus::kOneToken;
+    case v1::ROW_STATUS_TOO_LONG:
+      return analysis::RowStatus::kTooLong;
+    case v1::ROW_STATUS_EMPTY:
+      return analysis::RowStatus::kEmpty;
+    default:
+      return analysis::RowStatus::kOk;
+  }
+}
+
+analysis::Row RowOf(const v1::Measurement& values) {
+  analysis::Row row;
+  row.status = StatusOf(values.status());
+  row.nll_sum = values.nll_sum();
+  row.nll_fp_sum = values.nll_fp_sum();
+  row.unigram_nll_sum = values.unigram_nll_sum();
+  row.tokens = values.tokens();
+  row.bytes = values.bytes();
+  row.bytes_scored = values.bytes_scored();
+  row.chars = values.chars();
+  if (values.has_kl_sum()) {
+    row.kl_sum = values.kl_sum();
+  }
+  if (values.has_top1()) {
+    row.top1 = values.top1();
+  }
+  row.nonfinite = values.nonfinite();
+  return row;
+}
+
+// Quantizers of a model in the order of its configurations; a job that only
+// has a baseline has the panel "fp".
+std::vector<std::string> QuantizersOf(const JobRows& rows, int model_index) {
+  std::vector<std::string> quantizers;
+  for (const JobConfiguration& configuration : rows.configurations) {
+    if (configuration.model_index == model_index && !configuration.baseline &&
+        std::ranges::find(quantizers, configuration.quantizer) ==
+            quantizers.end()) {
+      quantizers.push_back(configuration.quantizer);
+    }
+  }
+  if (quantizers.empty()) {
+    quantizers.push_back("fp");
+  }
+  return quantizers;
+}
+
+// All that the numbers depend on.
+std::string CacheKey(const std::vector<analysis::PanelInput>& panels,
+                     const analysis::Options& options) {
+  uint64_t expected = 0;
+  for (const analysis::PanelInput& panel : panels) {
+    expected += panel.rows_expected;
+  }
+  return absl::StrCat(DataDigest(panels), " ", expected, " ",
+                      static_cast<int>(options.ref_rule), " ",
+                      options.confidence, " ", options.resamples, " ",
+                      options.seed, " ", kVersion, " ", kRevision);
+}
+
+class PanelMaker {
+ public:
+  explicit PanelMaker(const JobRows& rows)
+      : rows_(rows),
+        languages_(LanguagesOf(rows)),
+        reference_(ReferenceOf(rows, languages_)) {
+    // Rows come sorted; each (configuration, evaluation) is one run of them.
+    for (size_t i = 0; i < rows.rows.size(); ++i) {
+      const JobRows::Row& row = rows.rows[i];
+      auto& run = runs_[{row.configuration, row.evaluation}];
+      run.first = run.second == 0 ? i : run.first;
+      run.second = i + 1;
+    }
+  }
+
+  analysis::PanelInput Make(int evaluation_index,
+                            const std::string& quantizer) const {
+    const JobEvaluation& evaluation =
+        rows_.evaluations[static_cast<size_t>(evaluation_index)];
+    const auto& model =
+        rows_.models[static_cast<size_t>(evaluation.model_index)];
+    analysis::PanelInput panel;
+    panel.model = model.name();
+    const absl::StatusOr<Digest> digest = Digest::FromBytes(model.digest());
+    panel.model_digest = digest.ok() ? digest->hex() : "";
+    panel.quantizer = quantizer;
+    panel.evaluation = evaluation.text;
+    panel.compute = ComputeText(rows_.spec.compute());
+    panel.corpus = rows_.corpus.name();
+    panel.layers = static_cast<int>(model.layers());
+    panel.vocabulary_size = static_cast<int>(model.vocabulary_size());
+    panel.prequantized = model.prequantized();
+    panel.languages = languages_;
+    panel.reference = LanguageIndex(reference_);
+    for (size_t c = 0; c < rows_.configurations.size(); ++c) {
+      const JobConfiguration& configuration = rows_.configurations[c];
+      if (configuration.model_index == evaluation.model_index &&
+          (configuration.baseline || configuration.quantizer == quantizer)) {
+        AddRows(static_cast<int>(c), evaluation_index, panel);
+        panel.configurations.push_back(InputOf(configuration));
+      }
+    }
+    const auto documents = std::ranges::count_if(
+        rows_.documents, [&](const JobDocument& document) {
+          return document.eval_index == evaluation.eval_index;
+        });
+    panel.rows_expected =
+        panel.configurations.size() * static_cast<uint64_t>(documents);
+    return panel;
+  }
+
+ private:
+  // Rows of one configuration; its index in the panel is the next one.
+  void AddRows(int configuration, int evaluation,
+               analysis::PanelInput& panel) const {
+    const auto run = runs_.find({configuration, evaluation});
+    if (run == runs_.end()) {
+      return;
+    }
+    for (size_t i = run->second.first; i < run->second.second; ++i) {
+      const JobRows::Row& from = rows_.rows[i];
+      const JobDocument& document =
+          rows_.documents[static_cast<size_t>(from.document)];
+      analysis::Row row = RowOf(from.values);
+      row.configuration = static_cast<int>(panel.configurations.size());
+      row.language = LanguageIndex(document.language);
+      row.unit = document.id;
+      row.document_digest = document.digest.hex();
+      panel.rows.push_back(std::move(row));
+    }
+  }
+
+  int LanguageIndex(const std::string& language) const {
+    const auto found = std::ranges::find(languages_, language);
+    return found == languages_.end()
+               ? -1
+               : static_cast<int>(found - languages_.begin());
+  }
+
+  const JobRows& rows_;
+  const std::vector<std::string> languages_;
+  const std::string reference_;
+  // (configuration, evaluation) -> its rows, [first, second)
+  std::map<std::pair<int, int>, std::pair<size_t, size_t>> runs_;
+};
+
+}  // namespace
+
+std::vector<analysis::PanelInput> MakePanels(const JobRows& rows) {
+  const PanelMaker maker(rows);
+  std::vector<analysis::PanelInput> panels;
+  for (size_t e = 0; e < rows.evaluations.size(); ++e) {
+    for (const std::string& quantizer :
+         QuantizersOf(rows, rows.evaluations[e].model_index)) {
+      panels.push_back(maker.Make(static_cast<int>(e), quantizer));
+    }
+  }
+  return panels;
+}
+
+absl::StatusOr<v1::GetResultsResponse> ComputeResults(
+    Reader& reader, AnalysisCache& cache, const v1::JobSummary& job,
+    const v1::GetResultsRequest& request) {
+  const JobNumber number(static_cast<int64_t>(job.job_number()));
+  QSWEEP_ASSIGN_OR_RETURN(const JobRows rows, reader.ReadJobRows(number));
+  QSWEEP_ASSIGN_OR_RETURN(const analysis::Options options,
+                          ResultsOptions(request, rows.spec.seed()));
+  const std::vector<analysis::PanelInput> panels = MakePanels(rows);
+  const std::string key = CacheKey(panels, options);
+  if (absl::StatusOr<std::optional<v1::GetResultsResponse>> found =
+          cache.Find(number, key);
+      found.ok() && found->has_value()) {
+    *(*found)->mutable_job() = job;
+    return **std::move(found);
+  }
+  std::vector<analysis::PanelResult> results;
+  results.reserve(panels.size());
+  for (const analysis::PanelInput& panel : panels) {
+    results.push_back(analysis::AnalyzePanel(panel, options));
+  }
+  v1::GetResultsResponse response = ResultsToProto(
+      panels, results, options, ReferenceOf(rows, LanguagesOf(rows)));
+  *response.mutable_job() = job;
+  if (absl::Status saved = cache.Save(number, key, response); !saved.ok()) {
+    LogWarning(absl::StrCat("results of job ", job.job_number(),
+                            " were not kept: ", saved.message()));
+  }
+  return response;
+}
+
+}  // namespace qsweep

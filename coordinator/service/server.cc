@@ -1,0 +1,183 @@
+#include "coordinator/service/server.h"
+
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/service_type.h>
+
+#include "common/base/mutex.h"
+#include "common/base/status_macros.h"
+#include "coordinator/loop.h"
+#include "coordinator/service/authenticator.h"
+#include "coordinator/service/coordinator_service.h"
+#include "coordinator/service/data_directory.h"
+#include "coordinator/service/listen_address.h"
+#include "coordinator/service/worker_service.h"
+#include "coordinator/store/analysis_cache.h"
+#include "coordinator/store/reader.h"
+#include "coordinator/store/sqlite_store.h"
+
+namespace qsweep {
+namespace {
+
+constexpr int kNumReaders = 4;
+constexpr int kMinPingIntervalMs = 20'000;  // our clients ping every 30 s
+constexpr int kKeepaliveMs = 60'000;
+constexpr int kKeepaliveTimeoutMs = 20'000;
+// A corpus of 200 languages with 1,000 documents each in one message.
+constexpr int kMaxReceiveBytes = 64 << 20;
+
+class ServerImpl : public Server {
+ public:
+  ServerImpl(const ServerOptions& options, std::vector<ListenAddress> listen,
+             std::string token, std::unique_ptr<Store> store,
+             const Clock& clock)
+      : listen_(std::move(listen)),
+        token_(std::move(token)),
+        authenticator_(token_),
+        clock_(clock),
+        loop_(std::move(store), options.settings, clock, options.seed) {}
+  ~ServerImpl() override { Stop(absl::Seconds(2)).IgnoreError(); }
+
+  absl::Status StartAll(const std::string& directory, const Clock& clock) {
+    QSWEEP_RETURN_IF_ERROR(loop_.Start());
+    QSWEEP_ASSIGN_OR_RETURN(
+        cache_, AnalysisCache::Open(AnalysisCache::Path(directory)));
+    QSWEEP_ASSIGN_OR_RETURN(readers_,
+                            ReaderPool::Start(directory, clock, kNumReaders));
+    coordinator_service_ =
+        MakeCoordinatorService(loop_, *readers_, *cache_, authenticator_);
+    worker_service_ = MakeWorkerService(loop_, *readers_, authenticator_);
+    QSWEEP_RETURN_IF_ERROR(Listen());
+    loop_thread_ = std::thread([this] {
+      absl::Status end = loop_.Run();
+      MutexLock lock(mutex_);
+      loop_end_ = std::move(end);
+    });
+    server_->GetHealthCheckService()->SetServingStatus(true);
+    return absl::OkStatus();
+  }
+
+  const std::vector<std::string>& addresses() const override {
+    return addresses_;
+  }
+  const std::string& token() const override { return token_; }
+
+  absl::Status CheckHealth() override {
+    const std::optional<absl::Status> end = LoopEnd();
+    server_->GetHealthCheckService()->SetServingStatus(!end.has_value() &&
+                                                       loop_.Healthy());
+    if (!end.has_value()) {
+      return absl::OkStatus();
+    }
+    return end->ok() ? absl::InternalError("the loop ended by itself") : *end;
+  }
+
+  absl::Status Stop(absl::Duration grace) override {
+    if (stopped_) {
+      return absl::OkStatus();
+    }
+    stopped_ = true;
+    if (server_ != nullptr) {
+      server_->GetHealthCheckService()->SetServingStatus(false);
+    }
+    if (loop_thread_.joinable()) {
+      loop_.Stop();
+      loop_thread_.join();
+    }
+    if (server_ != nullptr) {
+      server_->Shutdown(absl::ToChronoTime(clock_.Now() + grace));
+      server_->Wait();
+    }
+    readers_.reset();
+    return LoopEnd().value_or(absl::OkStatus());
+  }
+
+ private:
+  absl::Status Listen() {
+    for (const ListenAddress& listen : listen_) {
+      QSWEEP_RETURN_IF_ERROR(PrepareSocket(listen));
+    }
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::ServerBuilder builder;
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.AddChannelArgument(
+        GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+        kMinPingIntervalMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                               kKeepaliveTimeoutMs);
+    builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
+    std::vector<int> ports(listen_.size(), 0);
+    for (size_t i = 0; i < listen_.size(); ++i) {
+      builder.AddListeningPort(listen_[i].address,
+                               grpc::InsecureServerCredentials(), &ports[i]);
+    }
+    builder.RegisterService(coordinator_service_.get());
+    builder.RegisterService(worker_service_.get());
+    server_ = builder.BuildAndStart();
+    for (size_t i = 0; i < listen_.size(); ++i) {
+      std::string address = listen_[i].address;
+      if (server_ == nullptr || ports[i] == 0) {
+        return AddressTaken(address);
+      }
+      if (listen_[i].socket_path.empty()) {
+        address.replace(address.rfind(':') + 1, std::string::npos,
+                        absl::StrCat(ports[i]));
+      }
+      addresses_.push_back(std::move(address));
+    }
+    return absl::OkStatus();
+  }
+
+  std::optional<absl::Status> LoopEnd() {
+    MutexLock lock(mutex_);
+    return loop_end_;
+  }
+
+  const std::vector<ListenAddress> listen_;
+  const std::string token_;
+  const Authenticator authenticator_;
+  const Clock& clock_;
+  std::vector<std::string> addresses_;
+  bool stopped_ = false;
+
+  // In the order they start; the server goes first, the loop last.
+  Loop loop_;
+  std::unique_ptr<AnalysisCache> cache_;
+  std::unique_ptr<ReaderPool> readers_;
+  std::unique_ptr<grpc::Service> coordinator_service_;
+  std::unique_ptr<grpc::Service> worker_service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::thread loop_thread_;
+
+  Mutex mutex_;
+  std::optional<absl::Status> loop_end_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(
+    const ServerOptions& options, const Clock& clock) {
+  QSWEEP_RETURN_IF_ERROR(options.settings.Validate());
+  std::vector<ListenAddress> listen;
+  for (const std::string& text : options.listen) {
+    QSWEEP_ASSIGN_OR_RETURN(listen.emplace_back(), ParseListenAddress(text));
+  }
+  QSWEEP_RETURN_IF_ERROR(MakeDataDirectory(options.directory));
+  QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Store> store,
+                          OpenSqliteStore({.directory = options.directory}));
+  QSWEEP_ASSIGN_OR_RETURN(std::string token,
+                          ReadOrMakeToken(options.directory));
+  auto server = std::make_unique<ServerImpl>(
+      options, std::move(listen), std::move(token), std::move(store), clock);
+  QSWEEP_RETURN_IF_ERROR(server->StartAll(options.directory, clock));
+  return server;
+}
+
+}  // namespace qsweep

@@ -1,0 +1,133 @@
+#include "coordinator/service/watch_reactor.h"
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "common/base/mutex.h"
+#include "common/rpc/status_conversion.h"
+
+namespace qsweep {
+namespace {
+
+using Reactor = grpc::ServerWriteReactor<v1::WatchEvent>;
+
+// The outbox of one watcher, shared by the reactor and the loop. Bounded: who
+// reads too slowly is cut and resumes from its last sequence number.
+class WatchOutbox : public WatchSink {
+ public:
+  explicit WatchOutbox(Reactor* reactor) : reactor_(reactor) {}
+
+  bool Send(v1::WatchEvent event) override {
+    MutexLock lock(mutex_);
+    if (finish_.has_value()) {
+      return false;
+    }
+    const size_t bytes = event.ByteSizeLong();
+    const bool full = static_cast<int>(queue_.size()) >= kWatchEventsMax ||
+                      queue_bytes_ + bytes > kWatchBytesMax;
+    if (event.has_progress() &&
+        (full || static_cast<int>(queue_.size()) >= kWatchEventsMax / 2)) {
+      return true;  // dropped first: the next frame says it better
+    }
+    if (full) {
+      queue_.clear();
+      finish_ = absl::UnavailableError(
+          "reading too slowly; resume from the last sequence number");
+      Advance();
+      return false;
+    }
+    queue_bytes_ += bytes;
+    queue_.push_back(std::move(event));
+    Advance();
+    return true;
+  }
+
+  void Close(absl::Status status) override {
+    MutexLock lock(mutex_);
+    if (!finish_.has_value()) {
+      finish_ = std::move(status);
+    }
+    Advance();
+  }
+
+  // The client is gone.
+  void Cancel() {
+    MutexLock lock(mutex_);
+    queue_.clear();
+    if (!finish_.has_value()) {
+      finish_ = absl::CancelledError("the watcher is gone");
+    }
+    Advance();
+  }
+
+  void WriteDone(bool ok) {
+    MutexLock lock(mutex_);
+    writing_ = false;
+    if (!ok) {
+      queue_.clear();
+      if (!finish_.has_value()) {
+        finish_ = absl::CancelledError("the watcher is gone");
+      }
+    }
+    Advance();
+  }
+
+ private:
+  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (writing_ || finished_) {
+      return;
+    }
+    if (!queue_.empty()) {
+      outgoing_ = std::move(queue_.front());
+      queue_.pop_front();
+      queue_bytes_ =
+          queue_.empty() ? 0 : queue_bytes_ - outgoing_.ByteSizeLong();
+      writing_ = true;
+      reactor_->StartWrite(&outgoing_);
+    } else if (finish_.has_value()) {
+      finished_ = true;  // the reactor may be gone after this
+      reactor_->Finish(ToGrpcStatus(*finish_));
+    }
+  }
+
+  Mutex mutex_;
+  Reactor* const reactor_;  // alive until finished_
+  v1::WatchEvent outgoing_ ABSL_GUARDED_BY(mutex_);
+  std::deque<v1::WatchEvent> queue_ ABSL_GUARDED_BY(mutex_);
+  size_t queue_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<absl::Status> finish_ ABSL_GUARDED_BY(mutex_);
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+class WatchReactor : public Reactor {
+ public:
+  WatchReactor() : outbox_(std::make_shared<WatchOutbox>(this)) {}
+  const std::shared_ptr<WatchOutbox>& outbox() const { return outbox_; }
+
+  void OnWriteDone(bool ok) override { outbox_->WriteDone(ok); }
+  void OnCancel() override { outbox_->Cancel(); }
+  void OnDone() override { delete this; }
+
+ private:
+  const std::shared_ptr<WatchOutbox> outbox_;
+};
+
+}  // namespace
+
+Reactor* NewWatchReactor(Loop& loop, const v1::WatchJobRequest& request,
+                         const absl::Status& allowed) {
+  auto* reactor = new WatchReactor;
+  // Its end may delete the reactor; the outbox is ours until we return.
+  const std::shared_ptr<WatchOutbox> outbox = reactor->outbox();
+  if (allowed.ok()) {
+    loop.PostWatch(request, outbox);
+  } else {
+    outbox->Close(allowed);
+  }
+  return reactor;
+}
+
+}  // namespace qsweep

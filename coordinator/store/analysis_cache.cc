@@ -1,0 +1,197 @@
+#include "coordinator/store/analysis_cache.h"
+
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/base/mutex.h"
+#include "common/base/status_macros.h"
+#include "coordinator/store/codec.h"
+#include "coordinator/store/mutation_writer.h"
+#include "coordinator/store/schema.h"
+#include "coordinator/store/sql.h"
+#include "coordinator/store/sqlite.h"
+
+namespace qsweep {
+namespace {
+
+// A cache: losing the last commits costs a computation, not a result.
+constexpr const char* kPragmas = R"sql(
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=NORMAL;
+PRAGMA busy_timeout=5000;
+PRAGMA mmap_size=0;
+PRAGMA trusted_schema=OFF;
+)sql";
+
+struct Metric {
+  const char* name;
+  bool higher_is_better;
+  v1::Estimate estimate;
+};
+
+v1::Estimate Plain(bool present, double value) {
+  v1::Estimate estimate;
+  if (present) {
+    estimate.set_value(value);
+  }
+  return estimate;
+}
+
+// Named as in `qctl results -o csv` and docs/metrics.md.
+std::vector<Metric> MetricsOf(const v1::CellResult& cell) {
+  return {
+      {"ppl", false, Plain(cell.has_ppl(), cell.ppl())},
+      {"deg_pct", false,
+       Plain(cell.has_degradation_percent(), cell.degradation_percent())},
+      {"disparity", false, Plain(cell.has_disparity(), cell.disparity())},
+      {"delta_nll", false, cell.delta_nll()},
+      {"bits_per_unit", false, cell.bits_per_unit()},
+      {"relative_loss", false, cell.relative_loss()},
+      {"bits_per_byte", false, cell.bits_per_byte()},
+      {"recovery", true, cell.recovery()},
+      {"recovery_contrast", true, cell.recovery_contrast()},
+      {"interaction", true, cell.interaction()},
+      {"gap_bits_per_unit", false, cell.gap_bits_per_unit()},
+      {"gap_relative_loss", false, cell.gap_relative_loss()},
+      {"gap_bits_per_byte", false, cell.gap_bits_per_byte()},
+      {"gap_delta_nll", false, cell.gap_delta_nll()},
+      {"anchored_gap_bits_per_unit", false, cell.anchored_gap_bits_per_unit()},
+      {"anchored_gap_relative_loss", false, cell.anchored_gap_relative_loss()},
+      {"kl", false, Plain(cell.has_kl_per_token(), cell.kl_per_token())},
+      {"top1", true, Plain(cell.has_top1_agreement(), cell.top1_agreement())},
+  };
+}
+
+std::optional<double> Optional(bool present, double value) {
+  return present ? std::optional<double>(value) : std::nullopt;
+}
+
+class SqliteAnalysisCache : public AnalysisCache {
+ public:
+  explicit SqliteAnalysisCache(Database database)
+      : database_(std::move(database)), statements_(database_) {}
+
+  absl::StatusOr<std::optional<v1::GetResultsResponse>> Find(
+      JobNumber job, absl::string_view key) override {
+    MutexLock lock(mutex_);
+    QSWEEP_ASSIGN_OR_RETURN(Statement * row,
+                            statements_.Get(sql::kFindResults));
+    row->BindAll(job, key);
+    QSWEEP_ASSIGN_OR_RETURN(const bool found, row->Step());
+    if (!found) {
+      return std::nullopt;
+    }
+    QSWEEP_ASSIGN_OR_RETURN(v1::GetResultsResponse response,
+                            ProtoColumn<v1::GetResultsResponse>(*row, 0));
+    row->Reset();
+    return response;
+  }
+
+  absl::Status Save(JobNumber job, absl::string_view key,
+                    const v1::GetResultsResponse& response) override {
+    MutexLock lock(mutex_);
+    QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kBegin));
+    absl::Status status = Write(job, key, response);
+    if (status.ok()) {
+      status = statements_.Run(sql::kCommit);
+    }
+    if (!status.ok() && database_.in_transaction()) {
+      statements_.Run(sql::kRollback).IgnoreError();  // status says more
+    }
+    return status;
+  }
+
+ private:
+  absl::Status Write(JobNumber job, absl::string_view key,
+                     const v1::GetResultsResponse& response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kDropResultRows, job));
+    QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kSaveResults, job, key,
+                                           Blob{response.SerializeAsString()}));
+    for (const v1::ResultPanel& panel : response.panels()) {
+      for (const v1::ConfigurationResult& configuration :
+           panel.configurations()) {
+        for (const v1::CellResult& cell : configuration.cells()) {
+          QSWEEP_RETURN_IF_ERROR(
+              WriteCell(job, response, panel, configuration, cell));
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteCell(JobNumber job, const v1::GetResultsResponse& response,
+                         const v1::ResultPanel& panel,
+                         const v1::ConfigurationResult& configuration,
+                         const v1::CellResult& cell)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const v1::LanguageResult& language =
+        panel.languages(static_cast<int>(cell.language_index()));
+    std::optional<uint32_t> layer;
+    if (configuration.has_layer()) {
+      layer = configuration.layer();
+    }
+    for (const Metric& metric : MetricsOf(cell)) {
+      const v1::Estimate& estimate = metric.estimate;
+      if (!estimate.has_value() && estimate.status().empty()) {
+        continue;
+      }
+      QSWEEP_RETURN_IF_ERROR(statements_.Run(
+          sql::kAddResultRow, job,
+          absl::BytesToHexString(configuration.configuration_digest()),
+          panel.model(), configuration.layer_set(), configuration.resolved(),
+          layer, panel.quantizer(), panel.compute(), panel.evaluation(),
+          language.language(), response.reference(), language.units(),
+          language.tokens(), metric.name, metric.higher_is_better,
+          Optional(estimate.has_value(), estimate.value()),
+          Optional(estimate.has_stderr(), estimate.stderr()),
+          Optional(estimate.has_low(), estimate.low()),
+          Optional(estimate.has_high(), estimate.high()),
+          absl::StrJoin(cell.flags(), "+"), estimate.status(),
+          configuration.overhead_params(), configuration.overhead_layers(),
+          configuration.overhead_kept(), configuration.overhead_bytes()));
+    }
+    return absl::OkStatus();
+  }
+
+  Mutex mutex_;
+  Database database_ ABSL_GUARDED_BY(mutex_);
+  StatementCache statements_ ABSL_GUARDED_BY(mutex_);
+};
+
+absl::StatusOr<Database> OpenDatabase(const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(
+      Database database,
+      Database::Open(path, Database::Mode::kReadWriteCreate));
+  QSWEEP_RETURN_IF_ERROR(database.Execute(kPragmas));
+  QSWEEP_RETURN_IF_ERROR(CreateAnalysisSchema(database));
+  return database;
+}
+
+}  // namespace
+
+std::string AnalysisCache::Path(const std::string& directory) {
+  return absl::StrCat(directory, "/analysis.db");
+}
+
+absl::StatusOr<std::unique_ptr<AnalysisCache>> AnalysisCache::Open(
+    const std::string& path) {
+  absl::StatusOr<Database> database = OpenDatabase(path);
+  if (!database.ok()) {
+    for (const char* suffix : {"", "-wal", "-shm"}) {
+      unlink(absl::StrCat(path, suffix).c_str());
+    }
+    database = OpenDatabase(path);
+  }
+  if (!database.ok()) {
+    return database.status();
+  }
+  return std::make_unique<SqliteAnalysisCache>(*std::move(database));
+}
+
+}  // namespace qsweep

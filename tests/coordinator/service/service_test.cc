@@ -1,0 +1,403 @@
+// The coordinator over real gRPC: a whole server in this process, real clients.
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "common/base/random.h"
+#include "common/job/corpus.h"
+#include "common/job/model_description_proto.h"
+#include "common/rpc/coordinator_client.h"
+#include "coordinator/service/server.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/fake_worker.h"
+#include "tests/support/model_descriptions.h"
+#include "tests/support/temp_dir.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+CorpusData TestCorpus() {
+  std::vector<LanguageText> languages;
+  for (const char* code : {"eng", "fra"}) {
+    LanguageText& language = languages.emplace_back();
+    language.corpus.set_language(code);
+    for (int i = 1; i <= 3; ++i) {
+      v1::Document* document = language.corpus.add_documents();
+      document->set_id(absl::StrCat(i));
+      document->set_text(absl::StrCat("Article ", i, " in ", code, "."));
+    }
+  }
+  auto corpus = MakeCorpus("texts", std::move(languages), {});
+  EXPECT_EQ(corpus.status(), absl::OkStatus());
+  return *std::move(corpus);
+}
+
+v1::SubmitJobRequest SweepRequest() {
+  v1::SubmitJobRequest request;
+  request.set_job_uuid(SecureRandomBytes(16));
+  request.set_owner("ada");
+  v1::JobSpec& spec = *request.mutable_spec();
+  spec.set_kind(v1::JOB_KIND_LAYER_SWEEP);
+  spec.set_name("sweep");
+  spec.add_models()->set_path("/models/tiny");
+  spec.add_quantizers("rtn:bits=4,group=4");
+  spec.add_layer_sets()->set_protect("each");
+  spec.set_layers("all");
+  spec.set_corpus("texts");
+  spec.set_reference("eng");
+  spec.add_evals()->set_eval("aligned");
+  spec.set_compute(v1::COMPUTE_FP32);
+  *request.add_models() = ToProto(LlamaDescription("tiny", {.layers = 2}));
+  return request;
+}
+
+class ServiceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Start(absl::StrCat("unix:", directory_.path(), "/.sock"));
+  }
+  void Start(const std::string& listen) {
+    ServerOptions options;
+    options.directory = directory_.path();
+    options.listen = {listen};
+    auto server = Server::Start(options, Clock::Real());
+    QSWEEP_ASSERT_OK(server);
+    server_ = *std::move(server);
+    endpoint_ = {.address = server_->addresses().front()};
+    client_ = std::make_unique<CoordinatorClient>(endpoint_);
+  }
+
+  void AddCorpus() {
+    const CorpusData corpus = TestCorpus();
+    for (const std::string& artifact : corpus.artifacts) {
+      QSWEEP_ASSERT_OK(client_->PutArtifact(artifact));
+    }
+    v1::AddCorpusRequest request;
+    *request.mutable_corpus() = corpus.corpus;
+    QSWEEP_ASSERT_OK(client_->AddCorpus(request));
+  }
+  v1::JobSelector Job(const std::string& text = "1") {
+    v1::JobSelector selector;
+    selector.set_text(text);
+    return selector;
+  }
+  v1::JobSummary Summary() {
+    v1::GetJobRequest request;
+    *request.mutable_job() = Job();
+    const auto job = client_->GetJob(request);
+    EXPECT_EQ(job.status(), absl::OkStatus());
+    return job.ok() ? job->summary() : v1::JobSummary();
+  }
+  // Runs every task of the job.
+  void Work(FakeWorker& worker) {
+    worker.Attach();
+    while (Summary().state() != v1::JOB_STATE_SUCCEEDED) {
+      const v1::DesiredLease lease = worker.AwaitLease();
+      ASSERT_NE(lease.task_id(), 0u);
+      const auto reply = worker.Commit(lease);
+      QSWEEP_ASSERT_OK(reply);
+      ASSERT_EQ(reply->results(0).outcome(), v1::COMMIT_OUTCOME_OK)
+          << reply->DebugString();
+    }
+  }
+  std::vector<v1::MeasurementRow> Export() {
+    v1::ExportMeasurementsRequest request;
+    *request.mutable_job() = Job();
+    std::vector<v1::MeasurementRow> rows;
+    QSWEEP_EXPECT_OK(client_->ExportMeasurements(
+        request, [&](const v1::MeasurementBatch& batch) {
+          rows.insert(rows.end(), batch.rows().begin(), batch.rows().end());
+          return true;
+        }));
+    return rows;
+  }
+
+  TempDir directory_;
+  std::unique_ptr<Server> server_;
+  Endpoint endpoint_;
+  std::unique_ptr<CoordinatorClient> client_;
+};
+
+TEST_F(ServiceTest, RunsASweepFromSubmitToResults) {
+  AddCorpus();
+  const auto submitted = client_->SubmitJob(SweepRequest());
+  QSWEEP_ASSERT_OK(submitted);
+  EXPECT_EQ(submitted->job_number(), 1u);
+  EXPECT_EQ(submitted->plan().configurations(), 4u);  // fp, none, L0, L1
+  EXPECT_EQ(submitted->plan().measurements(), 24u);
+
+  FakeWorker worker(endpoint_, "box");
+  Work(worker);
+  EXPECT_EQ(Summary().measurements_done(), 24u);
+
+  const std::vector<v1::MeasurementRow> rows = Export();
+  ASSERT_EQ(rows.size(), 24u);
+  std::set<std::string> layer_sets;
+  for (const v1::MeasurementRow& row : rows) {
+    layer_sets.insert(row.layer_set());
+    EXPECT_EQ(row.worker(), "box");
+    EXPECT_EQ(row.engine(), "fake");
+    EXPECT_EQ(row.corpus(), "texts");
+  }
+  EXPECT_EQ(layer_sets, (std::set<std::string>{"all", "none", "L0", "L1"}));
+
+  v1::GetResultsRequest request;
+  *request.mutable_job() = Job("last");
+  request.set_resamples(200);
+  const auto results = client_->GetResults(request);
+  QSWEEP_ASSERT_OK(results);
+  EXPECT_EQ(results->reference(), "eng");
+  EXPECT_EQ(results->job().job_number(), 1u);
+  ASSERT_EQ(results->panels_size(), 1);
+  const v1::ResultPanel& panel = results->panels(0);
+  EXPECT_EQ(panel.model(), "tiny");
+  EXPECT_EQ(panel.units(), 3u);
+  ASSERT_EQ(panel.configurations_size(), 4);
+  EXPECT_TRUE(panel.configurations(0).baseline());
+  EXPECT_EQ(panel.configurations(1).resolved(), "none");
+  EXPECT_NEAR(panel.configurations(1).cells(0).delta_nll().value(), 0.15, 1e-9);
+
+  v1::QueryRequest query;
+  query.set_sql("SELECT count(*), sum(tokens) FROM measurements_v1");
+  const auto answer = client_->Query(query);
+  QSWEEP_ASSERT_OK(answer);
+  EXPECT_EQ(answer->rows(0).values(0).integer(), 24);
+  EXPECT_EQ(answer->rows(0).values(1).integer(), 240);
+}
+
+TEST_F(ServiceTest, RunsNothing_WhenTheSameSweepIsSubmittedAgain) {
+  AddCorpus();
+  QSWEEP_ASSERT_OK(client_->SubmitJob(SweepRequest()));
+  FakeWorker worker(endpoint_, "box");
+  Work(worker);
+  const auto again = client_->SubmitJob(SweepRequest());
+  QSWEEP_ASSERT_OK(again);
+  EXPECT_EQ(again->job_number(), 2u);
+  EXPECT_EQ(again->plan().measurements_reused(), 24u);
+  EXPECT_EQ(again->plan().tasks(), 0u);
+}
+
+TEST_F(ServiceTest, SendsErrorsWithTheirCodeFieldAndHint) {
+  AddCorpus();
+  v1::SubmitJobRequest request = SweepRequest();
+  request.mutable_spec()->mutable_layer_sets(0)->set_literal("L99");
+  const auto refused = client_->SubmitJob(request);
+  EXPECT_EQ(CodeOf(refused), "QS1011");
+  EXPECT_FALSE(FieldOf(refused).empty());
+
+  v1::GetJobRequest get;
+  *get.mutable_job() = Job("77");
+  EXPECT_EQ(CodeOf(client_->GetJob(get)), "QS4020");
+  v1::GetResultsRequest results;
+  *results.mutable_job() = Job("77");
+  EXPECT_EQ(CodeOf(client_->GetResults(results)), "QS4020");
+  v1::ExportMeasurementsRequest rows;
+  *rows.mutable_job() = Job("77");
+  EXPECT_EQ(CodeOf(client_->ExportMeasurements(
+                rows, [](const v1::MeasurementBatch&) { return true; })),
+            "QS4020");
+  v1::QueryRequest query;
+  query.set_sql("DROP TABLE job");
+  const auto answer = client_->Query(query);
+  EXPECT_EQ(CodeOf(answer), "QS4010");
+  EXPECT_FALSE(HintOf(answer).empty());
+}
+
+TEST_F(ServiceTest, WatchesFromASequenceNumber) {
+  AddCorpus();
+  QSWEEP_ASSERT_OK(client_->SubmitJob(SweepRequest()));
+  FakeWorker worker(endpoint_, "box");
+  Work(worker);
+
+  std::vector<uint64_t> all;
+  v1::WatchJobRequest request;
+  *request.mutable_job() = Job();
+  bool snapshot_first = false;
+  QSWEEP_EXPECT_OK(client_->WatchJob(request, [&](const v1::WatchEvent& event) {
+    if (event.has_durable()) {
+      all.push_back(event.durable().seq());
+    } else if (event.has_snapshot()) {
+      snapshot_first = all.empty();
+    }
+    return true;
+  }));
+  EXPECT_TRUE(snapshot_first);
+  ASSERT_GE(all.size(), 3u);
+
+  std::vector<uint64_t> rest;
+  request.set_from_seq(all[1]);
+  QSWEEP_EXPECT_OK(client_->WatchJob(request, [&](const v1::WatchEvent& event) {
+    if (event.has_durable()) {
+      rest.push_back(event.durable().seq());
+    }
+    return true;
+  }));
+  EXPECT_EQ(rest, std::vector<uint64_t>(all.begin() + 2, all.end()));
+
+  *request.mutable_job() = Job("nothing");
+  EXPECT_EQ(CodeOf(client_->WatchJob(
+                request, [](const v1::WatchEvent&) { return true; })),
+            "QS4020");
+}
+
+TEST_F(ServiceTest, CarriesArtifactsBothWays) {
+  const std::string bytes(3 << 20, 'x');
+  const auto stored = client_->PutArtifact(bytes);
+  QSWEEP_ASSERT_OK(stored);
+  EXPECT_FALSE(stored->existed());
+  EXPECT_TRUE(client_->PutArtifact(bytes)->existed());
+  FakeWorker worker(endpoint_, "box");
+  const auto fetched = worker.client().GetArtifact(Digest::Of(bytes));
+  QSWEEP_ASSERT_OK(fetched);
+  EXPECT_TRUE(*fetched == bytes);
+  EXPECT_EQ(CodeOf(worker.client().GetArtifact(Digest::Of("none"))), "QS4041");
+  QSWEEP_EXPECT_OK(client_->PutArtifact(""));
+  EXPECT_EQ(*worker.client().GetArtifact(Digest::Of("")), "");
+}
+
+TEST_F(ServiceTest, RefusesAWorkerOfAnotherProtocol) {
+  FakeWorker worker(endpoint_, "box");
+  worker.hello().set_protocol_min(90);
+  worker.hello().set_protocol_max(99);
+  EXPECT_EQ(CodeOf(worker.AttachRefused()), "QS6003");
+}
+
+TEST_F(ServiceTest, GoesOnAfterARestart) {
+  AddCorpus();
+  QSWEEP_ASSERT_OK(client_->SubmitJob(SweepRequest()));
+  auto worker = std::make_unique<FakeWorker>(endpoint_, "box");
+  const v1::DesiredState welcome = worker->Attach();
+  const v1::DesiredLease lease = worker->AwaitLease();
+  const std::string listen = endpoint_.address;
+  QSWEEP_ASSERT_OK(server_->Stop());
+  worker.reset();
+  server_.reset();
+  Start(listen);
+
+  // The result of a lease from before the restart counts.
+  FakeWorker same(endpoint_, "box");
+  EXPECT_GT(same.Attach().coordinator_epoch(), welcome.coordinator_epoch());
+  const auto reply = same.Commit(lease);
+  QSWEEP_ASSERT_OK(reply);
+  EXPECT_EQ(reply->results(0).outcome(), v1::COMMIT_OUTCOME_OK);
+  EXPECT_EQ(same.Commit(lease)->results(0).outcome(),
+            v1::COMMIT_OUTCOME_ALREADY_COMMITTED);
+}
+
+TEST_F(ServiceTest, EndsStreams_WhenItStops) {
+  AddCorpus();
+  QSWEEP_ASSERT_OK(client_->SubmitJob(SweepRequest()));
+  FakeWorker worker(endpoint_, "box");
+  worker.Attach();
+  QSWEEP_EXPECT_OK(server_->CheckHealth());
+  QSWEEP_EXPECT_OK(server_->Stop());
+  EXPECT_EQ(CodeOf(client_->GetStatus({})), "QS4001");
+}
+
+TEST_F(ServiceTest, RefusesASecondCoordinator) {
+  ServerOptions options;
+  options.directory = directory_.path();
+  options.listen = {absl::StrCat("unix:", directory_.path(), "/other.sock")};
+  EXPECT_EQ(CodeOf(Server::Start(options, Clock::Real())), "QS4003");
+  // Another directory, but an address that is taken.
+  TempDir other;
+  options.directory = other.path();
+  options.listen = {endpoint_.address};
+  EXPECT_EQ(CodeOf(Server::Start(options, Clock::Real())), "QS4002");
+  QSWEEP_EXPECT_OK(client_->GetStatus({}));
+}
+
+class TcpServiceTest : public ServiceTest {
+ protected:
+  void SetUp() override { Start("127.0.0.1:0"); }
+};
+
+TEST_F(TcpServiceTest, WantsTheToken) {
+  EXPECT_EQ(CodeOf(client_->GetStatus({})), "QS6001");
+  endpoint_.token = "wrong";
+  CoordinatorClient wrong(endpoint_);
+  EXPECT_EQ(CodeOf(wrong.GetStatus({})), "QS6001");
+  FakeWorker stranger(endpoint_, "box");
+  EXPECT_EQ(CodeOf(stranger.AttachRefused()), "QS6001");
+  EXPECT_EQ(CodeOf(stranger.client().GetArtifact(Digest::Of("x"))), "QS6001");
+  EXPECT_EQ(CodeOf(wrong.PutArtifact("x")), "QS6001");
+
+  endpoint_.token = *ReadTokenFile(directory_ / "token");
+  EXPECT_EQ(endpoint_.token, server_->token());
+  struct stat info = {};
+  ASSERT_EQ(stat((directory_ / "token").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  CoordinatorClient right(endpoint_);
+  QSWEEP_EXPECT_OK(right.GetStatus({}));
+  FakeWorker worker(endpoint_, "box");
+  worker.Attach();
+}
+
+TEST_F(TcpServiceTest, RefusesAPortThatIsTaken) {
+  TempDir other;
+  ServerOptions options;
+  options.directory = other.path();
+  options.listen = {endpoint_.address};
+  const auto second = Server::Start(options, Clock::Real());
+  EXPECT_EQ(CodeOf(second), "QS4002");
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr(endpoint_.address));
+}
+
+TEST(ServerStart, RefusesWhatItCannotServeSafely) {
+  TempDir directory;
+  ServerOptions options;
+  options.directory = directory.path();
+  for (const char* listen : {"0.0.0.0:7680", "[::]:0", "example.org:7680"}) {
+    options.listen = {listen};
+    const auto server = Server::Start(options, Clock::Real());
+    EXPECT_EQ(CodeOf(server), "QS1004") << listen;
+    EXPECT_EQ(FieldOf(server), "--listen");
+  }
+  options.listen = {absl::StrCat("unix:", directory / "s")};
+  options.settings.lease_ttl = options.settings.heartbeat;
+  EXPECT_EQ(CodeOf(Server::Start(options, Clock::Real())), "QS1004");
+  options.settings = {};
+  options.directory = directory / "a/b/c";
+  EXPECT_EQ(CodeOf(Server::Start(options, Clock::Real())), "QS7002");
+}
+
+TEST(ServerStart, ReplacesASocketThatNobodyAnswers_AndNothingElse) {
+  TempDir directory;
+  const std::string path = directory / "s";
+  const int descriptor = socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the socket API
+  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
+  ASSERT_EQ(bind(descriptor, generic, sizeof(address)), 0);
+  close(descriptor);
+  ServerOptions options;
+  options.directory = directory / "data";
+  options.listen = {absl::StrCat("unix:", path)};
+  QSWEEP_EXPECT_OK(Server::Start(options, Clock::Real()));
+
+  const std::string file = directory / "file";
+  std::ofstream(file) << "keep me";
+  options.listen = {absl::StrCat("unix:", file)};
+  EXPECT_EQ(CodeOf(Server::Start(options, Clock::Real())), "QS4002");
+  EXPECT_EQ(access(file.c_str(), F_OK), 0);
+}
+
+}  // namespace
+}  // namespace qsweep::testing
