@@ -27,6 +27,7 @@ class FaultyStore : public Store {
   void FailNext(Fault fault, absl::Status status) {
     faults_.emplace_back(fault, std::move(status));
   }
+  void ClearFaults() { faults_.clear(); }
   int64_t num_commits() const { return num_commits_; }
 
   absl::StatusOr<StateSnapshot> Load() override {

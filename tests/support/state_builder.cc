@@ -83,7 +83,7 @@ StateBuilder& StateBuilder::Job(const JobOptions& options) {
   spec->mutable_policy()->set_max_fails(
       static_cast<uint32_t>(options.max_fails));
   auto plan = std::make_shared<v1::JobPlan>();
-  plan->set_measurements(1000);
+  plan->set_measurements(options.measurements);
   state_.Apply(JobAdded{
       .number = number,
       .uuid =

@@ -26,6 +26,7 @@ struct JobOptions {
   int priority = 0;
   int max_retries = 0;
   int max_fails = 0;
+  uint64_t measurements = 1000;  // in all; a job that ends needs the true count
   v1::JobState state = v1::JOB_STATE_QUEUED;
 };
 

@@ -1,0 +1,231 @@
+#include "coordinator/core/attach.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/support/error_matchers.h"
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+const Settings kSettings;
+
+Decision<AttachReply> Decide(const State& state, const v1::WorkerState& report,
+                             const std::string& credential = "",
+                             Now now = TestNow(absl::Seconds(10))) {
+  return DecideWorkerState(state, credential,
+                           std::make_shared<v1::WorkerState>(report),
+                           TestSession("new"), kSettings, now);
+}
+
+v1::WorkerState Hello(const std::string& worker, uint64_t boot_seq = 1) {
+  v1::WorkerState report;
+  *report.mutable_hello() = MakeHello(worker, {.boot_seq = boot_seq});
+  report.set_credits(2);
+  return report;
+}
+
+void Hold(v1::WorkerState& report, uint64_t task, uint64_t epoch) {
+  v1::HeldTask* held = report.add_held();
+  held->set_task_id(task);
+  held->set_epoch(epoch);
+  held->mutable_progress()->set_phase(v1::TASK_PHASE_RUN);
+}
+
+// w runs task 1; the DesiredState that said so was number 5.
+State Running() {
+  return StateBuilder()
+      .Job()
+      .Task()
+      .Worker("w")
+      .Lease(1, "w")
+      .Apply(WorkerInformed{.worker = TestWorker("w"), .state_seq = 5})
+      .Build();
+}
+
+std::vector<LeaseEnd> EndsOf(const Decision<AttachReply>& decision) {
+  std::vector<LeaseEnd> ends;
+  for (const EndedLease& ended : decision.reply->ended) {
+    ends.push_back(ended.end);
+  }
+  return ends;
+}
+
+TEST(DecideWorkerState, OpensSessionAndWelcomes_WhenWorkerSaysHello) {
+  const State state = StateBuilder().Build();
+  const auto decision = Decide(state, Hello("w"));
+  QSWEEP_ASSERT_OK(decision.reply);
+  EXPECT_EQ(decision.reply->worker, TestWorker("w"));
+  const State after = After(state, decision.mutations);
+  const Worker& worker = *after.FindWorkerBySession(TestSession("new"));
+  EXPECT_EQ(worker.liveness, WorkerLiveness::kLive);
+  const v1::DesiredState desired = MakeDesiredState(after, worker, kSettings);
+  EXPECT_EQ(desired.welcome().session_id(), TestSession("new").bytes());
+  EXPECT_EQ(desired.welcome().heartbeat_ms(), 10'000u);
+  EXPECT_EQ(desired.welcome().lease_ttl_ms(), 60'000u);
+}
+
+TEST(DecideWorkerState, RefusesHello_WhenItMustNotAttach) {
+  struct Case {
+    const char* name;
+    const char* code;
+    const char* credential;
+    void (*spoil)(v1::Hello&);
+  };
+  for (const Case& c : {
+           Case{"newer protocol", "QS6003", "",
+                [](auto& h) {
+                  h.set_protocol_min(2);
+                  h.set_protocol_max(3);
+                }},
+           Case{"no protocol", "QS6003", "",
+                [](auto& h) {
+                  h.set_protocol_min(0);
+                  h.set_protocol_max(0);
+                }},
+           Case{"short uuid", "QS1004", "",
+                [](auto& h) { h.set_worker_uuid("x"); }},
+           Case{"no boot id", "QS1004", "", [](auto& h) { h.clear_boot_id(); }},
+           Case{"older process", "QS5010", "",
+                [](auto& h) { h.set_boot_seq(0); }},
+           Case{"another credential", "QS6002", "token-2", [](auto&) {}},
+       }) {
+    SCOPED_TRACE(c.name);
+    v1::WorkerState report = Hello("w");
+    c.spoil(*report.mutable_hello());
+    const auto decision = Decide(Running(), report, c.credential);
+    EXPECT_EQ(CodeOf(decision.reply), c.code);
+    EXPECT_THAT(decision.mutations, IsEmpty());
+  }
+}
+
+TEST(DecideWorkerState, AsksForHello_WhenSessionIsNotKnown) {
+  v1::WorkerState report = MakeReport("w", {}, 2);
+  report.set_session_id(TestSession("of an earlier coordinator").bytes());
+  EXPECT_EQ(CodeOf(Decide(Running(), report).reply), "QS5011");
+  // Nor may another credential speak in its name.
+  EXPECT_EQ(CodeOf(Decide(Running(), MakeReport("w", {}, 2), "x").reply),
+            "QS5011");
+}
+
+TEST(DecideWorkerState, RenewsLeasesItLists) {
+  v1::WorkerState report = MakeReport("w", {}, 2);
+  Hold(report, 1, 1);
+  const State state = Running();
+  const auto decision = Decide(state, report);
+  EXPECT_THAT(decision.reply->ended, IsEmpty());
+  const State after = After(state, decision.mutations);
+  EXPECT_EQ(after.task(TaskId(1)).lease->deadline,
+            TestNow(absl::Seconds(70)).steady);
+  // Listed now, so its spec is not sent again.
+  const v1::DesiredState desired =
+      MakeDesiredState(after, *after.FindWorker(TestWorker("w")), kSettings);
+  ASSERT_EQ(desired.leases_size(), 1);
+  EXPECT_FALSE(desired.leases(0).has_spec());
+}
+
+TEST(DecideWorkerState, IgnoresOvertakenMessage) {
+  v1::WorkerState late = MakeReport("w", {}, 1);
+  Hold(late, 1, 1);
+  const auto decision = Decide(Running(), late);
+  QSWEEP_EXPECT_OK(decision.reply);
+  EXPECT_THAT(decision.mutations, IsEmpty());
+}
+
+TEST(DecideWorkerState, SendsLeaseAgain_UntilItsMessageIsSeen) {
+  v1::WorkerState report = MakeReport("w", {}, 2);
+  report.set_ack_seq(4);
+  const State state = Running();
+  const auto decision = Decide(state, report);
+  EXPECT_THAT(decision.reply->ended, IsEmpty());
+  const State after = After(state, decision.mutations);
+  const v1::DesiredState desired =
+      MakeDesiredState(after, *after.FindWorker(TestWorker("w")), kSettings);
+  ASSERT_EQ(desired.leases_size(), 1);
+  EXPECT_EQ(desired.leases(0).spec().documents_size(), 2);
+  EXPECT_EQ(desired.leases(0).spec().content_key(),
+            TestDigest("task 1").bytes());
+}
+
+TEST(DecideWorkerState, EndsLeaseAsLost_WhenItsMessageWasSeen) {
+  v1::WorkerState report = MakeReport("w", {}, 2);
+  report.set_ack_seq(5);
+  EXPECT_THAT(EndsOf(Decide(Running(), report)), ElementsAre(LeaseEnd::kLost));
+  // An older epoch of the task is another attempt.
+  Hold(report, 1, 0);
+  EXPECT_THAT(EndsOf(Decide(Running(), report)), ElementsAre(LeaseEnd::kLost));
+}
+
+TEST(DecideWorkerState, KeepsLease_WhenTheSameProcessAttachesAgain) {
+  const State state = Running();
+  const auto decision = Decide(state, Hello("w"));
+  EXPECT_THAT(decision.reply->ended, IsEmpty());
+  const State after = After(state, decision.mutations);
+  EXPECT_EQ(after.task(TaskId(1)).lease->sent_seq, 0u);
+}
+
+TEST(DecideWorkerState, EndsLeaseAsLost_WhenTheWorkerStartedAgain) {
+  EXPECT_THAT(EndsOf(Decide(Running(), Hello("w", 2))),
+              ElementsAre(LeaseEnd::kLost));
+  // Unless its spool still has the result.
+  v1::WorkerState report = Hello("w", 2);
+  Hold(report, 1, 1);
+  EXPECT_THAT(EndsOf(Decide(Running(), report)), IsEmpty());
+}
+
+TEST(DecideWorkerState, FreesUnlistedLeases_WhenWorkerSaysGoodbye) {
+  v1::WorkerState report = MakeReport("w", {}, 2);
+  report.set_goodbye(true);
+  const State state = Running();
+  const auto decision = Decide(state, report);
+  EXPECT_THAT(EndsOf(decision), ElementsAre(LeaseEnd::kPreempted));
+  EXPECT_EQ(
+      After(state, decision.mutations).FindWorker(TestWorker("w"))->liveness,
+      WorkerLiveness::kSuspect);
+}
+
+TEST(MakeDesiredState, LeavesOutWhatIsNotWanted) {
+  // The worker holds a task that was cancelled: absence is the instruction.
+  v1::WorkerState report = MakeReport("w", {}, 2);
+  Hold(report, 1, 1);
+  Hold(report, 77, 3);
+  State state = Running();
+  state = After(state, Decide(state, report).mutations);
+  state.Apply(LeaseEnded{.task = TaskId(1),
+                         .epoch = Epoch(1),
+                         .end = LeaseEnd::kCancelled,
+                         .to = v1::TASK_STATE_CANCELLED});
+  const v1::DesiredState desired =
+      MakeDesiredState(state, *state.FindWorker(TestWorker("w")), kSettings);
+  EXPECT_EQ(desired.leases_size(), 0);
+  EXPECT_EQ(desired.beat_ack(), 2u);
+  EXPECT_EQ(desired.state_seq(), 6u);
+  EXPECT_FALSE(desired.has_welcome());
+}
+
+TEST(DecideDetach, MakesWorkerSuspect_WithoutTouchingItsLeases) {
+  const State state = Running();
+  const State after = After(state, DecideDetach(state, TestSession("w")));
+  EXPECT_EQ(after.FindWorker(TestWorker("w"))->liveness,
+            WorkerLiveness::kSuspect);
+  EXPECT_EQ(after.task(TaskId(1)).state, v1::TASK_STATE_LEASED);
+  EXPECT_THAT(DecideDetach(state, TestSession("an older one")), IsEmpty());
+}
+
+TEST(DecideWorkerTimeout, LosesWorker_OnlyAtItsDeadline) {
+  const State state = Running();
+  EXPECT_THAT(
+      DecideWorkerTimeout(state, TestWorker("w"), TestNow(absl::Seconds(59))),
+      IsEmpty());
+  const State after = After(
+      state,
+      DecideWorkerTimeout(state, TestWorker("w"), TestNow(absl::Seconds(60))));
+  EXPECT_EQ(after.FindWorker(TestWorker("w"))->liveness, WorkerLiveness::kLost);
+}
+
+}  // namespace
+}  // namespace qsweep::testing

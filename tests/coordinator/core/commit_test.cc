@@ -1,0 +1,309 @@
+#include "coordinator/core/commit.h"
+
+#include <cmath>
+#include <limits>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+using Stored = std::vector<std::optional<v1::Measurement>>;
+
+v1::Measurement Row(uint32_t configuration, uint32_t document,
+                    double nll_sum = 2.5) {
+  v1::Measurement row;
+  row.set_configuration_index(configuration);
+  row.set_document_index(document);
+  row.set_status(v1::ROW_STATUS_OK);
+  row.set_nll_sum(nll_sum);
+  row.set_nll_fp_sum(2.25);
+  row.set_tokens(7);
+  row.set_kl_sum(0.5);
+  row.set_top1(6);
+  return row;
+}
+
+// All rows of StateBuilder's default task: one configuration, two documents.
+v1::TaskResult FullResult(double nll_sum = 2.5) {
+  v1::TaskResult result;
+  *result.add_rows() = Row(0, 0, nll_sum);
+  *result.add_rows() = Row(0, 1, nll_sum);
+  return result;
+}
+
+v1::ResultEnvelope Envelope(const v1::TaskResult& result, uint64_t epoch = 1) {
+  v1::ResultEnvelope envelope;
+  envelope.set_task_id(1);
+  envelope.set_epoch(epoch);
+  envelope.set_content_key(TestDigest("task 1").bytes());
+  envelope.set_payload(result.SerializeAsString());
+  envelope.set_payload_sha256(Digest::Of(envelope.payload()).bytes());
+  return envelope;
+}
+
+Decision<v1::CommitResultResponse::One> Decide(
+    const State& state, const v1::ResultEnvelope& envelope,
+    Stored stored = Stored(2)) {
+  const TaskKeys keys{.evaluation = "aligned@1;tok=00",
+                      .configurations = {TestDigest("model rtn:bits=4")},
+                      .documents = {TestDigest("d1"), TestDigest("d2")}};
+  return DecideCommit(state, "", envelope, keys, stored, TestNow());
+}
+
+StateBuilder OneJob() {
+  StateBuilder builder;
+  builder.Job({.measurements = 2}).Task().Worker("w");
+  return builder;
+}
+
+State Leased() { return OneJob().Lease(1, "w").Build(); }
+
+// Epoch 1 was lost, the task waits in `to`.
+State Lost(v1::TaskState to) {
+  StateBuilder builder = OneJob();
+  builder.Lease(1, "w").Apply(LeaseEnded{
+      .task = TaskId(1), .epoch = Epoch(1), .end = LeaseEnd::kLost, .to = to});
+  if (to == v1::TASK_STATE_QUARANTINED || to == v1::TASK_STATE_CANCELLED) {
+    builder.Apply(JobStateChanged{.job = JobNumber(1),
+                                  .state = v1::JOB_STATE_FAILED,
+                                  .time = TestNow().wall});
+  }
+  return builder.Build();
+}
+
+TEST(DecideCommit, StoresRowsAndEndsJob_WhenResultIsFirst) {
+  const State state = Leased();
+  const auto decision = Decide(state, Envelope(FullResult()));
+  EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_OK);
+  EXPECT_THAT(EventsOf(decision.mutations),
+              ElementsAre("1:task_done", "1:job_succeeded"));
+  const auto results = Only<ResultCommitted>(decision.mutations);
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].rows.size(), 2u);
+  EXPECT_EQ(results[0].worker, TestWorker("w"));
+  EXPECT_THAT(Only<DuplicateRecorded>(decision.mutations), IsEmpty());
+  const State after = After(state, decision.mutations);
+  EXPECT_EQ(after.task(TaskId(1)).state, v1::TASK_STATE_DONE);
+  EXPECT_EQ(after.task(TaskId(1)).grants[0].end, LeaseEnd::kCommitted);
+  EXPECT_EQ(after.job(JobNumber(1)).measurements_done, 2);
+  EXPECT_TRUE(after.FindWorker(TestWorker("w"))->leases.empty());
+}
+
+TEST(DecideCommit, RejectsAndChangesNothing_WhenEnvelopeIsWrong) {
+  struct Case {
+    const char* name;
+    const char* code;
+    void (*spoil)(v1::ResultEnvelope&);
+  };
+  for (const Case& c : {
+           Case{"unknown task", "QS4021", [](auto& e) { e.set_task_id(9); }},
+           Case{"epoch not granted", "QS5008", [](auto& e) { e.set_epoch(2); }},
+           Case{"epoch zero", "QS5008", [](auto& e) { e.set_epoch(0); }},
+           Case{"other content", "QS5008",
+                [](auto& e) { e.set_content_key(TestDigest("x").bytes()); }},
+           Case{"payload changed", "QS5008",
+                [](auto& e) { e.mutable_payload()->back() ^= 1; }},
+           Case{"not a result", "QS5008",
+                [](auto& e) {
+                  e.set_payload("\xff\xff\xff");
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
+       }) {
+    SCOPED_TRACE(c.name);
+    v1::ResultEnvelope envelope = Envelope(FullResult());
+    c.spoil(envelope);
+    const auto decision = Decide(Leased(), envelope);
+    EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_REJECTED);
+    EXPECT_EQ(decision.reply->failure().detail().code(), c.code);
+    EXPECT_THAT(decision.mutations, IsEmpty());
+  }
+}
+
+TEST(DecideCommit, RejectsAnotherCredential) {
+  const State state = StateBuilder()
+                          .Job()
+                          .Task()
+                          .Worker("w", {.credential = "token-1"})
+                          .Lease(1, "w")
+                          .Build();
+  EXPECT_EQ(
+      Decide(state, Envelope(FullResult())).reply->failure().detail().code(),
+      "QS6002");
+}
+
+TEST(DecideCommit, RejectsRows_WhenTheyAreNotExactlyTheKeys) {
+  struct Case {
+    const char* name;
+    void (*spoil)(v1::TaskResult&);
+  };
+  for (const Case& c : {
+           Case{"row missing", [](auto& r) { r.mutable_rows()->RemoveLast(); }},
+           Case{"row twice",
+                [](auto& r) { r.mutable_rows(1)->set_document_index(0); }},
+           Case{"row too many", [](auto& r) { *r.add_rows() = Row(0, 1); }},
+           Case{"no such document",
+                [](auto& r) { r.mutable_rows(1)->set_document_index(2); }},
+           Case{"no such configuration",
+                [](auto& r) { r.mutable_rows(1)->set_configuration_index(1); }},
+           Case{"NaN",
+                [](auto& r) {
+                  r.mutable_rows(1)->set_nll_sum(
+                      std::numeric_limits<double>::quiet_NaN());
+                }},
+           Case{"infinite KL",
+                [](auto& r) { r.mutable_rows(0)->set_kl_sum(HUGE_VAL); }},
+           Case{"no status",
+                [](auto& r) {
+                  r.mutable_rows(0)->set_status(v1::ROW_STATUS_UNSPECIFIED);
+                }},
+           Case{"sums without score",
+                [](auto& r) {
+                  r.mutable_rows(0)->set_status(v1::ROW_STATUS_ONE_TOKEN);
+                }},
+           Case{"no tokens", [](auto& r) { r.mutable_rows(0)->set_tokens(0); }},
+           Case{"more agreements than tokens",
+                [](auto& r) { r.mutable_rows(0)->set_top1(8); }},
+       }) {
+    SCOPED_TRACE(c.name);
+    v1::TaskResult result = FullResult();
+    c.spoil(result);
+    const auto decision = Decide(Leased(), Envelope(result));
+    EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_REJECTED);
+    EXPECT_EQ(decision.reply->failure().detail().code(), "QS5008");
+    EXPECT_THAT(decision.mutations, IsEmpty());
+  }
+}
+
+TEST(DecideCommit, CountsSkippedDocuments_WithoutFailingTheTask) {
+  v1::TaskResult result = FullResult();
+  v1::Measurement& row = *result.mutable_rows(1);
+  row.Clear();
+  row.set_document_index(1);
+  row.set_status(v1::ROW_STATUS_ONE_TOKEN);
+  const State state = Leased();
+  const auto decision = Decide(state, Envelope(result));
+  EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_OK);
+  const State after = After(state, decision.mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  const Job& job = after.job(JobNumber(1));
+  EXPECT_EQ(job.state, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(job.documents_skipped, 1);
+  EXPECT_EQ(job.reason, "1 documents skipped");
+}
+
+TEST(DecideCommit, SalvagesOlderEpoch_WhileNoResultExists) {
+  struct Case {
+    v1::TaskState waiting;
+    v1::CommitOutcome outcome;
+    v1::TaskState state;
+  };
+  for (const Case& c : {
+           Case{v1::TASK_STATE_READY, v1::COMMIT_OUTCOME_OK,
+                v1::TASK_STATE_DONE},
+           Case{v1::TASK_STATE_BACKOFF, v1::COMMIT_OUTCOME_OK,
+                v1::TASK_STATE_DONE},
+           Case{v1::TASK_STATE_QUARANTINED, v1::COMMIT_OUTCOME_OK,
+                v1::TASK_STATE_DONE},
+           Case{v1::TASK_STATE_CANCELLED, v1::COMMIT_OUTCOME_CANCELLED,
+                v1::TASK_STATE_CANCELLED},
+       }) {
+    SCOPED_TRACE(v1::TaskState_Name(c.waiting));
+    const State state = Lost(c.waiting);
+    const auto decision = Decide(state, Envelope(FullResult()));
+    EXPECT_EQ(decision.reply->outcome(), c.outcome);
+    const State after = After(state, decision.mutations);
+    EXPECT_EQ(after.task(TaskId(1)).state, c.state);
+    EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  }
+}
+
+TEST(DecideCommit, EndsCompetingLease_WhenOlderEpochWins) {
+  StateBuilder builder = OneJob();
+  builder.Lease(1, "w").Apply(LeaseEnded{.task = TaskId(1),
+                                         .epoch = Epoch(1),
+                                         .end = LeaseEnd::kLost,
+                                         .to = v1::TASK_STATE_READY});
+  const State state = builder.Worker("w2").Lease(1, "w2").Build();
+  const State after =
+      After(state, Decide(state, Envelope(FullResult())).mutations);
+  const Task& task = after.task(TaskId(1));
+  EXPECT_EQ(task.result_epoch, Epoch(1));
+  EXPECT_EQ(task.grants[0].end, LeaseEnd::kCommitted);
+  EXPECT_EQ(task.grants[1].end, LeaseEnd::kSuperseded);
+  EXPECT_TRUE(after.FindWorker(TestWorker("w2"))->leases.empty());
+}
+
+TEST(DecideCommit, AnswersRepeatWithoutChange_WhenTaskIsDone) {
+  const State state = Leased();
+  const State done =
+      After(state, Decide(state, Envelope(FullResult())).mutations);
+  const auto again =
+      Decide(done, Envelope(FullResult()), {Row(0, 0), Row(0, 1)});
+  EXPECT_EQ(again.reply->outcome(), v1::COMMIT_OUTCOME_ALREADY_COMMITTED);
+  EXPECT_THAT(again.mutations, IsEmpty());
+}
+
+TEST(DecideCommit, ComparesToTheLastBit_WhenAnotherResultIsStored) {
+  const State state = Leased();
+  const State done =
+      After(state, Decide(state, Envelope(FullResult())).mutations);
+  for (const auto& [nll_sum, differing] :
+       {std::pair(2.5, size_t{0}),
+        std::pair(std::nextafter(2.5, 3), size_t{2})}) {
+    v1::TaskResult result = FullResult(nll_sum);
+    result.mutable_report()->set_engine("another build");
+    const auto decision =
+        Decide(done, Envelope(result), {Row(0, 0), Row(0, 1)});
+    EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_SUPERSEDED);
+    const auto duplicates = Only<DuplicateRecorded>(decision.mutations);
+    ASSERT_EQ(duplicates.size(), 1u);
+    EXPECT_EQ(duplicates[0].num_compared, 2);
+    EXPECT_EQ(duplicates[0].differing.size(), differing);
+    EXPECT_EQ(EventsOf(decision.mutations).size(), differing > 0 ? 1u : 0u);
+    EXPECT_THAT(Only<ResultCommitted>(decision.mutations), IsEmpty());
+  }
+}
+
+TEST(DecideCommit, KeepsStoredRow_WhenAKeyIsMeasuredAlready) {
+  const State state = Leased();
+  const auto decision =
+      Decide(state, Envelope(FullResult()), {Row(0, 0, 9.0), std::nullopt});
+  EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_OK);
+  const auto results = Only<ResultCommitted>(decision.mutations);
+  ASSERT_EQ(results.size(), 1u);
+  ASSERT_EQ(results[0].rows.size(), 1u);
+  EXPECT_EQ(results[0].rows[0].document, TestDigest("d2"));
+  const auto duplicates = Only<DuplicateRecorded>(decision.mutations);
+  ASSERT_EQ(duplicates.size(), 1u);
+  EXPECT_EQ(duplicates[0].differing.size(), 1u);
+  After(state, decision.mutations);  // events are numbered without a gap
+}
+
+TEST(SameMeasurement, SeesEveryField) {
+  const auto differs = [](void (*change)(v1::Measurement&)) {
+    v1::Measurement changed = Row(0, 0);
+    change(changed);
+    return !SameMeasurement(Row(0, 0), changed);
+  };
+  EXPECT_TRUE(SameMeasurement(Row(0, 0), Row(3, 4)));
+  EXPECT_TRUE(differs([](auto& m) { m.set_status(v1::ROW_STATUS_EMPTY); }));
+  EXPECT_TRUE(differs([](auto& m) { m.set_nll_fp_sum(0); }));
+  EXPECT_TRUE(differs([](auto& m) { m.set_unigram_nll_sum(-0.0); }));
+  EXPECT_TRUE(differs([](auto& m) { m.set_tokens(8); }));
+  EXPECT_TRUE(differs([](auto& m) { m.set_bytes(1); }));
+  EXPECT_TRUE(differs([](auto& m) { m.set_bytes_scored(1); }));
+  EXPECT_TRUE(differs([](auto& m) { m.set_chars(1); }));
+  EXPECT_TRUE(differs([](auto& m) { m.clear_kl_sum(); }));
+  EXPECT_TRUE(differs([](auto& m) { m.set_top1(5); }));
+  EXPECT_TRUE(differs([](auto& m) { m.set_nonfinite(1); }));
+}
+
+}  // namespace
+}  // namespace qsweep::testing

@@ -1,0 +1,198 @@
+#include "coordinator/core/plan.h"
+
+#include <map>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/support/model_descriptions.h"
+
+namespace qsweep::testing {
+namespace {
+
+// Baseline, no protection, each layer protected alone.
+std::vector<Configuration> LayerSweep(const ModelDescription& model) {
+  const Quantizer quantizer = *ParseQuantizer("rtn:bits=4,group=8");
+  std::vector<Configuration> configurations = {
+      MakeBaseline(model, Compute::kFp32)};
+  std::vector<std::string> texts = {"none"};
+  for (int i = 0; i < model.layers; ++i) {
+    texts.push_back(absl::StrCat("L", i));
+  }
+  for (const std::string& text : texts) {
+    configurations.push_back(*MakeConfiguration(
+        model, quantizer, *LayerSet::Parse(text), Compute::kFp32));
+  }
+  return configurations;
+}
+
+struct Sweep {
+  ModelDescription model;
+  std::vector<Configuration> configurations;
+  PlanInput input;
+};
+
+// units x languages documents of `tokens` each; everything is missing.
+Sweep MakeSweep(int layers, int units, int languages, double tokens,
+                double gflops) {
+  Sweep sweep{.model = TinyLlamaDescription(layers)};
+  sweep.configurations = LayerSweep(sweep.model);
+  for (int unit = 0; unit < units; ++unit) {
+    for (int language = 0; language < languages; ++language) {
+      sweep.input.documents.push_back(
+          {.digest = Digest::Of(absl::StrCat(unit, "/", language)),
+           .language = language,
+           .unit = unit,
+           .tokens = tokens});
+    }
+  }
+  sweep.input.gflops = gflops;
+  sweep.input.missing.assign(
+      sweep.configurations.size() * sweep.input.documents.size(), true);
+  return sweep;
+}
+
+std::vector<PlannedTask> Plan(Sweep& sweep, const Settings& settings = {}) {
+  sweep.input.model = &sweep.model;
+  sweep.input.configurations.clear();
+  for (const Configuration& configuration : sweep.configurations) {
+    sweep.input.configurations.push_back(&configuration);
+  }
+  return PlanTasks(sweep.input, settings);
+}
+
+double Seconds(Sweep& sweep) {
+  double seconds = 0;
+  for (const PlannedTask& task : Plan(sweep)) {
+    seconds += task.estimated_seconds;
+  }
+  return seconds;
+}
+
+void ExpectCoversExactlyTheMissing(const Sweep& sweep,
+                                   const std::vector<PlannedTask>& tasks) {
+  std::vector<int> times(sweep.input.missing.size(), 0);
+  for (const PlannedTask& task : tasks) {
+    for (const int c : task.configurations) {
+      for (const int d : task.documents) {
+        ++times[static_cast<size_t>(c) * sweep.input.documents.size() +
+                static_cast<size_t>(d)];
+      }
+    }
+  }
+  for (size_t i = 0; i < times.size(); ++i) {
+    ASSERT_EQ(times[i], sweep.input.missing[i] ? 1 : 0) << "key " << i;
+  }
+}
+
+TEST(TrieSize, MatchesWorkedCounts) {
+  // quantization.md 5.1: singles + baseline.
+  for (const auto& [layers, want] : {std::pair(30, 524), std::pair(32, 591)}) {
+    const ModelDescription model = TinyLlamaDescription(layers);
+    const std::vector<Configuration> all = LayerSweep(model);
+    std::vector<const Configuration*> pointers;
+    for (const Configuration& configuration : all) {
+      pointers.push_back(&configuration);
+    }
+    EXPECT_EQ(TrieSize(model, pointers), want);
+    EXPECT_EQ(TrieSize(model, {}), layers);  // the baseline alone
+  }
+}
+
+TEST(PlanTasks, MakesOneTask_WhenWorkIsShort) {
+  Sweep sweep = MakeSweep(2, 5, 3, 10, 60);
+  const auto tasks = Plan(sweep);
+  ASSERT_EQ(tasks.size(), 1u);
+  EXPECT_EQ(tasks[0].layer_evaluations_naive, 4 * 2);
+  ExpectCoversExactlyTheMissing(sweep, tasks);
+}
+
+TEST(PlanTasks, MakesFourTasksWithAllLanguages_WhenWorkIsLonger) {
+  Sweep sweep = MakeSweep(2, 6, 3, 1000, 60);
+  sweep.input.gflops *= Seconds(sweep) / 25;  // 25 s in all
+  const auto tasks = Plan(sweep);
+  EXPECT_EQ(tasks.size(), 4u);
+  ExpectCoversExactlyTheMissing(sweep, tasks);
+  for (const PlannedTask& task : tasks) {
+    std::map<int, std::set<int>> languages_of_unit;
+    for (const int d : task.documents) {
+      const PlanDocument& document =
+          sweep.input.documents[static_cast<size_t>(d)];
+      languages_of_unit[document.unit].insert(document.language);
+    }
+    for (const auto& [unit, languages] : languages_of_unit) {
+      EXPECT_EQ(languages.size(), 3u) << "unit " << unit << " was cut";
+    }
+  }
+}
+
+TEST(PlanTasks, NeverMakesMoreTasksThanUnits_WhenWorkIsLittleLonger) {
+  Sweep sweep = MakeSweep(2, 2, 3, 1000, 60);
+  sweep.input.gflops *= Seconds(sweep) / 25;
+  EXPECT_EQ(Plan(sweep).size(), 2u);
+}
+
+TEST(PlanTasks, CutsAtTheTarget_WhenWorkIsLong) {
+  Sweep sweep = MakeSweep(2, 40, 3, 1000, 60);
+  sweep.input.gflops *= Seconds(sweep) / 1190;
+  const auto tasks = Plan(sweep);
+  EXPECT_EQ(tasks.size(), 20u);
+  for (const PlannedTask& task : tasks) {
+    EXPECT_NEAR(task.estimated_seconds, 59.5, 0.1);
+  }
+  ExpectCoversExactlyTheMissing(sweep, tasks);
+}
+
+TEST(PlanTasks, CutsUnitsAndConfigurations_WhenOneDocumentIsTooLong) {
+  Sweep sweep = MakeSweep(4, 1, 2, 1000, 60);
+  sweep.input.gflops *= Seconds(sweep) / 1000;
+  const auto tasks = Plan(sweep);
+  ExpectCoversExactlyTheMissing(sweep, tasks);
+  EXPECT_EQ(tasks.size(), 2u * sweep.configurations.size());
+  for (const PlannedTask& task : tasks) {
+    EXPECT_EQ(task.documents.size(), 1u);
+  }
+}
+
+TEST(PlanTasks, KeepsRowsBelowTheLimit) {
+  Sweep sweep = MakeSweep(6, 10, 3, 10, 60);
+  Settings settings;
+  for (const int64_t limit : {50, 5}) {
+    settings.max_rows_per_task = limit;
+    const auto tasks = Plan(sweep, settings);
+    ExpectCoversExactlyTheMissing(sweep, tasks);
+    for (const PlannedTask& task : tasks) {
+      EXPECT_LE(task.configurations.size() * task.documents.size(),
+                static_cast<size_t>(limit));
+    }
+  }
+}
+
+TEST(PlanTasks, FillsOnlyHoles) {
+  Sweep sweep = MakeSweep(3, 4, 2, 10, 60);
+  const size_t num_documents = sweep.input.documents.size();
+  for (size_t i = 0; i < sweep.input.missing.size(); ++i) {
+    // Configuration 2 is measured, document 1 too, and (0, 5).
+    sweep.input.missing[i] =
+        i / num_documents != 2 && i % num_documents != 1 && i != 5;
+  }
+  const auto tasks = Plan(sweep);
+  EXPECT_EQ(tasks.size(), 2u);  // with and without configuration 0
+  ExpectCoversExactlyTheMissing(sweep, tasks);
+  sweep.input.missing.assign(sweep.input.missing.size(), false);
+  EXPECT_TRUE(Plan(sweep).empty());
+}
+
+TEST(EstimateSeconds, CountsLayersAndHeads) {
+  const ModelDescription model = SmolLm2Description();
+  // 30 layers of 3,538,944 and a head of 576 x 49,152 elements, per token.
+  const double layer = 2.0 * (576 * 576 * 2 + 576 * 192 * 2 + 3 * 576 * 1536);
+  const double head = 2.0 * 576 * 49152;
+  EXPECT_NEAR(EstimateSeconds(model, 524, 32, 7169, 180),
+              (layer * 524 + head * 32) * 7169 / 180e9, 1e-6);
+}
+
+}  // namespace
+}  // namespace qsweep::testing

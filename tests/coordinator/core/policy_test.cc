@@ -1,0 +1,146 @@
+#include "coordinator/core/policy.h"
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+const Settings kSettings;
+
+std::optional<int64_t> Picked(const State& state, const std::string& worker,
+                              Now now = TestNow()) {
+  const auto pick =
+      PickTask(state, *state.FindWorker(TestWorker(worker)), kSettings, now);
+  return pick ? std::optional(pick->task.value()) : std::nullopt;
+}
+
+TEST(PickTask, PrefersPriority_ThenOldest) {
+  EXPECT_EQ(Picked(StateBuilder()
+                       .Job()
+                       .Job({.priority = 1})
+                       .Task()
+                       .Task({.jobs = {2}, .documents = {"d3"}})
+                       .Worker("w")
+                       .Build(),
+                   "w"),
+            2);
+  EXPECT_EQ(Picked(StateBuilder()
+                       .Job()
+                       .Job()
+                       .Task({.jobs = {2}})
+                       .Task({.documents = {"d3"}})
+                       .Worker("w")
+                       .Build(),
+                   "w"),
+            2);
+}
+
+TEST(PickTask, LiftsWaitingJob_WhenItAges) {
+  const State state = StateBuilder()
+                          .Job({.priority = 1, .state = v1::JOB_STATE_RUNNING})
+                          .Job()
+                          .Task()
+                          .Task({.jobs = {2}, .documents = {"d3"}})
+                          .Worker("w")
+                          .Build();
+  EXPECT_EQ(Picked(state, "w", TestNow(absl::Minutes(9))), 1);
+  EXPECT_EQ(Picked(state, "w", TestNow(absl::Minutes(20))), 2);
+  // A wall clock that jumped back ages nothing.
+  EXPECT_EQ(Picked(state, "w", TestNow(-absl::Hours(24))), 1);
+}
+
+TEST(PickTask, PrefersResidentModel) {
+  const auto picked = [](v1::ResidentModel::Level level) {
+    return Picked(
+        StateBuilder()
+            .Job()
+            .Task({.model = "cold"})
+            .Task({.model = "disk"})
+            .Task({.model = "warm"})
+            .Worker("w", {.models = {{"disk", v1::ResidentModel::LEVEL_DISK},
+                                     {"warm", level}}})
+            .Build(),
+        "w");
+  };
+  EXPECT_EQ(picked(v1::ResidentModel::LEVEL_MEMORY), 3);
+  EXPECT_EQ(picked(v1::ResidentModel::LEVEL_DISK), 2);
+}
+
+TEST(PickTask, PrefetchesOnlyTheSameModel) {
+  const State state = StateBuilder()
+                          .Job()
+                          .Task({.model = "a"})
+                          .Task({.model = "b"})
+                          .Task({.model = "a", .documents = {"d3"}})
+                          .Worker("w", {.credits = 3})
+                          .Lease(1, "w")
+                          .Build();
+  EXPECT_EQ(Picked(state, "w"), 3);
+  const State one_left = StateBuilder()
+                             .Job()
+                             .Task({.model = "a"})
+                             .Task({.model = "b"})
+                             .Worker("w")
+                             .Lease(1, "w")
+                             .Build();
+  EXPECT_EQ(Picked(one_left, "w"), std::nullopt);
+}
+
+// `held` workers held by job 1 (ann), job 2 (bob) has work too; asked for the
+// first of them, which is idle again.
+State Held(int held, int free_workers) {
+  StateBuilder builder;
+  builder.Job().Job({.owner = "bob"});
+  for (int i = 0; i <= held; ++i) {
+    builder.Task({.jobs = {1}, .documents = {absl::StrCat("a", i)}});
+  }
+  builder.Task({.jobs = {2}, .documents = {"b"}});
+  for (int i = 0; i < held + free_workers; ++i) {
+    builder.Worker(absl::StrCat("w", i));
+  }
+  for (int i = 0; i < held; ++i) {
+    builder.Lease(i + 1, absl::StrCat("w", i));
+  }
+  return builder
+      .Apply(LeaseEnded{.task = TaskId(1),
+                        .epoch = Epoch(1),
+                        .end = LeaseEnd::kPreempted,
+                        .to = v1::TASK_STATE_READY})
+      .Build();
+}
+
+TEST(PickTask, MovesWorker_OnlyWhenAnotherUserIsBelowItsFloor) {
+  // Of two workers ann holds both, bob none: share 1 each, so one moves.
+  EXPECT_EQ(Picked(Held(2, 0), "w0"), 4);
+  // Ann holds one of two: she is at her share and stays.
+  EXPECT_EQ(Picked(Held(1, 1), "w0"), 1);
+  // One worker for two users: share 1/2, floor 0; no thrashing.
+  EXPECT_EQ(Picked(Held(1, 0), "w0"), 1);
+}
+
+TEST(PickTask, GivesFreeWorkerToTheUserWhoHoldsLeast) {
+  EXPECT_EQ(Picked(Held(1, 1), "w1"), 3);
+}
+
+TEST(WhyNotFit, NamesEachReason) {
+  const State state =
+      StateBuilder()
+          .Job()
+          .Task({.quantizers = {"rtn:bits=4", "gptq:bits=4", "fp"}})
+          .Worker("w", {.evaluations = {}, .lifetime_left_ms = 1})
+          .Build();
+  EXPECT_THAT(WhyNotFit(state, state.task(TaskId(1)),
+                        *state.FindWorker(TestWorker("w"))),
+              ElementsAre(HasSubstr("aligned@1"), HasSubstr("gptq"),
+                          HasSubstr("takes about 10 s")));
+}
+
+}  // namespace
+}  // namespace qsweep::testing

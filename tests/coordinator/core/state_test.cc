@@ -1,0 +1,164 @@
+#include "coordinator/core/state.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "coordinator/core/lists.h"
+#include "coordinator/core/settings.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// One job with one task, as a store would return them.
+StateSnapshot Snapshot(v1::TaskState task_state, v1::JobState job_state) {
+  StateSnapshot snapshot{.last_group = TaskGroupId(1)};
+  auto prototype = std::make_shared<v1::TaskSpec>();
+  prototype->set_model_digest(TestDigest("model").bytes());
+  snapshot.groups.push_back(MakeTaskGroup(TaskGroupId(1), prototype));
+  Job job{.number = JobNumber(1), .state = job_state};
+  job.measurements_total = 2;
+  job.tasks[TaskId(1)] = 2;
+  snapshot.jobs.push_back(job);
+  Task task{.id = TaskId(1), .group = TaskGroupId(1), .num_documents = 2};
+  task.state = task_state;
+  task.documents.resize(2);
+  task.jobs = {JobNumber(1)};
+  snapshot.tasks.push_back(task);
+  return snapshot;
+}
+
+TEST(CheckInvariants, IsSilent_WhenStateIsSound) {
+  EXPECT_THAT(CheckInvariants(
+                  State(Snapshot(v1::TASK_STATE_READY, v1::JOB_STATE_QUEUED))),
+              IsEmpty());
+}
+
+TEST(CheckInvariants, SaysWhatIsWrong) {
+  EXPECT_THAT(CheckInvariants(State(
+                  Snapshot(v1::TASK_STATE_LEASED, v1::JOB_STATE_RUNNING))),
+              ElementsAre(HasSubstr("has no lease")));
+  EXPECT_THAT(
+      CheckInvariants(
+          State(Snapshot(v1::TASK_STATE_READY, v1::JOB_STATE_CANCELLED))),
+      ElementsAre(HasSubstr("no job wants it"), HasSubstr("has live tasks")));
+  EXPECT_THAT(CheckInvariants(State(
+                  Snapshot(v1::TASK_STATE_CANCELLED, v1::JOB_STATE_QUEUED))),
+              ElementsAre(HasSubstr("nothing left to run")));
+  StateSnapshot done = Snapshot(v1::TASK_STATE_DONE, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_THAT(CheckInvariants(State(done)),
+              ElementsAre(HasSubstr("with the result of epoch 0"),
+                          HasSubstr("with 2 documents"),
+                          HasSubstr("0 of 2 measurements"),
+                          HasSubstr("measurements are missing")));
+}
+
+TEST(State, GivesLeasesTimeToBeConfirmed_WhenTheCoordinatorStarted) {
+  State state = StateBuilder().Job().Task().Worker("w").Lease(1, "w").Build();
+  state.Apply(
+      CoordinatorStarted{.epoch = 2,
+                         .now = TestNow(absl::Hours(1)).steady,
+                         .failover_deadline = TestNow(absl::Hours(2)).steady});
+  EXPECT_EQ(state.task(TaskId(1)).lease->deadline,
+            TestNow(absl::Hours(2)).steady);
+}
+
+TEST(State, ArmsBackoffAgain_WhenTheCoordinatorStarted) {
+  State state = StateBuilder()
+                    .Job()
+                    .Task()
+                    .Worker("w")
+                    .Lease(1, "w")
+                    .Apply(LeaseEnded{.task = TaskId(1),
+                                      .epoch = Epoch(1),
+                                      .end = LeaseEnd::kFailed,
+                                      .to = v1::TASK_STATE_BACKOFF,
+                                      .backoff = absl::Seconds(7)})
+                    .Build();
+  state.Apply(CoordinatorStarted{.epoch = 2, .now = TestNow().steady});
+  EXPECT_EQ(state.task(TaskId(1)).ready_at, TestNow(absl::Seconds(7)).steady);
+}
+
+TEST(ResolveJob, FindsByNumberNameUuidAndPrefix) {
+  const State state = StateBuilder().Job().Job().Build();
+  const std::string uuid = state.job(JobNumber(2)).uuid.text();
+  for (const std::string& text :
+       {std::string("2"), std::string("last"), std::string("sweep-2"), uuid,
+        "job/" + uuid, uuid.substr(0, 8)}) {
+    EXPECT_EQ(ResolveJob(state, text).value_or(JobNumber()), JobNumber(2))
+        << text;
+  }
+  EXPECT_EQ(CodeOf(ResolveJob(state, "3")), "QS4020");
+  EXPECT_EQ(CodeOf(ResolveJob(state, "")), "QS4020");
+  EXPECT_EQ(CodeOf(ResolveJob(state, uuid.substr(0, 7))), "QS4020");
+  EXPECT_EQ(CodeOf(ResolveJob(State(), "last")), "QS4020");
+}
+
+TEST(ResolveJob, AsksBack_WhenANameFitsSeveralJobs) {
+  StateSnapshot snapshot = Snapshot(v1::TASK_STATE_READY, v1::JOB_STATE_QUEUED);
+  snapshot.jobs[0].name = "twice";
+  snapshot.jobs.push_back({.number = JobNumber(2), .name = "twice"});
+  EXPECT_EQ(CodeOf(ResolveJob(State(snapshot), "twice")), "QS4024");
+}
+
+TEST(ListJobs, PagesNewestFirst) {
+  const State state = StateBuilder().Job().Job().Job().Build();
+  v1::ListJobsRequest request;
+  request.set_limit(2);
+  v1::ListJobsResponse page = ListJobs(state, request);
+  ASSERT_EQ(page.jobs_size(), 2);
+  EXPECT_EQ(page.jobs(0).job_number(), 3u);
+  EXPECT_EQ(page.total(), 3u);
+  request.set_before_number(page.jobs(1).job_number());
+  page = ListJobs(state, request);
+  ASSERT_EQ(page.jobs_size(), 1);
+  EXPECT_EQ(page.jobs(0).job_number(), 1u);
+}
+
+TEST(ListTasks, FiltersByJobAndState) {
+  const State state = StateBuilder()
+                          .Job()
+                          .Job()
+                          .Task()
+                          .Task({.jobs = {2}, .documents = {"d3"}})
+                          .Worker("w")
+                          .Lease(2, "w")
+                          .Build();
+  v1::ListTasksRequest request;
+  request.mutable_job()->set_text("2");
+  const auto tasks = ListTasks(state, request);
+  QSWEEP_ASSERT_OK(tasks);
+  ASSERT_EQ(tasks->tasks_size(), 1);
+  EXPECT_EQ(tasks->tasks(0).worker(), "w");
+  EXPECT_EQ(tasks->tasks(0).languages(), "eng");
+  request.add_states(v1::TASK_STATE_DONE);
+  EXPECT_EQ(ListTasks(state, request)->total(), 0u);
+}
+
+TEST(Settings, ScalesAndChecksRatios) {
+  QSWEEP_EXPECT_OK(Settings().Validate());
+  QSWEEP_EXPECT_OK(Settings().Scaled(0.02).Validate());
+  EXPECT_EQ(Settings().Scaled(0.02).lease_ttl, absl::Milliseconds(1200));
+  const auto field = [](void (*spoil)(Settings&)) {
+    Settings settings;
+    spoil(settings);
+    return FieldOf(settings.Validate());
+  };
+  EXPECT_EQ(field([](auto& s) { s.heartbeat = absl::Seconds(21); }),
+            "lease_ttl");
+  EXPECT_EQ(field([](auto& s) { s.failover_ttl = absl::Seconds(119); }),
+            "failover_ttl");
+  EXPECT_EQ(field([](auto& s) { s.progress_deadline = absl::Seconds(60); }),
+            "progress_deadline");
+  EXPECT_EQ(field([](auto& s) { s.failed_budget = 0; }), "failed_budget");
+  EXPECT_EQ(field([](auto& s) { s.max_rows_per_task = 0; }),
+            "max_rows_per_task");
+}
+
+}  // namespace
+}  // namespace qsweep::testing

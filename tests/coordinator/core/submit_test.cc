@@ -1,0 +1,210 @@
+#include "coordinator/core/submit.h"
+
+#include <set>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/support/error_matchers.h"
+#include "tests/support/state_builder.h"
+#include "tests/support/sweep_requests.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+// 4 configurations x 2 languages x 3 units.
+constexpr int kUnits = 3;
+constexpr int64_t kMeasurements = 24;
+
+const Settings kSettings;
+
+PreparedSubmit Prepare(const SweepOptions& options = {}, bool dry_run = false) {
+  v1::SubmitJobRequest request = SweepRequest(options);
+  request.set_dry_run(dry_run);
+  return *PrepareSubmit(
+      request, std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus));
+}
+
+std::vector<PanelStatuses> Measured(const PreparedSubmit& prepared,
+                                    v1::RowStatus status) {
+  std::vector<PanelStatuses> measured;
+  for (const SubmitPanel& panel : prepared.panels) {
+    measured.emplace_back(panel.configurations.size() * panel.documents.size(),
+                          status);
+  }
+  return measured;
+}
+
+Decision<v1::SubmitJobResponse> Decide(
+    const State& state, const PreparedSubmit& prepared,
+    v1::RowStatus status = v1::ROW_STATUS_UNSPECIFIED) {
+  return DecideSubmit(state, prepared, Measured(prepared, status), kSettings,
+                      TestNow());
+}
+
+State Submitted(const State& state, const SweepOptions& options) {
+  const State after = After(state, Decide(state, Prepare(options)).mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  return after;
+}
+
+TEST(DecideSubmit, MakesTasksForAll_WhenNothingIsMeasured) {
+  const State state = StateBuilder().Build();
+  const auto decision = Decide(state, Prepare());
+  QSWEEP_ASSERT_OK(decision.reply);
+  EXPECT_EQ(decision.reply->job_number(), 1u);
+  const v1::JobPlan& plan = decision.reply->plan();
+  EXPECT_EQ(plan.measurements(), static_cast<uint64_t>(kMeasurements));
+  EXPECT_EQ(plan.measurements_reused(), 0u);
+  EXPECT_EQ(plan.tasks(), 1u);
+  EXPECT_EQ(plan.layer_evaluations_naive(), 8u);
+  EXPECT_EQ(plan.layer_evaluations(), 6u);
+  EXPECT_THAT(EventsOf(decision.mutations),
+              ElementsAre("1:job_submitted", "1:job_queued"));
+  const State after = After(state, decision.mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  const v1::TaskSpec spec = after.MakeTaskSpec(after.task(TaskId(1)));
+  EXPECT_EQ(spec.configurations_size(), 4);
+  EXPECT_EQ(spec.documents_size(), 6);
+  EXPECT_EQ(spec.languages_size(), 2);
+  EXPECT_EQ(spec.model().path(), "/models/tiny-llama-2");
+}
+
+TEST(DecideSubmit, ChangesNothing_WhenDry) {
+  const auto decision =
+      Decide(StateBuilder().Build(), Prepare({}, /*dry_run=*/true));
+  EXPECT_THAT(decision.mutations, IsEmpty());
+  EXPECT_EQ(decision.reply->job_number(), 0u);
+  EXPECT_EQ(decision.reply->plan().tasks(), 1u);
+}
+
+TEST(DecideSubmit, SucceedsAtOnce_WhenEverythingIsMeasured) {
+  const State state = StateBuilder().Build();
+  const auto decision = Decide(state, Prepare(), v1::ROW_STATUS_OK);
+  EXPECT_EQ(decision.reply->plan().measurements_reused(),
+            static_cast<uint64_t>(kMeasurements));
+  const State after = After(state, decision.mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  EXPECT_EQ(after.job(JobNumber(1)).state, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_THAT(after.tasks(), IsEmpty());
+  // A skipped document stays skipped and is said so.
+  const State skipped =
+      After(state, Decide(state, Prepare(), v1::ROW_STATUS_EMPTY).mutations);
+  EXPECT_EQ(skipped.job(JobNumber(1)).documents_skipped, 6);
+}
+
+TEST(DecideSubmit, RunsExactlyWhatIsMissing) {
+  const State state = StateBuilder().Build();
+  const PreparedSubmit prepared = Prepare();
+  auto measured = Measured(prepared, v1::ROW_STATUS_OK);
+  measured[0][3] = v1::ROW_STATUS_UNSPECIFIED;
+  const auto decision =
+      DecideSubmit(state, prepared, measured, kSettings, TestNow());
+  const State after = After(state, decision.mutations);
+  ASSERT_THAT(after.tasks(), SizeIs(1));
+  const v1::TaskSpec spec = after.MakeTaskSpec(after.task(TaskId(1)));
+  ASSERT_EQ(spec.configurations_size(), 1);
+  ASSERT_EQ(spec.documents_size(), 1);
+  EXPECT_EQ(spec.configurations(0).layer_set(), "all");
+  EXPECT_EQ(spec.documents(0).digest(),
+            prepared.panels[0].documents[3].digest.bytes());
+}
+
+TEST(DecideSubmit, SharesLiveTasks_AndAddsOnlyTheRest) {
+  // The first job tries L0 alone; the second all layers: three configurations
+  // are on their way already.
+  const State first =
+      Submitted(StateBuilder().Build(), {.uuid = "a", .layer_range = "0"});
+  const auto decision = Decide(first, Prepare({.uuid = "b"}));
+  EXPECT_EQ(decision.reply->plan().tasks_shared(), 1u);
+  EXPECT_EQ(decision.reply->plan().tasks(), 1u);
+  const State second = After(first, decision.mutations);
+  EXPECT_THAT(CheckInvariants(second), IsEmpty());
+  EXPECT_THAT(second.task(TaskId(1)).jobs,
+              ElementsAre(JobNumber(1), JobNumber(2)));
+  EXPECT_EQ(second.job(JobNumber(2)).tasks.at(TaskId(1)), 18);
+  EXPECT_EQ(second.job(JobNumber(2)).tasks.at(TaskId(2)), 6);
+}
+
+TEST(DecideSubmit, RunsAgainForItself_WhenReuseIsNever) {
+  const State first = Submitted(StateBuilder().Build(), {.uuid = "a"});
+  const PreparedSubmit again = Prepare({.uuid = "b", .reuse = v1::REUSE_NEVER});
+  const auto decision = Decide(first, again, v1::ROW_STATUS_OK);
+  EXPECT_EQ(decision.reply->plan().measurements_reused(), 0u);
+  EXPECT_EQ(decision.reply->plan().tasks_shared(), 0u);
+  EXPECT_EQ(decision.reply->plan().tasks(), 1u);
+  EXPECT_THAT(CheckInvariants(After(first, decision.mutations)), IsEmpty());
+}
+
+TEST(DecideSubmit, Refuses_WhenReuseIsRequiredAndRowsAreMissing) {
+  const PreparedSubmit prepared = Prepare({.reuse = v1::REUSE_REQUIRE});
+  const auto missing = Decide(StateBuilder().Build(), prepared);
+  EXPECT_EQ(CodeOf(missing.reply), "QS4043");
+  EXPECT_THAT(missing.mutations, IsEmpty());
+  QSWEEP_EXPECT_OK(
+      Decide(StateBuilder().Build(), prepared, v1::ROW_STATUS_OK).reply);
+}
+
+TEST(DecideSubmit, RevivesCancelledTask_WhenTheSameWorkIsNeeded) {
+  State state = Submitted(StateBuilder().Build(), {.uuid = "a"});
+  state.Apply(
+      TaskStateChanged{.task = TaskId(1), .to = v1::TASK_STATE_CANCELLED});
+  state.Apply(JobStateChanged{.job = JobNumber(1),
+                              .state = v1::JOB_STATE_CANCELLED,
+                              .time = TestNow().wall});
+  const State after = Submitted(state, {.uuid = "b"});
+  ASSERT_THAT(after.tasks(), SizeIs(1));
+  EXPECT_EQ(after.task(TaskId(1)).state, v1::TASK_STATE_READY);
+  EXPECT_THAT(after.task(TaskId(1)).jobs, ElementsAre(JobNumber(2)));
+}
+
+TEST(DecideSubmit, CountsAKeyOnce_WhenOneModelIsNamedTwice) {
+  v1::SubmitJobRequest request = SweepRequest();
+  v1::JobSpec& spec = *request.mutable_spec();
+  spec.set_kind(v1::JOB_KIND_CROSS_MODEL);
+  spec.clear_layer_sets();
+  spec.add_layer_sets()->set_literal("L0");
+  spec.add_models()->set_path("/models/the-same-by-another-path");
+  *request.add_models() = request.models(0);
+  const auto prepared = PrepareSubmit(
+      request, std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus));
+  QSWEEP_ASSERT_OK(prepared);
+  ASSERT_THAT(prepared->panels, SizeIs(2));
+  const State state = StateBuilder().Build();
+  const auto decision = Decide(state, *prepared);
+  EXPECT_EQ(decision.reply->plan().measurements(),
+            prepared->panels[0].configurations.size() * 6);
+  EXPECT_THAT(CheckInvariants(After(state, decision.mutations)), IsEmpty());
+}
+
+TEST(FindSubmitted, KnowsTheUuid_AndRefusesAnotherSpec) {
+  const State state = Submitted(StateBuilder().Build(), {.uuid = "a"});
+  EXPECT_EQ(*FindSubmitted(state, SweepRequest({.uuid = "b"})), nullptr);
+  EXPECT_EQ((*FindSubmitted(state, SweepRequest({.uuid = "a"})))->number,
+            JobNumber(1));
+  EXPECT_EQ(CodeOf(FindSubmitted(
+                state, SweepRequest({.uuid = "a", .layer_range = "0"}))),
+            "QS4022");
+  v1::SubmitJobRequest nameless = SweepRequest();
+  nameless.clear_job_uuid();
+  EXPECT_EQ(CodeOf(FindSubmitted(state, nameless)), "QS1004");
+}
+
+TEST(PrepareSubmit, NamesWhatIsWrong) {
+  const auto corpus = std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus);
+  v1::SubmitJobRequest request = SweepRequest();
+  request.clear_models();
+  EXPECT_EQ(CodeOf(PrepareSubmit(request, corpus)), "QS1003");
+  request = SweepRequest({.layer_range = "0-9"});
+  EXPECT_EQ(CodeOf(PrepareSubmit(request, corpus)), "QS1011");
+  request = SweepRequest();
+  request.mutable_spec()->add_languages("xyz");
+  EXPECT_EQ(CodeOf(PrepareSubmit(request, corpus)), "QS2101");
+}
+
+}  // namespace
+}  // namespace qsweep::testing

@@ -1,0 +1,344 @@
+#include "coordinator/loop.h"
+
+#include <atomic>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "common/base/error_codes.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/loop_harness.h"
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+using Fault = FaultyStore::Fault;
+
+// Attaches a worker; the DesiredStates come to the link.
+std::shared_ptr<RecordingLink> Attach(LoopHarness& harness,
+                                      const std::string& name,
+                                      uint64_t boot_seq = 1) {
+  auto link = std::make_shared<RecordingLink>();
+  v1::WorkerState report;
+  *report.mutable_hello() = MakeHello(name, {.boot_seq = boot_seq});
+  report.set_credits(2);
+  harness.loop().PostAttach(Caller{}, report, link);
+  EXPECT_EQ(harness.Step(), absl::OkStatus());
+  return link;
+}
+
+TEST(Loop, RunsASweepFromSubmitToLastRow) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  const auto link = Attach(harness, "w");
+  ASSERT_EQ(link->states.size(), 1u);
+  ASSERT_EQ(link->states[0].leases_size(), 1);
+  const v1::DesiredLease& lease = link->states[0].leases(0);
+  EXPECT_EQ(harness
+                .Commit(EnvelopeOf(lease.spec(), lease.epoch(),
+                                   HonestResult(lease.spec())))
+                .outcome(),
+            v1::COMMIT_OUTCOME_OK);
+  EXPECT_EQ(harness.state().job(JobNumber(1)).state, v1::JOB_STATE_SUCCEEDED);
+  // The commit freed a slot: the worker is told at once.
+  ASSERT_EQ(link->states.size(), 2u);
+  EXPECT_EQ(link->states[1].leases_size(), 0);
+  // Submitting it again runs nothing.
+  const auto again = harness.Submit({.uuid = "b"});
+  EXPECT_EQ(again->plan().tasks(), 0u);
+  EXPECT_EQ(again->plan().measurements_reused(), 24u);
+}
+
+TEST(Loop, AnswersRepeatedSubmitWithThePlanOfThen) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  const auto first = harness.Submit({});
+  harness.Crash();
+  const auto again = harness.Submit({});
+  QSWEEP_ASSERT_OK(again);
+  EXPECT_TRUE(again->existed());
+  EXPECT_EQ(again->job_number(), 1u);
+  EXPECT_EQ(again->plan().SerializeAsString(),
+            first->plan().SerializeAsString());
+  EXPECT_EQ(CodeOf(harness.Submit({.layer_range = "0"})), "QS4022");
+  EXPECT_EQ(harness.state().jobs().size(), 1u);
+}
+
+TEST(Loop, NamesUnknownCorpus) {
+  LoopHarness harness;
+  const auto answer = harness.Submit({});
+  EXPECT_EQ(CodeOf(answer), "QS2113");
+  EXPECT_EQ(FieldOf(answer), "corpus");
+}
+
+TEST(Loop, RepliesNothing_BeforeTheCommit) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  bool answered = false;
+  harness.loop().Post(SweepRequest(), [&](auto) { answered = true; });
+  EXPECT_FALSE(answered);
+  harness.store().FailNext(Fault::kBeforeCommit,
+                           absl::DataLossError("fsync failed"));
+  EXPECT_TRUE(absl::IsDataLoss(harness.Step()));  // fatal
+}
+
+TEST(Loop, ForgetsAndSaysUnavailable_WhenCommitFails) {
+  for (const Fault fault : {Fault::kBeforeCommit, Fault::kAfterCommit}) {
+    SCOPED_TRACE(fault == Fault::kBeforeCommit ? "before" : "after");
+    LoopHarness harness;
+    harness.AddCorpus(3);
+    harness.store().FailNext(fault, absl::UnavailableError("COMMIT"));
+    EXPECT_TRUE(absl::IsUnavailable(harness.Submit({}).status()));
+    QSWEEP_EXPECT_OK(harness.last_step());
+    // The client cannot know; it asks again with the same UUID.
+    const auto again = harness.Submit({});
+    QSWEEP_ASSERT_OK(again);
+    EXPECT_EQ(again->existed(), fault == Fault::kAfterCommit);
+    EXPECT_EQ(harness.state().jobs().size(), 1u);
+    EXPECT_THAT(CheckInvariants(harness.state()), IsEmpty());
+  }
+}
+
+TEST(Loop, EndsWithTheError_WhenTheReloadFailsToo) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  harness.store().FailNext(Fault::kBeforeCommit,
+                           absl::UnavailableError("COMMIT"));
+  harness.store().FailNext(Fault::kLoad, absl::UnavailableError("cannot read"));
+  harness.loop().Post(SweepRequest(), [](auto) {});
+  EXPECT_FALSE(harness.Step().ok());
+}
+
+TEST(Loop, TakesOneBadRequestOutOfItsBatch) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "a"}));
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "b", .layer_range = "0"}));
+  std::vector<absl::Status> answers;
+  for (const char* job : {"1", "2"}) {
+    v1::CancelJobRequest request;
+    request.mutable_job()->set_text(job);
+    harness.loop().Post(request,
+                        [&](auto r) { answers.push_back(r.status()); });
+  }
+  // The batch fails, then the first of its requests on its own.
+  harness.store().FailNext(Fault::kBeforeCommit, absl::InternalError("batch"));
+  harness.store().FailNext(Fault::kBeforeCommit, absl::InternalError("first"));
+  QSWEEP_ASSERT_OK(harness.Step());
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_TRUE(absl::IsInternal(answers[0]));
+  QSWEEP_EXPECT_OK(answers[1]);
+  EXPECT_EQ(harness.state().job(JobNumber(1)).state, v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(harness.state().job(JobNumber(2)).state, v1::JOB_STATE_CANCELLED);
+}
+
+TEST(Loop, TakesResultsOnly_WhileTheDiskIsFull) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  const auto link = Attach(harness, "w");
+  const v1::DesiredLease lease = link->states[0].leases(0);
+  const absl::Status full = MakeError(kDiskFull, "no space left");
+  harness.store().FailNext(Fault::kBeforeCommit, full);
+  const auto refused = harness.Submit({.uuid = "b", .layer_range = "0"});
+  EXPECT_TRUE(absl::IsUnavailable(refused.status()));
+  EXPECT_EQ(CodeOf(refused), "QS4004");
+  // Refused without trying from now on, and no lease is granted.
+  EXPECT_EQ(CodeOf(harness.Submit({.uuid = "b"})), "QS4004");
+  EXPECT_TRUE(link->closed.has_value());
+  const auto link2 = Attach(harness, "w2");
+  EXPECT_EQ(link2->states.back().leases_size(), 0);
+  // A result is stored all the same.
+  EXPECT_EQ(harness
+                .Commit(EnvelopeOf(lease.spec(), lease.epoch(),
+                                   HonestResult(lease.spec())))
+                .outcome(),
+            v1::COMMIT_OUTCOME_OK);
+  // The real disk has room for the reserve: one beat later all is well.
+  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(10)));
+  QSWEEP_EXPECT_OK(harness.Submit({.uuid = "b", .layer_range = "0"}));
+}
+
+TEST(Loop, HonoursLeasesOfTheLastLife_UntilTheFailoverDeadline) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  Attach(harness, "w");
+  harness.Crash();
+  EXPECT_EQ(harness.state().coordinator_epoch(), 2);
+  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(119)));
+  EXPECT_EQ(harness.state().task(TaskId(1)).state, v1::TASK_STATE_LEASED);
+  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(1)));
+  EXPECT_EQ(harness.state().task(TaskId(1)).lost, 1);
+}
+
+TEST(Loop, SendsTheLeaseAgain_WhenTheSameProcessAttachesAfterARestart) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  Attach(harness, "w");
+  harness.Crash();
+  const auto link = Attach(harness, "w");
+  ASSERT_EQ(link->states.back().leases_size(), 1);
+  EXPECT_EQ(link->states.back().leases(0).epoch(), 1u);
+  EXPECT_EQ(harness.state().task(TaskId(1)).lost, 0);
+}
+
+TEST(Loop, ClosesTheOlderStream_WhenAWorkerAttachesTwice) {
+  LoopHarness harness;
+  const auto older = Attach(harness, "w", 1);
+  const auto newer = Attach(harness, "w", 2);
+  ASSERT_TRUE(older->closed.has_value());
+  EXPECT_EQ(CodeOf(*older->closed), "QS5010");
+  EXPECT_FALSE(newer->closed.has_value());
+  // Its end comes late and must not make the newer one suspect.
+  harness.loop().PostDetach(older);
+  QSWEEP_ASSERT_OK(harness.Step());
+  EXPECT_EQ(harness.state().FindWorker(TestWorker("w"))->liveness,
+            WorkerLiveness::kLive);
+}
+
+TEST(Loop, AnswersAPollAtOnceForHello_ThenOnNewsOrAfterABeat) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  std::vector<absl::StatusOr<v1::DesiredState>> answers;
+  const auto poll = [&](v1::WorkerState state) {
+    harness.loop().Post(Caller{}, std::move(state),
+                        [&](auto r) { answers.push_back(std::move(r)); });
+    QSWEEP_EXPECT_OK(harness.Step());
+  };
+  v1::WorkerState report;
+  *report.mutable_hello() = MakeHello("w", {});
+  report.set_credits(2);
+  poll(report);
+  ASSERT_EQ(answers.size(), 1u);
+  QSWEEP_ASSERT_OK(answers[0]);
+  report.clear_hello();
+  report.set_session_id(answers[0]->welcome().session_id());
+  report.set_beat_seq(1);
+  poll(report);
+  EXPECT_EQ(answers.size(), 1u);  // no news
+  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(10)));
+  EXPECT_EQ(answers.size(), 2u);  // a beat has passed
+  report.set_beat_seq(2);
+  poll(report);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_EQ(answers[2]->leases_size(), 1);
+}
+
+TEST(Loop, ShowsEachEventOnceAndInOrder_ToOldAndNewWatchers) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  v1::WatchJobRequest request;
+  request.mutable_job()->set_text("1");
+  auto early = std::make_shared<RecordingSink>();
+  harness.loop().PostWatch(request, early);
+  const auto link = Attach(harness, "w");
+  const v1::DesiredLease& lease = link->states[0].leases(0);
+  harness.Commit(
+      EnvelopeOf(lease.spec(), lease.epoch(), HonestResult(lease.spec())));
+  EXPECT_THAT(
+      early->Kinds(),
+      ElementsAre("snapshot", "job_submitted", "job_queued", "job_running",
+                  "task_leased", "task_done", "job_succeeded"));
+  ASSERT_TRUE(early->closed.has_value());
+  QSWEEP_EXPECT_OK(*early->closed);
+  for (size_t i = 1; i < early->events.size(); ++i) {
+    EXPECT_EQ(early->events[i].durable().job_seq(), i);
+  }
+  // One that resumes after the job has ended.
+  request.set_from_seq(early->events[5].durable().seq());
+  auto late = std::make_shared<RecordingSink>();
+  harness.loop().PostWatch(request, late);
+  QSWEEP_ASSERT_OK(harness.Step());
+  EXPECT_THAT(late->Kinds(), ElementsAre("snapshot", "job_succeeded"));
+  QSWEEP_EXPECT_OK(*late->closed);
+}
+
+TEST(Loop, CutsASlowWatcher_AndRefusesAnUnknownJob) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  v1::WatchJobRequest request;
+  request.mutable_job()->set_text("1");
+  auto slow = std::make_shared<RecordingSink>();
+  slow->capacity = 2;
+  harness.loop().PostWatch(request, slow);
+  request.mutable_job()->set_text("no-such-job");
+  auto unknown = std::make_shared<RecordingSink>();
+  harness.loop().PostWatch(request, unknown);
+  QSWEEP_ASSERT_OK(harness.Step());
+  ASSERT_TRUE(slow->closed && unknown->closed);
+  EXPECT_EQ(CodeOf(*slow->closed), "QS4040");
+  EXPECT_EQ(CodeOf(*unknown->closed), "QS4020");
+}
+
+TEST(Loop, RefusesBytesWithAnotherDigest_AndACorpusWithoutTexts) {
+  LoopHarness harness;
+  absl::Status status;
+  harness.loop().PostArtifact(Digest::Of("a"), "b",
+                              [&](auto r) { status = r.status(); });
+  QSWEEP_ASSERT_OK(harness.Step());
+  EXPECT_EQ(CodeOf(status), "QS4042");
+  v1::AddCorpusRequest request;
+  *request.mutable_corpus() = SmallCorpus(3).corpus;
+  EXPECT_EQ(CodeOf(*harness.Call<v1::AddCorpusResponse>(request)), "QS4041");
+}
+
+TEST(Loop, RefusesCalls_WhenTooManyWait) {
+  Settings settings;
+  settings.queue_high_water = 2;
+  LoopHarness harness(settings);
+  std::vector<absl::Status> answers;
+  for (int i = 0; i < 5; ++i) {
+    harness.loop().Post(v1::ListWorkersRequest(),
+                        [&](auto r) { answers.push_back(r.status()); });
+  }
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_EQ(CodeOf(answers[0]), "QS4040");
+  QSWEEP_ASSERT_OK(harness.Step());
+  EXPECT_EQ(answers.size(), 5u);
+}
+
+TEST(Loop, CommitsWhatIsQueuedAndSaysGoodbye_WhenStopped) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  const auto link = Attach(harness, "w");
+  absl::StatusOr<v1::SubmitJobResponse> answer = absl::UnknownError("none");
+  harness.loop().Post(SweepRequest(), [&](auto r) { answer = std::move(r); });
+  harness.loop().Stop();
+  QSWEEP_EXPECT_OK(harness.loop().Run());
+  QSWEEP_EXPECT_OK(answer);
+  EXPECT_TRUE(link->states.back().going_away());
+  EXPECT_TRUE(absl::IsUnavailable(*link->closed));
+  absl::Status late;
+  harness.loop().Post(v1::ListWorkersRequest(),
+                      [&](auto r) { late = r.status(); });
+  EXPECT_TRUE(absl::IsUnavailable(late));
+}
+
+TEST(Loop, WakesForCallsFromOtherThreads) {
+  LoopHarness harness;
+  std::thread thread([&] { QSWEEP_EXPECT_OK(harness.loop().Run()); });
+  std::atomic<int> answers = 0;
+  for (int i = 0; i < 100; ++i) {
+    harness.loop().Post(v1::ListWorkersRequest(), [&](auto) {
+      if (++answers == 100) {
+        harness.loop().Stop();
+      }
+    });
+  }
+  thread.join();
+  EXPECT_EQ(answers, 100);
+}
+
+}  // namespace
+}  // namespace qsweep::testing
