@@ -124,7 +124,7 @@ double WatchModel::Progress() const {
   }
   const double done = static_cast<double>(summary_.measurements_done()) /
                       static_cast<double>(summary_.measurements_total());
-  if (summary_.tasks_total() == 0) {
+  if (summary_.tasks_total() <= summary_.tasks_done()) {
     return done;
   }
   double under_way = 0;
@@ -133,8 +133,11 @@ double WatchModel::Progress() const {
                  : running.phase == v1::TASK_PHASE_COMMIT ? 1.0
                                                           : 0.0;
   }
-  return std::min(
-      1.0, done + under_way / static_cast<double>(summary_.tasks_total()));
+  // Rows that were there before belong to no task: the open tasks share what
+  // is not done.
+  const auto open =
+      static_cast<double>(summary_.tasks_total() - summary_.tasks_done());
+  return done + (1 - done) * std::min(1.0, under_way / open);
 }
 
 std::optional<absl::Duration> WatchModel::Remaining(absl::Time now) const {

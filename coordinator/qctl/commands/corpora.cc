@@ -23,21 +23,26 @@ Table LanguageTable() {
       {"bcp47", "BCP-47"},
       {"documents", "DOCUMENTS", Form::kNumber},
       {"bytes", "BYTES", Form::kBytes},
-      {"upload", "UPLOAD"},
       {"digest", "DIGEST", Form::kText, Audience::kMachines},
   };
   return table;
 }
 
-std::vector<Value> LanguageRow(const v1::CorpusLanguage& language,
-                               const char* upload) {
-  return {language.language(),
-          language.name(),
-          language.bcp47(),
-          language.documents(),
-          language.bytes(),
-          upload,
-          HexText(language.artifact_digest())};
+std::vector<Value> LanguageRow(const v1::CorpusLanguage& language) {
+  return {language.language(), language.name(),
+          language.bcp47(),    language.documents(),
+          language.bytes(),    HexText(language.artifact_digest())};
+}
+
+// The language gaps are most often relative to.
+std::string LikelyReference(const v1::Corpus& corpus) {
+  std::string likely;
+  for (const v1::CorpusLanguage& language : corpus.languages()) {
+    if (likely.empty() || language.bcp47() == "en") {
+      likely = language.language();
+    }
+  }
+  return likely;
 }
 
 absl::StatusOr<ExitCode> Add(Context& context) {
@@ -48,11 +53,12 @@ absl::StatusOr<ExitCode> Add(Context& context) {
                  context.arguments().GetList("languages")));
   QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
   Table table = LanguageTable();
+  size_t known = 0;
   for (size_t i = 0; i < data.artifacts.size(); ++i) {
     QSWEEP_ASSIGN_OR_RETURN(const v1::PutArtifactResponse put,
                             client->PutArtifact(data.artifacts[i]));
-    table.rows.push_back(LanguageRow(data.corpus.languages(static_cast<int>(i)),
-                                     put.existed() ? "was there" : "new"));
+    table.rows.push_back(
+        LanguageRow(data.corpus.languages(static_cast<int>(i))));
   }
   v1::AddCorpusRequest request;
   *request.mutable_corpus() = data.corpus;
@@ -67,12 +73,13 @@ absl::StatusOr<ExitCode> Add(Context& context) {
   }
   context.Note(absl::StrCat("corpus ", name, " (",
                             ShortHex(data.corpus.digest()),
-                            response.existed() ? ") was there" : ") is added"));
+                            response.existed() ? ") was there" : ") is added",
+                            "; ", data.artifacts.size() - known, " of ",
+                            data.artifacts.size(), " languages uploaded"));
   context.SuggestNext({absl::StrCat(
       "qctl submit layer-sweep --model PATH --corpus ", name, " --reference ",
-      data.corpus.languages().empty() ? "LANG"
-                                      : data.corpus.languages(0).language(),
-      " --quantizer rtn:bits=4,group=64", context.ServerFlags())});
+      LikelyReference(data.corpus), " --quantizer rtn:bits=4,group=64",
+      context.ServerFlags())});
   return ExitCode::kOk;
 }
 
@@ -127,7 +134,7 @@ absl::StatusOr<ExitCode> Show(Context& context) {
   Table table = LanguageTable();
   const v1::Corpus& corpus = response.corpora(0);
   for (const v1::CorpusLanguage& language : corpus.languages()) {
-    table.rows.push_back(LanguageRow(language, ""));
+    table.rows.push_back(LanguageRow(language));
   }
   table.extra = {{"name", corpus.name()}, {"digest", HexText(corpus.digest())}};
   QSWEEP_RETURN_IF_ERROR(context.Print(table));

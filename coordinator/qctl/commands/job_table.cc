@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/job/job_spec.h"
 #include "coordinator/qctl/names.h"
@@ -180,7 +181,14 @@ Table JobRecord(const v1::GetJobResponse& response) {
       {{"languages", "languages"}, CorpusLanguages(response.corpus())},
       {{"reference", "reference"}, spec.reference()},
       {{"seed", "seed", Form::kNumber}, spec.seed()},
-      {{"plan", "plan"}, PlanObject(response.plan())},
+      {{"plan", "plan", Form::kText, Audience::kMachines},
+       PlanObject(response.plan())},
+      {{"plan_text", "plan", Form::kText, Audience::kPeople},
+       absl::StrCat(response.plan().configurations(), " configurations x ",
+                    response.plan().documents(), " documents in ",
+                    response.plan().languages(), " languages")},
+      {{"notes", "notes", Form::kText, Audience::kPeople},
+       absl::StrJoin(response.plan().notes(), "; ")},
   };
   for (const auto& [column, value] : more) {
     table.columns.push_back(column);

@@ -64,6 +64,23 @@ absl::Status SetNumbers(const Arguments& arguments, v1::JobSpec& spec) {
   return absl::OkStatus();
 }
 
+// The coordinator would say the same in the words of a spec file.
+absl::Status CheckRequired(const Arguments& arguments) {
+  if (!arguments.Has("model") && !arguments.Has("models")) {
+    return MakeError(kMissingField, "no model is given", "--model",
+                     "--model PATH: a folder, or a .gguf file");
+  }
+  if (!arguments.Has("corpus")) {
+    return MakeError(kMissingField, "no corpus is given", "--corpus",
+                     "qctl corpora list shows which there are");
+  }
+  if (!arguments.Has("quantizer")) {
+    return MakeError(kMissingField, "no quantizer is given", "--quantizer",
+                     "for example --quantizer rtn:bits=4,group=64");
+  }
+  return absl::OkStatus();
+}
+
 void SetLayerSets(const Arguments& arguments, v1::JobSpec& spec) {
   for (const std::string& text : arguments.GetList("protect")) {
     v1::LayerSetPattern& pattern = *spec.add_layer_sets();
@@ -105,6 +122,7 @@ absl::Status SetNames(const Arguments& arguments, v1::JobSpec& spec) {
 absl::StatusOr<v1::JobSpec> SpecFromFlags(const Context& context,
                                           v1::JobKind kind) {
   const Arguments& arguments = context.arguments();
+  QSWEEP_RETURN_IF_ERROR(CheckRequired(arguments));
   v1::JobSpec spec;
   spec.set_kind(kind);
   for (const char* flag : {"model", "models"}) {

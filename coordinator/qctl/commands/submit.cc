@@ -102,6 +102,14 @@ bool OutcomeUnknown(const absl::Status& status) {
          absl::IsCancelled(status) || absl::IsUnknown(status);
 }
 
+// A random UUID (RFC 4122, version 4), 16 bytes.
+std::string RandomUuidBytes() {
+  std::string bytes = SecureRandomBytes(JobUuid::kSize);
+  bytes[6] = static_cast<char>((bytes[6] & 0x0f) | 0x40);
+  bytes[8] = static_cast<char>((bytes[8] & 0x3f) | 0x80);
+  return bytes;
+}
+
 absl::StatusOr<JobUuid> ChooseUuid(Context& context, const Digest& digest,
                                    const PendingSubmits& pending) {
   if (context.arguments().Has("job-id")) {
@@ -120,7 +128,7 @@ absl::StatusOr<JobUuid> ChooseUuid(Context& context, const Digest& digest,
                      " is used again, so nothing is queued twice"));
     return *kept;
   }
-  return JobUuid::FromBytes(SecureRandomBytes(JobUuid::kSize));
+  return JobUuid::FromBytes(RandomUuidBytes());
 }
 
 // Sends it, with the UUID on disk until the answer has come.
@@ -150,7 +158,7 @@ absl::StatusOr<ExitCode> DryRun(Context& context,
   QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
   request.set_dry_run(true);
   // A dry run stores nothing, so its UUID is of no consequence.
-  request.set_job_uuid(SecureRandomBytes(JobUuid::kSize));
+  request.set_job_uuid(RandomUuidBytes());
   QSWEEP_ASSIGN_OR_RETURN(const v1::SubmitJobResponse response,
                           client->SubmitJob(request));
   context.Note("plan, checked by the coordinator; nothing was queued");

@@ -43,20 +43,25 @@ Table TaskTable() {
 std::vector<Value> TaskRow(const v1::TaskSummary& task) {
   const std::string state = TaskStateName(task);
   const bool done = task.state() == v1::TASK_STATE_DONE;
-  return {absl::StrCat(task.task_id()),
-          state,
-          task.model(),
-          task.configurations(),
-          task.documents(),
-          task.languages(),
-          task.worker(),
-          task.epoch(),
-          task.failed(),
-          task.lost(),
-          task.preempted(),
-          done ? 1.0 : task.fraction(),
-          task.estimated_seconds(),
-          task.reason()};
+  // The fraction is of a phase: a loaded model is not a finished task.
+  const bool loading = state == "leased";
+  return {
+      absl::StrCat(task.task_id()),
+      state,
+      task.model(),
+      task.configurations(),
+      task.documents(),
+      task.languages(),
+      task.worker(),
+      task.epoch(),
+      task.failed(),
+      task.lost(),
+      task.preempted(),
+      done      ? 1.0
+      : loading ? 0.0
+                : task.fraction(),
+      task.estimated_seconds(),
+      loading && task.reason().empty() ? "loading the model" : task.reason()};
 }
 
 absl::StatusOr<ExitCode> List(Context& context) {

@@ -1,6 +1,7 @@
 #include "coordinator/qctl/commands/watcher.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <ostream>
@@ -20,7 +21,7 @@ namespace {
 
 constexpr absl::Duration kRedraw = absl::Milliseconds(200);
 constexpr absl::Duration kLinePause = absl::Seconds(5);
-constexpr absl::Duration kCellsPause = absl::Seconds(30);
+constexpr absl::Duration kCellsPause = absl::Seconds(15);
 constexpr int kLineModeWidth = 100;
 constexpr int kLineModeCells = 6;  // rows of cells in a log
 constexpr char kHideCursor[] = "\x1b[?25l";
@@ -66,6 +67,15 @@ WatchView MakeView(const WatchModel& model, absl::Time started,
   return view;
 }
 
+int64_t FilledCells(const WatchView& view) {
+  int64_t filled = 0;
+  for (const WatchView::Row& row : view.cells) {
+    filled += std::count_if(row.delta_nll.begin(), row.delta_nll.end(),
+                            [](double value) { return !std::isnan(value); });
+  }
+  return filled;
+}
+
 // Draws over its own last picture. Leaves the last one.
 class Screen {
  public:
@@ -104,12 +114,15 @@ class Lines {
       state_ = view.state;
       tasks_done_ = view.tasks_done;
     }
-    if (!view.cells.empty() && now - last_cells_ >= kCellsPause) {
+    // The first cells at once, later ones when they are new.
+    const int64_t filled = FilledCells(view);
+    if (filled > cells_ && now - last_cells_ >= kCellsPause) {
       out_ << "loss against the baseline so far, nats per token\n"
            << RenderWatchCells(view, kLineModeCells,
                                {.width = kLineModeWidth, .height = 0})
            << std::flush;
       last_cells_ = now;
+      cells_ = filled;
     }
   }
 
@@ -117,6 +130,7 @@ class Lines {
   std::ostream& out_;
   std::string state_;
   int64_t tasks_done_ = -1;
+  int64_t cells_ = 0;  // that were shown
   absl::Time last_line_ = absl::InfinitePast();
   absl::Time last_cells_ = absl::InfinitePast();
 };

@@ -12,8 +12,9 @@
 namespace qsweep::qctl {
 namespace {
 
-constexpr int kGap = 2;      // spaces between columns
-constexpr int kShortId = 8;  // hex digits a selector accepts
+constexpr int kGap = 2;           // spaces between columns
+constexpr int kShortId = 8;       // hex digits a selector accepts
+constexpr char kNothing[] = "-";  // an empty cell
 constexpr size_t kBarWidth = 8;
 constexpr int kNarrowestText = 8;  // a text column is not cut below this
 
@@ -161,8 +162,10 @@ std::string RenderRecord(const Grid& grid) {
       text += "\n";
     }
     for (size_t j = 0; j < cells.size(); ++j) {
-      absl::StrAppend(&text, PaddedRight(grid.titles[j], width + kGap),
-                      cells[j], "\n");
+      if (cells[j] != kNothing) {  // what is not there needs no line
+        absl::StrAppend(&text, PaddedRight(grid.titles[j], width + kGap),
+                        cells[j], "\n");
+      }
     }
   }
   return text;
@@ -184,7 +187,7 @@ std::string WithThousands(int64_t number) {
 
 std::string FormatForPeople(const Value& value, Form form, absl::Time now) {
   if (value.null()) {
-    return "-";
+    return kNothing;
   }
   switch (form) {
     case Form::kNumber:
@@ -206,7 +209,7 @@ std::string FormatForPeople(const Value& value, Form form, absl::Time now) {
       return FormatBar(AsDouble(value));
     case Form::kText: {
       std::string text = PlainText(value);
-      return text.empty() ? "-" : text;
+      return text.empty() ? kNothing : text;
     }
   }
   return PlainText(value);

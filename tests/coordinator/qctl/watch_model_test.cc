@@ -83,10 +83,10 @@ TEST(WatchModel, CountsRunningTasksAsProgress_AndReckonsTheTimeLeft) {
   EXPECT_EQ(model.Remaining(kStart + absl::Seconds(1)), std::nullopt);
   model.Add(Frame(1, 1, 20));  // half of one of four tasks
   model.SetSummary(Summary(40));
-  EXPECT_DOUBLE_EQ(model.Progress(), 0.4 + 0.125);
-  // 32.5 points in 65 s, 47.5 points to go.
+  EXPECT_DOUBLE_EQ(model.Progress(), 0.4 + 0.6 * 0.125);
+  // 27.5 points in 55 s, 52.5 points to go.
   EXPECT_NEAR(
-      absl::ToDoubleSeconds(*model.Remaining(kStart + absl::Seconds(65))), 95,
+      absl::ToDoubleSeconds(*model.Remaining(kStart + absl::Seconds(55))), 105,
       1e-9);
 }
 
