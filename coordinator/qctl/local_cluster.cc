@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -23,6 +24,8 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/coordinator_client.h"
+#include "coordinator/qctl/error_text.h"
+#include "coordinator/qctl/output/value.h"
 #include "coordinator/qctl/process.h"
 
 namespace qsweep::qctl {
@@ -30,6 +33,7 @@ namespace {
 
 constexpr char kCoordinator[] = "coordinator";
 constexpr char kWorkerPrefix[] = "worker-";
+constexpr char kStartLine[] = "==== started by qctl at ";  // in a log
 constexpr size_t kLogLines = 5;  // of a log, shown with an error
 constexpr absl::Duration kLookAgain = absl::Milliseconds(50);
 constexpr absl::Duration kKillPatience = absl::Seconds(5);
@@ -68,24 +72,35 @@ class DirLock {
   const int fd_;
 };
 
+// The last lines a process wrote since it was started.
 std::string LogTail(const std::string& path) {
   std::ifstream file(path);
   std::deque<std::string> lines;
   for (std::string line; std::getline(file, line);) {
+    if (absl::StartsWith(line, kStartLine)) {
+      lines.clear();
+      continue;
+    }
     lines.push_back(line);
     if (lines.size() > kLogLines) {
       lines.pop_front();
     }
   }
-  return absl::StrJoin(lines, "\n  ");
+  return absl::StrJoin(lines, "\n");
 }
 
 absl::Status NotReady(const std::string& dir, const std::string& name,
                       const std::string& what) {
   const std::string log = LogPath(dir, name);
+  const std::string tail = LogTail(log);
+  // Its own words say best what is wrong.
+  if (const std::optional<absl::Status> error = FindErrorText(tail, log)) {
+    return *error;
+  }
   return MakeError(
       kClusterStart,
-      absl::StrCat(name, " ", what, "; its log ends:\n  ", LogTail(log), "\n "),
+      absl::StrCat(name, " ", what, "; its log ends:\n  ",
+                   absl::StrReplaceAll(tail, {{"\n", "\n  "}}), "\n "),
       log);
 }
 
@@ -137,6 +152,8 @@ absl::Status Ensure(const ClusterOptions& options, const std::string& name,
     cluster.processes.push_back({name, process->pid, false});
     return absl::OkStatus();
   }
+  std::ofstream(LogPath(options.dir, name), std::ios::app)
+      << kStartLine << UtcText(Clock::Real().Now()) << "\n";
   QSWEEP_ASSIGN_OR_RETURN(const Process process,
                           StartDaemon({.argv = argv,
                                        .working_dir = options.dir,

@@ -14,7 +14,7 @@
 #include "gtest/gtest.h"
 #include <sys/stat.h>
 
-#include "common/base/error.h"
+#include "common/base/error_codes.h"
 #include "coordinator/qctl/process.h"
 #include "tests/support/fake_coordinator.h"
 
@@ -84,6 +84,17 @@ TEST_F(LocalClusterTest, ShowsTheLog_WhenAProcessEndsAtOnce) {
   EXPECT_EQ(GetErrorInfo(status)->code, "QS4050");
   EXPECT_THAT(std::string(status.message()), HasSubstr("the disk is on fire"));
   EXPECT_EQ(GetErrorInfo(status)->field, dir_ + "/logs/coordinator.log");
+}
+
+TEST_F(LocalClusterTest, PassesOnTheErrorOfAProcess_ButNotOneOfAnEarlierRun) {
+  Install("qcoordinator",
+          "#!/bin/sh\nprintf 'error[QS4002]: cannot listen   at --listen\\n"
+          "  hint: another port\\n'\nexit 1\n");
+  const absl::Status status = StartCluster(options_).status();
+  EXPECT_EQ(status,
+            MakeError(kPortInUse, "cannot listen", "--listen", "another port"));
+  Install("qcoordinator", "#!/bin/sh\nexit 1\n");
+  EXPECT_EQ(GetErrorInfo(StartCluster(options_).status())->code, "QS4050");
 }
 
 TEST_F(LocalClusterTest, NamesTheProgram_WhenItIsMissing) {
