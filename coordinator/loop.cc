@@ -7,7 +7,6 @@
 
 #include "common/base/error_codes.h"
 #include "common/base/mutex.h"
-#include "coordinator/core/attach.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/loop_calls.h"
 #include "coordinator/loop_core.h"
@@ -303,27 +302,7 @@ void Loop::PostArtifact(const Digest& digest, std::string bytes,
 
 void Loop::PostWatch(v1::WatchJobRequest request,
                      std::shared_ptr<WatchSink> sink) {
-  impl_->Enqueue(
-      {.run =
-           [request = std::move(request), sink](LoopCore& core) {
-             const auto number = ResolveJob(core.state(), request.job().text());
-             if (!number.ok()) {
-               sink->Close(number.status());
-               return;
-             }
-             // Not before its job is on disk, should it be of this batch.
-             core.Answer([&core, number = *number, request,
-                          sink](const absl::Status& stored) {
-               if (!stored.ok()) {
-                 sink->Close(stored);
-                 return;
-               }
-               core.watchers().Add(
-                   number, EventSeq(static_cast<int64_t>(request.from_seq())),
-                   sink);
-             });
-           },
-       .refuse = [sink](const absl::Status& why) { sink->Close(why); }});
+  impl_->Enqueue(MakeWatchCall(std::move(request), std::move(sink)));
 }
 
 void Loop::Post(Caller caller, v1::CommitResultRequest request,
@@ -361,64 +340,18 @@ void Loop::Post(Caller caller, v1::ReleaseTaskRequest request,
 
 void Loop::Post(Caller caller, v1::WorkerState state,
                 Reply<v1::DesiredState> reply) {
-  auto report = std::make_shared<const v1::WorkerState>(std::move(state));
-  auto shared =
-      std::make_shared<const Reply<v1::DesiredState>>(std::move(reply));
   impl_->Enqueue(
-      {.run =
-           [caller = std::move(caller), report, shared](LoopCore& core) {
-             const absl::StatusOr<SessionId> session =
-                 RunWorkerState(core, caller, report, nullptr);
-             core.Answer(
-                 [&core, report, shared, session](const absl::Status& stored) {
-                   if (!stored.ok() || !session.ok()) {
-                     (*shared)(stored.ok() ? session.status() : stored);
-                     return;
-                   }
-                   // A hello is answered at once, a beat when there is news.
-                   core.links().Park(
-                       *session, *shared,
-                       report->has_hello()
-                           ? core.now().steady
-                           : core.now().steady + core.settings().heartbeat);
-                 });
-           },
-       .refuse = [shared](const absl::Status& why) { (*shared)(why); }});
+      MakePollCall(std::move(caller), std::move(state), std::move(reply)));
 }
 
 void Loop::PostAttach(Caller caller, v1::WorkerState state,
                       std::shared_ptr<WorkerLink> link) {
-  auto report = std::make_shared<const v1::WorkerState>(std::move(state));
   impl_->Enqueue(
-      {.run =
-           [caller = std::move(caller), report, link](LoopCore& core) {
-             if (core.links().IsClosed(link.get())) {
-               return;
-             }
-             const absl::Status status =
-                 RunWorkerState(core, caller, report, link).status();
-             core.Answer([&core, link, status](const absl::Status& stored) {
-               if (!stored.ok() || !status.ok()) {
-                 core.links().Close(link, stored.ok() ? status : stored);
-               }
-             });
-           },
-       .refuse =
-           [report, link](const absl::Status& why) {
-             if (report->has_hello()) {  // a lost beat does no harm
-               link->Close(why);
-             }
-           }});
+      MakeAttachCall(std::move(caller), std::move(state), std::move(link)));
 }
 
 void Loop::PostDetach(std::shared_ptr<WorkerLink> link) {
-  impl_->Enqueue({.run =
-                      [link](LoopCore& core) {
-                        core.Apply(DecideDetach(
-                            core.state(), core.links().Remove(link.get())));
-                      },
-                  .refuse = [](const absl::Status&) {}},
-                 true);
+  impl_->Enqueue(MakeDetachCall(std::move(link)), true);
 }
 
 }  // namespace qsweep

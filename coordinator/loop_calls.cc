@@ -64,6 +64,43 @@ void RenewedProgress(LoopCore& core, const std::vector<Mutation>& mutations) {
   }
 }
 
+// Applies a report; the session it belongs to.
+absl::StatusOr<SessionId> RunWorkerState(
+    LoopCore& core, const Caller& caller,
+    const std::shared_ptr<const v1::WorkerState>& report,
+    const std::shared_ptr<WorkerLink>& link) {
+  const SessionId new_session = core.NewSession();
+  auto decision = DecideWorkerState(core.state(), caller.identity, report,
+                                    new_session, core.settings(), core.now());
+  QSWEEP_RETURN_IF_ERROR(decision.reply.status());
+  const AttachReply reply = *std::move(decision.reply);
+  const Worker* known = core.state().FindWorker(reply.worker);
+  // The same process, whose stream broke, has not been superseded.
+  const bool same_process =
+      known != nullptr && known->boot.bytes() == report->hello().boot_id();
+  const std::vector<Mutation> applied = decision.mutations;
+  core.Apply(std::move(decision.mutations));
+  RenewedProgress(core, applied);
+  if (report->has_hello()) {
+    core.links().Open(
+        new_session, reply.worker, link,
+        same_process
+            ? absl::UnavailableError("the worker attached again")
+            : MakeError(kSuperseded, "a newer process has this worker_uuid"));
+  }
+  for (const EndedLease& ended : reply.ended) {
+    // An end before it may have cancelled the task with its job.
+    if (core.state().task(ended.task).lease) {
+      core.Apply(DecideLeaseEnd(core.state(), ended.task, ended.end,
+                                ended.reason, true, core.settings(),
+                                core.now()));
+    }
+  }
+  const SessionId session = core.state().FindWorker(reply.worker)->session;
+  core.links().MarkDirty(session);
+  return session;
+}
+
 }  // namespace
 
 absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
@@ -244,32 +281,83 @@ absl::StatusOr<v1::ReleaseTaskResponse> RunRelease(
                                    core.settings(), core.now()));
 }
 
-absl::StatusOr<SessionId> RunWorkerState(
-    LoopCore& core, const Caller& caller,
-    const std::shared_ptr<const v1::WorkerState>& report,
-    const std::shared_ptr<WorkerLink>& link) {
-  const SessionId new_session = core.NewSession();
-  auto decision = DecideWorkerState(core.state(), caller.identity, report,
-                                    new_session, core.settings(), core.now());
-  QSWEEP_RETURN_IF_ERROR(decision.reply.status());
-  const AttachReply reply = *std::move(decision.reply);
-  const std::vector<Mutation> applied = decision.mutations;
-  core.Apply(std::move(decision.mutations));
-  RenewedProgress(core, applied);
-  if (report->has_hello()) {
-    core.links().Open(new_session, reply.worker, link);
-  }
-  for (const EndedLease& ended : reply.ended) {
-    // An end before it may have cancelled the task with its job.
-    if (core.state().task(ended.task).lease) {
-      core.Apply(DecideLeaseEnd(core.state(), ended.task, ended.end,
-                                ended.reason, true, core.settings(),
-                                core.now()));
-    }
-  }
-  const SessionId session = core.state().FindWorker(reply.worker)->session;
-  core.links().MarkDirty(session);
-  return session;
+Call MakeWatchCall(v1::WatchJobRequest request,
+                   std::shared_ptr<WatchSink> sink) {
+  return {.run =
+              [request = std::move(request), sink](LoopCore& core) {
+                const auto number =
+                    ResolveJob(core.state(), request.job().text());
+                // Not before its job is on disk, should it be of this batch.
+                core.Answer([&core, number, request,
+                             sink](const absl::Status& stored) {
+                  if (!stored.ok() || !number.ok()) {
+                    sink->Close(stored.ok() ? number.status() : stored);
+                    return;
+                  }
+                  core.watchers().Add(
+                      *number,
+                      EventSeq(static_cast<int64_t>(request.from_seq())), sink);
+                });
+              },
+          .refuse = [sink](const absl::Status& why) { sink->Close(why); }};
+}
+
+Call MakePollCall(Caller caller, v1::WorkerState state,
+                  Reply<v1::DesiredState> reply) {
+  auto report = std::make_shared<const v1::WorkerState>(std::move(state));
+  auto shared =
+      std::make_shared<const Reply<v1::DesiredState>>(std::move(reply));
+  return {.run =
+              [caller = std::move(caller), report, shared](LoopCore& core) {
+                const absl::StatusOr<SessionId> session =
+                    RunWorkerState(core, caller, report, nullptr);
+                core.Answer([&core, report, shared,
+                             session](const absl::Status& stored) {
+                  if (!stored.ok() || !session.ok()) {
+                    (*shared)(stored.ok() ? session.status() : stored);
+                    return;
+                  }
+                  const SteadyTime now = core.now().steady;
+                  core.links().Park(*session, *shared,
+                                    report->has_hello()
+                                        ? now
+                                        : now + core.settings().heartbeat);
+                });
+              },
+          .refuse = [shared](const absl::Status& why) { (*shared)(why); }};
+}
+
+Call MakeAttachCall(Caller caller, v1::WorkerState state,
+                    std::shared_ptr<WorkerLink> link) {
+  auto report = std::make_shared<const v1::WorkerState>(std::move(state));
+  return {.run =
+              [caller = std::move(caller), report, link](LoopCore& core) {
+                if (core.links().IsClosed(link.get())) {
+                  return;
+                }
+                const absl::Status status =
+                    RunWorkerState(core, caller, report, link).status();
+                core.Answer([&core, link, status](const absl::Status& stored) {
+                  if (!stored.ok() || !status.ok()) {
+                    core.links().Close(link, stored.ok() ? status : stored);
+                  }
+                });
+              },
+          .refuse =
+              [report, link](const absl::Status& why) {
+                if (report->has_hello()) {  // a lost beat does no harm
+                  link->Close(why);
+                }
+              }};
+}
+
+Call MakeDetachCall(std::shared_ptr<WorkerLink> link) {
+  return {.run =
+              [link](LoopCore& core) {
+                core.Apply(DecideDetach(core.state(),
+                                        core.links().Remove(link.get())));
+              },
+          .refuse = [](const absl::Status&) {}};
 }
 
 }  // namespace qsweep

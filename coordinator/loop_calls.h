@@ -32,11 +32,16 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
 absl::StatusOr<v1::ReleaseTaskResponse> RunRelease(
     LoopCore& core, const Caller& caller,
     const v1::ReleaseTaskRequest& request);
-// Applies a report; the session it belongs to.
-absl::StatusOr<SessionId> RunWorkerState(
-    LoopCore& core, const Caller& caller,
-    const std::shared_ptr<const v1::WorkerState>& report,
-    const std::shared_ptr<WorkerLink>& link);
+
+Call MakeWatchCall(v1::WatchJobRequest request,
+                   std::shared_ptr<WatchSink> sink);
+// A report by long poll, and one on a stream. A hello is answered at once, a
+// beat when there is news or a heartbeat has passed.
+Call MakePollCall(Caller caller, v1::WorkerState state,
+                  Reply<v1::DesiredState> reply);
+Call MakeAttachCall(Caller caller, v1::WorkerState state,
+                    std::shared_ptr<WorkerLink> link);
+Call MakeDetachCall(std::shared_ptr<WorkerLink> link);
 
 // A call that is answered with what `run` returns, once that is on disk.
 template <typename Response>

@@ -8,7 +8,7 @@
 namespace qsweep {
 
 void Links::Open(const SessionId& session, const WorkerUuid& worker,
-                 std::shared_ptr<WorkerLink> link) {
+                 std::shared_ptr<WorkerLink> link, const absl::Status& why) {
   for (auto it = sessions_.begin(); it != sessions_.end();) {
     Session& old = it->second;
     const bool replaced =
@@ -17,8 +17,6 @@ void Links::Open(const SessionId& session, const WorkerUuid& worker,
       ++it;
       continue;
     }
-    const absl::Status why =
-        MakeError(kSuperseded, "a newer session has this worker's identity");
     if (old.parked) {
       old.parked(why);
     }

@@ -18,9 +18,9 @@ namespace qsweep {
 class Links {
  public:
   // A message opened this session, on a stream or (null) by a poll. The
-  // session the worker had before is closed.
+  // session the worker had before is closed with `why`.
   void Open(const SessionId& session, const WorkerUuid& worker,
-            std::shared_ptr<WorkerLink> link);
+            std::shared_ptr<WorkerLink> link, const absl::Status& why);
   // The worker reported: it gets an answer in this step.
   void MarkDirty(const SessionId& session);
   // A poll that waits for the next change, or a heartbeat at most. A poll that

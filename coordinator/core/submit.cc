@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error_codes.h"
@@ -139,6 +140,33 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
   prepared.spec = std::make_shared<const v1::JobSpec>(std::move(spec));
   prepared.corpus = std::move(corpus);
   return prepared;
+}
+
+std::vector<bool> KeysNotInEarlierPanels(const PreparedSubmit& prepared,
+                                         const SubmitPanel& panel) {
+  const size_t num_documents = panel.documents.size();
+  std::vector<bool> keys(panel.configurations.size() * num_documents, true);
+  for (const SubmitPanel& earlier : prepared.panels) {
+    if (&earlier == &panel) {
+      break;
+    }
+    if (earlier.evaluation != panel.evaluation) {
+      continue;
+    }
+    const absl::flat_hash_set<Digest> configurations(
+        earlier.configurations.begin(), earlier.configurations.end());
+    absl::flat_hash_set<Digest> documents;
+    for (const PlanDocument& document : earlier.documents) {
+      documents.insert(document.digest);
+    }
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (configurations.contains(panel.configurations[i / num_documents]) &&
+          documents.contains(panel.documents[i % num_documents].digest)) {
+        keys[i] = false;
+      }
+    }
+  }
+  return keys;
 }
 
 Decision<v1::SubmitJobResponse> DecideSubmit(

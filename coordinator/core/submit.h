@@ -57,6 +57,11 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
     const v1::SubmitJobRequest& request,
     std::shared_ptr<const v1::Corpus> corpus);
 
+// Which keys of the panel no earlier one has, [configurations, documents]: a
+// job may name one model twice.
+std::vector<bool> KeysNotInEarlierPanels(const PreparedSubmit& prepared,
+                                         const SubmitPanel& panel);
+
 // Status of each key of a panel as the store has it, [configurations,
 // documents] row-major.
 using PanelStatuses = std::vector<v1::RowStatus>;

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/check.h"
@@ -55,7 +54,7 @@ SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
 void SubmitPlanner::PlanPanel(const SubmitPanel& panel,
                               const PanelStatuses& statuses) {
   const size_t num_documents = panel.documents.size();
-  std::vector<bool> missing = KeysNotInEarlierPanels(panel);
+  std::vector<bool> missing = KeysNotInEarlierPanels(prepared_, panel);
   QSWEEP_CHECK(statuses.size() == missing.size());
   const int64_t num_keys = std::ranges::count(missing, true);
   int64_t reused = 0;
@@ -83,33 +82,6 @@ void SubmitPlanner::PlanPanel(const SubmitPanel& panel,
   plan_.set_tasks_shared(shared_.size());
   plan_.set_estimated_seconds(
       gflops_total_ > 0 ? seconds_ * gflops_slowest_ / gflops_total_ : 0);
-}
-
-std::vector<bool> SubmitPlanner::KeysNotInEarlierPanels(
-    const SubmitPanel& panel) const {
-  const size_t num_documents = panel.documents.size();
-  std::vector<bool> keys(panel.configurations.size() * num_documents, true);
-  for (const SubmitPanel& earlier : prepared_.panels) {
-    if (&earlier == &panel) {
-      break;
-    }
-    if (earlier.evaluation != panel.evaluation) {
-      continue;
-    }
-    const absl::flat_hash_set<Digest> configurations(
-        earlier.configurations.begin(), earlier.configurations.end());
-    absl::flat_hash_set<Digest> documents;
-    for (const PlanDocument& document : earlier.documents) {
-      documents.insert(document.digest);
-    }
-    for (size_t i = 0; i < keys.size(); ++i) {
-      if (configurations.contains(panel.configurations[i / num_documents]) &&
-          documents.contains(panel.documents[i % num_documents].digest)) {
-        keys[i] = false;
-      }
-    }
-  }
-  return keys;
 }
 
 void SubmitPlanner::ShareLiveTasks(const SubmitPanel& panel,

@@ -36,9 +36,6 @@ class SubmitPlanner {
     int64_t num_measurements = 0;
   };
 
-  // Which keys of the panel no earlier one has: a job may name one model or one
-  // evaluation twice, with other documents.
-  std::vector<bool> KeysNotInEarlierPanels(const SubmitPanel& panel) const;
   // Takes from `missing` what live tasks of the panel's model will bring.
   void ShareLiveTasks(const SubmitPanel& panel, std::vector<bool>& missing);
   void MakeTasks(const SubmitPanel& panel, std::vector<bool> missing);

@@ -197,6 +197,10 @@ TEST(Loop, ClosesTheOlderStream_WhenAWorkerAttachesTwice) {
   ASSERT_TRUE(older->closed.has_value());
   EXPECT_EQ(CodeOf(*older->closed), "QS5010");
   EXPECT_FALSE(newer->closed.has_value());
+  // The same process, whose stream broke unseen, is not told to go away.
+  const auto newest = Attach(harness, "w", 2);
+  EXPECT_TRUE(absl::IsUnavailable(*newer->closed));
+  EXPECT_FALSE(newest->closed.has_value());
   // Its end comes late and must not make the newer one suspect.
   harness.loop().PostDetach(older);
   QSWEEP_ASSERT_OK(harness.Step());
