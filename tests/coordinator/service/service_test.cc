@@ -1,6 +1,7 @@
 // The coordinator over real gRPC: a whole server in this process, real clients.
 #include <cstring>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <set>
 #include <string>
@@ -11,6 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -296,6 +299,34 @@ TEST_F(ServiceTest, GoesOnAfterARestart) {
   EXPECT_EQ(reply->results(0).outcome(), v1::COMMIT_OUTCOME_OK);
   EXPECT_EQ(same.Commit(lease)->results(0).outcome(),
             v1::COMMIT_OUTCOME_ALREADY_COMMITTED);
+}
+
+// grpc.health.v1.Health/Check by hand: its proto is not ours.
+// HealthCheckResponse {status: SERVING} is the bytes 08 01.
+std::string CheckHealthService(const Endpoint& endpoint) {
+  grpc::GenericStub stub(grpc::CreateChannel(
+      endpoint.address, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  context.set_deadline(
+      absl::ToChronoTime(Clock::Real().Now() + absl::Seconds(20)));
+  const grpc::Slice empty;
+  grpc::ByteBuffer request(&empty, 1);
+  grpc::ByteBuffer response;
+  std::promise<grpc::Status> done;
+  stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", {}, &request,
+                 &response,
+                 [&](grpc::Status status) { done.set_value(status); });
+  const grpc::Status status = done.get_future().get();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  grpc::Slice bytes;
+  response.DumpToSingleSlice(&bytes).ok();
+  return std::string(bytes.begin(), bytes.end());
+}
+
+TEST_F(ServiceTest, SaysThatItServes) {
+  EXPECT_EQ(CheckHealthService(endpoint_), "\x08\x01");
+  QSWEEP_EXPECT_OK(server_->CheckHealth());
+  EXPECT_EQ(CheckHealthService(endpoint_), "\x08\x01");
 }
 
 TEST_F(ServiceTest, EndsStreams_WhenItStops) {
