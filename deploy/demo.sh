@@ -6,8 +6,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly LANGUAGES=eng,fra,deu_1996,cmn_hans,swh  # swh: one the model has not learned
-readonly UNITS=4                                  # aligned articles, chosen by a seeded hash
+readonly LANGUAGES=eng,fra,spa,deu_1996,swh  # swh: one the model has not learned
+readonly UNITS=5                             # aligned articles, chosen by a seeded hash
 readonly DEMO=build/demo
 
 started=$SECONDS
@@ -35,12 +35,16 @@ run qctl submit layer-sweep --model $MODEL_DIR --corpus udhr --languages $LANGUA
   --reference eng --quantizer rtn:bits=4,group=64 --eval aligned --samples $UNITS --name demo
 run qctl watch demo
 swept=$((SECONDS - swept))
+run qctl results demo --by layer
 run qctl plot heatmap demo --term
-run qctl report demo --out $DEMO/report.html
-run qctl query "SELECT language, COUNT(*) AS rows, SUM(tokens) AS tokens FROM measurements_v1 GROUP BY language"
+run qctl query "SELECT lang, COUNT(*) AS row_count, SUM(tokens) AS tokens FROM measurements_v1 GROUP BY lang"
 run qctl export demo --format csv --to $DEMO/measurements.csv
-run qctl results demo
+printf '\n$ qctl results demo -o json >%s\n' $DEMO/results.json
+qctl results demo -o json >$DEMO/results.json
+run qctl report demo --unit article --out $DEMO/report.html
+run qctl results demo --summary --unit article
 run qctl down --dir $QCTL_DIR
 trap - EXIT
 
 say "The sweep took $swept s, everything $((SECONDS - started)) s. Open $DEMO/report.html"
+echo "To go on from here: export PATH=\$PWD/build/release/bin:\$PATH QCTL_DIR=$QCTL_DIR; qctl up --dir \$QCTL_DIR"
