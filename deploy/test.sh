@@ -20,30 +20,23 @@ if [ $full = 1 ]; then source deploy/setup.sh --full; else source deploy/setup.s
 
 # Configures, builds and tests one preset. $1: preset; the rest: arguments of ctest.
 run_preset() {
-  local preset=$1 log=build/$1/ctest.log; shift
+  local preset=$1 folder=$PWD/build/$1; shift
   say "Building preset $preset"
   cmake --preset "$preset" -DQSWEEP_BUILD_TESTS=ON >"build/configure-$preset.log" 2>&1 ||
     { tail -40 "build/configure-$preset.log" >&2; exit 1; }
   cmake --build --preset "$preset" -- --quiet
   say "Testing preset $preset"
   local failed=0
-  ctest --preset "$preset" --parallel 2 --no-tests=error --output-log "$log" "$@" || failed=1
-  report_skipped "$preset" || failed=1
-  [ $failed = 0 ] || { echo "test.sh: tests of preset $preset failed; whole output: $log" >&2; exit 1; }
+  ctest --preset "$preset" --parallel 2 --no-tests=error --output-junit "$folder/junit.xml" \
+    --test-output-size-passed 1000000 "$@" || failed=1
+  ctest --preset "$preset" --show-only=json-v1 >"$folder/ctest.json"
+  python3 deploy/report_skipped.py "$folder/junit.xml" "$folder/ctest.json" $strict || failed=1
+  [ $failed = 0 ] || { echo "test.sh: tests of preset $preset failed" >&2; exit 1; }
 }
 
-# Prints what was skipped. As root everything but label gpu must have run.
-report_skipped() {
-  local skipped
-  skipped=$(grep -hoE '^\[  SKIPPED \] [A-Za-z0-9_/.]+' "build/$1/Testing/Temporary/LastTest.log" |
-            sort -u || true)
-  if [ -z "$skipped" ]; then echo "skipped: nothing"; return 0; fi
-  printf 'skipped:\n%s\n' "$skipped"
-  if [ "$(id -u)" = 0 ] && grep -qviE 'gpu' <<<"$skipped"; then
-    echo "test.sh: as root nothing but gpu tests may be skipped" >&2
-    return 1
-  fi
-}
+# As root everything but label gpu must have run.
+strict=
+if [ "$(id -u)" = 0 ]; then strict=--strict; fi
 
 run_preset release
 if [ $full = 1 ]; then
