@@ -1,5 +1,6 @@
 #include "tests/support/fake_coordinator.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <fstream>
@@ -156,6 +157,9 @@ class Service : public v1::CoordinatorService::Service {
     }
     response->set_digest(Digest::Of(bytes).bytes());
     const std::lock_guard lock(mutex_);
+    response->set_existed(std::find(received.artifacts.begin(),
+                                    received.artifacts.end(),
+                                    bytes) != received.artifacts.end());
     received.artifacts.push_back(std::move(bytes));
     return Status::OK;
   }

@@ -34,15 +34,16 @@ std::vector<Value> LanguageRow(const v1::CorpusLanguage& language) {
           language.bytes(),    HexText(language.artifact_digest())};
 }
 
-// The language gaps are most often relative to.
+// The language gaps are most often relative to: English, or else the first.
+// Texts from JSON have a code only.
 std::string LikelyReference(const v1::Corpus& corpus) {
-  std::string likely;
   for (const v1::CorpusLanguage& language : corpus.languages()) {
-    if (likely.empty() || language.bcp47() == "en") {
-      likely = language.language();
+    if (language.language() == "eng" || language.language() == "en" ||
+        language.bcp47() == "en") {
+      return language.language();
     }
   }
-  return likely;
+  return corpus.languages(0).language();
 }
 
 absl::StatusOr<ExitCode> Add(Context& context) {
@@ -57,6 +58,7 @@ absl::StatusOr<ExitCode> Add(Context& context) {
   for (size_t i = 0; i < data.artifacts.size(); ++i) {
     QSWEEP_ASSIGN_OR_RETURN(const v1::PutArtifactResponse put,
                             client->PutArtifact(data.artifacts[i]));
+    known += put.existed() ? 1 : 0;
     table.rows.push_back(
         LanguageRow(data.corpus.languages(static_cast<int>(i))));
   }

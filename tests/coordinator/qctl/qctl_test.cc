@@ -597,10 +597,24 @@ TEST_F(QctlTest, UploadsACorpus) {
   const Outcome outcome = Run({"corpora", "add", "mine", "texts.json"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(fake_->received().artifacts.size(), 2U);
+  EXPECT_THAT(outcome.err, HasSubstr("2 of 2 languages uploaded"));
   EXPECT_EQ(fake_->received().corpora.at(0).name(), "mine");
   EXPECT_THAT(Run({"corpora", "list", "-o", "csv"}).out,
               HasSubstr(",2,4,10,,\"eng,heb\"\n"));
   EXPECT_EQ(Run({"corpora", "add", "mine", "missing.json"}).code, 2);
+  EXPECT_THAT(Run({"corpora", "add", "mine", "texts.json"}).err,
+              HasSubstr("0 of 2 languages uploaded"));
+}
+
+TEST_F(QctlTest, SuggestsEnglishAsReference_WhenTheCorpusHasIt) {
+  Serve();
+  WriteFile(dir_ + "/with.json",
+            "{\"arb\": \"x\", \"eng\": \"y\", \"fra\": \"z\"}");
+  EXPECT_THAT(Run({"corpora", "add", "with", "with.json"}).err,
+              HasSubstr("--reference eng "));
+  WriteFile(dir_ + "/without.json", "{\"fra\": \"z\", \"arb\": \"x\"}");
+  EXPECT_THAT(Run({"corpora", "add", "without", "without.json"}).err,
+              HasSubstr("--reference arb "));
 }
 
 TEST_F(QctlTest, ShowsResultsAsAsked) {
