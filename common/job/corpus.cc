@@ -106,9 +106,10 @@ v1::CorpusLanguage Describe(LanguageText& text, std::string& artifact) {
 
 // What MakeCorpus keeps: all, or the wanted ones.
 absl::StatusOr<std::vector<int>> Choose(
-    const std::vector<LanguageText>& languages,
+    absl::string_view name, const std::vector<LanguageText>& languages,
     std::span<const std::string> wanted) {
   v1::Corpus names;
+  names.set_name(std::string(name));
   for (const LanguageText& language : languages) {
     v1::CorpusLanguage& added = *names.add_languages();
     added.set_language(language.corpus.language());
@@ -231,7 +232,7 @@ absl::StatusOr<CorpusData> MakeCorpus(absl::string_view name,
               return a.corpus.language() < b.corpus.language();
             });
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<int> chosen,
-                          Choose(languages, wanted));
+                          Choose(name, languages, wanted));
   CorpusData data;
   data.corpus.set_name(std::string(name));
   for (const int index : chosen) {

@@ -129,6 +129,8 @@ TEST_F(CorpusTest, ResolvesAliases_WhenTheyAreUnique) {
 
   const auto unknown = Read(folder_.string(), {"enf"});
   EXPECT_EQ(CodeOf(unknown), "QS2101");
+  EXPECT_EQ(unknown.status().message(), "corpus test has no language \"enf\"");
+  EXPECT_EQ(FieldOf(unknown), "languages[0]");
   EXPECT_EQ(HintOf(unknown), "Did you mean \"eng\"?");
 }
 
