@@ -121,9 +121,10 @@ class ServerImpl : public Server {
     builder.RegisterService(coordinator_service_.get());
     builder.RegisterService(worker_service_.get());
     server_ = builder.BuildAndStart();
+    // gRPC binds in this order and gives up at the first that is taken.
     for (size_t i = 0; i < listen_.size(); ++i) {
       std::string address = listen_[i].address;
-      if (server_ == nullptr || ports[i] == 0) {
+      if (ports[i] <= 0) {
         return AddressTaken(address);
       }
       if (listen_[i].socket_path.empty()) {
@@ -131,6 +132,9 @@ class ServerImpl : public Server {
                         absl::StrCat(ports[i]));
       }
       addresses_.push_back(std::move(address));
+    }
+    if (server_ == nullptr) {
+      return absl::InternalError("gRPC did not start the server");
     }
     return absl::OkStatus();
   }

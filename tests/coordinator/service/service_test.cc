@@ -343,7 +343,10 @@ TEST_F(ServiceTest, RefusesASecondCoordinator) {
   ServerOptions options;
   options.directory = directory_.path();
   options.listen = {absl::StrCat("unix:", directory_.path(), "/other.sock")};
-  EXPECT_EQ(CodeOf(Server::Start(options, Clock::Real())), "QS4003");
+  const auto second = Server::Start(options, Clock::Real());
+  EXPECT_EQ(CodeOf(second), "QS4003");
+  EXPECT_THAT(FieldOf(second), HasSubstr(directory_.path()));
+  EXPECT_FALSE(HintOf(second).empty());
   // Another directory, but an address that is taken.
   TempDir other;
   options.directory = other.path();
@@ -382,11 +385,14 @@ TEST_F(TcpServiceTest, RefusesAPortThatIsTaken) {
   TempDir other;
   ServerOptions options;
   options.directory = other.path();
-  options.listen = {endpoint_.address};
+  // The free socket before it is not blamed.
+  options.listen = {absl::StrCat("unix:", other / "s"), endpoint_.address};
   const auto second = Server::Start(options, Clock::Real());
   EXPECT_EQ(CodeOf(second), "QS4002");
-  EXPECT_THAT(std::string(second.status().message()),
-              HasSubstr(endpoint_.address));
+  EXPECT_EQ(second.status().message(),
+            absl::StrCat("cannot listen on ", endpoint_.address));
+  EXPECT_EQ(FieldOf(second), "--listen");
+  EXPECT_FALSE(HintOf(second).empty());
 }
 
 TEST(ServerStart, RefusesWhatItCannotServeSafely) {
