@@ -20,8 +20,10 @@ sqlite3_destructor_type CopyBytes() {
   return reinterpret_cast<sqlite3_destructor_type>(intptr_t{-1});
 }
 
-absl::Status DiskFull(absl::string_view text) {
-  return MakeError(kDiskFull, text, "",
+absl::Status DiskFull(sqlite3* connection, absl::string_view text) {
+  const char* path =
+      connection == nullptr ? nullptr : sqlite3_db_filename(connection, "main");
+  return MakeError(kDiskFull, text, path == nullptr ? "" : path,
                    "free space on the coordinator's disk; work that is running "
                    "goes on and its results are kept by the workers");
 }
@@ -38,14 +40,14 @@ absl::Status SqliteError(sqlite3* connection, int result,
                    " (SQLite ", result, ")");
   switch (primary) {
     case SQLITE_FULL:
-      return DiskFull(text);
+      return DiskFull(connection, text);
     case SQLITE_IOERR:
       // The WAL index grows by ftruncate. A failed fsync is never "full": its
       // pages are marked clean, so it must not be tried again.
       if (connection != nullptr && result != SQLITE_IOERR_FSYNC &&
           result != SQLITE_IOERR_DIR_FSYNC &&
           sqlite3_system_errno(connection) == ENOSPC) {
-        return DiskFull(text);
+        return DiskFull(connection, text);
       }
       return MakeError(kDamagedDatabase, text, "",
                        "check the disk; then start the coordinator again, it "

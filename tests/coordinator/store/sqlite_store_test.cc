@@ -181,7 +181,10 @@ TEST(SqliteStore, CommitsResults_WhenTheDiskIsFullAndTheReserveIsFreed) {
     };
     EXPECT_EQ(CodeOf(fill(100'000)), "QS4004");
     EXPECT_EQ(fill(10).code(), absl::StatusCode::kResourceExhausted);
-    EXPECT_EQ(CodeOf(store.Commit(ResultBatch(1, 1))), "QS4004");
+    const absl::Status refused = store.Commit(ResultBatch(1, 1));
+    EXPECT_EQ(CodeOf(refused), "QS4004");
+    EXPECT_EQ(FieldOf(refused), DatabasePath(directory.path()));
+    EXPECT_FALSE(HintOf(refused).empty());
     EXPECT_EQ(State(*store.Load()).DumpDurable(), state.DumpDurable());
 
     EXPECT_EQ(store.ReleaseReserve(), absl::OkStatus());
