@@ -99,6 +99,7 @@ TEST(ResolveLayerSet, RefusesLayersTheModelLacks) {
   EXPECT_THAT(std::string(resolved.status().message()),
               HasSubstr("L99 is not a layer of SmolLM2-135M-Instruct, which "
                         "has L0-29"));
+  EXPECT_EQ(HintOf(resolved), "Use L0 to L29, or L-1 to L-30 from the end.");
 }
 
 TEST(ResolveLayerSet, RefusesComponentsTheModelLacks) {

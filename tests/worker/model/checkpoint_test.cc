@@ -27,6 +27,7 @@ using testing::FieldOf;
 using testing::FloatBytes;
 using testing::GgufWriter;
 using ::testing::HasSubstr;
+using testing::HintOf;
 using testing::SafetensorsWriter;
 using testing::TempDir;
 
@@ -312,6 +313,7 @@ TEST(Checkpoint, NamesTensorAndElement_WhenAWeightIsNotFinite) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(name));
     EXPECT_THAT(std::string(status.message()), HasSubstr("element 21"));
     EXPECT_EQ(FieldOf(status), directory / "model.safetensors");
+    EXPECT_FALSE(HintOf(status).empty());
   }
 }
 
@@ -362,7 +364,10 @@ TEST(Checkpoint, RefusesATokenizer_WithMoreTokensThanTheModelEmbeds) {
 TEST(Checkpoint, SaysNotFound_WhereThereIsNoModel) {
   const TempDir directory;
   const std::string path = directory.path();
-  EXPECT_EQ(CodeOf(Checkpoint::Open(path + "/none")), "QS3001");
+  const auto missing = Checkpoint::Open(path + "/none");
+  EXPECT_EQ(CodeOf(missing), "QS3001");
+  EXPECT_EQ(FieldOf(missing), path + "/none");
+  EXPECT_FALSE(HintOf(missing).empty());
   EXPECT_EQ(CodeOf(Checkpoint::Open(path)), "QS3001");
   EXPECT_EQ(CodeOf(Checkpoint::Open(directory.Write("x.txt", "x"))), "QS3001");
   directory.Write("1.gguf", "");

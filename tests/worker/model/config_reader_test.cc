@@ -14,9 +14,11 @@ namespace qsweep {
 namespace {
 
 using testing::CodeOf;
+using testing::FieldOf;
 using testing::FloatBytes;
 using testing::GgufWriter;
 using ::testing::HasSubstr;
+using testing::HintOf;
 
 using Json = nlohmann::json;
 
@@ -138,6 +140,8 @@ TEST(ReadConfigJson, RefusesWhatItCannotRun_AndSaysWhy) {
     json[c.key] = Json::parse(c.value);
     const auto config = Read(json);
     EXPECT_EQ(CodeOf(config), c.code);
+    EXPECT_EQ(FieldOf(config), "config.json");
+    EXPECT_FALSE(HintOf(config).empty());
     EXPECT_THAT(std::string(config.status().message()), HasSubstr(c.text));
   }
 }

@@ -17,6 +17,7 @@ using testing::FieldOf;
 using testing::FloatBytes;
 using testing::GgufWriter;
 using ::testing::HasSubstr;
+using testing::HintOf;
 
 absl::StatusOr<Gguf> Parse(const std::string& bytes) {
   return ParseGguf(
@@ -182,6 +183,8 @@ TEST(ParseGguf, RefusesHeaders_ThatContradictThemselves) {
     c.damage(writer);
     const auto gguf = Parse(writer.Bytes());
     EXPECT_EQ(CodeOf(gguf), c.code);
+    EXPECT_EQ(FieldOf(gguf), "m.gguf");
+    EXPECT_FALSE(HintOf(gguf).empty());
     EXPECT_THAT(std::string(gguf.status().message()), HasSubstr(c.text));
   }
 }

@@ -13,8 +13,10 @@ namespace {
 
 using testing::CodeOf;
 using ::testing::ElementsAre;
+using testing::FieldOf;
 using testing::FloatBytes;
 using ::testing::HasSubstr;
+using testing::HintOf;
 using ::testing::Pair;
 using testing::SafetensorsBytes;
 using testing::SafetensorsWriter;
@@ -48,7 +50,9 @@ TEST(ParseSafetensors, ReadsTensors_InOrderOfName) {
 TEST(ParseSafetensors, SaysTruncated_WhereverTheFileEnds) {
   const std::string bytes = Small();
   for (size_t size = 0; size < bytes.size(); ++size) {
-    ASSERT_EQ(CodeOf(Parse(bytes.substr(0, size))), "QS3002") << size;
+    const auto tensors = Parse(bytes.substr(0, size));
+    ASSERT_EQ(CodeOf(tensors), "QS3002") << size;
+    ASSERT_EQ(FieldOf(tensors), "m.safetensors");
   }
 }
 
@@ -114,6 +118,8 @@ TEST(ParseSafetensors, RefusesHeaders_ThatContradictThemselves) {
     SCOPED_TRACE(c.name);
     const auto tensors = Parse(SafetensorsBytes(c.header, data));
     EXPECT_EQ(CodeOf(tensors), c.code);
+    EXPECT_EQ(FieldOf(tensors), "m.safetensors");
+    EXPECT_FALSE(HintOf(tensors).empty());
     EXPECT_THAT(std::string(tensors.status().message()), HasSubstr(c.text));
   }
 }
