@@ -25,6 +25,7 @@
 namespace qsweep {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using testing::TempDir;
@@ -130,8 +131,6 @@ TEST_F(QengineTest, PrintsARowPerDocument) {
 
 TEST_F(QengineTest, TellsErrorsByExitCode) {
   const std::string texts = directory_.Write("texts.json", R"({"a": "xyz"})");
-  const std::string empty =
-      directory_.Write("empty.json", R"({"a": ["", "b"]})");
   const std::string broken = directory_.Write("broken.json", "{");
   struct Case {
     std::vector<std::string> arguments;
@@ -159,13 +158,36 @@ TEST_F(QengineTest, TellsErrorsByExitCode) {
                  "bf16"},
                 2,
                 "QS1004"},
-           Case{{"score", "--model", model(), "--texts", empty}, 7, "QS2110"},
            Case{{"score", "--texts", texts}, 2, "--model"},
            Case{{"sing"}, 2, "--help"},
        }) {
     const Output output = Run(c.arguments);
     EXPECT_EQ(output.code, c.code) << output.error;
     EXPECT_THAT(output.error, HasSubstr(c.error));
+  }
+}
+
+TEST_F(QengineTest, ScoresTheOthers_WhenADocumentCannotBe) {
+  struct Case {
+    const char* text;
+    const char* status;
+    const char* code;
+  };
+  for (const Case& c :
+       {Case{"", "empty", "QS2110"}, Case{"x", "one_token", "QS2111"}}) {
+    SCOPED_TRACE(c.status);
+    const std::string texts = directory_.Write(
+        "texts.json", absl::StrCat(R"({"a": [")", c.text, R"(", "xyz"]})"));
+    const Output output = Run(
+        {"score", "--model", model(), "--texts", texts, "--eval", "hf-text"});
+    EXPECT_EQ(output.code, 7);
+    EXPECT_THAT(
+        output.out,
+        AllOf(HasSubstr(absl::StrCat(R"("status":")", c.status,
+                                     R"(","nll_sum":null)")),
+              HasSubstr(R"("document":1,)"), HasSubstr(R"("status":"ok")")));
+    EXPECT_THAT(output.error, AllOf(HasSubstr(c.code), HasSubstr(texts),
+                                    HasSubstr("\n  hint: ")));
   }
 }
 

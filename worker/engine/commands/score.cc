@@ -225,7 +225,8 @@ absl::Status RunScore(const ScoreFlags& flags, const Print& print) {
         *skipped,
         absl::StrCat(num_skipped, " of ", result.rows.size(),
                      " documents have no sums; see 'status'. ", skipped->title),
-        flags.texts);
+        flags.texts,
+        "Use the other rows, or take these documents out of the file.");
   }
   return absl::OkStatus();
 }
