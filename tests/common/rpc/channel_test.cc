@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include <gmock/gmock.h>
 #include <grpcpp/support/status.h>
 #include <gtest/gtest.h>
 
@@ -56,6 +57,9 @@ TEST(ExplainCallStatus, SaysHowToStartOne_WhenNobodyAnswers) {
   const absl::Status status = ExplainCallStatus(
       {.address = "unix:/data/q/.sock"}, absl::UnavailableError("refused"));
   EXPECT_EQ(GetErrorInfo(status)->code, "QS4001");
+  EXPECT_EQ(GetErrorInfo(status)->field, "server");
+  EXPECT_THAT(std::string(status.message()),
+              ::testing::HasSubstr("unix:/data/q/.sock"));
   EXPECT_EQ(GetErrorInfo(status)->hint, "start one: qctl up --dir /data/q");
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kUnreachable);
 }

@@ -200,7 +200,8 @@ TEST_F(ServiceTest, SendsErrorsWithTheirCodeFieldAndHint) {
   request.mutable_spec()->mutable_layer_sets(0)->set_literal("L99");
   const auto refused = client_->SubmitJob(request);
   EXPECT_EQ(CodeOf(refused), "QS1011");
-  EXPECT_FALSE(FieldOf(refused).empty());
+  EXPECT_EQ(FieldOf(refused), "layerSets[0]");
+  EXPECT_FALSE(HintOf(refused).empty());
 
   v1::GetJobRequest get;
   *get.mutable_job() = Job("77");
@@ -217,6 +218,7 @@ TEST_F(ServiceTest, SendsErrorsWithTheirCodeFieldAndHint) {
   query.set_sql("DROP TABLE job");
   const auto answer = client_->Query(query);
   EXPECT_EQ(CodeOf(answer), "QS4010");
+  EXPECT_EQ(FieldOf(answer), "sql");
   EXPECT_FALSE(HintOf(answer).empty());
 }
 
