@@ -68,7 +68,7 @@ SteadyTime AgentCore::NextTick() const {
   for (const auto& [task, held] : held_) {
     if (held.stage == Stage::kRunning && engine_ == Engine::kBusy &&
         !held.cancelled) {
-      next = std::min(next, held.progressed_at + progress_deadline_);
+      next = std::min(next, StalledAt(held));
       if (settings_.on_server_lost == OnServerLost::kStop) {
         next = std::min(next, lease_until_);
       }

@@ -76,6 +76,7 @@ class AgentCore {
     v1::TaskSpec spec;
     std::shared_ptr<const v1::EngineRun> run;
     v1::TaskProgress progress;
+    SteadyTime run_at;         // when the engine got it
     SteadyTime progressed_at;  // when the engine last showed progress
     // First beat of this session that listed it; 0: none yet. And whether a
     // message of this session carried it. Without either, its absence from a
@@ -132,6 +133,8 @@ class AgentCore {
   // Engine.
   HeldTasks::iterator Running();
   void StartNextRun();
+  // When the run of `held` counts as stalled.
+  SteadyTime StalledAt(const Held& held) const;
   void Kill();
   void EndRun(HeldTasks::iterator it);
 

@@ -15,6 +15,7 @@ namespace {
 
 constexpr absl::Duration kRestartFirst = absl::Seconds(1);
 constexpr absl::Duration kRestartMax = absl::Seconds(30);
+constexpr absl::Duration kLoadDeadline = absl::Minutes(30);
 constexpr int kStartsTried = 4;  // in a row, once it has worked
 
 TaskId ToTaskId(uint64_t id) { return TaskId(static_cast<int64_t>(id)); }
@@ -48,10 +49,19 @@ void AgentCore::StartNextRun() {
   }
   Held& held = next->second;
   held.stage = Stage::kRunning;
+  held.run_at = now_;
   held.progressed_at = now_;
   engine_ = Engine::kBusy;
   dirty_ = true;
   Do(action::Run{std::exchange(held.run, nullptr)});
+}
+
+// A model is hashed and read in one go, which shows no progress and on a slow
+// disk takes longer than any step of the run itself.
+SteadyTime AgentCore::StalledAt(const Held& held) const {
+  return held.progress.phase() == v1::TASK_PHASE_RUN
+             ? held.progressed_at + progress_deadline_
+             : held.run_at + kLoadDeadline;
 }
 
 void AgentCore::Kill() {
@@ -162,11 +172,15 @@ void AgentCore::On(const event::EngineExited& exited) {
     if (held.cancelled) {
       Forget(running);
     } else if (held.stalled) {
-      Release(held, running->first, v1::RELEASE_REASON_STALLED,
-              MakeError(kEngineStalled,
-                        absl::StrCat("no progress for ",
-                                     absl::FormatDuration(progress_deadline_),
-                                     "; the engine was killed")));
+      const bool ran = held.progress.phase() == v1::TASK_PHASE_RUN;
+      Release(
+          held, running->first, v1::RELEASE_REASON_STALLED,
+          MakeError(kEngineStalled,
+                    absl::StrCat(ran ? "no progress for "
+                                     : "the model was not loaded within ",
+                                 absl::FormatDuration(ran ? progress_deadline_
+                                                          : kLoadDeadline),
+                                 "; the engine was killed")));
     } else {
       Release(held, running->first, v1::RELEASE_REASON_FAILED, exited.why);
     }
@@ -203,8 +217,7 @@ void AgentCore::CheckEngineTimers() {
   }
   const auto running = Running();
   if (running != held_.end() && engine_ == Engine::kBusy &&
-      !running->second.cancelled &&
-      now_ >= running->second.progressed_at + progress_deadline_) {
+      !running->second.cancelled && now_ >= StalledAt(running->second)) {
     running->second.stalled = true;
     Kill();
   }

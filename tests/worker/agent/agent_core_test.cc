@@ -406,6 +406,32 @@ TEST(AgentCore, ReleasesAsStalled_WhenTheEngineShowsNoProgress) {
   EXPECT_EQ(released[0].request.failure().detail().code(), "QS5003");
 }
 
+TEST(AgentCore, WaitsHalfAnHour_WhileTheEngineLoadsTheModel) {
+  Driver driver;
+  driver.StartAndAttach();
+  driver.Desire({{1, 1}});
+  driver.FetchAll();
+  const auto pass = [&](absl::Duration duration) {
+    for (; duration > absl::ZeroDuration(); duration -= absl::Seconds(20)) {
+      driver.Advance(absl::Seconds(20));
+      driver.Desire({{1, 1}}, false);
+    }
+  };
+  pass(absl::Minutes(20));
+  driver.Progress(1,
+                  v1::TASK_PHASE_FETCH);  // counts from the start all the same
+  pass(absl::Minutes(9));
+  EXPECT_THAT(driver.Take<action::KillEngine>(), IsEmpty());
+  pass(absl::Minutes(2));
+  EXPECT_EQ(driver.Take<action::KillEngine>().size(), 1u);
+  driver.Die();
+  const auto released = driver.Take<action::Release>();
+  ASSERT_EQ(released.size(), 1u);
+  EXPECT_EQ(released[0].request.reason(), v1::RELEASE_REASON_STALLED);
+  EXPECT_EQ(released[0].request.failure().message(),
+            "the model was not loaded within 30m; the engine was killed");
+}
+
 TEST(AgentCore, BeatsAtTheIntervalOfTheWelcome_AndSoonerForProgress) {
   Driver driver;
   driver.StartAndAttach();
