@@ -1,7 +1,9 @@
 #include "worker/agent/result_sender.h"
 
 #include <algorithm>
-#include <fstream>
+#include <cstring>
+#include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
@@ -27,6 +29,26 @@ LeaseKey KeyOf(const v1::ResultEnvelope& envelope) {
 bool Unanswered(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
          absl::IsResourceExhausted(status) || absl::IsCancelled(status);
+}
+
+// Writes a new file. When it returns OK the bytes survive a crash of the
+// machine.
+absl::Status WriteDurably(const std::string& path, const std::string& bytes) {
+  const int fd =
+      open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const bool written = fd >= 0 &&
+                       write(fd, bytes.data(), bytes.size()) ==
+                           static_cast<ssize_t>(bytes.size()) &&
+                       fsync(fd) == 0;
+  const int error = errno;
+  if (fd >= 0) {
+    close(fd);
+  }
+  if (!written) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot write '", path, "': ", strerror(error)));
+  }
+  return SyncDirectory(path.substr(0, path.rfind('/')));
 }
 
 }  // namespace
@@ -189,6 +211,7 @@ bool ResultSender::SendResults() {
 
 bool ResultSender::TakeOutcome(const Unsent& unsent,
                                const v1::CommitResultResponse::One& one) {
+  bool settled = true;
   switch (one.outcome()) {
     case v1::COMMIT_OUTCOME_OK:
     case v1::COMMIT_OUTCOME_ALREADY_COMMITTED:
@@ -196,29 +219,36 @@ bool ResultSender::TakeOutcome(const Unsent& unsent,
     case v1::COMMIT_OUTCOME_CANCELLED:
       break;
     case v1::COMMIT_OUTCOME_REJECTED:
-      SetAside(unsent.envelope);
+      settled = SetAside(unsent.envelope);
       break;
     default:  // not an answer this version knows
       LogError(absl::StrCat("CommitResult answered outcome ", one.outcome(),
                             "; trying again"));
       return false;
   }
-  if (const absl::Status marked = spool_->Acknowledge(unsent.record);
-      !marked.ok()) {
-    LogError(marked.message());
+  if (settled) {
+    if (const absl::Status marked = spool_->Acknowledge(unsent.record);
+        !marked.ok()) {
+      LogError(marked.message());
+    }
   }
+  // The task is answered even while the record must stay.
   post_(event::ResultAnswered{KeyOf(unsent.envelope), one.outcome(),
                               one.failure()});
-  return true;
+  return settled;
 }
 
-void ResultSender::SetAside(const v1::ResultEnvelope& envelope) {
+bool ResultSender::SetAside(const v1::ResultEnvelope& envelope) {
   const std::string path = absl::StrCat(
       directory_, "/rejected-", envelope.task_id(), "-", envelope.epoch());
-  std::ofstream(path, std::ios::binary | std::ios::trunc)
-      << envelope.SerializeAsString();
-  LogError(absl::StrCat("task ", envelope.task_id(), " epoch ",
-                        envelope.epoch(), ": result rejected, kept in ", path));
+  const absl::Status written = WriteDurably(path, envelope.SerializeAsString());
+  if (written.ok() || failures_ == 0) {
+    LogError(absl::StrCat(
+        "task ", envelope.task_id(), " epoch ", envelope.epoch(),
+        ": result rejected, kept in ",
+        written.ok() ? path : absl::StrCat("the spool: ", written.message())));
+  }
+  return written.ok();
 }
 
 bool ResultSender::SendReleases() {

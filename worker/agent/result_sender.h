@@ -52,10 +52,12 @@ class ResultSender {
   void Append(std::vector<v1::ResultEnvelope> results);
   bool SendResults();
   bool SendReleases();
-  // False: no answer; the record stays.
+  // False: no answer, or what it says could not be done; the record stays.
   bool TakeOutcome(const Unsent& unsent,
                    const v1::CommitResultResponse::One& one);
-  void SetAside(const v1::ResultEnvelope& envelope);
+  // Keeps a rejected result outside of the spool; false: it could not be
+  // written.
+  bool SetAside(const v1::ResultEnvelope& envelope);
 
   const std::string directory_;
   WorkerClient* const client_;

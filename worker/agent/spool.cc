@@ -172,18 +172,6 @@ absl::Status FileError(absl::string_view what, const std::string& path) {
       absl::StrCat(what, " '", path, "': ", strerror(errno)));
 }
 
-absl::Status SyncDirectory(const std::string& directory) {
-  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) {
-    return FileError("cannot open", directory);
-  }
-  const int synced = fsync(fd);
-  const int error = errno;
-  close(fd);
-  errno = error;
-  return synced == 0 ? absl::OkStatus() : FileError("cannot sync", directory);
-}
-
 // The file's bytes; none when it does not exist.
 absl::StatusOr<std::string> ReadSegment(const std::string& path) {
   if (access(path.c_str(), F_OK) != 0 && errno == ENOENT) {
@@ -234,6 +222,18 @@ absl::StatusOr<int> MakeSegment(const std::string& path, size_t capacity) {
 }
 
 }  // namespace
+
+absl::Status SyncDirectory(const std::string& directory) {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) {
+    return FileError("cannot open", directory);
+  }
+  const int synced = fsync(fd);
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return synced == 0 ? absl::OkStatus() : FileError("cannot sync", directory);
+}
 
 absl::StatusOr<Spool::Opened> Spool::Open(const Options& options) {
   const std::string path = options.directory + "/spool";

@@ -85,6 +85,9 @@ struct Spool::Opened {
   std::vector<absl::Status> damaged;  // DATA_LOSS QS5004, one per damaged place
 };
 
+// Makes new names in a folder survive a crash of the machine. UNAVAILABLE.
+absl::Status SyncDirectory(const std::string& directory);
+
 }  // namespace qsweep
 
 #endif  // QSWEEP_WORKER_AGENT_SPOOL_H_

@@ -1,5 +1,6 @@
 #include "worker/agent/agent.h"
 
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <signal.h>
@@ -184,6 +185,27 @@ TEST_F(AgentTest, SendsWhatWaitsInTheSpool_AfterAStart) {
   const v1::ResultEnvelope result = service_->NextCommit().results(0);
   EXPECT_EQ(result.task_id(), 5u);
   EXPECT_EQ(result.epoch(), 3u);
+  End(*agent);
+}
+
+TEST_F(AgentTest, KeepsARejectedResult_UntilItIsSetAside) {
+  const std::string aside = dir_ / "rejected-5-3";
+  std::filesystem::create_directory(aside);  // in the way of the file
+  service_->AnswerCommitsWith(v1::COMMIT_OUTCOME_REJECTED);
+  {
+    const auto agent = Start();
+    Welcome();
+    service_->Push(Desired(5, 3));
+    EXPECT_EQ(service_->NextRelease().task_id(), 5u);
+    End(*agent);
+  }
+  std::filesystem::remove(aside);
+  const auto agent = Start();
+  EXPECT_EQ(service_->NextRelease().task_id(), 5u);
+  v1::ResultEnvelope kept;
+  std::ifstream file(aside, std::ios::binary);
+  EXPECT_TRUE(kept.ParseFromIstream(&file));
+  EXPECT_EQ(kept.content_key(), "key");
   End(*agent);
 }
 
