@@ -25,13 +25,7 @@ v1::JobSelector Select(const std::string& job) {
 
 }  // namespace
 
-LocalCluster::LocalCluster(const Options& options) : options_(options) {
-  client_ = std::make_unique<CoordinatorClient>(
-      Endpoint{.address = absl::StrCat("unix:", dir_ / "sock"),
-               .reconnect_backoff_max = absl::Milliseconds(50)},
-      CoordinatorClientOptions{.timeout = absl::Seconds(20),
-                               .retry_for = absl::Seconds(15)});
-}
+LocalCluster::LocalCluster(const Options& options) : options_(options) {}
 
 void LocalCluster::StartCoordinator() {
   coordinator_ = ChildProcess::Start(
@@ -41,7 +35,11 @@ void LocalCluster::StartCoordinator() {
                 "--lease-ttl", "3s", "--failover-ttl", "6s", "--task-seconds",
                 absl::StrCat(options_.task_seconds)},
        .log_path = dir_ / "coordinator.log"});
+  // A new client for a new coordinator: the old one's channel backs off.
   ASSERT_TRUE(AwaitTrue(kStartTimeout, [this] {
+    client_ = std::make_unique<CoordinatorClient>(
+        Endpoint{.address = absl::StrCat("unix:", dir_ / "sock")},
+        CoordinatorClientOptions{.timeout = absl::Seconds(20)});
     return !coordinator_->running() || client_->GetStatus({}).ok();
   })) << Logs();
   ASSERT_TRUE(coordinator_->running()) << Logs();

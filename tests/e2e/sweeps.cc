@@ -50,7 +50,8 @@ void UseFakeEngine(Sweep& sweep) {
   sweep.spec.mutable_models(0)->set_path(
       sweep.model_dir->Write("model", "the fake engine only looks for it"));
   sweep.cluster.engine = kFakeEngine;
-  sweep.cluster.worker_environment = {{"QSWEEP_FAKE_DELAY_MS", "200"}};
+  sweep.cluster.worker_environment = {{"QSWEEP_FAKE_DELAY_MS", "300"}};
+  sweep.cluster.task_seconds = 1e-3;  // so small that each document is a task
   sweep.texts = Texts(40);
   sweep.num_measurements = (kLayers + 2) * 3 * kUnits;
 }
@@ -68,6 +69,7 @@ void UseRealEngine(Sweep& sweep) {
   sweep.model = ToProto(*model);
   sweep.spec.mutable_models(0)->set_path(path);
   sweep.cluster.engine = kRealEngine;
+  sweep.cluster.task_seconds = 8e-3;  // each document is a task
   sweep.texts = Texts(160);
   sweep.num_measurements = static_cast<size_t>((llama.layers + 2) * 3 * kUnits);
 }
@@ -83,8 +85,6 @@ Sweep MakeSweep(SweepKind kind) {
   sweep.spec.add_quantizers("rtn:bits=4,group=32");
   sweep.spec.set_corpus("corpus");
   sweep.spec.set_reference("eng");
-  // Far below what a task can be: as many tasks as documents.
-  sweep.cluster.task_seconds = 1e-6;
   if (kind == SweepKind::kFakeEngine) {
     UseFakeEngine(sweep);
   } else {

@@ -14,7 +14,7 @@
 namespace qsweep::testing {
 
 enum class SweepKind {
-  kFakeEngine,  // rows from digests, a task takes 200 ms
+  kFakeEngine,  // rows from digests, a task takes 300 ms
   kRealEngine,  // a tiny random Llama
 };
 

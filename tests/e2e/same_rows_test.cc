@@ -1,0 +1,78 @@
+// A measurement does not depend on who computes it beside whom.
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/e2e/local_cluster.h"
+#include "tests/e2e/sweeps.h"
+
+namespace qsweep::testing {
+namespace {
+
+constexpr absl::Duration kPatience = absl::Seconds(100);
+constexpr char kAlarms[] =
+    "SELECT count(*) FROM events_v1 WHERE kind = 'determinism_alarm'";
+
+TEST(SameRows, ToTheLastBit_WhenOneWorkerHasTwoThreadsOrTwoHaveOne) {
+  const Sweep sweep = MakeSweep(SweepKind::kRealEngine);
+  std::vector<std::vector<std::string>> rows;
+  for (const int num_workers : {1, 2}) {
+    LocalCluster::Options options = sweep.cluster;
+    if (num_workers == 1) {
+      options.task_seconds = 60;  // other tasks, too
+    }
+    LocalCluster cluster(options);
+    ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
+    for (int i = 0; i < num_workers; ++i) {
+      cluster.StartWorker("w" + std::to_string(i), 2 / num_workers);
+    }
+    ASSERT_NO_FATAL_FAILURE(
+        cluster.AwaitWorkers(static_cast<size_t>(num_workers)));
+    const std::string job = SubmitSweep(cluster, sweep);
+    ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(job, kPatience));
+    rows.push_back(cluster.Rows(job));
+  }
+  ASSERT_EQ(rows[0].size(), sweep.num_measurements);
+  EXPECT_TRUE(rows[0] == rows[1]);
+}
+
+TEST(SameRows, DifferInNothing_WhenEverythingIsMeasuredAgain) {
+  Sweep sweep = MakeSweep(SweepKind::kRealEngine);
+  sweep.cluster.task_seconds = 60;
+  LocalCluster cluster(sweep.cluster);
+  ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
+  cluster.StartWorker("w", 1);
+  const std::string first = SubmitSweep(cluster, sweep);
+  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(first, kPatience));
+  const std::vector<std::string> rows = cluster.Rows(first);
+
+  sweep.spec.mutable_policy()->set_reuse(v1::REUSE_NEVER);
+  const std::string again = cluster.Submit(sweep.spec, sweep.model);
+  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(again, kPatience));
+  EXPECT_GT(cluster.Job(again).tasks_done(), 0u);  // it did run
+  EXPECT_EQ(cluster.QueryInteger(kAlarms), 0);
+  EXPECT_TRUE(cluster.Rows(again) == rows);
+}
+
+TEST(SameRows, RunNothing_WhenTheSweepIsSubmittedAgain) {
+  const Sweep sweep = MakeSweep(SweepKind::kFakeEngine);
+  LocalCluster cluster(sweep.cluster);
+  ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
+  cluster.StartWorker("w1", 1);
+  cluster.StartWorker("w2", 1);
+  const std::string first = SubmitSweep(cluster, sweep);
+  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(first, kPatience));
+  const std::string again = cluster.Submit(sweep.spec, sweep.model);
+  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(again, absl::Seconds(5)));
+  EXPECT_EQ(cluster.Job(again).tasks_total(), 0u);
+  EXPECT_EQ(cluster.Job(again).measurements_reused(), sweep.num_measurements);
+  EXPECT_TRUE(cluster.Rows(again) == cluster.Rows(first));
+  // And a worker that is asked to leave is gone within a second.
+  const auto status = cluster.StopWorker("w1", absl::Seconds(3));
+  ASSERT_TRUE(status.has_value()) << cluster.Logs();
+  EXPECT_EQ(*status, 0);
+}
+
+}  // namespace
+}  // namespace qsweep::testing
