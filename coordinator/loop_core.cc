@@ -95,17 +95,18 @@ absl::Status LoopCore::Step(SteadyTime now, std::vector<Call> calls) {
     Tick();
     GrantLeases();
   }
-  if (disk_full_ && entries_.empty()) {
-    return absl::OkStatus();  // nothing but results is worth the reserve
+  // While the disk is full nothing but results is worth the reserve.
+  if (!disk_full_ || !entries_.empty()) {
+    QSWEEP_RETURN_IF_ERROR(CommitBatch());
   }
-  QSWEEP_RETURN_IF_ERROR(CommitBatch());
   for (const Mutation& mutation : links_.Push(state_, settings_, now_.steady)) {
     state_.Apply(mutation);
   }
   QSWEEP_RETURN_IF_ERROR(watchers_.Advance(state_, *store_));
   if (calls.empty() && now_.steady >= idle_at_) {
     idle_at_ = SteadyTime::InfiniteFuture();
-    return store_->Idle();
+    // A checkpoint takes room: not before there is some.
+    return disk_full_ ? absl::OkStatus() : store_->Idle();
   }
   return absl::OkStatus();
 }

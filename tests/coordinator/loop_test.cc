@@ -165,6 +165,44 @@ TEST(Loop, TakesResultsOnly_WhileTheDiskIsFull) {
   QSWEEP_EXPECT_OK(harness.Submit({.uuid = "b", .layer_range = "0"}));
 }
 
+TEST(Loop, SleepsAndStillAnswersPolls_WhileTheDiskIsFull) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  const absl::Status full = MakeError(kDiskFull, "no space left");
+  harness.store().FailNext(Fault::kBeforeCommit, full);
+  EXPECT_EQ(CodeOf(harness.Submit({})), "QS4004");
+  std::optional<absl::StatusOr<v1::DesiredState>> answer;
+  const auto poll = [&](v1::WorkerState state) {
+    answer.reset();
+    harness.loop().Post(Caller{}, std::move(state),
+                        [&](auto r) { answer = std::move(r); });
+    return harness.Step();
+  };
+  v1::WorkerState report;
+  *report.mutable_hello() = MakeHello("w", {});
+  QSWEEP_ASSERT_OK(poll(report));
+  ASSERT_TRUE(answer && answer->ok());
+  report.clear_hello();
+  report.set_session_id((*answer)->welcome().session_id());
+  report.set_beat_seq(1);
+  QSWEEP_ASSERT_OK(poll(report));
+  ASSERT_FALSE(answer);
+  // A step at its own deadline leaves nothing due: neither the end of the
+  // writes nor a poll's beat turns into a loop that never sleeps.
+  const SteadyTime began = harness.clock().SteadyNow();
+  while (!answer) {
+    const absl::Duration wait =
+        harness.loop().NextDeadline() - harness.clock().SteadyNow();
+    ASSERT_GT(wait, absl::ZeroDuration());
+    harness.store().FailNext(Fault::kRestoreReserve, full);
+    QSWEEP_ASSERT_OK(harness.StepAfter(wait));
+    harness.store().ClearFaults();
+  }
+  QSWEEP_EXPECT_OK(*answer);
+  EXPECT_EQ(harness.clock().SteadyNow() - began, absl::Seconds(10));
+  EXPECT_EQ(CodeOf(harness.Submit({})), "QS4004");
+}
+
 TEST(Loop, HonoursLeasesOfTheLastLife_UntilTheFailoverDeadline) {
   LoopHarness harness;
   harness.AddCorpus(3);

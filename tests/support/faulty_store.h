@@ -18,6 +18,7 @@ class FaultyStore : public Store {
     kBeforeCommit,  // nothing is written
     kAfterCommit,   // everything is written, the answer is an error
     kLoad,
+    kRestoreReserve,
   };
 
   explicit FaultyStore(std::unique_ptr<Store> store)
@@ -81,7 +82,10 @@ class FaultyStore : public Store {
   }
   absl::Status Idle() override { return store_->Idle(); }
   absl::Status ReleaseReserve() override { return store_->ReleaseReserve(); }
-  absl::Status RestoreReserve() override { return store_->RestoreReserve(); }
+  absl::Status RestoreReserve() override {
+    absl::Status status = Take(Fault::kRestoreReserve);
+    return status.ok() ? store_->RestoreReserve() : status;
+  }
   absl::StatusOr<Info> GetInfo() override { return store_->GetInfo(); }
 
  private:
