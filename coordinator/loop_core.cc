@@ -76,17 +76,33 @@ absl::Status LoopCore::Reload() {
 }
 
 absl::Status LoopCore::Step(SteadyTime now, std::vector<Call> calls) {
+  size_t num_run = 0;
+  const absl::Status status = RunStep(now, calls, num_run);
+  if (!status.ok()) {
+    // The process ends, and a call without an answer would keep the server
+    // from closing.
+    Forget(absl::IsDataLoss(status) ? status : Retry(status));
+    for (size_t i = num_run; i < calls.size(); ++i) {
+      calls[i].refuse(absl::UnavailableError("the coordinator stops"));
+    }
+  }
+  return status;
+}
+
+absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
+                               size_t& num_run) {
   // Microseconds are what the store keeps.
   now_ = {.steady = now,
           .wall = absl::FromUnixMicros(absl::ToUnixMicros(clock_.Now()))};
   const SteadyTime began = clock_.SteadyNow();
   for (Call& call : calls) {
     entries_.push_back({.call = std::move(call)});
+    ++num_run;
     entries_.back().call.run(*this);
+    QSWEEP_RETURN_IF_ERROR(fatal_);
     if (clock_.SteadyNow() - began > settings_.batch_time_max) {
       QSWEEP_RETURN_IF_ERROR(CommitBatch());
     }
-    QSWEEP_RETURN_IF_ERROR(fatal_);
   }
   if (disk_full_) {
     TryToLeaveDiskFull();
@@ -222,8 +238,7 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
   if (absl::IsDataLoss(why) || failures_in_row_ > kFailuresMax) {
     // Never tried again: after a failed fsync the kernel has marked the pages
     // clean, and a second one would lie.
-    entries_ = std::move(entries);
-    Forget(why);
+    Forget(std::move(entries), why);
     return why;
   }
   if (absl::IsResourceExhausted(why)) {
@@ -233,31 +248,42 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
   // Workers say hello again, which restores what only memory knew of them.
   links_.CloseAll(state_, settings_, false,
                   absl::UnavailableError("the coordinator loads its state"));
-  QSWEEP_RETURN_IF_ERROR(Reload());
-  if (disk_full_) {
-    QSWEEP_RETURN_IF_ERROR(store_->ReleaseReserve());
+  absl::Status status = Reload();
+  if (status.ok() && disk_full_) {
+    status = store_->ReleaseReserve();
   }
-  if (absl::IsInternal(why) && entries.size() > 1) {
+  if (status.ok() && absl::IsInternal(why) && entries.size() > 1) {
     return RunOneByOne(std::move(entries));
   }
-  entries_ = std::move(entries);
-  Forget(absl::IsInternal(why) ? why : Retry(why));
-  return absl::OkStatus();
+  Forget(std::move(entries),
+         status.ok() && absl::IsInternal(why) ? why : Retry(why));
+  return status;
 }
 
 // One request that the store cannot take must not take its batch along.
 absl::Status LoopCore::RunOneByOne(std::vector<Entry> entries) {
-  for (Entry& entry : entries) {
-    entries_.push_back({.call = std::move(entry.call)});
+  size_t num_again = 0;
+  absl::Status status;
+  while (status.ok() && num_again < entries.size()) {
+    entries_.push_back({.call = std::move(entries[num_again].call)});
+    ++num_again;
     entries_.back().call.run(*this);
-    QSWEEP_RETURN_IF_ERROR(fatal_);
-    QSWEEP_RETURN_IF_ERROR(CommitBatch());
+    status = fatal_.ok() ? CommitBatch() : fatal_;
   }
-  return absl::OkStatus();
+  if (!status.ok()) {
+    entries.erase(entries.begin(),
+                  entries.begin() + static_cast<ptrdiff_t>(num_again));
+    Forget(std::move(entries), Retry(status));
+  }
+  return status;
 }
 
 void LoopCore::Forget(const absl::Status& why) {
-  for (Entry& entry : std::exchange(entries_, {})) {
+  Forget(std::exchange(entries_, {}), why);
+}
+
+void LoopCore::Forget(std::vector<Entry> entries, const absl::Status& why) {
+  for (Entry& entry : entries) {
     for (auto& answer : entry.answers) {
       answer(why);
     }

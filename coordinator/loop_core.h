@@ -39,7 +39,8 @@ class LoopCore {
 
   // Loads State and commits the new coordinator epoch. Errors: the store's.
   absl::Status Start();
-  // One step over these calls, time and leases. An error is fatal.
+  // One step over these calls, time and leases. An error is fatal; every call
+  // has had its answer then, too.
   absl::Status Step(SteadyTime now, std::vector<Call> calls);
   // When time alone gives Step something to do.
   SteadyTime NextDeadline() const;
@@ -74,6 +75,9 @@ class LoopCore {
     std::vector<std::function<void(const absl::Status&)>> answers;
   };
 
+  // num_run: how many of the calls were started, errors included.
+  absl::Status RunStep(SteadyTime now, std::vector<Call>& calls,
+                       size_t& num_run);
   void Tick();
   void GrantLeases();
   void TryToLeaveDiskFull();
@@ -81,7 +85,9 @@ class LoopCore {
   absl::Status CommitBatch();
   absl::Status HandleFailedCommit(const absl::Status& why);
   absl::Status RunOneByOne(std::vector<Entry> entries);
+  // Answers the batch's entries, or these.
   void Forget(const absl::Status& why);
+  static void Forget(std::vector<Entry> entries, const absl::Status& why);
   absl::Status Reload();
   bool HasDurable() const;
 

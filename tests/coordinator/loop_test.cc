@@ -115,6 +115,50 @@ TEST(Loop, EndsWithTheError_WhenTheReloadFailsToo) {
   EXPECT_FALSE(harness.Step().ok());
 }
 
+TEST(Loop, AnswersEveryCall_WhenItEndsWithAnError) {
+  const absl::Status lost = absl::DataLossError("fsync failed");
+  const absl::Status internal = absl::InternalError("batch");
+  const std::vector<std::vector<std::pair<Fault, absl::Status>>> ways = {
+      {{Fault::kBeforeCommit, lost}},
+      {{Fault::kBeforeCommit, internal}, {Fault::kLoad, internal}},
+      {{Fault::kBeforeCommit, internal}, {Fault::kBeforeCommit, lost}},
+  };
+  for (const auto& faults : ways) {
+    // A submit commits what is before it, which fails in the midst of the
+    // calls; cancels alone fail together.
+    for (const bool submit : {false, true}) {
+      SCOPED_TRACE(submit);
+      LoopHarness harness;
+      harness.AddCorpus(3);
+      for (const char* uuid : {"a", "b", "c"}) {
+        QSWEEP_ASSERT_OK(harness.Submit({.uuid = uuid}));
+      }
+      for (const auto& [fault, status] : faults) {
+        harness.store().FailNext(fault, status);
+      }
+      std::vector<absl::Status> answers;
+      const auto cancel = [&](const std::string& job) {
+        v1::CancelJobRequest request;
+        request.mutable_job()->set_text(job);
+        harness.loop().Post(request,
+                            [&](auto r) { answers.push_back(r.status()); });
+      };
+      cancel("1");
+      cancel("2");
+      if (submit) {
+        harness.loop().Post(SweepRequest({.uuid = "d"}),
+                            [&](auto r) { answers.push_back(r.status()); });
+      }
+      cancel("3");
+      EXPECT_FALSE(harness.Step().ok());
+      EXPECT_EQ(answers.size(), submit ? 4u : 3u);
+      for (const absl::Status& answer : answers) {
+        EXPECT_FALSE(answer.ok());
+      }
+    }
+  }
+}
+
 TEST(Loop, TakesOneBadRequestOutOfItsBatch) {
   LoopHarness harness;
   harness.AddCorpus(3);
