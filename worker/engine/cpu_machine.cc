@@ -37,23 +37,21 @@ int64_t LongestDocument(const Pass& pass) {
   return static_cast<int64_t>(longest);
 }
 
-void AddToken(const kernels::TokenScore& score, DocumentSums& sums) {
-  ++sums.tokens;
-  if (std::isfinite(score.nll_fp)) {
-    sums.nll_fp += score.nll_fp;
-  }
-  if (!std::isfinite(score.nll)) {
-    ++sums.nonfinite;
+}  // namespace
+
+void DocumentSums::Add(const kernels::TokenScore& score) {
+  ++tokens;
+  if (!std::isfinite(score.nll) || !std::isfinite(score.nll_fp)) {
+    ++nonfinite;
     return;
   }
-  sums.nll += score.nll;
+  nll += score.nll;
+  nll_fp += score.nll_fp;
   if (std::isfinite(score.kl)) {
-    sums.kl += score.kl;
+    kl += score.kl;
   }
-  sums.top1 += score.top1 ? 1 : 0;
+  top1 += score.top1 ? 1 : 0;
 }
-
-}  // namespace
 
 CpuMachine::CpuMachine(const Checkpoint& checkpoint,
                        const ModelDescription& model, const SweepPlan& plan,
@@ -340,7 +338,7 @@ void CpuMachine::SumFinishedDocuments(Group& group) {
       const size_t first = group.set_of[c] * static_cast<size_t>(num_rows_) +
                            static_cast<size_t>(document.first);
       for (int64_t r = 0; r < document.count; ++r) {
-        AddToken(group.scores[first + static_cast<size_t>(r)], sums);
+        sums.Add(group.scores[first + static_cast<size_t>(r)]);
       }
       sums.final = true;
     }

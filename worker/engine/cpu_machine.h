@@ -27,6 +27,10 @@ namespace qsweep {
 
 // Sums over one document's tokens under one configuration.
 struct DocumentSums {
+  // A token without a finite loss on either side is in `tokens` and
+  // `nonfinite` alone, so that the losses stay sums over the same tokens.
+  void Add(const kernels::TokenScore& score);
+
   double nll = 0;
   double nll_fp = 0;
   double kl = 0;

@@ -61,7 +61,8 @@ struct EngineRow {
   uint64_t chars = 0;
   double kl_sum = 0;  // nats, KL(baseline || configuration)
   uint64_t top1 = 0;
-  uint64_t nonfinite = 0;  // tokens whose NLL is not finite: not in the sums
+  // Tokens whose NLL is not finite, here or under the baseline: in no sum.
+  uint64_t nonfinite = 0;
 };
 
 struct EngineReport {
