@@ -88,7 +88,8 @@ class CpuEngine : public Engine {
       : options_(options), pool_(threads) {}
 
   absl::Status Start() {
-    QSWEEP_RETURN_IF_ERROR(CheckReproducible(MultiplyTile, pool_));
+    QSWEEP_RETURN_IF_ERROR(
+        CheckReproducible(MultiplyTile, AttendDocument, pool_));
     info_.fingerprint = absl::StrCat("qengine ", kVersion, " ", kRevision, " ",
                                      ProductsVersion(), " cpu ",
                                      kernels::BestRowKernels().name, " fp32");

@@ -15,6 +15,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/random.h"
+#include "common/base/status_macros.h"
 #include "worker/engine/products.h"
 #include "worker/kernels/row_kernels.h"
 
@@ -32,12 +33,27 @@ struct Shape {
 // Sizes that fill the library's blocks and sizes that do not.
 constexpr Shape kShapes[] = {{64, 48}, {50, 131}, {1600, 49}};
 
+// One that fits a block of the library's attention, and one of several.
+constexpr int64_t kDocumentRows[] = {9, 150};
+
+size_t Bytes(int64_t floats) {
+  return static_cast<size_t>(floats) * sizeof(float);
+}
+
 FloatBuffer RandomBuffer(Random& random, int64_t size) {
   FloatBuffer buffer(size);
   for (int64_t i = 0; i < size; ++i) {
     buffer.data()[i] = static_cast<float>(random.Uniform() - 0.5);
   }
   return buffer;
+}
+
+absl::Status Failed(absl::string_view what) {
+  return MakeError(
+      kSelfCheckFailed,
+      absl::StrCat("The start-up check failed with ", ProductsVersion(), ": ",
+                   what, "."),
+      "", "This machine computes unreliably: do not use it for results.");
 }
 
 // The rows' products in one full tile: what every other way must equal.
@@ -107,16 +123,6 @@ class Reference {
   static int64_t Source(int64_t row, int64_t shift) {
     return (row + shift) % kTileRows;
   }
-  static size_t Bytes(int64_t floats) {
-    return static_cast<size_t>(floats) * sizeof(float);
-  }
-  static absl::Status Failed(absl::string_view what) {
-    return MakeError(
-        kSelfCheckFailed,
-        absl::StrCat("The start-up check failed with ", ProductsVersion(), ": ",
-                     what, "."),
-        "", "This machine computes unreliably: do not use it for results.");
-  }
   void Fill(const float* rows, float* out) const {
     multiply_(rows, shape_.inputs, weight_, 0, shape_.outputs, out, stride_);
   }
@@ -129,9 +135,111 @@ class Reference {
   FloatBuffer wanted_;
 };
 
+// One document's attention as BlockRunner lays it out, in grouped heads.
+class AttentionReference {
+ public:
+  AttentionReference(Attend attend, int64_t rows, Random& random)
+      : attend_(attend),
+        rows_(rows),
+        input_(RandomBuffer(random, rows * kStride)),
+        wanted_(Run()) {}
+
+  // Against softmax and sums in double.
+  absl::Status CheckValues() const {
+    for (int64_t row = 0; row < rows_; ++row) {
+      for (int head = 0; head < kHeads; ++head) {
+        const std::vector<double> context = Context(row, head);
+        for (int i = 0; i < kHeadDim; ++i) {
+          const double want = context[static_cast<size_t>(i)];
+          const auto got = static_cast<double>(
+              wanted_.data()[row * kStride + head * kHeadDim + i]);
+          if (!(std::abs(got - want) <= 1e-5)) {
+            return Failed(
+                absl::StrCat("an attention is ", got, ", not ", want));
+          }
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckAgain() const {
+    const FloatBuffer again = Run();
+    return std::memcmp(again.data(), wanted_.data(), Bytes(again.size())) == 0
+               ? absl::OkStatus()
+               : Failed("the attention of a document changes with the thread");
+  }
+
+ private:
+  static constexpr int kHeads = 4;
+  static constexpr int kKvHeads = 2;
+  static constexpr int kHeadDim = 32;
+  static constexpr int kKeys = kHeads * kHeadDim;
+  static constexpr int kValues = kKeys + kKvHeads * kHeadDim;
+  static constexpr int64_t kStride =
+      RowStride((kHeads + 2 * kKvHeads) * kHeadDim);
+
+  FloatBuffer Run() const {
+    FloatBuffer buffer(input_.size());
+    std::memcpy(buffer.data(), input_.data(), Bytes(input_.size()));
+    attend_({.queries = buffer.data(),
+             .keys = buffer.data() + kKeys,
+             .values = buffer.data() + kValues,
+             .stride = kStride,
+             .rows = rows_,
+             .heads = kHeads,
+             .kv_heads = kKvHeads,
+             .head_dim = kHeadDim});
+    return buffer;
+  }
+
+  std::vector<double> Context(int64_t row, int head) const {
+    const int kv_head = head / (kHeads / kKvHeads);
+    const float* const query = input_.data() + row * kStride + head * kHeadDim;
+    std::vector<double> context(kHeadDim);
+    double total = 0;
+    for (int64_t past = 0; past <= row; ++past) {
+      const float* const at =
+          input_.data() + past * kStride + kv_head * kHeadDim;
+      double score = 0;
+      for (int i = 0; i < kHeadDim; ++i) {
+        score +=
+            static_cast<double>(query[i]) * static_cast<double>(at[kKeys + i]);
+      }
+      const double weight = std::exp(score / std::sqrt(double{kHeadDim}));
+      total += weight;
+      for (int i = 0; i < kHeadDim; ++i) {
+        context[static_cast<size_t>(i)] +=
+            weight * static_cast<double>(at[kValues + i]);
+      }
+    }
+    for (double& value : context) {
+      value /= total;
+    }
+    return context;
+  }
+
+  const Attend attend_;
+  const int64_t rows_;
+  const FloatBuffer input_;
+  const FloatBuffer wanted_;
+};
+
+absl::Status CheckAttention(Attend attend, ThreadPool& pool, Random& random) {
+  for (const int64_t rows : kDocumentRows) {
+    const AttentionReference reference(attend, rows, random);
+    QSWEEP_RETURN_IF_ERROR(reference.CheckValues());
+    QSWEEP_RETURN_IF_ERROR(
+        pool.ParallelFor(int64_t{4} * pool.num_threads(), std::stop_token(),
+                         [&](int64_t, int) { return reference.CheckAgain(); }));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::Status CheckReproducible(Multiply multiply, ThreadPool& pool) {
+absl::Status CheckReproducible(Multiply multiply, Attend attend,
+                               ThreadPool& pool) {
   Random random(20);
   for (const Shape& shape : kShapes) {
     const Reference reference(multiply, shape, random);
@@ -150,7 +258,7 @@ absl::Status CheckReproducible(Multiply multiply, ThreadPool& pool) {
       return status;
     }
   }
-  return absl::OkStatus();
+  return CheckAttention(attend, pool, random);
 }
 
 double MeasureGflops(ThreadPool& pool) {

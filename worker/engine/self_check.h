@@ -12,13 +12,17 @@ namespace qsweep {
 
 // Proves on small shapes what measurements rely on: that a row of a product has
 // the same bits at every place of the tile, beside all neighbours, and on every
-// thread; and that products agree with sums in double. Well under a second.
+// thread; that a document's attention has the same bits on every thread; and
+// that both agree with sums in double. Well under a second.
 // FAILED_PRECONDITION QS5005: they do not, with what differed.
-// multiply: MultiplyTile, or what is to be checked in its place.
+// multiply, attend: MultiplyTile and AttendDocument, or what is to be checked
+// in their place.
 using Multiply = void (*)(const float* rows, int64_t row_stride,
                           const Matrix& weight, int64_t first, int64_t count,
                           float* out, int64_t out_stride);
-absl::Status CheckReproducible(Multiply multiply, ThreadPool& pool);
+using Attend = void (*)(const AttentionHeads& document);
+absl::Status CheckReproducible(Multiply multiply, Attend attend,
+                               ThreadPool& pool);
 
 // Multiplications and additions per second, in 1e9, of products of the head's
 // kind on all threads. About a tenth of a second.

@@ -8,7 +8,8 @@
 
 namespace qsweep::kernels {
 
-// The arithmetic of a decoder on the CPU, single-threaded, over row tiles.
+// The arithmetic of a decoder on the CPU besides matrix products and attention
+// (worker/engine/products.h), single-threaded, over row tiles.
 // Every output row is computed from its own input row in one fixed order, so
 // its bits depend on nothing else: not on its place in the tile, its
 // neighbours, the thread, or how rows were grouped. Plain pointers in row-major
@@ -85,10 +86,6 @@ struct RowKernels {
 
   // out = x + y, n values. out may be x.
   void (*add)(const float* x, const float* y, int64_t n, float* out);
-
-  // Softmax of scores[0 .. visible) * scale, in place; scores[visible .. n)
-  // become 0.
-  void (*softmax)(float* scores, int64_t visible, int64_t n, float scale);
 
   // Adds a tile of the baseline's logits to rows[r]. exps: like tile.logits,
   // receives exp(logit - max so far). rescale: [rows], receives what earlier

@@ -12,7 +12,6 @@ const RowKernels& RowKernelsBaseline() {
       .rotate = Rotate,
       .silu_multiply = SiluMultiply,
       .add = Add,
-      .softmax = Softmax,
       .add_baseline = AddBaseline,
       .add_configuration = AddConfiguration,
   };

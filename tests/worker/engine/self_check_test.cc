@@ -1,5 +1,7 @@
 #include "worker/engine/self_check.h"
 
+#include <atomic>
+
 #include <gtest/gtest.h>
 
 #include "tests/support/error_matchers.h"
@@ -39,10 +41,25 @@ void MultiplyWrong(const float* rows, int64_t row_stride, const Matrix& weight,
   }
 }
 
+// Attention that sees the future.
+void AttendWithoutMask(const AttentionHeads& document) {
+  AttendDocument(document);
+  document.queries[0] += 0.01F * document.values[document.stride];
+}
+
+// Attention whose bits change from call to call.
+void AttendByTurns(const AttentionHeads& document) {
+  static std::atomic<int> calls = 0;
+  AttendDocument(document);
+  if (calls++ % 2 == 1) {
+    document.queries[document.stride] *= 1.0000002F;
+  }
+}
+
 TEST(CheckReproducible, Passes_ForTheProductsInUse) {
   for (const int threads : {1, 3}) {
     ThreadPool pool(threads);
-    EXPECT_TRUE(CheckReproducible(MultiplyTile, pool).ok());
+    EXPECT_TRUE(CheckReproducible(MultiplyTile, AttendDocument, pool).ok());
   }
 }
 
@@ -50,7 +67,15 @@ TEST(CheckReproducible, Fails_WhenProductsAreNot) {
   ThreadPool pool(2);
   for (const Multiply multiply :
        {MultiplyWithOtherTail, MultiplyWithNeighbour, MultiplyWrong}) {
-    EXPECT_EQ(CodeOf(CheckReproducible(multiply, pool)), "QS5005");
+    EXPECT_EQ(CodeOf(CheckReproducible(multiply, AttendDocument, pool)),
+              "QS5005");
+  }
+}
+
+TEST(CheckReproducible, Fails_WhenAttentionIsNot) {
+  ThreadPool pool(2);
+  for (const Attend attend : {AttendWithoutMask, AttendByTurns}) {
+    EXPECT_EQ(CodeOf(CheckReproducible(MultiplyTile, attend, pool)), "QS5005");
   }
 }
 

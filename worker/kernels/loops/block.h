@@ -92,38 +92,6 @@ void Add(const float* x, const float* y, int64_t n, float* out) {
   }
 }
 
-void Softmax(float* scores, int64_t visible, int64_t n, float scale) {
-  float max = scores[0];
-  for (int64_t i = 1; i < visible; ++i) {
-    max = scores[i] > max ? scores[i] : max;
-  }
-  double sum = 0;
-  int64_t i = 0;
-  for (; i + kLanes <= visible; i += kLanes) {
-    const Vec e = Exp((Load(scores + i) - max) * scale);
-    Store(scores + i, e);
-    sum += Sum(e);
-  }
-  if (i < visible) {
-    float last[kLanes] = {};
-    for (int64_t j = i; j < visible; ++j) {
-      last[j - i] = (scores[j] - max) * scale;
-    }
-    Store(last, Exp(Load(last)));
-    for (int64_t j = i; j < visible; ++j) {
-      scores[j] = last[j - i];
-      sum += static_cast<double>(last[j - i]);
-    }
-  }
-  const auto inverse = static_cast<float>(1.0 / sum);
-  for (i = 0; i < visible; ++i) {
-    scores[i] *= inverse;
-  }
-  for (; i < n; ++i) {
-    scores[i] = 0;
-  }
-}
-
 }  // namespace
 }  // namespace qsweep::kernels
 
