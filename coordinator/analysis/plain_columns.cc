@@ -70,8 +70,6 @@ void FillCell(const PanelInput& panel, const Totals& totals,
               EstimateStatus status, bool baseline, CellResult& cell) {
   cell.nll_per_token = totals.nll / totals.tokens;
   cell.ppl = std::exp(*cell.nll_per_token);
-  cell.degradation_percent =
-      DegradationPercent((totals.nll - totals.nll_fp) / totals.tokens);
   if (totals.kl) {
     cell.kl_per_token = *totals.kl / totals.tokens;
   }
@@ -153,7 +151,13 @@ void FillPlainColumns(const PanelInput& panel, const UnitTable& table,
     if (languages[l].tokens < kShortTokens) {
       AddFlag(result.cells[l].flags, "short");
     }
-    deltas[l] = (totals.nll - totals.nll_fp) / totals.tokens;
+    // A sum that leaves out the worst tokens, or a language that the model does
+    // not know, must not enter a comparison or an average.
+    if (status == EstimateStatus::kOk &&
+        languages[l].status == EstimateStatus::kOk) {
+      deltas[l] = (totals.nll - totals.nll_fp) / totals.tokens;
+      result.cells[l].degradation_percent = DegradationPercent(*deltas[l]);
+    }
   }
   const size_t reference = static_cast<size_t>(panel.reference);
   if (baseline || panel.reference < 0 || !deltas[reference]) {

@@ -265,10 +265,11 @@ def plain(p, c, l):
             or nll / n >= np.log(p.p["vocabulary_size"]) - 0.5
             or (sums["top1"] is not None and sums["top1"] < 0.3 * n)):
         flags.append("collapsed")
-    delta = (nll - sums["nll_fp_sum"]) / n
+    comparable = p.cell_status(c, l) == "ok" and p.state[l] == "ok"
+    delta = (nll - sums["nll_fp_sum"]) / n if comparable else None
     with np.errstate(over="ignore"):
         return dict(nll_per_token=nll / n, ppl=finite(np.exp(nll / n)), flags=flags, delta=delta,
-                    degradation_percent=finite(100 * np.expm1(delta)),
+                    degradation_percent=finite(100 * np.expm1(delta)) if comparable else None,
                     kl_per_token=sums["kl_sum"] / n if sums["kl_sum"] is not None else None,
                     top1_agreement=sums["top1"] / n if sums["top1"] is not None else None)
 
@@ -297,7 +298,8 @@ def configuration(p, c):
             want[name] = numbers[name] if numbers else None
         want["disparity"] = None
         base = plain(p, c, p.ref) if p.ref and p.ref in p.present else None
-        if numbers and base and l != p.ref and not got["baseline"]:
+        comparable = all(n and n["delta"] is not None for n in (numbers, base))
+        if comparable and l != p.ref and not got["baseline"]:
             ratio = disparity(numbers["delta"], base["delta"], p.r["ref_rule"])
             own += ["ref_nonpos"] * bool(base["delta"] <= 0)
             want["disparity"] = finite(ratio)

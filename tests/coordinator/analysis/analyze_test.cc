@@ -198,7 +198,11 @@ TEST(AnalyzePanel, ExcludesUnlearnedLanguages) {
   EXPECT_EQ(cell.recovery.status, EstimateStatus::kUnlearned);
   EXPECT_EQ(cell.gap_bits_per_unit.status, EstimateStatus::kUnlearned);
   EXPECT_EQ(cell.verdict, Verdict::kNone);
-  EXPECT_TRUE(cell.disparity.has_value());
+  EXPECT_TRUE(cell.ppl.has_value());
+  EXPECT_EQ(cell.degradation_percent, std::nullopt);
+  EXPECT_EQ(cell.disparity, std::nullopt);
+  EXPECT_EQ(result.configurations[kLayer0].average_disparity,
+            Cell(result, kLayer0, 1).disparity);
   for (const ConfigurationResult& configuration : result.configurations) {
     EXPECT_NE(configuration.worst_language, "arb");
   }
@@ -216,6 +220,8 @@ TEST(AnalyzePanel, HasNoGaps_WhenTheReferenceIsUnlearned) {
   const CellResult& cell = Cell(result, kLayer0, 1);
   EXPECT_EQ(cell.gap_relative_loss.status, EstimateStatus::kReferenceUnlearned);
   EXPECT_EQ(cell.interaction.status, EstimateStatus::kReferenceUnlearned);
+  EXPECT_TRUE(cell.degradation_percent.has_value());
+  EXPECT_EQ(cell.disparity, std::nullopt);
   EXPECT_TRUE(cell.recovery.low.has_value());
   EXPECT_GT(result.configurations[kLayer0].rank, 0);
 }
@@ -283,6 +289,11 @@ TEST(AnalyzePanel, GivesNoNumbers_WhenTokensAreNotFinite) {
   EXPECT_EQ(cell.delta_nll.status, EstimateStatus::kNonfinite);
   EXPECT_EQ(cell.delta_nll.value, std::nullopt);
   EXPECT_THAT(cell.flags, Contains("nonfinite"));
+  EXPECT_TRUE(cell.ppl.has_value());
+  EXPECT_EQ(cell.degradation_percent, std::nullopt);
+  EXPECT_EQ(cell.disparity, std::nullopt);
+  EXPECT_EQ(result.configurations[kLayer0].average_disparity,
+            Cell(result, kLayer0, 2).disparity);
   EXPECT_EQ(result.configurations[kLayer0].rank, 0);
   EXPECT_GT(result.configurations[kLayer0 + 1].rank, 0);
 
