@@ -5,7 +5,6 @@
 #include <set>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error_codes.h"
@@ -68,6 +67,19 @@ absl::Status ReadModels(const v1::SubmitJobRequest& request,
     absl::StatusOr<ModelDescription> model = FromProto(request.models(i));
     if (!model.ok()) {
       return WithFieldPrefix(model.status(), absl::StrCat("models[", i, "]."));
+    }
+    // Two paths: their configurations would be the same, twice in one job.
+    const auto same = std::ranges::find(prepared.models, model->digest,
+                                        &ModelDescription::digest);
+    if (same != prepared.models.end()) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat(
+              request.spec().models(i).path(), " is the model of ",
+              request.spec()
+                  .models(static_cast<int>(same - prepared.models.begin()))
+                  .path()),
+          absl::StrCat("models[", i, "]"), "Name each model once.");
     }
     prepared.models.push_back(*std::move(model));
     prepared.model_protos.push_back(
@@ -140,33 +152,6 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
   prepared.spec = std::make_shared<const v1::JobSpec>(std::move(spec));
   prepared.corpus = std::move(corpus);
   return prepared;
-}
-
-std::vector<bool> KeysNotInEarlierPanels(const PreparedSubmit& prepared,
-                                         const SubmitPanel& panel) {
-  const size_t num_documents = panel.documents.size();
-  std::vector<bool> keys(panel.configurations.size() * num_documents, true);
-  for (const SubmitPanel& earlier : prepared.panels) {
-    if (&earlier == &panel) {
-      break;
-    }
-    if (earlier.evaluation != panel.evaluation) {
-      continue;
-    }
-    const absl::flat_hash_set<Digest> configurations(
-        earlier.configurations.begin(), earlier.configurations.end());
-    absl::flat_hash_set<Digest> documents;
-    for (const PlanDocument& document : earlier.documents) {
-      documents.insert(document.digest);
-    }
-    for (size_t i = 0; i < keys.size(); ++i) {
-      if (configurations.contains(panel.configurations[i / num_documents]) &&
-          documents.contains(panel.documents[i % num_documents].digest)) {
-        keys[i] = false;
-      }
-    }
-  }
-  return keys;
 }
 
 Decision<v1::SubmitJobResponse> DecideSubmit(

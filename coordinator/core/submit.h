@@ -52,15 +52,10 @@ absl::StatusOr<const Job*> FindSubmitted(const State& state,
                                          const v1::SubmitJobRequest& request);
 
 // Validates and expands. Errors: ValidateJobSpec's and ExpandJob's;
-// QS1003 a model without description.
+// QS1003 a model without description; QS1004 one model under two paths.
 absl::StatusOr<PreparedSubmit> PrepareSubmit(
     const v1::SubmitJobRequest& request,
     std::shared_ptr<const v1::Corpus> corpus);
-
-// Which keys of the panel no earlier one has, [configurations, documents]: a
-// job may name one model twice.
-std::vector<bool> KeysNotInEarlierPanels(const PreparedSubmit& prepared,
-                                         const SubmitPanel& panel);
 
 // Status of each key of a panel as the store has it, [configurations,
 // documents] row-major.

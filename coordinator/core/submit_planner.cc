@@ -54,13 +54,13 @@ SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
 void SubmitPlanner::PlanPanel(const SubmitPanel& panel,
                               const PanelStatuses& statuses) {
   const size_t num_documents = panel.documents.size();
-  std::vector<bool> missing = KeysNotInEarlierPanels(prepared_, panel);
+  std::vector<bool> missing(panel.configurations.size() * num_documents, true);
   QSWEEP_CHECK(statuses.size() == missing.size());
-  const int64_t num_keys = std::ranges::count(missing, true);
+  const int64_t num_keys = static_cast<int64_t>(missing.size());
   int64_t reused = 0;
   std::set<size_t> skipped;
   for (size_t i = 0; reuse_ && i < missing.size(); ++i) {
-    if (missing[i] && statuses[i] != v1::ROW_STATUS_UNSPECIFIED) {
+    if (statuses[i] != v1::ROW_STATUS_UNSPECIFIED) {
       missing[i] = false;
       ++reused;
       if (statuses[i] != v1::ROW_STATUS_OK) {

@@ -162,25 +162,6 @@ TEST(DecideSubmit, RevivesCancelledTask_WhenTheSameWorkIsNeeded) {
   EXPECT_THAT(after.task(TaskId(1)).jobs, ElementsAre(JobNumber(2)));
 }
 
-TEST(DecideSubmit, CountsAKeyOnce_WhenOneModelIsNamedTwice) {
-  v1::SubmitJobRequest request = SweepRequest();
-  v1::JobSpec& spec = *request.mutable_spec();
-  spec.set_kind(v1::JOB_KIND_CROSS_MODEL);
-  spec.clear_layer_sets();
-  spec.add_layer_sets()->set_literal("L0");
-  spec.add_models()->set_path("/models/the-same-by-another-path");
-  *request.add_models() = request.models(0);
-  const auto prepared = PrepareSubmit(
-      request, std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus));
-  QSWEEP_ASSERT_OK(prepared);
-  ASSERT_THAT(prepared->panels, SizeIs(2));
-  const State state = StateBuilder().Build();
-  const auto decision = Decide(state, *prepared);
-  EXPECT_EQ(decision.reply->plan().measurements(),
-            prepared->panels[0].configurations.size() * 6);
-  EXPECT_THAT(CheckInvariants(After(state, decision.mutations)), IsEmpty());
-}
-
 TEST(FindSubmitted, KnowsTheUuid_AndRefusesAnotherSpec) {
   const State state = Submitted(StateBuilder().Build(), {.uuid = "a"});
   EXPECT_EQ(*FindSubmitted(state, SweepRequest({.uuid = "b"})), nullptr);
@@ -204,6 +185,20 @@ TEST(PrepareSubmit, NamesWhatIsWrong) {
   request = SweepRequest();
   request.mutable_spec()->add_languages("xyz");
   EXPECT_EQ(CodeOf(PrepareSubmit(request, corpus)), "QS2101");
+}
+
+TEST(PrepareSubmit, RefusesOneModelUnderTwoPaths) {
+  v1::SubmitJobRequest request = SweepRequest();
+  v1::JobSpec& spec = *request.mutable_spec();
+  spec.set_kind(v1::JOB_KIND_CROSS_MODEL);
+  spec.clear_layer_sets();
+  spec.add_layer_sets()->set_literal("L0");
+  spec.add_models()->set_path("/models/the-same-by-another-path");
+  *request.add_models() = request.models(0);
+  const auto refused = PrepareSubmit(
+      request, std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus));
+  EXPECT_EQ(CodeOf(refused), "QS1004");
+  EXPECT_EQ(FieldOf(refused), "models[1]");
 }
 
 }  // namespace
