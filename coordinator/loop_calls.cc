@@ -152,6 +152,9 @@ absl::StatusOr<v1::CancelJobResponse> RunCancel(
     LoopCore& core, const v1::CancelJobRequest& request) {
   QSWEEP_ASSIGN_OR_RETURN(const JobNumber number,
                           ResolveJob(core.state(), request.job().text()));
+  if (core.disk_full()) {
+    return DiskFull();
+  }
   QSWEEP_RETURN_IF_ERROR(Carry(core, DecideCancel(core.state(), number,
                                                   request.reason(), core.now()))
                              .status());
@@ -195,6 +198,9 @@ absl::StatusOr<v1::GetJobResponse> RunGetJob(LoopCore& core,
 absl::StatusOr<v1::AddCorpusResponse> RunAddCorpus(
     LoopCore& core, const v1::AddCorpusRequest& request) {
   QSWEEP_RETURN_IF_ERROR(core.Flush());
+  if (core.disk_full()) {
+    return DiskFull();
+  }
   std::vector<Digest> digests;
   for (const v1::CorpusLanguage& language : request.corpus().languages()) {
     const auto digest = Digest::FromBytes(language.artifact_digest());

@@ -195,6 +195,12 @@ TEST(Loop, TakesResultsOnly_WhileTheDiskIsFull) {
   EXPECT_EQ(CodeOf(refused), "QS4004");
   // Refused without trying from now on, and no lease is granted.
   EXPECT_EQ(CodeOf(harness.Submit({.uuid = "b"})), "QS4004");
+  v1::AddCorpusRequest corpus;
+  *corpus.mutable_corpus() = SmallCorpus(3).corpus;
+  EXPECT_EQ(CodeOf(*harness.Call<v1::AddCorpusResponse>(corpus)), "QS4004");
+  v1::CancelJobRequest cancel;
+  cancel.mutable_job()->set_text("1");
+  EXPECT_EQ(CodeOf(*harness.Call<v1::CancelJobResponse>(cancel)), "QS4004");
   EXPECT_TRUE(link->closed.has_value());
   const auto link2 = Attach(harness, "w2");
   EXPECT_EQ(link2->states.back().leases_size(), 0);
