@@ -18,26 +18,45 @@ constexpr absl::Duration kHealthyWithin = absl::Seconds(5);
 
 // The answers of a request with several parts, which are calls of their own:
 // one that is refused does not hold up the others.
-struct CommitGather {
-  v1::CommitResultResponse response;
-  absl::Status status;
-  int waiting = 0;
-  Reply<v1::CommitResultResponse> reply;
-};
+class CommitGather {
+ public:
+  CommitGather(int num_parts, Reply<v1::CommitResultResponse> reply)
+      : reply_(std::move(reply)), waiting_(num_parts) {
+    for (int i = 0; i < num_parts; ++i) {
+      response_.add_results();
+    }
+  }
 
-void GatherOne(CommitGather& gather, int index,
-               absl::StatusOr<v1::CommitResultResponse::One> one) {
-  if (one.ok()) {
-    *gather.response.mutable_results(index) = *std::move(one);
-  } else {
-    gather.status = one.status();
+  // Any thread: a part is refused on the caller's, answered on the loop's.
+  void Add(int index, absl::StatusOr<v1::CommitResultResponse::One> one) {
+    absl::StatusOr<v1::CommitResultResponse> whole;
+    {
+      MutexLock lock(mutex_);
+      if (one.ok()) {
+        *response_.mutable_results(index) = *std::move(one);
+      } else {
+        status_ = one.status();
+      }
+      if (--waiting_ > 0) {
+        return;
+      }
+      if (status_.ok()) {
+        whole = std::move(response_);
+      } else {
+        whole = status_;
+      }
+    }
+    reply_(std::move(whole));
   }
-  if (--gather.waiting == 0) {
-    gather.reply(gather.status.ok() ? absl::StatusOr<v1::CommitResultResponse>(
-                                          std::move(gather.response))
-                                    : gather.status);
-  }
-}
+
+ private:
+  const Reply<v1::CommitResultResponse> reply_;
+
+  Mutex mutex_;
+  v1::CommitResultResponse response_ ABSL_GUARDED_BY(mutex_);
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  int waiting_ ABSL_GUARDED_BY(mutex_);
+};
 
 }  // namespace
 
@@ -311,12 +330,8 @@ void Loop::Post(Caller caller, v1::CommitResultRequest request,
     reply(v1::CommitResultResponse());
     return;
   }
-  auto gather = std::make_shared<CommitGather>();
-  gather->waiting = request.results_size();
-  gather->reply = std::move(reply);
-  for (int i = 0; i < request.results_size(); ++i) {
-    gather->response.add_results();
-  }
+  auto gather =
+      std::make_shared<CommitGather>(request.results_size(), std::move(reply));
   auto shared =
       std::make_shared<const v1::CommitResultRequest>(std::move(request));
   for (int i = 0; i < shared->results_size(); ++i) {
@@ -325,7 +340,7 @@ void Loop::Post(Caller caller, v1::CommitResultRequest request,
           return RunCommit(core, caller, shared->results(i));
         },
         [gather, i](absl::StatusOr<v1::CommitResultResponse::One> one) {
-          GatherOne(*gather, i, std::move(one));
+          gather->Add(i, std::move(one));
         }));
   }
 }

@@ -19,10 +19,11 @@
 
 namespace qsweep {
 
-// Called once, on the loop thread, after what it reports is on disk. Must not
-// block. Errors: the Decide function's; UNAVAILABLE when the commit failed or
-// the loop ends before an answer (all calls may be repeated);
-// RESOURCE_EXHAUSTED QS4040 when the queue is too long.
+// Called once, after what it reports is on disk: on the loop thread, or on the
+// caller's when the queue refuses the call. Must not block. Errors: the Decide
+// function's; UNAVAILABLE when the commit failed or the loop ends before an
+// answer (all calls may be repeated); RESOURCE_EXHAUSTED QS4040 when the queue
+// is too long.
 template <typename Response>
 using Reply = std::function<void(absl::StatusOr<Response>)>;
 

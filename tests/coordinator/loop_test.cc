@@ -400,6 +400,32 @@ TEST(Loop, RefusesCalls_WhenTooManyWait) {
   EXPECT_EQ(answers.size(), 5u);
 }
 
+// Parts are refused on this thread while the loop answers others.
+TEST(Loop, AnswersARequestOfManyPartsOnce_WhenSomeAreRefused) {
+  constexpr int kRequests = 2000;
+  constexpr int kParts = 50;
+  Settings settings;
+  settings.queue_high_water = 5;
+  LoopHarness harness(settings);
+  v1::CommitResultRequest request;
+  for (int i = 0; i < kParts; ++i) {
+    request.add_results()->set_task_id(1);  // no such task
+  }
+  std::thread thread([&] { QSWEEP_EXPECT_OK(harness.loop().Run()); });
+  std::atomic<int> answers = 0;
+  std::atomic<int> refused = 0;
+  for (int i = 0; i < kRequests; ++i) {
+    harness.loop().Post(Caller{}, request, [&](auto r) {
+      ++answers;
+      refused += r.ok() ? 0 : 1;
+    });
+  }
+  harness.loop().Stop();
+  thread.join();
+  EXPECT_EQ(answers, kRequests);
+  EXPECT_GT(refused, 0);
+}
+
 TEST(Loop, CommitsWhatIsQueuedAndSaysGoodbye_WhenStopped) {
   LoopHarness harness;
   harness.AddCorpus(3);
