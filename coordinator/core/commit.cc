@@ -25,6 +25,10 @@ bool SameBits(double a, double b) {
   return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
 }
 
+// Of bytes, characters or tokens in one document: far above any document, and
+// sums of many still fit the store's 64-bit integers.
+constexpr uint64_t kMaxCount = uint64_t{1} << 40;
+
 absl::Status CheckRow(const v1::Measurement& row) {
   const auto bad = [&row](absl::string_view what) {
     return MakeError(
@@ -40,6 +44,12 @@ absl::Status CheckRow(const v1::Measurement& row) {
        {row.nll_sum(), row.nll_fp_sum(), row.unigram_nll_sum(), row.kl_sum()}) {
     if (!std::isfinite(sum)) {
       return bad("a sum is not finite");
+    }
+  }
+  for (const uint64_t count : {row.tokens(), row.bytes(), row.bytes_scored(),
+                               row.chars(), row.nonfinite(), row.top1()}) {
+    if (count > kMaxCount) {
+      return bad("a count that no document has");
     }
   }
   if (row.status() != v1::ROW_STATUS_OK) {

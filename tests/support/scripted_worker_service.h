@@ -78,6 +78,11 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
     MutexLock lock(mutex_);
     refuse_ = std::move(status);
   }
+  // Fails every commit that holds a result of this task.
+  void FailCommitsOf(uint64_t task) {
+    MutexLock lock(mutex_);
+    failing_task_ = task;
+  }
   void AnswerCommitsWith(v1::CommitOutcome outcome) {
     MutexLock lock(mutex_);
     outcome_ = outcome;
@@ -121,7 +126,10 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
       if (refuse_) {
         return *refuse_;
       }
-      for (int i = 0; i < request->results_size(); ++i) {
+      for (const v1::ResultEnvelope& result : request->results()) {
+        if (result.task_id() == failing_task_) {
+          return {grpc::StatusCode::INTERNAL, "not this one"};
+        }
         response->add_results()->set_outcome(outcome_);
       }
     }
@@ -190,6 +198,7 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
   std::optional<grpc::Status> refuse_;
   grpc::Status end_status_;
   v1::CommitOutcome outcome_ = v1::COMMIT_OUTCOME_OK;
+  uint64_t failing_task_ = 0;
   int artifacts_sent_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };

@@ -190,7 +190,8 @@ bool ResultSender::SendResults() {
             request.results_size(),
             " results wait in the spool: ", response.status().message()));
       }
-      return false;
+      return !Unanswered(response.status()) && unsent_.size() > 1 &&
+             SendSingly();
     }
     std::vector<Unsent> left;
     const auto count = static_cast<size_t>(request.results_size());
@@ -207,6 +208,27 @@ bool ResultSender::SendResults() {
     }
   }
   return true;
+}
+
+// After a refusal of several: whatever is wrong with one must not hold up the
+// others. True: every one was answered.
+bool ResultSender::SendSingly() {
+  std::vector<Unsent> left;
+  bool reachable = true;
+  for (Unsent& unsent : unsent_) {
+    if (reachable) {
+      v1::CommitResultRequest request;
+      *request.add_results() = unsent.envelope;
+      const auto response = client_->CommitResult(request);
+      if (response.ok() && TakeOutcome(unsent, response->results(0))) {
+        continue;
+      }
+      reachable = !Unanswered(response.status());
+    }
+    left.push_back(std::move(unsent));
+  }
+  unsent_ = std::move(left);
+  return unsent_.empty();
 }
 
 bool ResultSender::TakeOutcome(const Unsent& unsent,

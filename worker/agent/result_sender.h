@@ -51,6 +51,7 @@ class ResultSender {
   bool WaitForWork(Incoming& incoming);
   void Append(std::vector<v1::ResultEnvelope> results);
   bool SendResults();
+  bool SendSingly();
   bool SendReleases();
   // False: no answer, or what it says could not be done; the record stays.
   bool TakeOutcome(const Unsent& unsent,

@@ -168,6 +168,17 @@ TEST(DecideCommit, RejectsRows_WhenTheyAreNotExactlyTheKeys) {
                   r.mutable_rows(0)->set_status(v1::ROW_STATUS_ONE_TOKEN);
                 }},
            Case{"no tokens", [](auto& r) { r.mutable_rows(0)->set_tokens(0); }},
+           Case{"bytes beyond the store's integers",
+                [](auto& r) {
+                  r.mutable_rows(0)->set_bytes(uint64_t{1} << 63);
+                }},
+           Case{"characters of no document",
+                [](auto& r) {
+                  r.mutable_rows(1)->Clear();
+                  r.mutable_rows(1)->set_document_index(1);
+                  r.mutable_rows(1)->set_status(v1::ROW_STATUS_ONE_TOKEN);
+                  r.mutable_rows(1)->set_chars(uint64_t{1} << 41);
+                }},
            Case{"more agreements than tokens",
                 [](auto& r) { r.mutable_rows(0)->set_top1(8); }},
        }) {

@@ -188,6 +188,25 @@ TEST_F(AgentTest, SendsWhatWaitsInTheSpool_AfterAStart) {
   End(*agent);
 }
 
+TEST_F(AgentTest, CommitsTheOthers_WhenOneResultAlwaysFails) {
+  const auto agent = Start();
+  Welcome();
+  service_->FailCommitsOf(1);
+  service_->Push(Desired(1));
+  service_->AwaitState([](const auto& s) {
+    return s.held_size() == 1 &&
+           s.held(0).progress().phase() == v1::TASK_PHASE_COMMIT;
+  });
+  v1::DesiredState both = Desired(2);
+  both.add_leases()->set_task_id(1);
+  both.mutable_leases(1)->set_epoch(1);
+  service_->Push(both);
+  const v1::CommitResultRequest commit = service_->NextCommit();
+  ASSERT_EQ(commit.results_size(), 1);
+  EXPECT_EQ(commit.results(0).task_id(), 2u);
+  End(*agent);
+}
+
 TEST_F(AgentTest, KeepsARejectedResult_UntilItIsSetAside) {
   const std::string aside = dir_ / "rejected-5-3";
   std::filesystem::create_directory(aside);  // in the way of the file
