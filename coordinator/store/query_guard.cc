@@ -15,6 +15,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/random.h"
 #include "common/base/status_macros.h"
+#include "common/job/utf8.h"
 #include "coordinator/store/schema.h"
 #include "coordinator/store/sql.h"
 #include "sqlite3.h"
@@ -130,29 +131,6 @@ bool IsBlank(absl::string_view text) {
   });
 }
 
-// What a proto string may hold; SQLite keeps any bytes in a TEXT made by CAST.
-bool IsUtf8(absl::string_view text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t more = lead < 0x80             ? 0
-                        : (lead & 0xe0) == 0xc0 ? 1
-                        : (lead & 0xf0) == 0xe0 ? 2
-                        : (lead & 0xf8) == 0xf0 ? 3
-                                                : text.size();
-    if (i + more >= text.size()) {
-      return false;
-    }
-    for (size_t k = 1; k <= more; ++k) {
-      if ((static_cast<unsigned char>(text[i + k]) & 0xc0) != 0x80) {
-        return false;
-      }
-    }
-    i += more + 1;
-  }
-  return true;
-}
-
 v1::QueryValue ValueOf(const Statement& row, int column) {
   v1::QueryValue value;
   switch (row.Type(column)) {
@@ -163,7 +141,9 @@ v1::QueryValue ValueOf(const Statement& row, int column) {
       value.set_real(row.Real(column));
       break;
     case SQLITE_TEXT:
-      if (IsUtf8(row.View(column))) {
+      // A proto string holds no other; SQLite keeps any bytes in a TEXT made by
+      // CAST.
+      if (IsValidUtf8(row.View(column))) {
         value.set_text(row.Text(column));
         break;
       }

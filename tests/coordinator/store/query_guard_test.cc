@@ -275,6 +275,15 @@ TEST_F(QueryGuardTest, GivesBrokenTextAsBytes) {
   QSWEEP_ASSERT_OK(response);
   EXPECT_EQ(response->rows(0).values(0).text(), "\u00e9");
   EXPECT_EQ(response->rows(0).values(1).blob(), "\xff");
+  // A surrogate, overlong forms, beyond U+10FFFF, a cut: no proto string
+  // either.
+  for (const char* hex :
+       {"eda080", "c080", "e08080", "f08080af", "f4908080", "e282"}) {
+    const auto broken = Run(absl::StrCat("SELECT CAST(x'", hex, "' AS TEXT)"));
+    QSWEEP_ASSERT_OK(broken);
+    EXPECT_EQ(broken->rows(0).values(0).value_case(), v1::QueryValue::kBlob)
+        << hex;
+  }
 }
 
 TEST_F(QueryGuardTest, LeavesTheFileAsItWas) {
