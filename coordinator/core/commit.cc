@@ -292,13 +292,11 @@ Decision<One> DecideCommit(
 
 bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b) {
   return a.status() == b.status() && SameBits(a.nll_sum(), b.nll_sum()) &&
-         SameBits(a.nll_fp_sum(), b.nll_fp_sum()) &&
-         SameBits(a.unigram_nll_sum(), b.unigram_nll_sum()) &&
-         a.tokens() == b.tokens() && a.bytes() == b.bytes() &&
-         a.bytes_scored() == b.bytes_scored() && a.chars() == b.chars() &&
-         a.has_kl_sum() == b.has_kl_sum() && SameBits(a.kl_sum(), b.kl_sum()) &&
-         a.has_top1() == b.has_top1() && a.top1() == b.top1() &&
-         a.nonfinite() == b.nonfinite();
+         SameBits(a.nll_fp_sum(), b.nll_fp_sum()) && a.tokens() == b.tokens() &&
+         a.bytes() == b.bytes() && a.bytes_scored() == b.bytes_scored() &&
+         a.chars() == b.chars() && a.has_kl_sum() == b.has_kl_sum() &&
+         SameBits(a.kl_sum(), b.kl_sum()) && a.has_top1() == b.has_top1() &&
+         a.top1() == b.top1() && a.nonfinite() == b.nonfinite();
 }
 
 One RejectedResult(const absl::Status& why) {

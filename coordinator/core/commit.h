@@ -45,7 +45,10 @@ Decision<v1::CommitResultResponse::One> DecideCommit(
     const v1::ResultEnvelope& envelope, const TaskKeys& keys,
     const std::vector<std::optional<v1::Measurement>>& stored, const Now& now);
 
-// Equal in every field but the two indexes; doubles by their bits.
+// Equal in every field that follows from what identifies a measurement; doubles
+// by their bits. So neither the two indexes, nor unigram_nll_sum: its model is
+// fitted on all texts of the language in the corpus, and the same document may
+// stand in several.
 bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b);
 
 // The outcome that refuses a result.
