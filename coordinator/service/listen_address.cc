@@ -8,6 +8,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -22,9 +24,15 @@ namespace {
 
 constexpr char kUnixPrefix[] = "unix:";
 
+// Only the numeric form of 127.0.0.0/8: "127.example.org" is a host's name, and
+// resolves to whatever its owner says.
 bool IsLoopback(absl::string_view host) {
-  return host == "localhost" || host == "[::1]" ||
-         absl::StartsWith(host, "127.");
+  if (host == "localhost" || host == "[::1]") {
+    return true;
+  }
+  in_addr address = {};
+  return inet_pton(AF_INET, std::string(host).c_str(), &address) == 1 &&
+         (ntohl(address.s_addr) >> 24) == 127;
 }
 
 // True: a process listens on the socket.
