@@ -1,6 +1,7 @@
 #include "common/job/configuration.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -66,20 +67,33 @@ Overhead MeasureOverhead(const ModelDescription& model,
           .bytes = extra_bits / unprotected_bits};
 }
 
-// The layer protected, when that is all the set does.
-std::optional<int> SingleLayer(const ModelDescription& model,
-                               const ResolvedLayerSet& resolved) {
-  if (resolved.layers.size() != 1) {
-    return std::nullopt;
-  }
-  const int layer = *resolved.layers.begin();
+// What a layer set comes to once scope and scheme are applied: equal schemes
+// give equal answers, however the set is written.
+struct Shape {
+  bool unprotected = true;
+  std::optional<int> single_layer;
+};
+
+Shape ShapeOf(const ModelDescription& model, const Quantizer& quantizer,
+              const std::vector<std::optional<Scheme>>& schemes) {
+  Shape shape;
+  std::set<int> kept;       // layers with a tensor in scope that is kept
+  std::set<int> quantized;  // layers with one that is quantized
+  bool other_bits = false;
   for (size_t i = 0; i < model.tensors.size(); ++i) {
-    if (resolved.tensors[i].choice != Choice::kQuantize &&
-        model.tensors[i].layer != layer) {
-      return std::nullopt;
+    if (!InScope(quantizer.scope, model.tensors[i])) {
+      continue;
     }
+    (schemes[i] ? quantized : kept).insert(model.tensors[i].layer);
+    other_bits = other_bits || (schemes[i] && *schemes[i] != quantizer.scheme);
   }
-  return layer;
+  shape.unprotected = kept.empty() && !other_bits;
+  // Below 0: outside the layers.
+  if (kept.size() == 1 && *kept.begin() >= 0 && !other_bits &&
+      !quantized.contains(*kept.begin())) {
+    shape.single_layer = *kept.begin();
+  }
+  return shape;
 }
 
 // Evaluations and the version of what their numbers mean: bumped only when
@@ -163,7 +177,9 @@ absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
   }
   configuration.quantizer_text = FormatQuantizer(quantizer);
   configuration.layer_set_text = std::move(resolved.text);
-  configuration.single_layer = SingleLayer(model, resolved);
+  const Shape shape = ShapeOf(model, quantizer, configuration.schemes);
+  configuration.unprotected = shape.unprotected;
+  configuration.single_layer = shape.single_layer;
   configuration.overhead =
       MeasureOverhead(model, quantizer, resolved, configuration.schemes);
   configuration.digest = Digest::Of(CanonicalText(model, configuration));

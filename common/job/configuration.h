@@ -37,7 +37,9 @@ struct Configuration {
   int replicate = 0;
   // Parallel to model.tensors; nothing: kept as is.
   std::vector<std::optional<Scheme>> schemes;
-  // When exactly one whole layer is protected and nothing else.
+  // The next two follow from quantizer and schemes, however the set is written.
+  bool unprotected = false;  // all in scope has the quantizer's scheme: none
+  // When all in scope of one layer is kept, and all else has that scheme.
   std::optional<int> single_layer;
   Overhead overhead;
   Digest digest;  // SHA-256 of CanonicalText

@@ -92,17 +92,23 @@ class Collector {
       out_.configurations.push_back({std::move(configuration), written});
       return;
     }
-    const ExpandedConfiguration& first = out_.configurations[found->second];
+    ExpandedConfiguration& kept = out_.configurations[found->second];
+    ExpandedConfiguration other = {std::move(configuration), written};
+    if (Rank(other) > Rank(kept)) {
+      std::swap(kept, other);
+    }
     // Written twice, or "none" beside the one that is always there.
-    if (first.written_layer_set == written) {
+    if (kept.written_layer_set == other.written_layer_set) {
       return;
     }
     std::string note =
-        first.configuration.baseline()
-            ? absl::StrCat(written, " protects all that is in scope on ",
-                           model_name_, ": it is the baseline")
-            : absl::StrCat(written, " is the same configuration as ",
-                           first.written_layer_set, " on ", model_name_);
+        kept.configuration.baseline()
+            ? absl::StrCat(other.written_layer_set,
+                           " protects all that is in scope on ", model_name_,
+                           ": it is the baseline")
+            : absl::StrCat(other.written_layer_set,
+                           " is the same configuration as ",
+                           kept.written_layer_set, " on ", model_name_);
     // Other quantizers repeat it.
     if (!seen_.insert(note).second) {
       return;
@@ -122,6 +128,15 @@ class Collector {
   }
 
  private:
+  // Which way of writing a configuration stays: a quantizer's panel needs its
+  // "none", which another one's "L0-29:int8" may equal, then its single layers.
+  static int Rank(const ExpandedConfiguration& expanded) {
+    const Configuration& configuration = expanded.configuration;
+    return configuration.unprotected
+               ? (configuration.layer_set_text == "none" ? 3 : 2)
+               : (configuration.single_layer ? 1 : 0);
+  }
+
   ExpandedModel& out_;
   std::string model_name_;
   absl::flat_hash_map<Digest, size_t> position_;

@@ -62,7 +62,8 @@ struct JobConfiguration {
   std::string layer_set;  // as written: "L75%", "each" expanded to "L3"
   std::string resolved;   // on this model: "L22"; "all" for the baseline
   bool baseline = false;
-  std::optional<int> single_layer;  // when exactly one layer is protected
+  bool unprotected = false;         // measures what "none" does
+  std::optional<int> single_layer;  // measures what "Lk" does
   double overhead_params = 0;       // shares of the model, quantization.md 4
   double overhead_layers = 0;
   double overhead_kept = 0;

@@ -279,6 +279,7 @@ void SubmitPlanner::AddJob(Draft& draft) const {
                                     .layer_set = expanded.written_layer_set,
                                     .resolved = from.layer_set_text,
                                     .baseline = from.baseline(),
+                                    .unprotected = from.unprotected,
                                     .single_layer = from.single_layer,
                                     .overhead_params = from.overhead.params,
                                     .overhead_layers = from.overhead.layers,

@@ -67,7 +67,7 @@ analysis::ConfigurationInput InputOf(const JobConfiguration& configuration) {
   input.quantizer = configuration.quantizer;
   input.layer = configuration.single_layer;
   input.baseline = configuration.baseline;
-  input.unprotected = configuration.resolved == "none";
+  input.unprotected = configuration.unprotected;
   input.overhead_params = configuration.overhead_params;
   input.overhead_layers = configuration.overhead_layers;
   input.overhead_kept = configuration.overhead_kept;

@@ -135,13 +135,14 @@ absl::Status MutationWriter::AddConfigurations(const JobAdded& m) {
     QSWEEP_RETURN_IF_ERROR(statements_.Run(
         sql::kAddConfiguration, Blob{digest}, Blob{m.models[model].bytes()},
         configuration.quantizer, configuration.resolved,
-        ComputeText(m.spec->compute()), configuration.baseline,
+        ComputeText(m.spec->compute()), configuration.baseline));
+    QSWEEP_RETURN_IF_ERROR(statements_.Run(
+        sql::kAddJobConfiguration, m.number, ordinal++, Blob{digest},
+        configuration.quantizer, configuration.layer_set,
+        configuration.resolved, configuration.unprotected,
         configuration.single_layer, configuration.overhead_params,
         configuration.overhead_layers, configuration.overhead_kept,
         configuration.overhead_bytes));
-    QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kAddJobConfiguration, m.number,
-                                           ordinal++, Blob{digest},
-                                           configuration.layer_set));
   }
   return absl::OkStatus();
 }

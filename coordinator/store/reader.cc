@@ -164,13 +164,14 @@ absl::StatusOr<JobConfiguration> ConfigurationOf(const Statement& row) {
   configuration.layer_set = row.Text(4);
   configuration.resolved = row.Text(5);
   configuration.baseline = row.Integer(6) != 0;
-  if (!row.IsNull(7)) {
-    configuration.single_layer = static_cast<int>(row.Integer(7));
+  configuration.unprotected = row.Integer(7) != 0;
+  if (!row.IsNull(8)) {
+    configuration.single_layer = static_cast<int>(row.Integer(8));
   }
-  configuration.overhead_params = row.Real(8);
-  configuration.overhead_layers = row.Real(9);
-  configuration.overhead_kept = row.Real(10);
-  configuration.overhead_bytes = row.Real(11);
+  configuration.overhead_params = row.Real(9);
+  configuration.overhead_layers = row.Real(10);
+  configuration.overhead_kept = row.Real(11);
+  configuration.overhead_bytes = row.Real(12);
   return configuration;
 }
 

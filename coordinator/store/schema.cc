@@ -69,15 +69,11 @@ CREATE TABLE configuration (
   id INTEGER PRIMARY KEY,
   digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
   model BLOB NOT NULL REFERENCES model (digest),
+  -- Of the ways to write it, the first job's; job_configuration has each job's.
   quantizer TEXT NOT NULL,
   layer_set TEXT NOT NULL,  -- resolved on the model; 'all' for the baseline
   compute TEXT NOT NULL,
-  baseline INTEGER NOT NULL CHECK (baseline IN (0, 1)),
-  single_layer INTEGER,     -- when exactly one whole layer is protected
-  overhead_params REAL NOT NULL,
-  overhead_layers REAL NOT NULL,
-  overhead_kept REAL NOT NULL,
-  overhead_bytes REAL NOT NULL
+  baseline INTEGER NOT NULL CHECK (baseline IN (0, 1))
 ) STRICT;
 CREATE TABLE evaluation (
   id INTEGER PRIMARY KEY,
@@ -118,7 +114,15 @@ CREATE TABLE job_configuration (
   job INTEGER NOT NULL REFERENCES job (number),
   ordinal INTEGER NOT NULL,
   configuration INTEGER NOT NULL REFERENCES configuration (id),
+  quantizer TEXT NOT NULL,
   layer_set TEXT NOT NULL,  -- as written
+  resolved TEXT NOT NULL,   -- on the model; 'all' for the baseline
+  unprotected INTEGER NOT NULL CHECK (unprotected IN (0, 1)),
+  single_layer INTEGER,     -- when exactly one whole layer is protected
+  overhead_params REAL NOT NULL,
+  overhead_layers REAL NOT NULL,
+  overhead_kept REAL NOT NULL,
+  overhead_bytes REAL NOT NULL,
   PRIMARY KEY (job, ordinal),
   UNIQUE (job, configuration)
 ) STRICT;

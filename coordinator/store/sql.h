@@ -44,12 +44,12 @@ inline constexpr const char kAddJobModel[] =
     "INSERT INTO job_model (job, ordinal, model) VALUES (?, ?, ?)";
 inline constexpr const char kAddConfiguration[] =
     "INSERT INTO configuration (digest, model, quantizer, layer_set, compute, "
-    "baseline, single_layer, overhead_params, overhead_layers, overhead_kept, "
-    "overhead_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT DO NOTHING";
+    "baseline) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
 inline constexpr const char kAddJobConfiguration[] =
-    "INSERT INTO job_configuration (job, ordinal, configuration, layer_set) "
-    "VALUES (?, ?, (SELECT id FROM configuration WHERE digest = ?), ?)";
+    "INSERT INTO job_configuration (job, ordinal, configuration, quantizer, "
+    "layer_set, resolved, unprotected, single_layer, overhead_params, "
+    "overhead_layers, overhead_kept, overhead_bytes) VALUES (?, ?, (SELECT id "
+    "FROM configuration WHERE digest = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr const char kAddEvaluation[] =
     "INSERT INTO evaluation (text) VALUES (?) ON CONFLICT DO NOTHING";
 inline constexpr const char kAddJobEvaluation[] =
@@ -211,14 +211,16 @@ inline constexpr const char kExportConfigurations[] =
 // The rows of a job's configuration in identity order: the columns of the
 // measurement export.
 inline constexpr const char kExportMeasurements[] =
-    "SELECT lower(hex(c.model)), lower(hex(c.digest)), c.layer_set, "
-    "c.quantizer, c.compute, e.text, k.name, jd.language, jd.document_id, "
+    "SELECT lower(hex(c.model)), lower(hex(c.digest)), jc.resolved, "
+    "jc.quantizer, c.compute, e.text, k.name, jd.language, jd.document_id, "
     "lower(hex(d.digest)), l.engine, l.device, m.task, m.epoch, w.name, "
     "m.created_at_us, m.status, m.nll_sum, m.nll_fp_sum, m.unigram_nll_sum, "
     "m.tokens, m.bytes, m.bytes_scored, m.chars, m.kl_sum, m.top1, m.nonfinite "
     "FROM job AS j "
     "JOIN corpus AS k ON k.digest = j.corpus "
     "JOIN configuration AS c ON c.id = ?2 "
+    "JOIN job_configuration AS jc ON jc.job = j.number "
+    "AND jc.configuration = c.id "
     "JOIN job_evaluation AS je ON je.job = j.number AND je.model = c.model "
     "JOIN evaluation AS e ON e.id = je.evaluation "
     "JOIN job_document AS jd ON jd.job = j.number "
@@ -238,9 +240,10 @@ inline constexpr const char kReadJobModelDescriptions[] =
     "SELECT m.description FROM job_model AS jm JOIN model AS m "
     "ON m.digest = jm.model WHERE jm.job = ? ORDER BY jm.ordinal";
 inline constexpr const char kReadJobConfigurations[] =
-    "SELECT jc.ordinal, jm.ordinal, c.digest, c.quantizer, jc.layer_set, "
-    "c.layer_set, c.baseline, c.single_layer, c.overhead_params, "
-    "c.overhead_layers, c.overhead_kept, c.overhead_bytes "
+    "SELECT jc.ordinal, jm.ordinal, c.digest, jc.quantizer, jc.layer_set, "
+    "jc.resolved, c.baseline, jc.unprotected, jc.single_layer, "
+    "jc.overhead_params, jc.overhead_layers, jc.overhead_kept, "
+    "jc.overhead_bytes "
     "FROM job_configuration AS jc "
     "JOIN configuration AS c ON c.id = jc.configuration "
     "JOIN job_model AS jm ON jm.job = jc.job AND jm.model = c.model "

@@ -14,19 +14,15 @@ CREATE TABLE configuration (
   id INTEGER PRIMARY KEY,
   digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
   model BLOB NOT NULL REFERENCES model (digest),
+  -- Of the ways to write it, the first job's; job_configuration has each job's.
   quantizer TEXT NOT NULL,
   layer_set TEXT NOT NULL,  -- resolved on the model; 'all' for the baseline
   compute TEXT NOT NULL,
-  baseline INTEGER NOT NULL CHECK (baseline IN (0, 1)),
-  single_layer INTEGER,     -- when exactly one whole layer is protected
-  overhead_params REAL NOT NULL,
-  overhead_layers REAL NOT NULL,
-  overhead_kept REAL NOT NULL,
-  overhead_bytes REAL NOT NULL
+  baseline INTEGER NOT NULL CHECK (baseline IN (0, 1))
 ) STRICT;
-INSERT INTO "configuration" VALUES(1,X'8BA8496A2525AE171FFD104D632DEDE6EF418D9B95962A9D88E2FCDBC8D48D24',X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','fp','all','fp32',1,NULL,0.0,0.0,0.0,0.0);
-INSERT INTO "configuration" VALUES(2,X'140BEDBF9C3F6D56A9846D2BA7088798683F4DA0C248231336E6A05679E4FDFE',X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','rtn:bits=4','none','fp32',0,NULL,0.0,0.0,0.0,0.0);
-INSERT INTO "configuration" VALUES(3,X'929172FAE51E7C4FEDC288349B430C1CA2EE1B35F6A9493F3CA7C83B44786791',X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','rtn:bits=4','L0','fp32',0,0,0.0,0.5,0.0,0.0);
+INSERT INTO "configuration" VALUES(1,X'8BA8496A2525AE171FFD104D632DEDE6EF418D9B95962A9D88E2FCDBC8D48D24',X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','fp','all','fp32',1);
+INSERT INTO "configuration" VALUES(2,X'140BEDBF9C3F6D56A9846D2BA7088798683F4DA0C248231336E6A05679E4FDFE',X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','rtn:bits=4','none','fp32',0);
+INSERT INTO "configuration" VALUES(3,X'929172FAE51E7C4FEDC288349B430C1CA2EE1B35F6A9493F3CA7C83B44786791',X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','rtn:bits=4','L0','fp32',0);
 CREATE TABLE coordinator (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   epoch INTEGER NOT NULL CHECK (epoch >= 0)  -- grows at each start
@@ -129,13 +125,21 @@ CREATE TABLE job_configuration (
   job INTEGER NOT NULL REFERENCES job (number),
   ordinal INTEGER NOT NULL,
   configuration INTEGER NOT NULL REFERENCES configuration (id),
+  quantizer TEXT NOT NULL,
   layer_set TEXT NOT NULL,  -- as written
+  resolved TEXT NOT NULL,   -- on the model; 'all' for the baseline
+  unprotected INTEGER NOT NULL CHECK (unprotected IN (0, 1)),
+  single_layer INTEGER,     -- when exactly one whole layer is protected
+  overhead_params REAL NOT NULL,
+  overhead_layers REAL NOT NULL,
+  overhead_kept REAL NOT NULL,
+  overhead_bytes REAL NOT NULL,
   PRIMARY KEY (job, ordinal),
   UNIQUE (job, configuration)
 ) STRICT;
-INSERT INTO "job_configuration" VALUES(1,0,1,'all');
-INSERT INTO "job_configuration" VALUES(1,1,2,'none');
-INSERT INTO "job_configuration" VALUES(1,2,3,'L0');
+INSERT INTO "job_configuration" VALUES(1,0,1,'fp','all','all',0,NULL,0.0,0.0,0.0,0.0);
+INSERT INTO "job_configuration" VALUES(1,1,2,'rtn:bits=4','none','none',1,NULL,0.0,0.0,0.0,0.0);
+INSERT INTO "job_configuration" VALUES(1,2,3,'rtn:bits=4','L0','L0',0,0,0.0,0.5,0.0,0.0);
 CREATE TABLE job_document (
   job INTEGER NOT NULL REFERENCES job (number),
   ordinal INTEGER NOT NULL,

@@ -83,6 +83,7 @@ JobAdded MakeJob(int64_t number) {
     configuration.layer_set = kLayerSets[i];
     configuration.resolved = kLayerSets[i];
     configuration.baseline = i == 0;
+    configuration.unprotected = i == 1;
     if (i == 2) {
       configuration.single_layer = 0;
       configuration.overhead_layers = 0.5;

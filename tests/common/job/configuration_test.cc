@@ -169,6 +169,31 @@ TEST(MakeConfiguration, NamesTheSingleLayer) {
   EXPECT_EQ(Make(model, "rtn", "L0+attn@L1").single_layer, std::nullopt);
   EXPECT_EQ(Make(model, "rtn", "L0+L1:int8").single_layer, std::nullopt);
   EXPECT_EQ(Make(model, "rtn", "none").single_layer, std::nullopt);
+  // As L2 in all that is quantized, which for "rtn" are the linear weights.
+  EXPECT_EQ(Make(model, "rtn", "attn@L2+mlp@L2").single_layer, 2);
+  EXPECT_EQ(Make(model, "rtn", "L2+norm+embed").single_layer, 2);
+  EXPECT_EQ(Make(model, "rtn:bits=8", "L2+L3:int8").single_layer, 2);
+  EXPECT_EQ(Make(model, "rtn", "attn@L2").single_layer, std::nullopt);
+  EXPECT_EQ(Make(model, "upstream:gpu", "L2").single_layer, 2);
+  EXPECT_EQ(Make(model, "upstream:gpu", "L2+embed").single_layer, std::nullopt);
+  EXPECT_EQ(Make(model, "upstream:gpu", "embed").single_layer, std::nullopt);
+}
+
+TEST(MakeConfiguration, IsUnprotected_HoweverNoneIsWritten) {
+  const ModelDescription model = testing::TinyLlamaDescription(4);
+  for (const char* layer_set : {"none", "norm", "bias", "norm+embed"}) {
+    const Configuration made = Make(model, "rtn", layer_set);
+    EXPECT_TRUE(made.unprotected) << layer_set;
+    EXPECT_EQ(made.digest, Make(model, "rtn", "none").digest) << layer_set;
+  }
+  EXPECT_FALSE(Make(model, "rtn", "L0").unprotected);
+  EXPECT_FALSE(Make(model, "upstream:p5-all", "norm").unprotected);
+  EXPECT_FALSE(MakeBaseline(model, Compute::kFp32).unprotected);
+  // The same measurements, but no anchor among those of 4 bits.
+  const Configuration eight = Make(model, "rtn:bits=4", "L0-3:int8");
+  EXPECT_FALSE(eight.unprotected);
+  EXPECT_EQ(eight.digest, Make(model, "rtn:bits=8", "none").digest);
+  EXPECT_TRUE(Make(model, "rtn:bits=8", "L0-3:int8").unprotected);
 }
 
 std::string Golden(const std::string& name) {

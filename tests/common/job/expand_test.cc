@@ -153,14 +153,38 @@ TEST(ExpandJob, MergesEqualConfigurations_AndSaysSo) {
   }
   const auto expansion = Expand(spec, TinyLlamaDescription(4), TwoLanguages());
   QSWEEP_ASSERT_OK(expansion);
-  EXPECT_THAT(LayerSets(*expansion, 0), ElementsAre("all", "L0-1", "bias"));
+  EXPECT_THAT(LayerSets(*expansion, 0), ElementsAre("all", "L0-1", "none"));
   EXPECT_THAT(
       expansion->notes,
       ElementsAre(
           "L1+L0 is the same configuration as L0+L1 on tiny-llama-4",
-          "none is the same configuration as bias on tiny-llama-4",
+          "bias is the same configuration as none on tiny-llama-4",
           "L0-3 protects all that is in scope on tiny-llama-4: it is the "
           "baseline"));
+}
+
+// All layers at 8 bits under bits=4 measure what "none" does under bits=8.
+TEST(ExpandJob, KeepsTheNoneOfEachQuantizer_WhenAnotherWritesItFirst) {
+  v1::JobSpec spec = SweepSpec();
+  spec.set_kind(v1::JOB_KIND_CONFIGS);
+  spec.clear_quantizers();
+  spec.add_quantizers("rtn:bits=4,group=4");
+  spec.add_quantizers("rtn:bits=8,group=4");
+  spec.clear_layer_sets();
+  for (const char* text : {"L0-3:int8", "L0-2:int8", "none"}) {
+    spec.add_layer_sets()->set_literal(text);
+  }
+  const auto expansion = Expand(spec, TinyLlamaDescription(4), TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  std::vector<std::string> unprotected;
+  for (const auto& expanded : expansion->models[0].configurations) {
+    if (expanded.configuration.unprotected) {
+      unprotected.push_back(
+          absl::StrCat(expanded.configuration.quantizer_text.substr(0, 10), " ",
+                       expanded.written_layer_set));
+    }
+  }
+  EXPECT_THAT(unprotected, ElementsAre("rtn:bits=8 none", "rtn:bits=4 none"));
 }
 
 TEST(ExpandJob, MapsLayersByDepth_AcrossModels) {

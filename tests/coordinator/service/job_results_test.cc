@@ -37,7 +37,8 @@ JobRows TwoModels() {
       rows.configurations.push_back({.model_index = m,
                                      .quantizer = quantizer,
                                      .layer_set = "none",
-                                     .resolved = "none"});
+                                     .resolved = "none",
+                                     .unprotected = true});
     }
   }
   for (const char* code : {"deu", "eng"}) {
@@ -81,6 +82,12 @@ TEST(MakePanels, MakesOnePerModelAndQuantizer_EachWithTheBaseline) {
   EXPECT_EQ(last.rows[6].configuration, 1);
   EXPECT_EQ(last.rows[6].language, 1);
   EXPECT_EQ(last.rows[6].unit, "1");
+}
+
+TEST(MakePanels, TakesTheAnchorByMeaning_NotByName) {
+  JobRows rows = TwoModels();
+  rows.configurations[1].layer_set = rows.configurations[1].resolved = "norm";
+  EXPECT_TRUE(MakePanels(rows)[0].configurations[1].unprotected);
 }
 
 TEST(MakePanels, RefersToTheLanguageNamed_ElseToEnglish_ElseToTheFirst) {

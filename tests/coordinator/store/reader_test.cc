@@ -3,9 +3,11 @@
 #include <atomic>
 #include <future>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <tuple>
+#include <variant>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -37,12 +39,12 @@ class ReaderTest : public ::testing::Test {
       QSWEEP_ASSERT_OK(store_->Commit(batch));
     }
   }
-  std::vector<v1::MeasurementRow> Export() {
+  std::vector<v1::MeasurementRow> Export(int64_t job = 1) {
     std::vector<v1::MeasurementRow> all;
-    const auto ids = reader_->ExportConfigurations(JobNumber(1));
+    const auto ids = reader_->ExportConfigurations(JobNumber(job));
     EXPECT_EQ(ids.status(), absl::OkStatus());
     for (const int64_t id : *ids) {
-      const auto rows = reader_->ExportRows(JobNumber(1), id);
+      const auto rows = reader_->ExportRows(JobNumber(job), id);
       EXPECT_EQ(rows.status(), absl::OkStatus());
       all.insert(all.end(), rows->begin(), rows->end());
     }
@@ -105,6 +107,8 @@ TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
   EXPECT_EQ(rows->configurations[2].single_layer, 0);
   EXPECT_EQ(rows->configurations[2].overhead_layers, 0.5);
   EXPECT_FALSE(rows->configurations[1].single_layer.has_value());
+  EXPECT_TRUE(rows->configurations[1].unprotected);
+  EXPECT_FALSE(rows->configurations[2].unprotected);
   ASSERT_EQ(rows->evaluations.size(), 1u);
   EXPECT_EQ(rows->evaluations[0].text, kEvaluation);
   ASSERT_EQ(rows->documents.size(), 4u);
@@ -116,6 +120,63 @@ TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
   EXPECT_EQ(row.document, 2);
   EXPECT_EQ(row.values.nll_sum(), 1 + 0.1 + 1.0);
   EXPECT_EQ(CodeOf(reader_->ReadJobRows(JobNumber(2))), "QS4020");
+}
+
+// The configurations are the same by their digests, and so are the rows.
+TEST_F(ReaderTest, GivesEachJobItsOwnSpelling_WhicheverCameFirst) {
+  CommitWholeSweep();
+  std::vector<Mutation> batch = SubmitBatch(2);
+  std::erase_if(batch, [](const Mutation& mutation) {
+    return std::holds_alternative<TaskAdded>(mutation) ||
+           std::holds_alternative<JobTaskAdded>(mutation);
+  });
+  for (Mutation& mutation : batch) {
+    if (auto* job = std::get_if<JobAdded>(&mutation)) {
+      JobConfiguration& none = job->configurations[1];
+      none.quantizer = "rtn:bits=8";
+      none.layer_set = none.resolved = "L0-1:int4";
+      none.unprotected = false;
+      none.overhead_bytes = 0.25;
+      JobConfiguration& single = job->configurations[2];
+      single.layer_set = "attn@L0%+mlp@L0";
+      single.resolved = "attn@L0+mlp@L0";
+      single.single_layer.reset();
+      single.overhead_layers = 0;
+    }
+  }
+  QSWEEP_ASSERT_OK(store_->Commit(batch));
+  const auto first = reader_->ReadJobRows(JobNumber(1));
+  QSWEEP_ASSERT_OK(first);
+  EXPECT_EQ(first->configurations[1].resolved, "none");
+  EXPECT_TRUE(first->configurations[1].unprotected);
+  const auto second = reader_->ReadJobRows(JobNumber(2));
+  QSWEEP_ASSERT_OK(second);
+  EXPECT_EQ(second->rows.size(), 12u);
+  ASSERT_EQ(second->configurations.size(), 3u);
+  const JobConfiguration& none = second->configurations[1];
+  EXPECT_EQ(none.quantizer, "rtn:bits=8");
+  EXPECT_EQ(none.layer_set, "L0-1:int4");
+  EXPECT_EQ(none.resolved, "L0-1:int4");
+  EXPECT_FALSE(none.unprotected);
+  EXPECT_EQ(none.overhead_bytes, 0.25);
+  const JobConfiguration& single = second->configurations[2];
+  EXPECT_EQ(single.layer_set, "attn@L0%+mlp@L0");
+  EXPECT_EQ(single.resolved, "attn@L0+mlp@L0");
+  EXPECT_EQ(single.single_layer, std::nullopt);
+  EXPECT_EQ(single.overhead_layers, 0);
+
+  const auto layer_sets = [this](int64_t job) {
+    std::set<std::string> seen;
+    for (const v1::MeasurementRow& row : Export(job)) {
+      seen.insert(row.quantizer() + " " + row.layer_set());
+    }
+    return seen;
+  };
+  EXPECT_THAT(layer_sets(1), ::testing::ElementsAre("fp all", "rtn:bits=4 L0",
+                                                    "rtn:bits=4 none"));
+  EXPECT_THAT(layer_sets(2),
+              ::testing::ElementsAre("fp all", "rtn:bits=4 attn@L0+mlp@L0",
+                                     "rtn:bits=8 L0-1:int4"));
 }
 
 TEST_F(ReaderTest, ReadsArtifactsInParts) {
