@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 
 #include "tests/support/error_matchers.h"
+#include "tests/support/temp_dir.h"
 
 namespace qsweep {
 namespace {
@@ -20,16 +21,10 @@ using ::testing::ElementsAre;
 using testing::FieldOf;
 using ::testing::HasSubstr;
 using testing::HintOf;
-using ::testing::TempDir;
 
 class CorpusTest : public ::testing::Test {
  protected:
-  CorpusTest() {
-    std::string name = TempDir() + "qsweep-corpus-XXXXXX";
-    folder_ = mkdtemp(name.data());
-    std::filesystem::create_directory(folder_ / "declaration");
-  }
-  ~CorpusTest() override { std::filesystem::remove_all(folder_); }
+  CorpusTest() { std::filesystem::create_directory(folder_ / "declaration"); }
 
   std::string Write(const std::string& name, const std::string& text) {
     const std::string path = (folder_ / name).string();
@@ -53,7 +48,8 @@ class CorpusTest : public ::testing::Test {
     return ReadCorpus("test", path, wanted);
   }
 
-  std::filesystem::path folder_;
+  const testing::TempDir temp_;
+  const std::filesystem::path folder_ = temp_.path();
 };
 
 TEST_F(CorpusTest, ReadsUdhr) {

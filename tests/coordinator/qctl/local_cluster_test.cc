@@ -17,6 +17,7 @@
 #include "common/base/error_codes.h"
 #include "coordinator/qctl/process.h"
 #include "tests/support/fake_coordinator.h"
+#include "tests/support/temp_dir.h"
 
 namespace qsweep::qctl {
 namespace {
@@ -33,8 +34,6 @@ constexpr char kEndsAtOnce[] = "#!/bin/sh\necho the disk is on fire\nexit 1\n";
 class LocalClusterTest : public ::testing::Test {
  protected:
   LocalClusterTest() {
-    std::string name = absl::StrCat(::testing::TempDir(), "cluster-XXXXXX");
-    dir_ = mkdtemp(name.data());
     std::filesystem::create_directory(dir_ + "/bin");
     options_.dir = dir_;
     options_.binary_dir = dir_ + "/bin";
@@ -42,7 +41,6 @@ class LocalClusterTest : public ::testing::Test {
   }
   ~LocalClusterTest() override {
     EXPECT_TRUE(StopCluster(dir_, absl::Milliseconds(100)).ok());
-    std::filesystem::remove_all(dir_);
   }
 
   void Install(const std::string& name, const std::string& script) {
@@ -52,7 +50,8 @@ class LocalClusterTest : public ::testing::Test {
     mkfifo((path + ".fifo").c_str(), 0600);
   }
 
-  std::string dir_;
+  const testing::TempDir temp_;
+  const std::string dir_ = temp_.path();
   ClusterOptions options_;
 };
 

@@ -23,6 +23,7 @@
 #include "tests/coordinator/qctl/output/sample_results.h"
 #include "tests/support/fake_coordinator.h"
 #include "tests/support/model_descriptions.h"
+#include "tests/support/temp_dir.h"
 
 namespace qsweep::qctl {
 namespace {
@@ -77,14 +78,11 @@ v1::JobSummary DoneJob() {
 class QctlTest : public ::testing::Test {
  protected:
   QctlTest() {
-    std::string name = absl::StrCat(::testing::TempDir(), "qctl-XXXXXX");
-    dir_ = mkdtemp(name.data());
     std::filesystem::create_directory(dir_ + "/bin");
     environment_.variables = {{"HOME", dir_}, {"QCTL_DIR", dir_}};
     environment_.working_dir = dir_;
     environment_.binary_dir = dir_ + "/bin";
   }
-  ~QctlTest() override { std::filesystem::remove_all(dir_); }
 
   // A program in place of qengine that prints `text` and exits with `code`.
   void InstallEngine(const std::string& out, const std::string& err, int code) {
@@ -137,7 +135,8 @@ class QctlTest : public ::testing::Test {
     return files;
   }
 
-  std::string dir_;
+  const testing::TempDir temp_;
+  const std::string dir_ = temp_.path();
   Environment environment_;
   std::unique_ptr<testing::FakeCoordinator> fake_;
 };
