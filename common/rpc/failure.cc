@@ -6,6 +6,7 @@
 
 #include "common/base/check.h"
 #include "common/base/error.h"
+#include "common/base/error_codes.h"
 
 namespace qsweep {
 namespace {
@@ -13,6 +14,29 @@ namespace {
 constexpr size_t kMaxMessageBytes = 3000;  // gRPC caps the metadata at 8 KiB
 constexpr size_t kMaxDetailBytes = 1000;
 constexpr int kHighestStatusCode = 16;  // UNAUTHENTICATED
+
+// What one worker says of its own machine although the status sounds like the
+// input's fault, and the other way round. Codes that are not here go by status.
+struct Fault {
+  const ErrorCode* code;
+  bool retryable;
+};
+constexpr Fault kFaults[] = {
+    {&kModelNotFound, true},        // at this path on this machine
+    {&kModelDigestMismatch, true},  // another model is there
+    {&kTruncatedModel, true},       // the copy here is damaged: what was
+    {&kCorruptModel, true},         // submitted could be read
+    {&kMissingTensor, true},
+    {&kBadModelConfig, true},
+    {&kTensorShapeMismatch, true},
+    {&kNonFiniteWeights, false},  // the model itself, its digest was right
+    {&kNoRopeBase, false},        // likewise
+    {&kArtifactMismatch, true},   // bytes damaged on the way
+    {&kEngineMissing, true},
+    {&kSelfCheckFailed, true},
+    {&kOutOfMemory, true},  // another device may have more
+    {&kBadResult, true},    // of this engine
+};
 
 // Bytes of the valid UTF-8 character text starts with; 0: none.
 size_t CharacterSize(absl::string_view text) {
@@ -89,16 +113,22 @@ absl::Status StatusFromFailure(const v1::Failure& failure) {
 }
 
 bool IsRetryable(const absl::Status& status) {
+  if (const std::optional<ErrorInfo> info = GetErrorInfo(status)) {
+    for (const Fault& fault : kFaults) {
+      if (info->code == fault.code->code) {
+        return fault.retryable;
+      }
+    }
+  }
   switch (status.code()) {
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kAborted:
-    case absl::StatusCode::kResourceExhausted:
-    case absl::StatusCode::kDeadlineExceeded:
-    case absl::StatusCode::kInternal:
-    case absl::StatusCode::kUnknown:
-      return true;
-    default:
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kUnimplemented:
       return false;
+    default:
+      return true;
   }
 }
 

@@ -19,9 +19,10 @@ v1::Failure FailureFromStatus(const absl::Status& status, bool retryable);
 // UNKNOWN, and so does OK: a Failure is never a success.
 absl::Status StatusFromFailure(const v1::Failure& failure);
 
-// Whether trying the same again may help: the code's fault lies with the
-// machine (UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED,
-// INTERNAL, UNKNOWN), not with the input.
+// Whether the fault lies with the machine that says so, not with the task, so
+// that another worker may succeed. By its code where the table in failure.cc
+// has it; else all but INVALID_ARGUMENT, OUT_OF_RANGE, NOT_FOUND,
+// ALREADY_EXISTS and UNIMPLEMENTED.
 bool IsRetryable(const absl::Status& status);
 
 // text with every byte that is not part of valid UTF-8 replaced by "?", and cut

@@ -6,9 +6,9 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error_codes.h"
+#include "common/base/error_json.h"
 #include "common/base/status_macros.h"
 #include "common/job/model_description_json.h"
-#include "coordinator/qctl/error_text.h"
 #include "coordinator/qctl/process.h"
 
 namespace qsweep::qctl {
@@ -16,7 +16,7 @@ namespace {
 
 // The error the engine ended with; lines of its log come before.
 absl::Status EngineError(const ProgramResult& result, const std::string& path) {
-  if (const auto status = FindErrorText(result.err, path)) {
+  if (const auto status = ParseErrorJson(result.err)) {
     return *status;
   }
   return MakeError(kModelNotFound,

@@ -3,9 +3,8 @@
 #include <ostream>
 #include <utility>
 
-#include "absl/strings/match.h"
-
 #include "common/base/clock.h"
+#include "common/base/error_json.h"
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
 #include "coordinator/qctl/command.h"
@@ -55,22 +54,6 @@ absl::StatusOr<ExitCode> Run(const Parsed& parsed,
                           MakeStyle(environment, parsed.arguments));
   Context context(environment, parsed.arguments, std::move(style));
   return parsed.command->run(context);
-}
-
-// Whether errors are to be JSON: asked before the arguments may be valid.
-bool WantsJson(const std::vector<std::string>& args) {
-  for (size_t i = 0; i < args.size(); ++i) {
-    const std::string& arg = args[i];
-    if ((arg == "-o" || arg == "--output") && i + 1 < args.size() &&
-        absl::StartsWith(args[i + 1], "json")) {
-      return true;
-    }
-    if (absl::StartsWith(arg, "--output=json") ||
-        absl::StartsWith(arg, "-ojson")) {
-      return true;
-    }
-  }
-  return false;
 }
 
 void PrintError(const absl::Status& status, bool json, std::ostream& err) {

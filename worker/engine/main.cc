@@ -5,12 +5,15 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/error_json.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
 #include "worker/engine/commands/commands.h"
@@ -149,15 +152,23 @@ int Main(int argc, char** argv) {
   AddTokenize(app, run);
   AddScore(app, run);
   AddSelftest(app, run);
+  const bool json = WantsJson(std::vector<std::string>(argv + 1, argv + argc));
+  absl::Status status;
   try {
     app.parse(argc, argv);
+    status = run();
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    if (!json || error.get_exit_code() == 0) {
+      return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    }
+    status = MakeError(kBadCommandLine, error.what(), "", "qengine --help");
   }
-  const absl::Status status = run();
   std::fflush(stdout);
   if (!status.ok()) {
-    std::fprintf(stderr, "%s\n", FormatErrorForPeople(status).c_str());
+    const std::string text =
+        json ? FormatErrorAsJson(status)
+             : absl::StrCat(FormatErrorForPeople(status), "\n");
+    std::fputs(text.c_str(), stderr);
   }
   return static_cast<int>(ExitCodeOf(status));
 }

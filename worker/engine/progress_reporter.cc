@@ -13,14 +13,39 @@ void ProgressReporter::StartPass(const Pass& pass,
                                  const std::vector<size_t>& documents) {
   pass_ = &pass;
   documents_ = &documents;
+  cells_told_ = 0;
+}
+
+// Of the pass: pairs of language and configuration whose documents are all
+// summed.
+size_t ProgressReporter::FinishedCells() const {
+  size_t finished = 0;
+  std::vector<bool> whole(task_.languages.size());
+  for (size_t c = 0; c < task_.configurations.size(); ++c) {
+    std::vector<bool> present(task_.languages.size());
+    whole.assign(whole.size(), true);
+    for (size_t d = 0; d < documents_->size(); ++d) {
+      const auto language =
+          static_cast<size_t>(task_.documents[(*documents_)[d]].language);
+      present[language] = true;
+      whole[language] = whole[language] && pass_->sums[c][d].final;
+    }
+    for (size_t language = 0; language < whole.size(); ++language) {
+      finished += present[language] && whole[language];
+    }
+  }
+  return finished;
 }
 
 void ProgressReporter::Report(double pass_work, const std::string& step) {
   pass_work_ = pass_work;
   const SteadyTime now = Clock::Real().SteadyNow();
-  if (step == last_step_ && now - last_time_ < kInterval) {
+  const size_t cells = FinishedCells();
+  if (step == last_step_ && cells == cells_told_ &&
+      now - last_time_ < kInterval) {
     return;
   }
+  cells_told_ = cells;
   last_step_ = step;
   last_time_ = now;
   sink_.OnProgress({.fraction = (work_before_ + pass_work) / total_work_,

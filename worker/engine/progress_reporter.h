@@ -21,7 +21,8 @@ class ProgressReporter {
 
   // documents: of the task, that pass.documents are.
   void StartPass(const Pass& pass, const std::vector<size_t>& documents);
-  // pass_work: done of the pass so far. A new step is told at once.
+  // pass_work: done of the pass so far. A new step is told at once, and so is
+  // a language that is finished under a configuration.
   void Report(double pass_work, const std::string& step);
   // Keeps the sums of the finished pass.
   void EndPass();
@@ -29,6 +30,7 @@ class ProgressReporter {
  private:
   using Sums = std::vector<std::vector<DocumentSums>>;  // [language][config]
 
+  size_t FinishedCells() const;
   void AddPass(Sums& sums) const;
   std::vector<EnginePartial> Partials() const;
 
@@ -40,6 +42,7 @@ class ProgressReporter {
   double work_before_ = 0;  // of earlier passes
   double pass_work_ = 0;
   Sums finished_;
+  size_t cells_told_ = 0;  // FinishedCells of the last report
   std::string last_step_;
   SteadyTime last_time_;
 };

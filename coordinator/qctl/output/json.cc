@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "common/base/error.h"
+#include "common/base/error_json.h"
 #include "coordinator/qctl/output/output.h"
 
 namespace qsweep::qctl {
@@ -65,14 +65,7 @@ std::string RenderJson(const Table& table) {
 }
 
 std::string RenderErrorJson(const absl::Status& status) {
-  const ErrorInfo info = GetErrorInfo(status).value_or(ErrorInfo());
-  Json document = {{"schema", kSchema}, {"kind", "Error"}};
-  document["code"] = info.code;
-  document["message"] = std::string(status.message());
-  document["field"] = info.field;
-  document["hint"] = info.hint;
-  document["exit"] = static_cast<int>(ExitCodeOf(status));
-  return Dump(document, -1) + "\n";
+  return FormatErrorAsJson(status);
 }
 
 }  // namespace qsweep::qctl

@@ -59,10 +59,25 @@ TEST(CleanText, CutsAtACharactersEnd_WhenTooLong) {
 }
 
 TEST(IsRetryable, IsTrue_WhenTheMachineIsAtFault) {
-  EXPECT_TRUE(IsRetryable(absl::UnavailableError("")));
-  EXPECT_TRUE(IsRetryable(absl::ResourceExhaustedError("")));
-  EXPECT_FALSE(IsRetryable(absl::InvalidArgumentError("")));
-  EXPECT_FALSE(IsRetryable(absl::DataLossError("")));
+  for (const absl::Status& status :
+       {absl::UnavailableError(""), absl::ResourceExhaustedError(""),
+        absl::FailedPreconditionError("the engine is busy"),
+        MakeError(kModelNotFound, ""), MakeError(kModelDigestMismatch, ""),
+        MakeError(kTruncatedModel, ""), MakeError(kOutOfMemory, ""),
+        MakeError(kEngineDied, ""), MakeError(kSpoolFull, ""),
+        MakeError(kArtifactMismatch, "")}) {
+    EXPECT_TRUE(IsRetryable(status)) << status;
+  }
+}
+
+TEST(IsRetryable, IsFalse_WhenTheTaskIsAtFault) {
+  for (const absl::Status& status :
+       {absl::InvalidArgumentError(""), absl::UnimplementedError(""),
+        MakeError(kUnknownMethod, ""), MakeError(kLayerOutOfRange, ""),
+        MakeError(kNonFiniteWeights, ""), MakeError(kArtifactNotFound, ""),
+        MakeError(kUnsupportedArchitecture, "")}) {
+    EXPECT_FALSE(IsRetryable(status)) << status;
+  }
 }
 
 }  // namespace

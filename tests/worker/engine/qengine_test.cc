@@ -26,6 +26,7 @@ namespace qsweep {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using testing::TempDir;
@@ -165,6 +166,24 @@ TEST_F(QengineTest, TellsErrorsByExitCode) {
     EXPECT_EQ(output.code, c.code) << output.error;
     EXPECT_THAT(output.error, HasSubstr(c.error));
   }
+}
+
+TEST_F(QengineTest, PrintsErrorsAsJson_WhenAskedForJson) {
+  for (const auto& [arguments, code] :
+       std::vector<std::pair<std::vector<std::string>, const char*>>{
+           {{"describe", "--model", "/no/model", "-o", "json"}, "QS3001"},
+           {{"describe", "--output=json"}, "QS1060"},
+           {{"score", "-o", "json", "--sing"}, "QS1060"}}) {
+    const Output output = Run(arguments);
+    EXPECT_THAT(output.error,
+                StartsWith(absl::StrCat(
+                    R"({"schema":"qctl/v1","kind":"Error","code":")", code,
+                    R"(","message":")")));
+    EXPECT_THAT(output.error,
+                EndsWith(absl::StrCat(R"("exit":)", output.code, "}\n")));
+    EXPECT_EQ(output.out, "");
+  }
+  EXPECT_EQ(Run({"describe", "-o", "json", "--help"}).code, 0);
 }
 
 TEST_F(QengineTest, ScoresTheOthers_WhenADocumentCannotBe) {
