@@ -9,6 +9,7 @@
 #include "common/base/mutex.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/loop_calls.h"
+#include "coordinator/loop_control.h"
 #include "coordinator/loop_core.h"
 
 namespace qsweep {
@@ -92,6 +93,16 @@ struct Loop::Impl {
     } else {
       wake.NotifyOne();
     }
+  }
+
+  template <typename Request, typename Response>
+  void Forward(absl::StatusOr<Response> (*run)(LoopCore&, const Request&),
+               Request request, Reply<Response> reply) {
+    Enqueue(MakeCall<Response>(
+        [run, request = std::move(request)](LoopCore& loop_core) {
+          return run(loop_core, request);
+        },
+        std::move(reply)));
   }
 
   std::vector<Call> Drain() {
@@ -223,20 +234,27 @@ void Loop::Post(v1::GetStatusRequest, Reply<v1::GetStatusResponse> reply) {
 
 void Loop::Post(v1::SubmitJobRequest request,
                 Reply<v1::SubmitJobResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::SubmitJobResponse>(
-      [request = std::move(request)](LoopCore& core) {
-        return RunSubmit(core, request);
-      },
-      std::move(reply)));
+  impl_->Forward(RunSubmit, std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::CancelJobRequest request,
                 Reply<v1::CancelJobResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::CancelJobResponse>(
-      [request = std::move(request)](LoopCore& core) {
-        return RunCancel(core, request);
-      },
-      std::move(reply)));
+  impl_->Forward(RunCancel, std::move(request), std::move(reply));
+}
+
+void Loop::Post(v1::ControlJobRequest request,
+                Reply<v1::ControlJobResponse> reply) {
+  impl_->Forward(RunControlJob, std::move(request), std::move(reply));
+}
+
+void Loop::Post(v1::ExplainTaskRequest request,
+                Reply<v1::ExplainTaskResponse> reply) {
+  impl_->Forward(RunExplainTask, std::move(request), std::move(reply));
+}
+
+void Loop::Post(v1::ControlWorkerRequest request,
+                Reply<v1::ControlWorkerResponse> reply) {
+  impl_->Forward(RunControlWorker, std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::ListJobsRequest request,
@@ -249,11 +267,7 @@ void Loop::Post(v1::ListJobsRequest request,
 }
 
 void Loop::Post(v1::GetJobRequest request, Reply<v1::GetJobResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::GetJobResponse>(
-      [request = std::move(request)](LoopCore& core) {
-        return RunGetJob(core, request);
-      },
-      std::move(reply)));
+  impl_->Forward(RunGetJob, std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::ListTasksRequest request,
@@ -273,20 +287,12 @@ void Loop::Post(v1::ListWorkersRequest, Reply<v1::ListWorkersResponse> reply) {
 
 void Loop::Post(v1::AddCorpusRequest request,
                 Reply<v1::AddCorpusResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::AddCorpusResponse>(
-      [request = std::move(request)](LoopCore& core) {
-        return RunAddCorpus(core, request);
-      },
-      std::move(reply)));
+  impl_->Forward(RunAddCorpus, std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::ListCorporaRequest request,
                 Reply<v1::ListCorporaResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::ListCorporaResponse>(
-      [request = std::move(request)](LoopCore& core) {
-        return RunListCorpora(core, request);
-      },
-      std::move(reply)));
+  impl_->Forward(RunListCorpora, std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::JobSelector selector, Reply<v1::JobSummary> reply) {

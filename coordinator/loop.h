@@ -105,6 +105,11 @@ class Loop {
   void Post(v1::GetStatusRequest request, Reply<v1::GetStatusResponse> reply);
   void Post(v1::SubmitJobRequest request, Reply<v1::SubmitJobResponse> reply);
   void Post(v1::CancelJobRequest request, Reply<v1::CancelJobResponse> reply);
+  void Post(v1::ControlJobRequest request, Reply<v1::ControlJobResponse> reply);
+  void Post(v1::ExplainTaskRequest request,
+            Reply<v1::ExplainTaskResponse> reply);
+  void Post(v1::ControlWorkerRequest request,
+            Reply<v1::ControlWorkerResponse> reply);
   void Post(v1::ListJobsRequest request, Reply<v1::ListJobsResponse> reply);
   void Post(v1::GetJobRequest request, Reply<v1::GetJobResponse> reply);
   void Post(v1::ListTasksRequest request, Reply<v1::ListTasksResponse> reply);

@@ -11,7 +11,6 @@
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
 #include "coordinator/core/attach.h"
-#include "coordinator/core/cancel.h"
 #include "coordinator/core/commit.h"
 #include "coordinator/core/corpora.h"
 #include "coordinator/core/lease.h"
@@ -20,22 +19,6 @@
 
 namespace qsweep {
 namespace {
-
-absl::Status DiskFull() {
-  absl::Status status = absl::UnavailableError(
-      "the coordinator's disk is full; it takes results only");
-  SetErrorInfo(status, {.code = kDiskFull.code,
-                        .field = "",
-                        .hint = "Free space on the coordinator's disk."});
-  return status;
-}
-
-// Applies a decision and hands on its reply.
-template <typename Response>
-absl::StatusOr<Response> Carry(LoopCore& core, Decision<Response> decision) {
-  core.Apply(std::move(decision.mutations));
-  return std::move(decision.reply);
-}
 
 absl::StatusOr<v1::SubmitJobResponse> AnswerRepeated(LoopCore& core,
                                                      const Job& job) {
@@ -103,6 +86,31 @@ absl::StatusOr<SessionId> RunWorkerState(
 
 }  // namespace
 
+absl::Status CheckDiskHasRoom(const LoopCore& core) {
+  if (!core.disk_full()) {
+    return absl::OkStatus();
+  }
+  absl::Status status = absl::UnavailableError(
+      "the coordinator's disk is full; it takes results only");
+  SetErrorInfo(status, {.code = kDiskFull.code,
+                        .field = "",
+                        .hint = "Free space on the coordinator's disk."});
+  return status;
+}
+
+absl::StatusOr<std::vector<PanelStatuses>> ReadPanelStatuses(
+    LoopCore& core, const PreparedSubmit& prepared) {
+  std::vector<PanelStatuses> measured;
+  for (const SubmitPanel& panel : prepared.panels) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        PanelStatuses statuses,
+        core.store().MeasuredStatuses(panel.evaluation, panel.configurations,
+                                      DocumentDigests(panel)));
+    measured.push_back(std::move(statuses));
+  }
+  return measured;
+}
+
 absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
                                                    SteadyTime started) {
   QSWEEP_ASSIGN_OR_RETURN(const Store::Info info, core.store().GetInfo());
@@ -126,9 +134,7 @@ absl::StatusOr<v1::SubmitJobResponse> RunSubmit(
     if (known != nullptr) {
       return AnswerRepeated(core, *known);
     }
-    if (core.disk_full()) {
-      return DiskFull();
-    }
+    QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
   }
   QSWEEP_ASSIGN_OR_RETURN(const Digest corpus_digest,
                           ResolveCorpus(core.state(), request.spec().corpus()));
@@ -136,31 +142,10 @@ absl::StatusOr<v1::SubmitJobResponse> RunSubmit(
                           core.store().ReadCorpus(corpus_digest));
   QSWEEP_ASSIGN_OR_RETURN(const PreparedSubmit prepared,
                           PrepareSubmit(request, std::move(corpus)));
-  std::vector<PanelStatuses> measured;
-  for (const SubmitPanel& panel : prepared.panels) {
-    QSWEEP_ASSIGN_OR_RETURN(
-        PanelStatuses statuses,
-        core.store().MeasuredStatuses(panel.evaluation, panel.configurations,
-                                      DocumentDigests(panel)));
-    measured.push_back(std::move(statuses));
-  }
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<PanelStatuses> measured,
+                          ReadPanelStatuses(core, prepared));
   return Carry(core, DecideSubmit(core.state(), prepared, measured,
                                   core.settings(), core.now()));
-}
-
-absl::StatusOr<v1::CancelJobResponse> RunCancel(
-    LoopCore& core, const v1::CancelJobRequest& request) {
-  QSWEEP_ASSIGN_OR_RETURN(const JobNumber number,
-                          ResolveJob(core.state(), request.job().text()));
-  if (core.disk_full()) {
-    return DiskFull();
-  }
-  QSWEEP_RETURN_IF_ERROR(Carry(core, DecideCancel(core.state(), number,
-                                                  request.reason(), core.now()))
-                             .status());
-  v1::CancelJobResponse response;
-  *response.mutable_summary() = MakeJobSummary(core.state().job(number));
-  return response;
 }
 
 absl::StatusOr<v1::GetJobResponse> RunGetJob(LoopCore& core,
@@ -198,9 +183,7 @@ absl::StatusOr<v1::GetJobResponse> RunGetJob(LoopCore& core,
 absl::StatusOr<v1::AddCorpusResponse> RunAddCorpus(
     LoopCore& core, const v1::AddCorpusRequest& request) {
   QSWEEP_RETURN_IF_ERROR(core.Flush());
-  if (core.disk_full()) {
-    return DiskFull();
-  }
+  QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
   std::vector<Digest> digests;
   for (const v1::CorpusLanguage& language : request.corpus().languages()) {
     const auto digest = Digest::FromBytes(language.artifact_digest());
@@ -237,9 +220,7 @@ absl::StatusOr<v1::PutArtifactResponse> RunPutArtifact(
     LoopCore& core, const Digest& digest,
     const std::shared_ptr<const std::string>& bytes) {
   QSWEEP_RETURN_IF_ERROR(core.Flush());
-  if (core.disk_full()) {
-    return DiskFull();
-  }
+  QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<bool> stored,
                           core.store().HasArtifacts(std::span(&digest, 1)));
   v1::PutArtifactResponse response;
@@ -277,7 +258,7 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
       core.store().ReadMeasurements(keys.evaluation, keys.configurations,
                                     keys.documents));
   return Carry(core, DecideCommit(state, caller.identity, envelope, keys,
-                                  stored, core.now()));
+                                  stored, core.settings(), core.now()));
 }
 
 absl::StatusOr<v1::ReleaseTaskResponse> RunRelease(

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "coordinator/loop.h"
+#include "coordinator/core/submit.h"
 #include "coordinator/loop_core.h"
 
 namespace qsweep {
@@ -16,8 +17,6 @@ absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
                                                    SteadyTime started);
 absl::StatusOr<v1::SubmitJobResponse> RunSubmit(
     LoopCore& core, const v1::SubmitJobRequest& request);
-absl::StatusOr<v1::CancelJobResponse> RunCancel(
-    LoopCore& core, const v1::CancelJobRequest& request);
 absl::StatusOr<v1::GetJobResponse> RunGetJob(LoopCore& core,
                                              const v1::GetJobRequest& request);
 absl::StatusOr<v1::AddCorpusResponse> RunAddCorpus(
@@ -42,6 +41,21 @@ Call MakePollCall(Caller caller, v1::WorkerState state,
 Call MakeAttachCall(Caller caller, v1::WorkerState state,
                     std::shared_ptr<WorkerLink> link);
 Call MakeDetachCall(std::shared_ptr<WorkerLink> link);
+
+// UNAVAILABLE QS4004: the disk is full, and takes results only.
+absl::Status CheckDiskHasRoom(const LoopCore& core);
+
+// What the store has of a submit's panels, as DecideSubmit takes it. Call
+// LoopCore::Flush before.
+absl::StatusOr<std::vector<PanelStatuses>> ReadPanelStatuses(
+    LoopCore& core, const PreparedSubmit& prepared);
+
+// Applies a decision and hands on its reply.
+template <typename Response>
+absl::StatusOr<Response> Carry(LoopCore& core, Decision<Response> decision) {
+  core.Apply(std::move(decision.mutations));
+  return std::move(decision.reply);
+}
 
 // A call that is answered with what `run` returns, once that is on disk.
 template <typename Response>

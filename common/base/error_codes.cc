@@ -57,6 +57,8 @@ std::span<const ErrorCode* const> AllErrorCodes() {
       &kJobConflict,
       &kWrongState,
       &kAmbiguousJob,
+      &kWorkerNotFound,
+      &kAmbiguousWorker,
       &kNeverFits,
       &kOverloaded,
       &kArtifactNotFound,

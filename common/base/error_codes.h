@@ -169,6 +169,12 @@ inline constexpr ErrorCode kWrongState = {
 inline constexpr ErrorCode kAmbiguousJob = {
     "QS4024", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "The selector fits several jobs."};
+inline constexpr ErrorCode kWorkerNotFound = {
+    "QS4026", absl::StatusCode::kNotFound, ExitCode::kNotFound,
+    "No worker matches the selector."};
+inline constexpr ErrorCode kAmbiguousWorker = {
+    "QS4027", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
+    "The selector fits several workers."};
 inline constexpr ErrorCode kNeverFits = {
     "QS4030", absl::StatusCode::kFailedPrecondition, ExitCode::kNeverFits,
     "No worker can ever run this task."};

@@ -48,6 +48,12 @@ class CoordinatorClient {
       const v1::CancelJobRequest& request);
   absl::StatusOr<v1::ListTasksResponse> ListTasks(
       const v1::ListTasksRequest& request);
+  absl::StatusOr<v1::ControlJobResponse> ControlJob(
+      const v1::ControlJobRequest& request);
+  absl::StatusOr<v1::ExplainTaskResponse> ExplainTask(
+      const v1::ExplainTaskRequest& request);
+  absl::StatusOr<v1::ControlWorkerResponse> ControlWorker(
+      const v1::ControlWorkerRequest& request);
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers(
       const v1::ListWorkersRequest& request);
   absl::StatusOr<v1::AddCorpusResponse> AddCorpus(

@@ -203,6 +203,7 @@ v1::DesiredState MakeDesiredState(const State& state, const Worker& worker,
       static_cast<uint64_t>(state.coordinator_epoch()));
   desired.set_beat_ack(worker.beat_seq);
   desired.set_state_seq(worker.state_seq + 1);
+  desired.set_drain(worker.mode == WorkerMode::kDraining);
   const auto held = worker.state == nullptr
                         ? std::map<TaskId, const v1::HeldTask*>()
                         : HeldTasks(*worker.state);

@@ -18,6 +18,7 @@ void CancelTask(Draft& draft, const Task& task, absl::string_view reason) {
                          .end = LeaseEnd::kCancelled,
                          .to = v1::TASK_STATE_CANCELLED,
                          .reason = std::string(reason),
+                         .held = draft.now().steady - task.lease->granted_at,
                          .ended_at = draft.now().wall,
                          .now = draft.now().steady});
   } else {
@@ -33,13 +34,14 @@ void CancelTask(Draft& draft, const Task& task, absl::string_view reason) {
 }
 
 // The job, one of those that are `leaving` in this decision, stops waiting for
-// its live tasks, `except` aside. A task that nobody else wants is cancelled
-// and stays listed; of a shared one only the subscription goes.
+// its live tasks for which `drop` holds. A task that nobody else wants is
+// cancelled and stays listed; of a shared one only the subscription goes.
+template <typename Predicate>
 void DropTasks(Draft& draft, const Job& job, const std::set<JobNumber>& leaving,
-               TaskId except, absl::string_view reason) {
+               Predicate drop, absl::string_view reason) {
   for (const auto& [id, measurements] : job.tasks) {
     const Task& task = draft.state().task(id);
-    if (id == except || !task.live()) {
+    if (!task.live() || !drop(task)) {
       continue;
     }
     const bool wanted = std::ranges::any_of(
@@ -52,43 +54,87 @@ void DropTasks(Draft& draft, const Job& job, const std::set<JobNumber>& leaving,
   }
 }
 
-int64_t Quarantined(const Job& job) {
-  return job.tasks_by_state[static_cast<size_t>(v1::TASK_STATE_QUARANTINED)];
+int64_t CountOf(const Job& job, v1::TaskState state) {
+  return job.tasks_by_state[static_cast<size_t>(state)];
 }
 
-void EndJob(Draft& draft, const Job& job, v1::JobState to,
-            absl::string_view kind, absl::string_view reason) {
-  draft.Add(JobStateChanged{.job = job.number,
-                            .state = to,
-                            .reason = std::string(reason),
-                            .time = draft.now().wall});
-  draft.AddJobEvent(job.number, {.kind = kind,
-                                 .from = ShortName(job.state),
-                                 .to = ShortName(to),
-                                 .reason = std::string(reason)});
+absl::StatusOr<const Job*> FindActive(const State& state, JobNumber number) {
+  const Job* job = state.FindJob(number);
+  if (job == nullptr) {
+    return MakeError(kJobNotFound, absl::StrCat("no job ", number.value()));
+  }
+  if (job->terminal()) {
+    return MakeError(kWrongState,
+                     absl::StrCat("job ", number.value(), " is ",
+                                  ShortName(job->state), " already"));
+  }
+  return job;
 }
 
 }  // namespace
 
 Decision<JobNumber> DecideCancel(const State& state, JobNumber number,
                                  absl::string_view reason, const Now& now) {
-  const Job* job = state.FindJob(number);
-  if (job == nullptr) {
-    return {.reply = MakeError(kJobNotFound,
-                               absl::StrCat("no job ", number.value()))};
-  }
-  if (job->state == v1::JOB_STATE_CANCELLED) {
+  const Job* known = state.FindJob(number);
+  if (known != nullptr && known->state == v1::JOB_STATE_CANCELLED) {
     return {.reply = number};
   }
-  if (job->terminal()) {
-    return {.reply = MakeError(
-                kWrongState, absl::StrCat("job ", number.value(), " is ",
-                                          ShortName(job->state), " already"))};
+  const absl::StatusOr<const Job*> job = FindActive(state, number);
+  if (!job.ok()) {
+    return {.reply = job.status()};
   }
   Draft draft(state, now);
-  DropTasks(draft, *job, {number}, TaskId(), reason);
-  EndJob(draft, *job, v1::JOB_STATE_CANCELLED, "job_cancelled", reason);
+  DropTasks(
+      draft, **job, {number}, [](const Task&) { return true; }, reason);
+  EndJob(draft, **job, v1::JOB_STATE_CANCELLED, reason);
   return {.mutations = draft.Take(), .reply = number};
+}
+
+Decision<JobNumber> DecideStop(const State& state, JobNumber number,
+                               absl::string_view reason, const Now& now) {
+  const absl::StatusOr<const Job*> found = FindActive(state, number);
+  if (!found.ok()) {
+    return {.reply = found.status()};
+  }
+  const Job& job = **found;
+  if (job.state == v1::JOB_STATE_STOPPING) {
+    return {.reply = number};
+  }
+  Draft draft(state, now);
+  DropTasks(
+      draft, job, {number}, [](const Task& task) { return !task.lease; },
+      reason);
+  if (CountOf(job, v1::TASK_STATE_LEASED) == 0) {
+    EndJob(draft, job, v1::JOB_STATE_CANCELLED, reason);
+  } else {
+    MoveJob(draft, job, v1::JOB_STATE_STOPPING, "job_stopping", reason);
+  }
+  return {.mutations = draft.Take(), .reply = number};
+}
+
+bool DropStoppingJobs(Draft& draft, const Task& task) {
+  const auto stopping = [&draft](JobNumber number) {
+    return draft.state().job(number).state == v1::JOB_STATE_STOPPING;
+  };
+  const auto active = [&draft](JobNumber number) {
+    return !draft.state().job(number).terminal();
+  };
+  if (std::ranges::none_of(task.jobs, [&](JobNumber number) {
+        return active(number) && !stopping(number);
+      })) {
+    return false;
+  }
+  for (const JobNumber number : task.jobs) {
+    if (!stopping(number)) {
+      continue;
+    }
+    const Job& job = draft.state().job(number);
+    draft.Add(JobTaskRemoved{.job = number, .task = task.id});
+    if (job.tasks_live() == 1) {
+      EndJob(draft, job, v1::JOB_STATE_CANCELLED, job.reason);
+    }
+  }
+  return true;
 }
 
 void FailJobsOverLimit(Draft& draft, const Task& task) {
@@ -97,17 +143,19 @@ void FailJobsOverLimit(Draft& draft, const Task& task) {
     const Job& job = draft.state().job(number);
     // With no other live task EndJobsOf has ended the job.
     if (!job.terminal() && job.max_fails > 0 && job.tasks_live() > 1 &&
-        Quarantined(job) + 1 >= job.max_fails) {
+        CountOf(job, v1::TASK_STATE_QUARANTINED) + 1 >= job.max_fails) {
       leaving.insert(number);
     }
   }
   for (const JobNumber number : leaving) {
     const Job& job = draft.state().job(number);
     const std::string reason = absl::StrCat(
-        Quarantined(job) + 1, " tasks failed, which is the limit of job ",
-        number.value());
-    DropTasks(draft, job, leaving, task.id, reason);
-    EndJob(draft, job, v1::JOB_STATE_FAILED, "job_failed", reason);
+        CountOf(job, v1::TASK_STATE_QUARANTINED) + 1,
+        " tasks failed, which is the limit of job ", number.value());
+    DropTasks(
+        draft, job, leaving,
+        [&task](const Task& other) { return other.id != task.id; }, reason);
+    EndJob(draft, job, v1::JOB_STATE_FAILED, reason);
   }
 }
 

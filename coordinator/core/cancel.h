@@ -14,6 +14,17 @@ namespace qsweep {
 Decision<JobNumber> DecideCancel(const State& state, JobNumber job,
                                  absl::string_view reason, const Now& now);
 
+// Ends a job gently: what waits is dropped as by a cancel, what runs may
+// finish, and counts; then the job is CANCELLED. STOPPING until then.
+// Stopping a job that stops is OK. Errors: as DecideCancel.
+Decision<JobNumber> DecideStop(const State& state, JobNumber job,
+                               absl::string_view reason, const Now& now);
+
+// The lease of `task` ended without a result and it would be run again:
+// its stopping jobs do not wait for that. False: nobody does, the caller
+// cancels the task.
+bool DropStoppingJobs(Draft& draft, const Task& task);
+
 // Fails each active job of `task` whose limit of quarantined tasks is reached
 // now that this task is quarantined too, while other tasks are still live.
 void FailJobsOverLimit(Draft& draft, const Task& task);

@@ -9,6 +9,7 @@
 
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "coordinator/core/worker_control.h"
 
 namespace qsweep {
 namespace {
@@ -183,7 +184,8 @@ void AddDuplicate(Draft& draft, Reading& reading, const TaskKeys& keys,
 }
 
 void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
-               const WorkerUuid& worker) {
+               const WorkerUuid& worker, const Settings& settings) {
+  const std::optional<Lease>& lease = reading.task->lease;
   const std::string name = WorkerName(draft.state(), worker);
   draft.Add(ResultCommitted{.task = reading.task->id,
                             .epoch = reading.epoch,
@@ -194,6 +196,9 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
                             .worker = worker,
                             .worker_name = name,
                             .committed_at = draft.now().wall,
+                            .held = lease
+                                        ? draft.now().steady - lease->granted_at
+                                        : absl::ZeroDuration(),
                             .documents_skipped = reading.documents_skipped});
   draft.AddTaskEvent(*reading.task, {.kind = "task_done",
                                      .from = ShortName(reading.task->state),
@@ -202,6 +207,7 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
                                      .epoch = reading.epoch});
   EndJobsOf(draft, *reading.task, v1::TASK_STATE_DONE,
             reading.documents_skipped);
+  BlameWorkers(draft, *reading.task, worker, settings);
 }
 
 }  // namespace
@@ -261,7 +267,8 @@ absl::Status CheckEnvelope(const State& state, absl::string_view credential,
 Decision<One> DecideCommit(
     const State& state, absl::string_view credential,
     const v1::ResultEnvelope& envelope, const TaskKeys& keys,
-    const std::vector<std::optional<v1::Measurement>>& stored, const Now& now) {
+    const std::vector<std::optional<v1::Measurement>>& stored,
+    const Settings& settings, const Now& now) {
   absl::StatusOr<Reading> reading =
       Read(state, credential, envelope, keys, stored);
   if (!reading.ok()) {
@@ -286,7 +293,7 @@ Decision<One> DecideCommit(
   if (reading->num_compared > 0) {
     AddDuplicate(draft, *reading, keys, worker);
   }
-  AddResult(draft, *reading, keys, worker);
+  AddResult(draft, *reading, keys, worker, settings);
   return {.mutations = draft.Take(), .reply = Outcome(v1::COMMIT_OUTCOME_OK)};
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 
 #include "coordinator/core/decision.h"
+#include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
 
 namespace qsweep {
@@ -43,7 +44,8 @@ absl::Status CheckEnvelope(const State& state, absl::string_view credential,
 Decision<v1::CommitResultResponse::One> DecideCommit(
     const State& state, absl::string_view credential,
     const v1::ResultEnvelope& envelope, const TaskKeys& keys,
-    const std::vector<std::optional<v1::Measurement>>& stored, const Now& now);
+    const std::vector<std::optional<v1::Measurement>>& stored,
+    const Settings& settings, const Now& now);
 
 // Equal in every field that follows from what identifies a measurement; doubles
 // by their bits. So neither the two indexes, nor unigram_nll_sum: its model is

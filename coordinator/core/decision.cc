@@ -42,9 +42,11 @@ void Draft::AddTaskEvent(const Task& task, const EventText& text) {
 }
 
 void Draft::AddEvent(JobNumber job, TaskId task, const EventText& text) {
-  const Job* known = state_.FindJob(job);  // null: added by this decision
-  const int64_t job_seq =
-      (known == nullptr ? 0 : known->last_job_seq) + ++job_events_[job];
+  int64_t job_seq = 0;
+  if (job.valid()) {
+    const Job* known = state_.FindJob(job);  // null: added by this decision
+    job_seq = (known == nullptr ? 0 : known->last_job_seq) + ++job_events_[job];
+  }
   auto event = std::make_shared<v1::DurableEvent>();
   event->set_seq(
       static_cast<uint64_t>(state_.last_event().value() + ++events_));
@@ -58,6 +60,10 @@ void Draft::AddEvent(JobNumber job, TaskId task, const EventText& text) {
   event->set_epoch(static_cast<uint64_t>(text.epoch.value()));
   event->set_reason(text.reason);
   Add(EventAppended{.job = job, .event = std::move(event)});
+}
+
+void Draft::AddWorkerEvent(const EventText& text) {
+  AddEvent(JobNumber(), TaskId(), text);
 }
 
 std::string ShortName(v1::TaskState state) {
@@ -80,22 +86,45 @@ void EndJobsOf(Draft& draft, const Task& task, v1::TaskState becomes,
     const int64_t quarantined =
         job.tasks_by_state[static_cast<size_t>(v1::TASK_STATE_QUARANTINED)] +
         (failed_now ? 1 : 0);
-    const v1::JobState to =
-        quarantined > 0 ? v1::JOB_STATE_FAILED : v1::JOB_STATE_SUCCEEDED;
-    const std::string reason = JobEndReason(
-        quarantined, static_cast<int64_t>(job.tasks.size()),
-        job.documents_skipped + skipped, QuarantineReason(draft.state(), job));
-    draft.Add(JobStateChanged{.job = number,
-                              .state = to,
-                              .reason = reason,
-                              .time = draft.now().wall});
-    draft.AddJobEvent(
-        number,
-        {.kind = to == v1::JOB_STATE_FAILED ? "job_failed" : "job_succeeded",
-         .from = ShortName(job.state),
-         .to = ShortName(to),
-         .reason = reason});
+    if (job.state == v1::JOB_STATE_STOPPING) {
+      EndJob(draft, job, v1::JOB_STATE_CANCELLED, job.reason);
+    } else if (quarantined > 0) {
+      EndJob(draft, job, v1::JOB_STATE_FAILED,
+             JobEndReason(quarantined, static_cast<int64_t>(job.tasks.size()),
+                          job.documents_skipped + skipped,
+                          QuarantineReason(draft.state(), job)));
+    } else {
+      EndJob(draft, job, v1::JOB_STATE_SUCCEEDED,
+             JobEndReason(0, static_cast<int64_t>(job.tasks.size()),
+                          job.documents_skipped + skipped, ""));
+    }
   }
+}
+
+void MoveJob(Draft& draft, const Job& job, v1::JobState to,
+             absl::string_view kind, absl::string_view reason) {
+  draft.Add(JobStateChanged{.job = job.number,
+                            .state = to,
+                            .reason = std::string(reason),
+                            .time = draft.now().wall});
+  draft.AddJobEvent(job.number, {.kind = kind,
+                                 .from = ShortName(job.state),
+                                 .to = ShortName(to),
+                                 .reason = std::string(reason)});
+}
+
+void ReopenJob(Draft& draft, const Job& job,
+               std::shared_ptr<const v1::JobPlan> plan) {
+  draft.Add(JobReopened{.job = job.number, .plan = std::move(plan)});
+  draft.AddJobEvent(
+      job.number,
+      {.kind = "job_reopened", .from = ShortName(job.state), .to = "PLANNING"});
+}
+
+void EndJob(Draft& draft, const Job& job, v1::JobState to,
+            absl::string_view reason) {
+  MoveJob(draft, job, to,
+          absl::StrCat("job_", absl::AsciiStrToLower(ShortName(to))), reason);
 }
 
 }  // namespace qsweep

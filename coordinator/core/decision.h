@@ -2,6 +2,7 @@
 #define QSWEEP_COORDINATOR_CORE_DECISION_H_
 
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,6 +54,7 @@ class Draft {
   // One event for each subscriber, so that each job's numbers have no gap.
   void AddTaskEvent(const Task& task, const EventText& text);
   void AddEvent(JobNumber job, TaskId task, const EventText& text);
+  void AddWorkerEvent(const EventText& text);
 
   const State& state() const { return state_; }
   const Now& now() const { return now_; }
@@ -69,6 +71,17 @@ class Draft {
 // Name of a state without its prefix: "LEASED".
 std::string ShortName(v1::TaskState state);
 std::string ShortName(v1::JobState state);
+
+// A move of the job and its event.
+void MoveJob(Draft& draft, const Job& job, v1::JobState to,
+             absl::string_view kind, absl::string_view reason);
+// To SUCCEEDED, FAILED or CANCELLED; the event is "job_succeeded", ...
+void EndJob(Draft& draft, const Job& job, v1::JobState to,
+            absl::string_view reason);
+
+// Makes a job that ended PLANNING; plan: as JobReopened.
+void ReopenJob(Draft& draft, const Job& job,
+               std::shared_ptr<const v1::JobPlan> plan);
 
 // Ends every active job of `task` for which it was the last live task, now
 // that it becomes `becomes` (DONE, QUARANTINED or CANCELLED); skipped: the

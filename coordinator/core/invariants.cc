@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -66,7 +67,7 @@ void CheckTask(const State& state, const Task& task, Problems& problems) {
 void CheckJob(const State& state, const Job& job, Problems& problems) {
   const std::string name = absl::StrCat("job ", job.number.value());
   std::array<int64_t, v1::TaskState_ARRAYSIZE> by_state = {};
-  std::set<TaskId> ready;
+  std::map<TaskGroupId, std::set<TaskId>> ready;
   int64_t done = job.measurements_reused;
   for (const auto& [id, measurements] : job.tasks) {
     const Task* task = state.FindTask(id);
@@ -78,7 +79,7 @@ void CheckJob(const State& state, const Job& job, Problems& problems) {
     }
     ++by_state[static_cast<size_t>(task->state)];
     if (task->state == v1::TASK_STATE_READY) {
-      ready.insert(id);
+      ready[task->group].insert(id);
     }
     if (task->state == v1::TASK_STATE_DONE) {
       done += measurements;

@@ -90,15 +90,6 @@ std::string FailureText(const v1::Failure& failure) {
              : absl::StrCat(failure.detail().code(), ": ", failure.message());
 }
 
-void StartJob(Draft& draft, const Job& job) {
-  draft.Add(JobStateChanged{.job = job.number,
-                            .state = v1::JOB_STATE_RUNNING,
-                            .time = draft.now().wall});
-  draft.AddJobEvent(
-      job.number,
-      {.kind = "job_running", .from = ShortName(job.state), .to = "RUNNING"});
-}
-
 }  // namespace
 
 Decision<std::optional<LeaseGrant>> DecideLease(const State& state,
@@ -119,7 +110,8 @@ Decision<std::optional<LeaseGrant>> DecideLease(const State& state,
   Draft draft(state, now);
   for (const JobNumber number : task.jobs) {
     if (state.job(number).state == v1::JOB_STATE_QUEUED) {
-      StartJob(draft, state.job(number));
+      MoveJob(draft, state.job(number), v1::JOB_STATE_RUNNING, "job_running",
+              "");
     }
   }
   draft.Add(LeaseGranted{.task = task.id,
@@ -146,30 +138,37 @@ std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId id,
                                      const Now& now) {
   const Task& task = state.task(id);
   QSWEEP_CHECK(task.lease);
-  const v1::TaskState to = StateAfter(state, task, end, retryable, settings);
+  v1::TaskState to = StateAfter(state, task, end, retryable, settings);
   Draft draft(state, now);
+  if (to != v1::TASK_STATE_QUARANTINED && !DropStoppingJobs(draft, task)) {
+    to = v1::TASK_STATE_CANCELLED;
+  }
   LeaseEnded ended{.task = id,
                    .epoch = task.epoch(),
                    .end = end,
                    .to = to,
                    .reason = std::string(reason),
+                   .held = now.steady - task.lease->granted_at,
                    .ended_at = now.wall,
                    .now = now.steady};
   if (to == v1::TASK_STATE_BACKOFF) {
     ended.backoff = BackoffOf(task, task.failed + task.lost + 1, settings);
   }
   draft.Add(std::move(ended));
-  const bool quarantined = to == v1::TASK_STATE_QUARANTINED;
   draft.AddTaskEvent(
-      task, {.kind = quarantined ? "task_quarantined" : "task_requeued",
+      task, {.kind = to == v1::TASK_STATE_QUARANTINED ? "task_quarantined"
+                     : to == v1::TASK_STATE_CANCELLED ? "task_cancelled"
+                                                      : "task_requeued",
              .from = ShortName(task.state),
              .to = ShortName(to),
              .reason = absl::StrCat(LeaseEndName(end),
                                     reason.empty() ? "" : ": ", reason),
              .worker = WorkerName(state, task.lease->worker),
              .epoch = task.epoch()});
-  if (quarantined) {
+  if (to == v1::TASK_STATE_QUARANTINED || to == v1::TASK_STATE_CANCELLED) {
     EndJobsOf(draft, task, to, 0);
+  }
+  if (to == v1::TASK_STATE_QUARANTINED) {
     FailJobsOverLimit(draft, task);
   }
   return draft.Take();

@@ -39,7 +39,8 @@ Decision<v1::ReleaseTaskResponse> DecideRelease(
 
 // The lease of `task`, which must be LEASED, ends without a result. kLost and
 // kPreempted: always worth another attempt. Charges the budget, chooses READY,
-// BACKOFF or QUARANTINED, and ends jobs that have nothing left to wait for.
+// BACKOFF, QUARANTINED, or CANCELLED when all its jobs stop, and ends jobs that
+// have nothing left to wait for.
 std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId task,
                                      LeaseEnd end, absl::string_view reason,
                                      bool retryable, const Settings& settings,

@@ -89,10 +89,16 @@ std::string LanguagesOf(const TaskGroup& group, const Task& task) {
 }
 
 std::string WorkerStateName(const Worker& worker) {
+  if (worker.liveness != WorkerLiveness::kLost &&
+      worker.mode == WorkerMode::kQuarantined) {
+    return "quarantined";
+  }
   switch (worker.liveness) {
     case WorkerLiveness::kLive:
-      return worker.state != nullptr && worker.state->draining() ? "draining"
-                                                                 : "live";
+      return worker.mode == WorkerMode::kDraining ||
+                     (worker.state != nullptr && worker.state->draining())
+                 ? "draining"
+                 : "live";
     case WorkerLiveness::kSuspect:
       return "suspect";
     case WorkerLiveness::kLost:
@@ -249,29 +255,35 @@ absl::StatusOr<v1::ListTasksResponse> ListTasks(
   return response;
 }
 
+v1::WorkerSummary MakeWorkerSummary(const Worker& worker, const Now& now) {
+  v1::WorkerSummary summary;
+  summary.set_worker_uuid(worker.uuid.bytes());
+  summary.set_name(worker.name);
+  summary.set_state(WorkerStateName(worker));
+  summary.mutable_devices()->Add(worker.devices.begin(), worker.devices.end());
+  summary.set_tasks_done(static_cast<uint64_t>(worker.tasks_done));
+  summary.set_build_id(worker.build_id);
+  for (const TaskId id : worker.leases) {
+    summary.add_held(static_cast<uint64_t>(id.value()));
+  }
+  if (worker.hello != nullptr) {
+    summary.set_up_ms(Milliseconds(now.steady - worker.attached_at));
+    summary.set_last_seen_ms(Milliseconds(now.steady - worker.seen_at));
+  } else {  // not since the coordinator started
+    summary.set_last_seen_ms(Milliseconds(now.wall - worker.last_seen));
+  }
+  if (worker.mode != WorkerMode::kOpen) {
+    summary.set_note(worker.mode_reason);
+  } else if (worker.state != nullptr) {
+    summary.set_note(worker.state->reason());
+  }
+  return summary;
+}
+
 v1::ListWorkersResponse ListWorkers(const State& state, const Now& now) {
   v1::ListWorkersResponse response;
   for (const auto& [uuid, worker] : state.workers()) {
-    v1::WorkerSummary* summary = response.add_workers();
-    summary->set_worker_uuid(uuid.bytes());
-    summary->set_name(worker.name);
-    summary->set_state(WorkerStateName(worker));
-    summary->mutable_devices()->Add(worker.devices.begin(),
-                                    worker.devices.end());
-    summary->set_tasks_done(static_cast<uint64_t>(worker.tasks_done));
-    summary->set_build_id(worker.build_id);
-    for (const TaskId id : worker.leases) {
-      summary->add_held(static_cast<uint64_t>(id.value()));
-    }
-    if (worker.hello != nullptr) {
-      summary->set_up_ms(Milliseconds(now.steady - worker.attached_at));
-      summary->set_last_seen_ms(Milliseconds(now.steady - worker.seen_at));
-    } else {  // not since the coordinator started
-      summary->set_last_seen_ms(Milliseconds(now.wall - worker.last_seen));
-    }
-    if (worker.state != nullptr) {
-      summary->set_note(worker.state->reason());
-    }
+    *response.add_workers() = MakeWorkerSummary(worker, now);
   }
   return response;
 }
@@ -282,8 +294,10 @@ void CountStatus(const State& state, v1::GetStatusResponse& response) {
   for (const JobNumber number : state.active_jobs()) {
     ++jobs;
     // A shared task counts once, for its first subscriber that is active.
-    for (const TaskId id : state.job(number).ready) {
-      ready += state.task(id).jobs.front() == number ? 1 : 0;
+    for (const auto& [group, tasks] : state.job(number).ready) {
+      for (const TaskId id : tasks) {
+        ready += state.task(id).jobs.front() == number ? 1 : 0;
+      }
     }
   }
   uint64_t live = 0;

@@ -26,6 +26,7 @@ v1::ListJobsResponse ListJobs(const State& state,
 // By id, 1,000 for no limit. NOT_FOUND QS4020.
 absl::StatusOr<v1::ListTasksResponse> ListTasks(
     const State& state, const v1::ListTasksRequest& request);
+v1::WorkerSummary MakeWorkerSummary(const Worker& worker, const Now& now);
 v1::ListWorkersResponse ListWorkers(const State& state, const Now& now);
 
 // Fills the counts of a status.

@@ -24,6 +24,18 @@ absl::string_view LeaseEndName(LeaseEnd end) {
   return "unknown";
 }
 
+absl::string_view WorkerModeName(WorkerMode mode) {
+  switch (mode) {
+    case WorkerMode::kOpen:
+      return "open";
+    case WorkerMode::kDraining:
+      return "draining";
+    case WorkerMode::kQuarantined:
+      return "quarantined";
+  }
+  return "unknown";
+}
+
 bool IsDurable(const Mutation& mutation) {
   return std::visit(
       [](const auto& m) {

@@ -103,6 +103,19 @@ struct JobAdded {
   int64_t documents_skipped = 0;       // among the reused measurements
 };
 
+// A job that had ended is PLANNING, until the next JobStateChanged.
+struct JobReopened {
+  JobNumber job;
+  // Over what is measured now; null: the plan it has. measurements_reused are
+  // those that no DONE task of the job brings.
+  std::shared_ptr<const v1::JobPlan> plan;
+};
+
+struct JobPriorityChanged {
+  JobNumber job;
+  int priority = 0;
+};
+
 struct JobStateChanged {
   JobNumber job;
   v1::JobState state = v1::JOB_STATE_UNSPECIFIED;
@@ -179,6 +192,7 @@ struct LeaseEnded {
                                                   // QUARANTINED, CANCELLED
   std::string reason;
   absl::Duration backoff;  // BACKOFF: stored, armed again at a restart
+  absl::Duration held;     // since the grant, for the cost ledger
   absl::Time ended_at;     // for people
   SteadyTime now;          // memory only
 };
@@ -212,6 +226,7 @@ struct ResultCommitted {
   WorkerUuid worker;
   std::string worker_name;
   absl::Time committed_at;
+  absl::Duration held;  // by the lease that ends with it; zero: none did
   int64_t documents_skipped = 0;  // documents of the task without an OK row
 };
 
@@ -229,7 +244,7 @@ struct DuplicateRecorded {
 };
 
 struct EventAppended {
-  JobNumber job;
+  JobNumber job;                                  // not valid: of a worker
   std::shared_ptr<const v1::DurableEvent> event;  // seq and job_seq set
 };
 
@@ -244,6 +259,24 @@ struct WorkerAttached {
   absl::Time time;
   SteadyTime now;       // memory only
   SteadyTime deadline;  // memory only
+};
+
+// What an operator, or the worker's record, lets it do. An open worker is
+// leased tasks; the others finish what they hold.
+enum class WorkerMode { kOpen, kDraining, kQuarantined };
+absl::string_view WorkerModeName(WorkerMode mode);  // "open", ...
+
+// kOpen forgets what the worker was blamed for.
+struct WorkerModeChanged {
+  WorkerUuid worker;
+  WorkerMode mode = WorkerMode::kOpen;
+  std::string reason;
+};
+
+// The task failed on this worker and another one finished it.
+struct WorkerBlamed {
+  WorkerUuid worker;
+  TaskId task;
 };
 
 // Memory only, all of it: a heartbeat costs no write.
@@ -279,10 +312,11 @@ struct WorkerInformed {
 
 using Mutation =
     std::variant<CoordinatorStarted, ArtifactAdded, CorpusAdded, ModelAdded,
-                 JobAdded, JobStateChanged, TaskGroupAdded, TaskAdded,
-                 JobTaskAdded, JobTaskRemoved, LeaseGranted, LeaseEnded,
-                 TaskStateChanged, ResultCommitted, DuplicateRecorded,
-                 EventAppended, WorkerAttached, WorkerReported,
+                 JobAdded, JobReopened, JobPriorityChanged, JobStateChanged,
+                 TaskGroupAdded, TaskAdded, JobTaskAdded, JobTaskRemoved,
+                 LeaseGranted, LeaseEnded, TaskStateChanged, ResultCommitted,
+                 DuplicateRecorded, EventAppended, WorkerAttached,
+                 WorkerModeChanged, WorkerBlamed, WorkerReported,
                  WorkerLivenessChanged, LeaseRenewed, WorkerInformed>;
 
 // False for the memory-only ones: a batch without a durable mutation needs no

@@ -54,6 +54,10 @@ std::vector<PlannedTask> PlanTasks(const PlanInput& input,
 int64_t TrieSize(const ModelDescription& model,
                  const std::vector<const Configuration*>& configurations);
 
+// Least bytes a device must have for the model, by the executor's layout: three
+// layers in flight, the head's weight, and what the libraries take.
+uint64_t EstimateMemoryBytes(const ModelDescription& model);
+
 // Seconds that the trie takes over `tokens` at `gflops`: matrix products of the
 // layers and of one head for each configuration.
 double EstimateSeconds(const ModelDescription& model, int64_t trie_size,

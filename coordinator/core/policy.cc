@@ -5,6 +5,7 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace qsweep {
 namespace {
@@ -25,6 +26,17 @@ int Residency(const Worker& worker, const Digest& model) {
     }
   }
   return level;
+}
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+
+// Of its largest device; 0: not said.
+uint64_t MemoryOf(const Worker& worker) {
+  uint64_t memory = 0;
+  for (const v1::Device& device : worker.devices) {
+    memory = std::max(memory, device.memory_bytes());
+  }
+  return memory;
 }
 
 // A job with work for the worker.
@@ -56,32 +68,54 @@ const Digest* BoundModel(const State& state, const Worker& worker) {
   return &state.group(state.task(*worker.leases.begin()).group).model_digest;
 }
 
+// A model that nobody has run yet is loaded by one worker first: a model that
+// does not load, or a download that fills the disk, then costs one machine.
+bool IsLoadedByAnother(const State& state, const Worker& worker,
+                       const Digest& model) {
+  bool another = false;
+  for (const auto& [uuid, other] : state.workers()) {
+    if (other.liveness == WorkerLiveness::kLost) {
+      continue;
+    }
+    if (other.loaded == model ||
+        (other.state != nullptr && Residency(other, model) > 0)) {
+      return false;
+    }
+    const Digest* loading = BoundModel(state, other);
+    another |= &other != &worker && loading != nullptr && *loading == model;
+  }
+  return another;
+}
+
+bool FailedOn(const Task& task, const WorkerUuid& worker) {
+  return std::ranges::any_of(task.grants, [&worker](const Grant& grant) {
+    return grant.worker == worker &&
+           (grant.end == LeaseEnd::kFailed || grant.end == LeaseEnd::kStalled);
+  });
+}
+
 std::optional<TaskId> BestTaskOfJob(const State& state, const Job& job,
                                     const Worker& worker) {
   const Digest* bound = BoundModel(state, worker);
-  std::map<TaskGroupId, int> level_of_group;  // -1: does not fit
   std::optional<TaskId> best;
   int best_level = -1;
-  for (const TaskId id : job.ready) {
-    const Task& task = state.task(id);
-    auto [it, inserted] = level_of_group.try_emplace(task.group, -1);
-    if (inserted) {
-      const Digest& model = state.group(task.group).model_digest;
-      if (bound == nullptr || *bound == model) {
-        it->second = Residency(worker, model);
+  for (const auto& [group, tasks] : job.ready) {
+    const Digest& model = state.group(group).model_digest;
+    const int level = Residency(worker, model);
+    if (level <= best_level || (bound != nullptr && *bound != model) ||
+        (level == 0 && IsLoadedByAnother(state, worker, model))) {
+      continue;
+    }
+    for (const TaskId id : tasks) {
+      const Task& task = state.task(id);
+      if (!WhyNotFit(state, task, worker).empty()) {
+        break;  // nor will the rest of its group: all are one size
       }
-    }
-    if (it->second <= best_level) {
-      continue;
-    }
-    if (!WhyNotFit(state, task, worker).empty()) {
-      it->second = -1;  // nor will the rest of its group: all are one size
-      continue;
-    }
-    best = id;
-    best_level = it->second;
-    if (best_level == 2) {
-      break;
+      if (!IsForOthers(state, task, worker)) {
+        best = id;
+        best_level = level;
+        break;
+      }
     }
   }
   return best;
@@ -120,6 +154,14 @@ bool MustMove(const Candidate& own, const std::vector<Candidate>& candidates) {
 
 }  // namespace
 
+bool IsForOthers(const State& state, const Task& task, const Worker& worker) {
+  return task.failed > 0 && FailedOn(task, worker.uuid) &&
+         std::ranges::any_of(state.workers(), [&](const auto& entry) {
+           return !FailedOn(task, entry.first) &&
+                  WhyNotFit(state, task, entry.second).empty();
+         });
+}
+
 std::vector<std::string> WhyNotFit(const State& state, const Task& task,
                                    const Worker& worker) {
   std::vector<std::string> reasons;
@@ -128,7 +170,12 @@ std::vector<std::string> WhyNotFit(const State& state, const Task& task,
     reasons.push_back("the worker is not attached");
     return reasons;
   }
-  if (worker.state->draining() || worker.state->goodbye()) {
+  if (worker.mode == WorkerMode::kQuarantined) {
+    reasons.push_back(
+        absl::StrCat("the worker is quarantined: ", worker.mode_reason));
+  }
+  if (worker.mode == WorkerMode::kDraining || worker.state->draining() ||
+      worker.state->goodbye()) {
     reasons.push_back("the worker takes no new task");
   }
   const TaskGroup& group = state.group(task.group);
@@ -142,18 +189,26 @@ std::vector<std::string> WhyNotFit(const State& state, const Task& task,
           absl::StrCat("the worker's engine does not have ", method));
     }
   }
+  const uint64_t memory = MemoryOf(worker);
+  if (memory > 0 && group.prototype->memory_bytes() > memory) {
+    reasons.push_back(absl::StrFormat(
+        "it needs %.1f GiB of memory, the worker has %.1f GiB",
+        static_cast<double>(group.prototype->memory_bytes()) / kGiB,
+        static_cast<double>(memory) / kGiB));
+  }
   const double lifetime_left =
       static_cast<double>(worker.state->lifetime_left_ms()) / 1000;
   if (lifetime_left > 0 && lifetime_left < task.estimated_seconds) {
-    reasons.push_back(absl::StrCat("the worker ends in ", lifetime_left,
-                                   " s, the task takes about ",
-                                   task.estimated_seconds, " s"));
+    reasons.push_back(absl::StrFormat(
+        "the worker ends in %.0f s, the task takes about %.0f s", lifetime_left,
+        task.estimated_seconds));
   }
   return reasons;
 }
 
 bool HasCredit(const Worker& worker) {
   return worker.liveness == WorkerLiveness::kLive && worker.state != nullptr &&
+         worker.mode == WorkerMode::kOpen &&
          worker.leases.size() < worker.state->credits();
 }
 

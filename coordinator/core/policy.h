@@ -17,6 +17,10 @@ namespace qsweep {
 std::vector<std::string> WhyNotFit(const State& state, const Task& task,
                                    const Worker& worker);
 
+// The task failed on this worker, and another one that fits has not tried it:
+// a machine that lacks a file or a library must not use up the task's budget.
+bool IsForOthers(const State& state, const Task& task, const Worker& worker);
+
 // May the worker take one more lease, of whatever task?
 bool HasCredit(const Worker& worker);
 
@@ -27,7 +31,9 @@ struct Pick {
 
 // The task the worker should run next; nothing: none fits.
 //   1. Fit. A worker that holds a lease takes only tasks of the same model, so
-//      that a prefetched task never waits for a model load.
+//      that a prefetched task never waits for a model load. A model that no
+//      worker has run goes to one worker until that one runs it. A task goes
+//      back to a worker it failed on only when no other fits.
 //   2. Priority classes, highest first; a job that waits for its first lease
 //      rises a class per Settings::ageing.
 //   3. Fairness over workers held, inside a class. A job's share is the live

@@ -24,6 +24,7 @@ struct Settings {
   // Retry budgets of a task; a preempted attempt is free.
   int failed_budget = 3;
   int lost_budget = 5;
+  int blame_limit = 3;  // a worker that failed so many tasks others finished
   absl::Duration backoff_min = absl::Seconds(1);  // full jitter, doubled each
   absl::Duration backoff_max = absl::Minutes(5);  // failure up to this
   uint64_t jitter_seed = 0;  // of the back-off; with task and epoch

@@ -73,7 +73,7 @@ void State::Enter(const Task& task) {
     Job& job = jobs_.at(number);
     ++job.tasks_by_state[Slot(task.state)];
     if (task.state == v1::TASK_STATE_READY) {
-      job.ready.insert(task.id);
+      job.ready[task.group].insert(task.id);
     }
   }
   if (task.live()) {
@@ -91,7 +91,13 @@ void State::Leave(const Task& task) {
   for (const JobNumber number : task.jobs) {
     Job& job = jobs_.at(number);
     --job.tasks_by_state[Slot(task.state)];
-    job.ready.erase(task.id);
+    if (task.state == v1::TASK_STATE_READY) {
+      const auto group = job.ready.find(task.group);
+      group->second.erase(task.id);
+      if (group->second.empty()) {
+        job.ready.erase(group);
+      }
+    }
   }
   live_tasks_of_model_[groups_.at(task.group).model_digest].erase(task.id);
   backoff_tasks_.erase(task.id);
@@ -157,6 +163,25 @@ void State::On(const JobAdded& m) {
   job_of_uuid_.emplace(m.uuid, m.number);
   active_jobs_.insert(m.number);
   jobs_.emplace(m.number, std::move(job));
+}
+
+void State::On(const JobReopened& m) {
+  Job& job = jobs_.at(m.job);
+  QSWEEP_CHECK(job.terminal());
+  if (m.plan != nullptr) {
+    const int64_t by_tasks = job.measurements_done - job.measurements_reused;
+    job.measurements_reused =
+        static_cast<int64_t>(m.plan->measurements_reused());
+    job.measurements_done = job.measurements_reused + by_tasks;
+  }
+  job.state = v1::JOB_STATE_PLANNING;
+  job.reason.clear();
+  job.finished_at = absl::InfinitePast();
+  active_jobs_.insert(m.job);
+}
+
+void State::On(const JobPriorityChanged& m) {
+  jobs_.at(m.job).priority = m.priority;
 }
 
 void State::On(const JobStateChanged& m) {
@@ -276,6 +301,7 @@ void State::On(const ResultCommitted& m) {
   }
   if (const auto worker = workers_.find(m.worker); worker != workers_.end()) {
     ++worker->second.tasks_done;
+    worker->second.loaded = groups_.at(task.group).model_digest;
   }
 }
 
@@ -286,6 +312,9 @@ void State::On(const EventAppended& m) {
   const EventSeq seq(static_cast<int64_t>(m.event->seq()));
   QSWEEP_CHECK(seq == last_event_.Next());
   last_event_ = seq;
+  if (!m.job.valid()) {
+    return;
+  }
   Job& job = jobs_.at(m.job);
   ++job.last_job_seq;
   QSWEEP_CHECK(m.event->job_seq() == static_cast<uint64_t>(job.last_job_seq));
@@ -308,6 +337,7 @@ void State::On(const WorkerAttached& m) {
   worker.state.reset();
   if (!same_process) {
     worker.attached_at = m.now;
+    worker.loaded = Digest();
   }
   worker.seen_at = m.now;
   worker.deadline = m.deadline;
@@ -317,6 +347,17 @@ void State::On(const WorkerAttached& m) {
     tasks_.at(id).lease->sent_seq = 0;  // of another session: not seen in this
   }
 }
+
+void State::On(const WorkerModeChanged& m) {
+  Worker& worker = workers_.at(m.worker);
+  worker.mode = m.mode;
+  worker.mode_reason = m.reason;
+  if (m.mode == WorkerMode::kOpen) {
+    worker.blamed = 0;
+  }
+}
+
+void State::On(const WorkerBlamed& m) { ++workers_.at(m.worker).blamed; }
 
 void State::On(const WorkerReported& m) {
   Worker& worker = workers_.at(m.worker);
@@ -343,6 +384,9 @@ void State::On(const LeaseRenewed& m) {
   lease.listed = true;
   lease.deadline = m.deadline;
   lease.progress = m.progress;
+  if (lease.progress.phase() == v1::TASK_PHASE_RUN) {
+    workers_.at(lease.worker).loaded = groups_.at(task.group).model_digest;
+  }
 }
 
 void State::On(const WorkerInformed& m) {

@@ -45,7 +45,9 @@ struct Job {
 
   // Derived from the tasks on Apply.
   std::array<int64_t, v1::TaskState_ARRAYSIZE> tasks_by_state = {};
-  std::set<TaskId> ready;  // tasks in state READY
+  // Tasks in state READY; groups without one are left out. Of a group all fit
+  // the same workers, so placement looks at groups.
+  std::map<TaskGroupId, std::set<TaskId>> ready;
 
   bool terminal() const;
   int64_t tasks_live() const;  // not DONE, QUARANTINED or CANCELLED
@@ -118,6 +120,9 @@ struct Worker {
   std::vector<v1::Device> devices;
   uint64_t boot_seq = 0;
   std::string credential;
+  WorkerMode mode = WorkerMode::kOpen;
+  std::string mode_reason;
+  int64_t blamed = 0;  // tasks that failed here and were done elsewhere
   int64_t tasks_done = 0;
   absl::Time last_seen;  // at the last durable change; for people
 
@@ -134,6 +139,7 @@ struct Worker {
   uint64_t state_seq = 0;  // of the last DesiredState
   std::set<TaskId> leases;
   JobNumber holder;  // the job of its last lease: it holds the worker
+  Digest loaded;     // model of the last task it was seen to run
 };
 
 // What Store::Load returns, and all a State is made from: the durable members
@@ -206,6 +212,8 @@ class State {
   void On(const CorpusAdded& m);
   void On(const ModelAdded& m);
   void On(const JobAdded& m);
+  void On(const JobReopened& m);
+  void On(const JobPriorityChanged& m);
   void On(const JobStateChanged& m);
   void On(const TaskGroupAdded& m);
   void On(const TaskAdded& m);
@@ -218,6 +226,8 @@ class State {
   void On(const DuplicateRecorded& m);
   void On(const EventAppended& m);
   void On(const WorkerAttached& m);
+  void On(const WorkerModeChanged& m);
+  void On(const WorkerBlamed& m);
   void On(const WorkerReported& m);
   void On(const WorkerLivenessChanged& m);
   void On(const LeaseRenewed& m);

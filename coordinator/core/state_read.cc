@@ -143,7 +143,8 @@ std::string State::DumpDurable() const {
     lines.push_back(absl::StrCat(
         "worker ", uuid.text(), " '", worker.name, "' build=", worker.build_id,
         " boot_seq=", worker.boot_seq, " credential=", worker.credential,
-        " done=", worker.tasks_done,
+        " mode=", WorkerModeName(worker.mode), " '", worker.mode_reason,
+        "' blamed=", worker.blamed, " done=", worker.tasks_done,
         " seen=", absl::ToUnixMicros(worker.last_seen), " devices=",
         absl::StrJoin(worker.devices, ",",
                       [](std::string* out, const v1::Device& device) {

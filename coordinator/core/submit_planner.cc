@@ -25,12 +25,14 @@ double GflopsOf(const Worker& worker, const Settings& settings) {
 }  // namespace
 
 SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
-                             const Settings& settings, const Now& now)
+                             const Settings& settings, const Now& now,
+                             const Job* again)
     : state_(state),
       prepared_(prepared),
       settings_(settings),
       now_(now),
-      number_(state.next_job()),
+      again_(again),
+      number_(again == nullptr ? state.next_job() : again->number),
       reuse_(prepared.spec->policy().reuse() != v1::REUSE_NEVER) {
   for (const auto& [uuid, worker] : state.workers()) {
     if (worker.liveness == WorkerLiveness::kLive) {
@@ -172,6 +174,7 @@ TaskGroupId SubmitPlanner::GroupOf(const SubmitPanel& panel,
   prototype->set_model_digest(prepared_.models[m].digest.bytes());
   prototype->set_evaluation(panel.evaluation);
   prototype->set_compute(prepared_.spec->compute());
+  prototype->set_memory_bytes(EstimateMemoryBytes(prepared_.models[m]));
   for (const int c : configurations) {
     const Configuration& configuration =
         prepared_.expansion.models[m]
@@ -237,7 +240,11 @@ absl::Status SubmitPlanner::Check() const {
 
 std::vector<Mutation> SubmitPlanner::TakeMutations() {
   Draft draft(state_, now_);
-  AddJob(draft);
+  if (again_ == nullptr) {
+    AddJob(draft);
+  } else {
+    Reopen(draft);
+  }
   for (TaskGroupAdded& group : groups_) {
     draft.Add(std::move(group));
   }
@@ -308,6 +315,23 @@ void SubmitPlanner::AddJob(Draft& draft) const {
   draft.AddJobEvent(number_, {.kind = "job_submitted", .to = "PLANNING"});
 }
 
+// Of its old tasks the job keeps those that are DONE.
+void SubmitPlanner::Reopen(Draft& draft) {
+  std::vector<TaskId> given_up;
+  for (const auto& [id, measurements] : again_->tasks) {
+    if (state_.task(id).state == v1::TASK_STATE_DONE) {
+      plan_.set_measurements_reused(plan_.measurements_reused() -
+                                    static_cast<uint64_t>(measurements));
+    } else {
+      given_up.push_back(id);
+    }
+  }
+  ReopenJob(draft, *again_, std::make_shared<const v1::JobPlan>(plan_));
+  for (const TaskId id : given_up) {
+    draft.Add(JobTaskRemoved{.job = number_, .task = id});
+  }
+}
+
 void SubmitPlanner::AddTask(Draft& draft, const NewTask& task,
                             TaskId& next) const {
   const Task* known = state_.FindTaskByKey(task.content_key);
@@ -335,7 +359,13 @@ void SubmitPlanner::ReviveTask(Draft& draft, const Task& task) const {
   QSWEEP_CHECK(task.state == v1::TASK_STATE_CANCELLED ||
                task.state == v1::TASK_STATE_QUARANTINED);
   for (const JobNumber job : task.jobs) {
-    if (state_.job(job).terminal()) {
+    if (job == number_) {  // Reopen removed it, and AddTask adds it again
+      draft.AddEvent(job, task.id,
+                     {.kind = "task_ready",
+                      .from = ShortName(task.state),
+                      .to = "READY",
+                      .reason = "tried again"});
+    } else if (state_.job(job).terminal()) {
       draft.Add(JobTaskRemoved{.job = job, .task = task.id});
     } else {
       draft.AddEvent(job, task.id,

@@ -18,8 +18,10 @@ namespace qsweep {
 //   mutations = planner.TakeMutations();
 class SubmitPlanner {
  public:
+  // again: a job that ended, which gets the plan; null: a new job does.
   SubmitPlanner(const State& state, const PreparedSubmit& prepared,
-                const Settings& settings, const Now& now);
+                const Settings& settings, const Now& now,
+                const Job* again = nullptr);
 
   void PlanPanel(const SubmitPanel& panel, const PanelStatuses& statuses);
   // QS4043, QS1051.
@@ -44,6 +46,7 @@ class SubmitPlanner {
   Digest ContentKey(const SubmitPanel& panel, const PlannedTask& task) const;
 
   void AddJob(Draft& draft) const;
+  void Reopen(Draft& draft);
   void AddTask(Draft& draft, const NewTask& task, TaskId& next) const;
   void ReviveTask(Draft& draft, const Task& task) const;
   void StartOrEnd(Draft& draft) const;
@@ -52,6 +55,7 @@ class SubmitPlanner {
   const PreparedSubmit& prepared_;
   const Settings& settings_;
   const Now now_;
+  const Job* const again_;
   const JobNumber number_;
   const bool reuse_;  // false: as if nothing were measured
   double gflops_slowest_ = 0;

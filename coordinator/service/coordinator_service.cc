@@ -44,6 +44,21 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
                           v1::CancelJobResponse* response) override {
     return Forward(context, *request, response);
   }
+  UnaryReactor* ControlJob(Context* context,
+                           const v1::ControlJobRequest* request,
+                           v1::ControlJobResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* ExplainTask(Context* context,
+                            const v1::ExplainTaskRequest* request,
+                            v1::ExplainTaskResponse* response) override {
+    return Forward(context, *request, response);
+  }
+  UnaryReactor* ControlWorker(Context* context,
+                              const v1::ControlWorkerRequest* request,
+                              v1::ControlWorkerResponse* response) override {
+    return Forward(context, *request, response);
+  }
   UnaryReactor* ListTasks(Context* context, const v1::ListTasksRequest* request,
                           v1::ListTasksResponse* response) override {
     return Forward(context, *request, response);

@@ -106,6 +106,16 @@ absl::StatusOr<LeaseEnd> LeaseEndFromText(absl::string_view text) {
   return DamagedColumn(text);
 }
 
+absl::StatusOr<WorkerMode> WorkerModeFromText(absl::string_view text) {
+  for (const WorkerMode mode :
+       {WorkerMode::kOpen, WorkerMode::kDraining, WorkerMode::kQuarantined}) {
+    if (text == WorkerModeName(mode)) {
+      return mode;
+    }
+  }
+  return DamagedColumn(text);
+}
+
 std::string PackDocuments(const std::vector<TaskDocumentKey>& documents) {
   std::string packed;
   packed.reserve(documents.size() * kPackedDocument);

@@ -27,6 +27,7 @@ absl::StatusOr<v1::JobState> JobStateFromText(absl::string_view text);
 absl::StatusOr<v1::TaskState> TaskStateFromText(absl::string_view text);
 absl::StatusOr<v1::RowStatus> RowStatusFromText(absl::string_view text);
 absl::StatusOr<LeaseEnd> LeaseEndFromText(absl::string_view text);
+absl::StatusOr<WorkerMode> WorkerModeFromText(absl::string_view text);
 
 // 36 bytes a document: its digest, then the index of its language.
 std::string PackDocuments(const std::vector<TaskDocumentKey>& documents);

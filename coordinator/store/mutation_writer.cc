@@ -102,7 +102,7 @@ absl::Status MutationWriter::On(const JobAdded& m) {
       m.spec->name(), JobKindText(m.spec->kind()), m.owner, LabelsJson(*m.spec),
       Blob{m.corpus.bytes()}, Blob{m.spec->SerializeAsString()}, Json(*m.spec),
       Blob{m.plan->SerializeAsString()}, m.documents_skipped,
-      absl::ToUnixMicros(m.created_at)));
+      m.spec->policy().priority(), absl::ToUnixMicros(m.created_at)));
   int ordinal = 0;
   for (const Digest& model : m.models) {
     QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kAddJobModel, m.number,
@@ -147,6 +147,20 @@ absl::Status MutationWriter::AddConfigurations(const JobAdded& m) {
   return absl::OkStatus();
 }
 
+absl::Status MutationWriter::On(const JobReopened& m) {
+  std::optional<Blob> plan;
+  std::string bytes;
+  if (m.plan != nullptr) {
+    bytes = m.plan->SerializeAsString();
+    plan = Blob{bytes};
+  }
+  return statements_.Run(sql::kReopenJob, m.job, plan);
+}
+
+absl::Status MutationWriter::On(const JobPriorityChanged& m) {
+  return statements_.Run(sql::kSetJobPriority, m.job, m.priority);
+}
+
 absl::Status MutationWriter::On(const JobStateChanged& m) {
   std::optional<int64_t> finished_at_us;
   if (IsTerminal(m.state)) {
@@ -184,9 +198,9 @@ absl::Status MutationWriter::On(const LeaseGranted& m) {
 }
 
 absl::Status MutationWriter::On(const LeaseEnded& m) {
-  QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kEndLease, m.task, m.epoch,
-                                         absl::ToUnixMicros(m.ended_at),
-                                         LeaseEndName(m.end)));
+  QSWEEP_RETURN_IF_ERROR(statements_.Run(
+      sql::kEndLease, m.task, m.epoch, absl::ToUnixMicros(m.ended_at),
+      LeaseEndName(m.end), absl::ToInt64Microseconds(m.held)));
   const absl::Duration backoff =
       m.to == v1::TASK_STATE_BACKOFF ? m.backoff : absl::ZeroDuration();
   const bool failed = m.end == LeaseEnd::kFailed || m.end == LeaseEnd::kStalled;
@@ -203,12 +217,15 @@ absl::Status MutationWriter::On(const TaskStateChanged& m) {
 
 absl::Status MutationWriter::On(const ResultCommitted& m) {
   const int64_t committed_at_us = absl::ToUnixMicros(m.committed_at);
-  QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kSetLeaseCommitted, m.task,
-                                         m.epoch, committed_at_us,
-                                         m.report.engine(), m.report.device(),
-                                         Blob{m.report.SerializeAsString()}));
+  const int64_t held_us = absl::ToInt64Microseconds(m.held);
+  const int64_t load_us =
+      absl::ToInt64Microseconds(absl::Seconds(m.report.load_seconds()));
   QSWEEP_RETURN_IF_ERROR(
-      statements_.Run(sql::kSupersedeOpenLease, m.task, committed_at_us));
+      statements_.Run(sql::kSetLeaseCommitted, m.task, m.epoch, committed_at_us,
+                      m.report.engine(), m.report.device(),
+                      Blob{m.report.SerializeAsString()}, held_us, load_us));
+  QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kSupersedeOpenLease, m.task,
+                                         committed_at_us, held_us));
   for (const MeasuredRow& row : m.rows) {
     QSWEEP_RETURN_IF_ERROR(AddMeasurement(m, row));
   }
@@ -285,7 +302,16 @@ absl::Status MutationWriter::On(const EventAppended& m) {
 absl::Status MutationWriter::On(const WorkerAttached& m) {
   return statements_.Run(sql::kAddWorker, m.worker, m.boot_seq, m.credential,
                          Blob{m.hello->SerializeAsString()}, m.hello->name(),
-                         absl::ToUnixMicros(m.time));
+                         m.hello->usd_per_hour(), absl::ToUnixMicros(m.time));
+}
+
+absl::Status MutationWriter::On(const WorkerModeChanged& m) {
+  return statements_.Run(sql::kSetWorkerMode, m.worker, WorkerModeName(m.mode),
+                         m.reason);
+}
+
+absl::Status MutationWriter::On(const WorkerBlamed& m) {
+  return statements_.Run(sql::kBlameWorker, m.worker);
 }
 
 // Memory only: what a restart must not know, or learns again from the workers.

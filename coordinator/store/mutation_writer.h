@@ -47,6 +47,8 @@ class MutationWriter {
   absl::Status On(const CorpusAdded& m);
   absl::Status On(const ModelAdded& m);
   absl::Status On(const JobAdded& m);
+  absl::Status On(const JobReopened& m);
+  absl::Status On(const JobPriorityChanged& m);
   absl::Status On(const JobStateChanged& m);
   absl::Status On(const TaskGroupAdded& m);
   absl::Status On(const TaskAdded& m);
@@ -59,6 +61,8 @@ class MutationWriter {
   absl::Status On(const DuplicateRecorded& m);
   absl::Status On(const EventAppended& m);
   absl::Status On(const WorkerAttached& m);
+  absl::Status On(const WorkerModeChanged& m);
+  absl::Status On(const WorkerBlamed& m);
   absl::Status On(const WorkerReported& m);
   absl::Status On(const WorkerLivenessChanged& m);
   absl::Status On(const LeaseRenewed& m);

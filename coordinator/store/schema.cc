@@ -96,6 +96,7 @@ CREATE TABLE job (
   spec_json TEXT NOT NULL,
   plan BLOB NOT NULL,       -- JobPlan
   documents_skipped INTEGER NOT NULL,  -- among the measurements reused
+  priority INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
   finished_at_us INTEGER
 ) STRICT;
@@ -187,6 +188,11 @@ CREATE TABLE worker (
   credential TEXT NOT NULL,
   hello BLOB NOT NULL,  -- Hello
   name TEXT NOT NULL,
+  usd_per_hour REAL NOT NULL,
+  mode TEXT NOT NULL DEFAULT 'open'
+    CHECK (mode IN ('open', 'draining', 'quarantined')),
+  mode_reason TEXT NOT NULL DEFAULT '',
+  blamed INTEGER NOT NULL DEFAULT 0 CHECK (blamed >= 0),
   tasks_done INTEGER NOT NULL DEFAULT 0,
   first_seen_us INTEGER NOT NULL,
   last_seen_us INTEGER NOT NULL
@@ -202,6 +208,8 @@ CREATE TABLE lease (
   granted_at_us INTEGER NOT NULL,
   ended_at_us INTEGER,
   end_reason TEXT,
+  held_us INTEGER CHECK (held_us >= 0),  -- by a clock that never jumps
+  load_us INTEGER,           -- of it, for a result: loading the model
   engine TEXT,               -- of the rows it brought
   device TEXT,
   report BLOB,               -- TaskReport
@@ -358,8 +366,21 @@ SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
     FROM lease AS l WHERE l.task = t.id AND l.epoch = t.result_epoch)
     AS finished_at
 FROM task AS t JOIN task_group AS g ON g.id = t.task_group)sql"},
+    // What each grant cost. An attempt that ended was useful when its result is
+    // the one that is stored.
+    {"attempts_v1", R"sql(
+SELECT l.task, l.epoch, w.name AS worker, l.end_reason AS outcome,
+  l.held_us / 1e6 AS held_seconds, l.load_us / 1e6 AS load_seconds,
+  l.held_us / 3.6e9 * w.usd_per_hour AS usd,
+  l.end_reason IS 'committed' AS useful, l.device,
+  strftime('%Y-%m-%dT%H:%M:%SZ', l.granted_at_us / 1000000, 'unixepoch')
+    AS granted_at,
+  strftime('%Y-%m-%dT%H:%M:%SZ', l.ended_at_us / 1000000, 'unixepoch')
+    AS ended_at
+FROM lease AS l JOIN worker AS w ON w.uuid = l.worker)sql"},
     {"workers_v1", R"sql(
-SELECT lower(hex(w.uuid)) AS uuid, w.name,
+SELECT lower(hex(w.uuid)) AS uuid, w.name, w.mode, w.mode_reason, w.blamed,
+  w.usd_per_hour,
   (SELECT count(l.epoch) FROM lease AS l WHERE l.worker = w.uuid) AS leases,
   (SELECT count(l.epoch) FROM lease AS l
     WHERE l.worker = w.uuid AND l.ended_at_us IS NULL) AS leases_open,

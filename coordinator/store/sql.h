@@ -38,8 +38,8 @@ inline constexpr const char kAddModel[] =
 inline constexpr const char kAddJob[] =
     "INSERT INTO job (number, uuid, spec_digest, name, kind, owner, labels, "
     "state, reason, corpus, spec, spec_json, plan, documents_skipped, "
-    "created_at_us) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, 'planning', '', ?, ?, ?, ?, ?, ?)";
+    "priority, created_at_us) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, 'planning', '', ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr const char kAddJobModel[] =
     "INSERT INTO job_model (job, ordinal, model) VALUES (?, ?, ?)";
 inline constexpr const char kAddConfiguration[] =
@@ -63,6 +63,13 @@ inline constexpr const char kSetJobState[] =
     "UPDATE job SET state = ?2, reason = ?3, finished_at_us = ?4 "
     "WHERE number = ?1";
 
+// ?2: NULL keeps the plan.
+inline constexpr const char kReopenJob[] =
+    "UPDATE job SET state = 'planning', reason = '', finished_at_us = NULL, "
+    "plan = ifnull(?2, plan) WHERE number = ?1";
+inline constexpr const char kSetJobPriority[] =
+    "UPDATE job SET priority = ?2 WHERE number = ?1";
+
 inline constexpr const char kAddTaskGroup[] =
     "INSERT INTO task_group (id, model, prototype) VALUES (?, ?, ?)";
 inline constexpr const char kAddTask[] =
@@ -79,7 +86,7 @@ inline constexpr const char kAddLease[] =
 inline constexpr const char kSetTaskLeased[] =
     "UPDATE task SET state = 'leased', reason = '' WHERE id = ?";
 inline constexpr const char kEndLease[] =
-    "UPDATE lease SET ended_at_us = ?3, end_reason = ?4 "
+    "UPDATE lease SET ended_at_us = ?3, end_reason = ?4, held_us = ?5 "
     "WHERE task = ?1 AND epoch = ?2 AND ended_at_us IS NULL";
 inline constexpr const char kChargeTask[] =
     "UPDATE task SET state = ?2, reason = ?3, backoff_us = ?4, "
@@ -106,9 +113,11 @@ inline constexpr const char kSetTaskDone[] =
 // The attempt that brought the rows; it may have ended as lost before.
 inline constexpr const char kSetLeaseCommitted[] =
     "UPDATE lease SET ended_at_us = ?3, end_reason = 'committed', "
-    "engine = ?4, device = ?5, report = ?6 WHERE task = ?1 AND epoch = ?2";
+    "engine = ?4, device = ?5, report = ?6, held_us = ifnull(held_us, ?7), "
+    "load_us = ?8 WHERE task = ?1 AND epoch = ?2";
 inline constexpr const char kSupersedeOpenLease[] =
-    "UPDATE lease SET ended_at_us = ?2, end_reason = 'superseded' "
+    "UPDATE lease SET ended_at_us = ?2, end_reason = 'superseded', "
+    "held_us = ?3 "
     "WHERE task = ?1 AND ended_at_us IS NULL";
 inline constexpr const char kCountWorkerTask[] =
     "UPDATE worker SET tasks_done = tasks_done + 1 WHERE uuid = ?";
@@ -128,9 +137,16 @@ inline constexpr const char kAddEvent[] =
 
 inline constexpr const char kAddWorker[] =
     "INSERT INTO worker (uuid, boot_seq, credential, hello, name, "
-    "first_seen_us, last_seen_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6) "
+    "usd_per_hour, first_seen_us, last_seen_us) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) "
     "ON CONFLICT (uuid) DO UPDATE SET boot_seq = ?2, credential = ?3, "
-    "hello = ?4, name = ?5, last_seen_us = ?6";
+    "hello = ?4, name = ?5, usd_per_hour = ?6, last_seen_us = ?7";
+// Blames are forgotten when the worker is open again.
+inline constexpr const char kSetWorkerMode[] =
+    "UPDATE worker SET mode = ?2, mode_reason = ?3, "
+    "blamed = iif(?2 = 'open', 0, blamed) WHERE uuid = ?1";
+inline constexpr const char kBlameWorker[] =
+    "UPDATE worker SET blamed = blamed + 1 WHERE uuid = ?";
 
 // --- Load ---
 
@@ -142,7 +158,7 @@ inline constexpr const char kReadLastEvent[] =
     "SELECT ifnull(max(seq), 0) FROM event";
 inline constexpr const char kReadJobs[] =
     "SELECT number, uuid, spec_digest, owner, state, reason, spec, plan, "
-    "documents_skipped, created_at_us, finished_at_us, "
+    "documents_skipped, priority, created_at_us, finished_at_us, "
     "(SELECT ifnull(max(e.job_seq), 0) FROM event AS e WHERE e.job = number) "
     "FROM job ORDER BY number";
 inline constexpr const char kReadJobTasks[] =
@@ -157,8 +173,8 @@ inline constexpr const char kReadLeases[] =
     "SELECT task, epoch, worker, session, credential, end_reason "
     "FROM lease ORDER BY task, epoch";
 inline constexpr const char kReadWorkers[] =
-    "SELECT uuid, boot_seq, credential, hello, tasks_done, last_seen_us "
-    "FROM worker ORDER BY uuid";
+    "SELECT uuid, boot_seq, credential, hello, mode, mode_reason, blamed, "
+    "tasks_done, last_seen_us FROM worker ORDER BY uuid";
 inline constexpr const char kReadCorpusNames[] =
     "SELECT name, corpus FROM corpus_name ORDER BY name";
 inline constexpr const char kReadModelDigests[] =

@@ -50,7 +50,6 @@ absl::StatusOr<Job> ReadJob(const Statement& row) {
   job.name = spec.name();
   job.kind = spec.kind();
   job.labels = {spec.labels().begin(), spec.labels().end()};
-  job.priority = spec.policy().priority();
   job.max_retries = static_cast<int>(spec.policy().max_retries());
   job.max_fails = static_cast<int>(spec.policy().max_fails());
   QSWEEP_ASSIGN_OR_RETURN(const v1::JobPlan plan,
@@ -59,11 +58,12 @@ absl::StatusOr<Job> ReadJob(const Statement& row) {
   job.measurements_reused = static_cast<int64_t>(plan.measurements_reused());
   job.measurements_done = job.measurements_reused;  // tasks add theirs
   job.documents_skipped = row.Integer(8);
-  job.created_at = absl::FromUnixMicros(row.Integer(9));
-  if (!row.IsNull(10)) {
-    job.finished_at = absl::FromUnixMicros(row.Integer(10));
+  job.priority = static_cast<int>(row.Integer(9));
+  job.created_at = absl::FromUnixMicros(row.Integer(10));
+  if (!row.IsNull(11)) {
+    job.finished_at = absl::FromUnixMicros(row.Integer(11));
   }
-  job.last_job_seq = row.Integer(11);
+  job.last_job_seq = row.Integer(12);
   return job;
 }
 
@@ -119,8 +119,11 @@ absl::StatusOr<Worker> ReadWorker(const Statement& row) {
   worker.name = hello.name();
   worker.build_id = hello.build_id();
   worker.devices = {hello.devices().begin(), hello.devices().end()};
-  worker.tasks_done = row.Integer(4);
-  worker.last_seen = absl::FromUnixMicros(row.Integer(5));
+  QSWEEP_ASSIGN_OR_RETURN(worker.mode, WorkerModeFromText(row.View(4)));
+  worker.mode_reason = row.Text(5);
+  worker.blamed = row.Integer(6);
+  worker.tasks_done = row.Integer(7);
+  worker.last_seen = absl::FromUnixMicros(row.Integer(8));
   return worker;
 }
 

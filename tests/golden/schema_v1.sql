@@ -117,10 +117,11 @@ CREATE TABLE job (
   spec_json TEXT NOT NULL,
   plan BLOB NOT NULL,       -- JobPlan
   documents_skipped INTEGER NOT NULL,  -- among the measurements reused
+  priority INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
   finished_at_us INTEGER
 ) STRICT;
-INSERT INTO "job" VALUES(1,X'CC5EBC646150889D82AFA36A0F8EBCF0',X'42A5DF92F3BF46E8592F9FEC32A1E895F9208440A535D538D9266367DEDB3397','sweep-1','layer_sweep','ada','{"team":"a"}','succeeded','all measured',X'6B17B8FCC411A533C822A5117E33CF73FA6766739D7D36AC86DC4BEA883AF4FE',X'0801120773776565702D311A090A047465616D120161420574657874735203656E6760016A0208027007','{"kind":"JOB_KIND_LAYER_SWEEP","name":"sweep-1","labels":{"team":"a"},"corpus":"texts","reference":"eng","compute":"COMPUTE_FP32","policy":{"priority":2},"seed":"7"}',X'080310041802200C3002',0,1700000001000000,1700000050000000);
+INSERT INTO "job" VALUES(1,X'CC5EBC646150889D82AFA36A0F8EBCF0',X'42A5DF92F3BF46E8592F9FEC32A1E895F9208440A535D538D9266367DEDB3397','sweep-1','layer_sweep','ada','{"team":"a"}','succeeded','all measured',X'6B17B8FCC411A533C822A5117E33CF73FA6766739D7D36AC86DC4BEA883AF4FE',X'0801120773776565702D311A090A047465616D120161420574657874735203656E6760016A0208027007','{"kind":"JOB_KIND_LAYER_SWEEP","name":"sweep-1","labels":{"team":"a"},"corpus":"texts","reference":"eng","compute":"COMPUTE_FP32","policy":{"priority":2},"seed":"7"}',X'080310041802200C3002',0,2,1700000001000000,1700000050000000);
 CREATE TABLE job_configuration (
   job INTEGER NOT NULL REFERENCES job (number),
   ordinal INTEGER NOT NULL,
@@ -186,14 +187,16 @@ CREATE TABLE lease (
   granted_at_us INTEGER NOT NULL,
   ended_at_us INTEGER,
   end_reason TEXT,
+  held_us INTEGER CHECK (held_us >= 0),  -- by a clock that never jumps
+  load_us INTEGER,           -- of it, for a result: loading the model
   engine TEXT,               -- of the rows it brought
   device TEXT,
   report BLOB,               -- TaskReport
   PRIMARY KEY (task, epoch),
   CHECK ((ended_at_us IS NULL) = (end_reason IS NULL))
 ) STRICT;
-INSERT INTO "lease" VALUES(1,1,X'77777777777777777777777777777777',X'73737373737373737373737373737373','token-1',1700000011000000,1700000021000000,'committed','engine-1','cpu',X'0A08656E67696E652D311203637075');
-INSERT INTO "lease" VALUES(2,1,X'77777777777777777777777777777777',X'73737373737373737373737373737373','token-1',1700000012000000,1700000022000000,'committed','engine-1','cpu',X'0A08656E67696E652D311203637075');
+INSERT INTO "lease" VALUES(1,1,X'77777777777777777777777777777777',X'73737373737373737373737373737373','token-1',1700000011000000,1700000021000000,'committed',NULL,NULL,'engine-1','cpu',X'0A08656E67696E652D311203637075');
+INSERT INTO "lease" VALUES(2,1,X'77777777777777777777777777777777',X'73737373737373737373737373737373','token-1',1700000012000000,1700000022000000,'committed',NULL,NULL,'engine-1','cpu',X'0A08656E67696E652D311203637075');
 CREATE TABLE measurement (
   configuration INTEGER NOT NULL REFERENCES configuration (id),
   evaluation INTEGER NOT NULL REFERENCES evaluation (id),
@@ -269,11 +272,16 @@ CREATE TABLE worker (
   credential TEXT NOT NULL,
   hello BLOB NOT NULL,  -- Hello
   name TEXT NOT NULL,
+  usd_per_hour REAL NOT NULL,
+  mode TEXT NOT NULL DEFAULT 'open'
+    CHECK (mode IN ('open', 'draining', 'quarantined')),
+  mode_reason TEXT NOT NULL DEFAULT '',
+  blamed INTEGER NOT NULL DEFAULT 0 CHECK (blamed >= 0),
   tasks_done INTEGER NOT NULL DEFAULT 0,
   first_seen_us INTEGER NOT NULL,
   last_seen_us INTEGER NOT NULL
 ) STRICT;
-INSERT INTO "worker" VALUES(X'77777777777777777777777777777777',3,'token-1',X'1A04746573743A05626F782D3142050A03637075','box-1',2,1700000005000000,1700000005000000);
+INSERT INTO "worker" VALUES(X'77777777777777777777777777777777',3,'token-1',X'1A04746573743A05626F782D3142050A03637075','box-1',0.0,'open','',0,2,1700000005000000,1700000005000000);
 CREATE INDEX corpus_document_by_document ON corpus_document (document);
 CREATE INDEX job_open ON job (number)
   WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
@@ -284,7 +292,7 @@ CREATE INDEX lease_open ON lease (task) WHERE ended_at_us IS NULL;
 CREATE INDEX lease_by_worker ON lease (worker);
 CREATE INDEX measurement_by_task ON measurement (task);
 CREATE UNIQUE INDEX event_by_job ON event (job, job_seq) WHERE job IS NOT NULL;
-CREATE VIEW measurements_v1 AS 
+CREATE VIEW measurements_v1 AS
 SELECT lower(hex(c.model)) AS model, lower(hex(c.digest)) AS configuration,
   c.layer_set, c.quantizer, c.compute, e.text AS evaluation,
   k.name AS corpus, lower(hex(k.digest)) AS corpus_digest,
@@ -303,7 +311,7 @@ JOIN corpus_document AS cd ON cd.document = m.document
 JOIN corpus AS k ON k.digest = cd.corpus
 JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch
 JOIN worker AS w ON w.uuid = l.worker;
-CREATE VIEW jobs_v1 AS 
+CREATE VIEW jobs_v1 AS
 SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
   j.owner, j.labels,
   strftime('%Y-%m-%dT%H:%M:%SZ', j.created_at_us / 1000000, 'unixepoch')
@@ -348,7 +356,7 @@ SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
     WHERE jt.job = j.number AND t.state = 'cancelled') AS tasks_cancelled,
   j.spec_json AS spec
 FROM job AS j;
-CREATE VIEW tasks_v1 AS 
+CREATE VIEW tasks_v1 AS
 SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
   length(t.documents) / 36 AS documents,
   (SELECT count(l.epoch) FROM lease AS l WHERE l.task = t.id) AS epoch,
@@ -362,8 +370,19 @@ SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
     FROM lease AS l WHERE l.task = t.id AND l.epoch = t.result_epoch)
     AS finished_at
 FROM task AS t JOIN task_group AS g ON g.id = t.task_group;
-CREATE VIEW workers_v1 AS 
-SELECT lower(hex(w.uuid)) AS uuid, w.name,
+CREATE VIEW attempts_v1 AS
+SELECT l.task, l.epoch, w.name AS worker, l.end_reason AS outcome,
+  l.held_us / 1e6 AS held_seconds, l.load_us / 1e6 AS load_seconds,
+  l.held_us / 3.6e9 * w.usd_per_hour AS usd,
+  l.end_reason IS 'committed' AS useful, l.device,
+  strftime('%Y-%m-%dT%H:%M:%SZ', l.granted_at_us / 1000000, 'unixepoch')
+    AS granted_at,
+  strftime('%Y-%m-%dT%H:%M:%SZ', l.ended_at_us / 1000000, 'unixepoch')
+    AS ended_at
+FROM lease AS l JOIN worker AS w ON w.uuid = l.worker;
+CREATE VIEW workers_v1 AS
+SELECT lower(hex(w.uuid)) AS uuid, w.name, w.mode, w.mode_reason, w.blamed,
+  w.usd_per_hour,
   (SELECT count(l.epoch) FROM lease AS l WHERE l.worker = w.uuid) AS leases,
   (SELECT count(l.epoch) FROM lease AS l
     WHERE l.worker = w.uuid AND l.ended_at_us IS NULL) AS leases_open,
@@ -373,7 +392,7 @@ SELECT lower(hex(w.uuid)) AS uuid, w.name,
   strftime('%Y-%m-%dT%H:%M:%SZ', w.last_seen_us / 1000000, 'unixepoch')
     AS last_seen
 FROM worker AS w;
-CREATE VIEW events_v1 AS 
+CREATE VIEW events_v1 AS
 SELECT e.seq,
   strftime('%Y-%m-%dT%H:%M:%fZ', e.time_us / 1000000.0, 'unixepoch') AS time,
   e.job, e.job_seq, e.task, e.worker, e.kind, e.from_state, e.to_state,

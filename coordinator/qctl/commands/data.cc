@@ -22,8 +22,9 @@ constexpr int kMostQueryRows = 10000;
 constexpr int kMostQuerySeconds = 60;
 
 // The views queries may read; an older coordinator may lack some.
-constexpr const char* kViews[] = {"jobs_v1",   "tasks_v1",        "workers_v1",
-                                  "events_v1", "measurements_v1", "results_v1"};
+constexpr const char* kViews[] = {"jobs_v1",    "tasks_v1",  "attempts_v1",
+                                  "workers_v1", "events_v1", "measurements_v1",
+                                  "results_v1"};
 
 constexpr std::pair<const char*, const char*> kQueryExamples[] = {
     {"perplexity per layer set and language",

@@ -91,6 +91,56 @@ absl::StatusOr<ExitCode> Cancel(Context& context) {
   return ExitCode::kOk;
 }
 
+absl::StatusOr<ExitCode> Control(Context& context, v1::JobAction action,
+                                 int32_t priority, const std::string& note) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<std::string> selectors,
+                          ExpandSelectors(context.arguments().GetAll("JOB")));
+  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
+  Table table = JobTable();
+  for (const std::string& selector : selectors) {
+    v1::ControlJobRequest request;
+    request.mutable_job()->set_text(selector);
+    request.set_action(action);
+    request.set_priority(priority);
+    request.set_reason(context.arguments().Get("reason"));
+    QSWEEP_ASSIGN_OR_RETURN(const v1::ControlJobResponse response,
+                            client->ControlJob(request));
+    table.rows.push_back(JobRow(response.summary()));
+  }
+  QSWEEP_RETURN_IF_ERROR(context.Print(table));
+  if (!note.empty()) {
+    context.Note(note);
+  }
+  return ExitCode::kOk;
+}
+
+absl::StatusOr<ExitCode> Pause(Context& context) {
+  return Control(context, v1::JOB_ACTION_PAUSE, 0,
+                 "tasks that run go on; 'qctl jobs resume' starts the rest");
+}
+absl::StatusOr<ExitCode> Resume(Context& context) {
+  return Control(context, v1::JOB_ACTION_RESUME, 0, "");
+}
+absl::StatusOr<ExitCode> Stop(Context& context) {
+  return Control(context, v1::JOB_ACTION_STOP, 0,
+                 "tasks that run may finish, the others are dropped");
+}
+absl::StatusOr<ExitCode> Retry(Context& context) {
+  return Control(context, v1::JOB_ACTION_RETRY, 0,
+                 "only what failed or is missing runs again");
+}
+absl::StatusOr<ExitCode> Priority(Context& context) {
+  constexpr int64_t kMost = 1000;
+  QSWEEP_ASSIGN_OR_RETURN(
+      const int64_t priority,
+      context.arguments().GetInteger("to", 0, -kMost, kMost));
+  return Control(context, v1::JOB_ACTION_PRIORITY,
+                 static_cast<int32_t>(priority), "");
+}
+
+const Positional kJobs = {"JOB", "jobs; ranges like 10-12 are accepted", true,
+                          true};
+
 }  // namespace
 
 std::vector<Command> JobsCommands() {
@@ -124,6 +174,42 @@ std::vector<Command> JobsCommands() {
                         true}},
        .flags = {{"reason", 0, "TEXT", "shown with the job"}},
        .run = Cancel},
+      {.path = {"jobs", "pause"},
+       .group = kRunGroup,
+       .summary = "Leases nothing more of a job until it is resumed.",
+       .examples = {{"qctl jobs pause last", ""}},
+       .positionals = {kJobs},
+       .flags = {{"reason", 0, "TEXT", "shown with the job"}},
+       .run = Pause},
+      {.path = {"jobs", "resume"},
+       .group = kRunGroup,
+       .summary = "Goes on with a paused job.",
+       .examples = {{"qctl jobs resume last", ""}},
+       .positionals = {kJobs},
+       .run = Resume},
+      {.path = {"jobs", "stop"},
+       .group = kRunGroup,
+       .summary = "Ends a job when the tasks that run have finished.",
+       .examples = {{"qctl jobs stop 12", ""}},
+       .positionals = {kJobs},
+       .flags = {{"reason", 0, "TEXT", "shown with the job"}},
+       .run = Stop},
+      {.path = {"jobs", "retry"},
+       .group = kRunGroup,
+       .summary = "Runs again exactly what failed or is missing.",
+       .examples = {{"qctl jobs retry last", ""},
+                    {"qctl jobs retry 10-12", ""}},
+       .positionals = {kJobs},
+       .notes = "A job that failed or was cancelled goes on under its number; "
+                "failed tasks get new budgets. What was measured is kept.",
+       .run = Retry},
+      {.path = {"jobs", "priority"},
+       .group = kRunGroup,
+       .summary = "Changes the priority of a job; larger goes first.",
+       .examples = {{"qctl jobs priority 12 --to 5", ""}},
+       .positionals = {kJobs},
+       .flags = {{"to", 0, "P", "-1000 to 1000 (default 0)"}},
+       .run = Priority},
   };
 }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -108,6 +109,59 @@ absl::StatusOr<ExitCode> List(Context& context) {
   return ExitCode::kOk;
 }
 
+Value::List Strings(
+    const google::protobuf::RepeatedPtrField<std::string>& from) {
+  Value::List list;
+  for (const std::string& text : from) {
+    list.push_back(text);
+  }
+  return list;
+}
+
+Table FitTable(const v1::ExplainTaskResponse& response) {
+  Table table;
+  table.kind = "TaskFit";
+  table.columns = {
+      {"worker", "WORKER"}, {"fit", "FITS"}, {"reasons", "WHY NOT"}};
+  for (const v1::WorkerFit& worker : response.workers()) {
+    const std::string fits = !worker.reasons().empty() ? "no"
+                             : worker.busy()           ? "busy"
+                                                       : "yes";
+    table.rows.push_back({worker.worker(), fits, Strings(worker.reasons())});
+  }
+  table.empty_text = "No worker is attached.";
+  Value::List attempts;
+  for (const v1::TaskAttempt& attempt : response.attempts()) {
+    attempts.push_back(
+        absl::StrCat(attempt.epoch(), " ", attempt.worker(), " ",
+                     attempt.end().empty() ? "runs" : attempt.end()));
+  }
+  table.extra = {{"task", absl::StrCat(response.task().task_id())},
+                 {"state", TaskStateName(response.task())},
+                 {"sentences", Strings(response.sentences())},
+                 {"attempts", attempts}};
+  return table;
+}
+
+absl::StatusOr<ExitCode> Explain(Context& context) {
+  v1::ExplainTaskRequest request;
+  QSWEEP_ASSIGN_OR_RETURN(
+      const int64_t task,
+      context.arguments().GetInteger("TASK", 0, 1,
+                                     std::numeric_limits<int64_t>::max()));
+  request.set_task_id(static_cast<uint64_t>(task));
+  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
+  QSWEEP_ASSIGN_OR_RETURN(const v1::ExplainTaskResponse response,
+                          client->ExplainTask(request));
+  context.Note(
+      absl::StrCat("Task ", task, " is ", TaskStateName(response.task()), "."));
+  for (const std::string& sentence : response.sentences()) {
+    context.Note(sentence);
+  }
+  QSWEEP_RETURN_IF_ERROR(context.Print(FitTable(response)));
+  return ExitCode::kOk;
+}
+
 }  // namespace
 
 std::vector<Command> TasksCommands() {
@@ -123,6 +177,13 @@ std::vector<Command> TasksCommands() {
                   "blocked"},
                  {"limit", 0, "N", "at most N tasks (default 50)"}},
        .run = List},
+      {.path = {"tasks", "explain"},
+       .group = kLookGroup,
+       .summary = "Says why a task is where it is, and what would change it.",
+       .examples = {{"qctl tasks explain 1049", ""},
+                    {"qctl tasks explain 1049 -o json", ""}},
+       .positionals = {{"TASK", "its number (qctl tasks list)"}},
+       .run = Explain},
   };
 }
 

@@ -44,10 +44,7 @@ std::vector<Value> WorkerRow(const v1::WorkerSummary& worker) {
           worker.note()};
 }
 
-absl::StatusOr<ExitCode> List(Context& context) {
-  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
-  QSWEEP_ASSIGN_OR_RETURN(const v1::ListWorkersResponse response,
-                          client->ListWorkers({}));
+Table WorkerTable() {
   Table table;
   table.kind = "WorkerList";
   table.name_prefix = "worker/";
@@ -61,6 +58,14 @@ absl::StatusOr<ExitCode> List(Context& context) {
                    {"last_seen_seconds", "SEEN", Form::kDuration},
                    {"build_id", "BUILD", Form::kText, Audience::kWide},
                    {"note", "NOTE"}};
+  return table;
+}
+
+absl::StatusOr<ExitCode> List(Context& context) {
+  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
+  QSWEEP_ASSIGN_OR_RETURN(const v1::ListWorkersResponse response,
+                          client->ListWorkers({}));
+  Table table = WorkerTable();
   for (const v1::WorkerSummary& worker : response.workers()) {
     table.rows.push_back(WorkerRow(worker));
   }
@@ -68,6 +73,34 @@ absl::StatusOr<ExitCode> List(Context& context) {
   QSWEEP_RETURN_IF_ERROR(context.Print(table));
   return ExitCode::kOk;
 }
+
+absl::StatusOr<ExitCode> Control(Context& context, v1::WorkerAction action) {
+  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
+  Table table = WorkerTable();
+  for (const std::string& worker : context.arguments().GetAll("WORKER")) {
+    v1::ControlWorkerRequest request;
+    request.set_worker(worker);
+    request.set_action(action);
+    request.set_reason(context.arguments().Get("reason"));
+    QSWEEP_ASSIGN_OR_RETURN(const v1::ControlWorkerResponse response,
+                            client->ControlWorker(request));
+    table.rows.push_back(WorkerRow(response.worker()));
+  }
+  QSWEEP_RETURN_IF_ERROR(context.Print(table));
+  return ExitCode::kOk;
+}
+
+absl::StatusOr<ExitCode> Drain(Context& context) {
+  QSWEEP_ASSIGN_OR_RETURN(const ExitCode code,
+                          Control(context, v1::WORKER_ACTION_DRAIN));
+  context.Note("it finishes what it runs, then leaves");
+  return code;
+}
+absl::StatusOr<ExitCode> Resume(Context& context) {
+  return Control(context, v1::WORKER_ACTION_RESUME);
+}
+
+const Positional kWorkers = {"WORKER", "names or UUIDs", true, true};
 
 }  // namespace
 
@@ -78,6 +111,21 @@ std::vector<Command> WorkersCommands() {
        .summary = "Lists workers, their devices and what they run.",
        .examples = {{"qctl workers", ""}, {"qctl workers list -o wide", ""}},
        .run = List},
+      {.path = {"workers", "drain"},
+       .group = kRunGroup,
+       .summary = "Lets workers finish what they run and leave.",
+       .examples = {{"qctl workers drain kaggle-2", ""}},
+       .positionals = {kWorkers},
+       .flags = {{"reason", 0, "TEXT", "shown with the worker"}},
+       .run = Drain},
+      {.path = {"workers", "resume"},
+       .group = kRunGroup,
+       .summary = "Gives tasks to drained or quarantined workers again.",
+       .examples = {{"qctl workers resume vast-9", ""}},
+       .positionals = {kWorkers},
+       .notes = "A worker is quarantined when three tasks failed on it that "
+                "other workers finished.",
+       .run = Resume},
   };
 }
 

@@ -54,7 +54,7 @@ Decision<v1::CommitResultResponse::One> Decide(
   const TaskKeys keys{.evaluation = "aligned@1;tok=00",
                       .configurations = {TestDigest("model rtn:bits=4")},
                       .documents = {TestDigest("d1"), TestDigest("d2")}};
-  return DecideCommit(state, "", envelope, keys, stored, TestNow());
+  return DecideCommit(state, "", envelope, keys, stored, Settings(), TestNow());
 }
 
 StateBuilder OneJob() {

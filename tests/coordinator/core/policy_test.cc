@@ -103,7 +103,8 @@ State Held(int held, int free_workers) {
   }
   builder.Task({.jobs = {2}, .documents = {"b"}});
   for (int i = 0; i < held + free_workers; ++i) {
-    builder.Worker(absl::StrCat("w", i));
+    builder.Worker(absl::StrCat("w", i),
+                   {.models = {{"model", v1::ResidentModel::LEVEL_DISK}}});
   }
   for (int i = 0; i < held; ++i) {
     builder.Lease(i + 1, absl::StrCat("w", i));
@@ -140,6 +141,40 @@ TEST(WhyNotFit, NamesEachReason) {
                         *state.FindWorker(TestWorker("w"))),
               ElementsAre(HasSubstr("aligned@1"), HasSubstr("gptq"),
                           HasSubstr("takes about 10 s")));
+}
+
+TEST(PickTask, LoadsANewModelOnOneWorkerFirst) {
+  StateBuilder builder;
+  builder.Job()
+      .Task()
+      .Task({.documents = {"d3"}})
+      .Worker("a")
+      .Worker("b")
+      .Lease(1, "a");
+  const State loading = builder.Build();
+  EXPECT_EQ(Picked(loading, "b"), std::nullopt);
+  EXPECT_EQ(Picked(loading, "a"), 2);
+  v1::TaskProgress runs;
+  runs.set_phase(v1::TASK_PHASE_RUN);
+  const State running =
+      After(loading, {LeaseRenewed{.task = TaskId(1),
+                                   .epoch = Epoch(1),
+                                   .session = TestSession("a"),
+                                   .progress = runs}});
+  EXPECT_EQ(Picked(running, "b"), 2);
+}
+
+TEST(PickTask, SparesAWorkerTheTaskItFailed_WhileAnotherFits) {
+  StateBuilder builder;
+  builder.Job().Task().Worker("a").Lease(1, "a").Apply(
+      LeaseEnded{.task = TaskId(1),
+                 .epoch = Epoch(1),
+                 .end = LeaseEnd::kFailed,
+                 .to = v1::TASK_STATE_READY});
+  EXPECT_EQ(Picked(builder.Build(), "a"), 1);  // there is no other
+  builder.Worker("b");
+  EXPECT_EQ(Picked(builder.Build(), "a"), std::nullopt);
+  EXPECT_EQ(Picked(builder.Build(), "b"), 1);
 }
 
 }  // namespace

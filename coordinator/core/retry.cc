@@ -1,0 +1,74 @@
+#include "coordinator/core/retry.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "coordinator/core/submit_planner.h"
+
+namespace qsweep {
+namespace {
+
+bool IsGivenUp(const Task& task) {
+  return task.state == v1::TASK_STATE_QUARANTINED ||
+         task.state == v1::TASK_STATE_CANCELLED;
+}
+
+}  // namespace
+
+bool NeedsNewPlan(const Job& job, bool reuse) {
+  return job.terminal() && reuse;
+}
+
+Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber number,
+                                     const Now& now) {
+  const Job& job = state.job(number);
+  const auto given_up = [&state](const auto& entry) {
+    return IsGivenUp(state.task(entry.first));
+  };
+  if (std::ranges::none_of(job.tasks, given_up)) {
+    return {.reply = number};
+  }
+  Draft draft(state, now);
+  if (job.terminal()) {
+    ReopenJob(draft, job, nullptr);
+  }
+  for (const auto& [id, measurements] : job.tasks) {
+    const Task& task = state.task(id);
+    if (!IsGivenUp(task)) {
+      continue;
+    }
+    draft.Add(TaskStateChanged{
+        .task = id, .to = v1::TASK_STATE_READY, .new_budgets = true});
+    draft.AddTaskEvent(task, {.kind = "task_ready",
+                              .from = ShortName(task.state),
+                              .to = "READY",
+                              .reason = "tried again"});
+  }
+  if (job.terminal()) {
+    draft.Add(JobStateChanged{
+        .job = number, .state = v1::JOB_STATE_QUEUED, .time = now.wall});
+    draft.AddJobEvent(
+        number, {.kind = "job_queued", .from = "PLANNING", .to = "QUEUED"});
+  }
+  return {.mutations = draft.Take(), .reply = number};
+}
+
+Decision<JobNumber> DecideReplan(const State& state, JobNumber number,
+                                 const PreparedSubmit& prepared,
+                                 const std::vector<PanelStatuses>& measured,
+                                 const Settings& settings, const Now& now) {
+  const Job& job = state.job(number);
+  if (job.state == v1::JOB_STATE_SUCCEEDED) {
+    return {.reply = number};
+  }
+  SubmitPlanner planner(state, prepared, settings, now, &job);
+  for (size_t i = 0; i < prepared.panels.size(); ++i) {
+    planner.PlanPanel(prepared.panels[i], measured[i]);
+  }
+  if (const absl::Status status = planner.Check(); !status.ok()) {
+    return {.reply = status};
+  }
+  return {.mutations = planner.TakeMutations(), .reply = number};
+}
+
+}  // namespace qsweep

@@ -1,0 +1,134 @@
+#include "coordinator/loop_control.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "coordinator/core/cancel.h"
+#include "coordinator/core/explain.h"
+#include "coordinator/core/job_control.h"
+#include "coordinator/core/lists.h"
+#include "coordinator/core/retry.h"
+#include "coordinator/core/worker_control.h"
+#include "coordinator/loop_calls.h"
+
+namespace qsweep {
+namespace {
+
+absl::StatusOr<JobNumber> Retry(LoopCore& core, JobNumber number) {
+  QSWEEP_RETURN_IF_ERROR(core.Flush());
+  QSWEEP_ASSIGN_OR_RETURN(StoredJob stored, core.store().ReadJob(number));
+  const bool reuse = stored.spec.policy().reuse() != v1::REUSE_NEVER;
+  if (!NeedsNewPlan(core.state().job(number), reuse)) {
+    return Carry(core, DecideRetryTasks(core.state(), number, core.now()));
+  }
+  v1::SubmitJobRequest request;
+  request.set_job_uuid(core.state().job(number).uuid.bytes());
+  *request.mutable_spec() = std::move(stored.spec);
+  for (const Digest& digest : stored.models) {
+    QSWEEP_ASSIGN_OR_RETURN(const auto model, core.store().ReadModel(digest));
+    *request.add_models() = *model;
+  }
+  QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
+                          core.store().ReadCorpus(stored.corpus));
+  QSWEEP_ASSIGN_OR_RETURN(const PreparedSubmit prepared,
+                          PrepareSubmit(request, std::move(corpus)));
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<PanelStatuses> measured,
+                          ReadPanelStatuses(core, prepared));
+  return Carry(core, DecideReplan(core.state(), number, prepared, measured,
+                                  core.settings(), core.now()));
+}
+
+absl::StatusOr<JobNumber> RunAction(LoopCore& core, JobNumber number,
+                                    const v1::ControlJobRequest& request) {
+  const State& state = core.state();
+  switch (request.action()) {
+    case v1::JOB_ACTION_PAUSE:
+      return Carry(core,
+                   DecidePause(state, number, request.reason(), core.now()));
+    case v1::JOB_ACTION_RESUME:
+      return Carry(core, DecideResume(state, number, core.now()));
+    case v1::JOB_ACTION_STOP:
+      return Carry(core,
+                   DecideStop(state, number, request.reason(), core.now()));
+    case v1::JOB_ACTION_RETRY:
+      return Retry(core, number);
+    case v1::JOB_ACTION_PRIORITY:
+      return Carry(
+          core, DecidePriority(state, number, request.priority(), core.now()));
+    default:
+      return MakeError(
+          kBadValue,
+          absl::StrCat("unknown action ", static_cast<int>(request.action())),
+          "action");
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<v1::CancelJobResponse> RunCancel(
+    LoopCore& core, const v1::CancelJobRequest& request) {
+  QSWEEP_ASSIGN_OR_RETURN(const JobNumber number,
+                          ResolveJob(core.state(), request.job().text()));
+  QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
+  QSWEEP_RETURN_IF_ERROR(Carry(core, DecideCancel(core.state(), number,
+                                                  request.reason(), core.now()))
+                             .status());
+  v1::CancelJobResponse response;
+  *response.mutable_summary() = MakeJobSummary(core.state().job(number));
+  return response;
+}
+
+absl::StatusOr<v1::ControlJobResponse> RunControlJob(
+    LoopCore& core, const v1::ControlJobRequest& request) {
+  QSWEEP_ASSIGN_OR_RETURN(const JobNumber number,
+                          ResolveJob(core.state(), request.job().text()));
+  QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
+  QSWEEP_RETURN_IF_ERROR(RunAction(core, number, request).status());
+  v1::ControlJobResponse response;
+  *response.mutable_summary() = MakeJobSummary(core.state().job(number));
+  return response;
+}
+
+absl::StatusOr<v1::ExplainTaskResponse> RunExplainTask(
+    LoopCore& core, const v1::ExplainTaskRequest& request) {
+  const Task* task =
+      core.state().FindTask(TaskId(static_cast<int64_t>(request.task_id())));
+  if (task == nullptr) {
+    return MakeError(kTaskNotFound, absl::StrCat("no task ", request.task_id()),
+                     "task", "List them with 'qctl tasks list'.");
+  }
+  return ExplainTask(core.state(), *task, core.settings(), core.now());
+}
+
+absl::StatusOr<v1::ControlWorkerResponse> RunControlWorker(
+    LoopCore& core, const v1::ControlWorkerRequest& request) {
+  QSWEEP_ASSIGN_OR_RETURN(const WorkerUuid uuid,
+                          ResolveWorker(core.state(), request.worker()));
+  QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
+  WorkerMode mode = WorkerMode::kOpen;
+  if (request.action() == v1::WORKER_ACTION_DRAIN) {
+    mode = WorkerMode::kDraining;
+  } else if (request.action() != v1::WORKER_ACTION_RESUME) {
+    return MakeError(
+        kBadValue,
+        absl::StrCat("unknown action ", static_cast<int>(request.action())),
+        "action");
+  }
+  QSWEEP_RETURN_IF_ERROR(
+      Carry(core, DecideWorkerMode(core.state(), uuid, mode, request.reason(),
+                                   core.now()))
+          .status());
+  core.links().MarkDirty(core.state().FindWorker(uuid)->session);
+  v1::ControlWorkerResponse response;
+  *response.mutable_worker() =
+      MakeWorkerSummary(*core.state().FindWorker(uuid), core.now());
+  return response;
+}
+
+}  // namespace qsweep

@@ -1,0 +1,94 @@
+#include "coordinator/core/explain.h"
+
+#include "absl/strings/str_join.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "coordinator/core/job_control.h"
+#include "coordinator/core/lease.h"
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+v1::ExplainTaskResponse Explained(const State& state, Now now = TestNow()) {
+  return ExplainTask(state, state.task(TaskId(1)), Settings(), now);
+}
+
+std::string Text(const v1::ExplainTaskResponse& response) {
+  return absl::StrJoin(response.sentences(), "\n");
+}
+
+TEST(ExplainTask, SaysThatNobodyIsThere) {
+  EXPECT_THAT(Text(Explained(StateBuilder().Job().Task().Build())),
+              HasSubstr("no worker is attached"));
+}
+
+TEST(ExplainTask, NamesTheNumberThatDoesNotFit) {
+  const v1::ExplainTaskResponse response =
+      Explained(StateBuilder()
+                    .Job()
+                    .Task({.estimated_seconds = 90})
+                    .Worker("short", {.lifetime_left_ms = 30'000})
+                    .Worker("old", {.methods = {"nf4"}})
+                    .Build());
+  EXPECT_THAT(Text(response), HasSubstr("none of 2 attached workers"));
+  EXPECT_THAT(Text(response), HasSubstr("short: the worker ends in 30 s, the "
+                                        "task takes about 90 s."));
+  EXPECT_THAT(Text(response),
+              HasSubstr("old: the worker's engine does not have rtn."));
+  ASSERT_EQ(response.workers_size(), 2);
+  EXPECT_FALSE(response.workers(0).busy());
+}
+
+TEST(ExplainTask, NamesBusyWorkersAndWhatComesFirst) {
+  const State state = StateBuilder()
+                          .Job()
+                          .Job({.priority = 2})
+                          .Task()
+                          .Task({.documents = {"d3"}})
+                          .Task({.documents = {"d4"}})
+                          .Task({.jobs = {2}, .documents = {"d5"}})
+                          .Worker("w", {.credits = 1})
+                          .Lease(1, "w")
+                          .Build();
+  const v1::ExplainTaskResponse response =
+      ExplainTask(state, state.task(TaskId(3)), Settings(), TestNow());
+  EXPECT_THAT(Text(response), HasSubstr("all are busy (w)"));
+  EXPECT_THAT(Text(response), HasSubstr("1 task comes before it"));
+  EXPECT_THAT(Text(response), HasSubstr("1 job with tasks to run"));
+  EXPECT_TRUE(response.workers(0).busy());
+}
+
+TEST(ExplainTask, SaysThatTheJobIsPaused) {
+  const State state = StateBuilder().Job().Task().Worker("w").Build();
+  EXPECT_THAT(
+      Text(Explained(After(
+          state, DecidePause(state, JobNumber(1), "", TestNow()).mutations))),
+      HasSubstr("qctl jobs resume 1"));
+}
+
+TEST(ExplainTask, TellsEachStepOfAnAttempt) {
+  const State leased =
+      StateBuilder().Job().Task().Worker("w").Lease(1, "w").Build();
+  EXPECT_THAT(Text(Explained(leased, TestNow(absl::Seconds(5)))),
+              HasSubstr("given to worker w 5s ago"));
+  const State waiting = After(
+      leased, DecideLeaseEnd(leased, TaskId(1), LeaseEnd::kFailed,
+                             "out of memory", true, Settings(), TestNow()));
+  const v1::ExplainTaskResponse response = Explained(waiting);
+  EXPECT_THAT(Text(response), HasSubstr("out of memory"));
+  EXPECT_THAT(Text(response), HasSubstr("1 failed of 3"));
+  ASSERT_EQ(response.attempts_size(), 1);
+  EXPECT_EQ(response.attempts(0).worker(), "w");
+  EXPECT_EQ(response.attempts(0).end(), "failed");
+  const State given_up = After(
+      leased, DecideLeaseEnd(leased, TaskId(1), LeaseEnd::kFailed,
+                             "bad weights", false, Settings(), TestNow()));
+  EXPECT_THAT(Text(Explained(given_up)), HasSubstr("qctl jobs retry 1"));
+}
+
+}  // namespace
+}  // namespace qsweep::testing

@@ -1,0 +1,154 @@
+#include "coordinator/core/job_control.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "coordinator/core/cancel.h"
+#include "coordinator/core/lease.h"
+#include "coordinator/core/policy.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+const JobNumber kJob(1);
+
+std::optional<int64_t> Picked(const State& state) {
+  const auto pick = PickTask(state, *state.FindWorker(TestWorker("w")),
+                             Settings(), TestNow());
+  return pick ? std::optional(pick->task.value()) : std::nullopt;
+}
+
+TEST(DecidePause, LeasesNothingMore_UntilResumed) {
+  const State state = StateBuilder().Job().Task().Worker("w").Build();
+  const auto paused = DecidePause(state, kJob, "lunch", TestNow());
+  EXPECT_THAT(EventsOf(paused.mutations), ElementsAre("1:job_paused"));
+  const State after = After(state, paused.mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  EXPECT_EQ(after.job(kJob).reason, "lunch");
+  EXPECT_EQ(Picked(after), std::nullopt);
+  EXPECT_THAT(DecidePause(after, kJob, "", TestNow()).mutations, IsEmpty());
+
+  const State resumed =
+      After(after, DecideResume(after, kJob, TestNow()).mutations);
+  EXPECT_EQ(resumed.job(kJob).state, v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(Picked(resumed), 1);
+  EXPECT_THAT(DecideResume(resumed, kJob, TestNow()).mutations, IsEmpty());
+}
+
+TEST(DecidePause, LeavesASharedTaskToTheOtherJob) {
+  const State state =
+      StateBuilder().Job().Job().Task({.jobs = {1, 2}}).Worker("w").Build();
+  const State after =
+      After(state, DecidePause(state, kJob, "", TestNow()).mutations);
+  EXPECT_EQ(Picked(after), 1);
+}
+
+TEST(DecideResume, GoesOnAsRunning_WhenATaskHasBegun) {
+  const State state = StateBuilder()
+                          .Job({.state = v1::JOB_STATE_RUNNING})
+                          .Task()
+                          .Worker("w")
+                          .Lease(1, "w")
+                          .Build();
+  const State paused =
+      After(state, DecidePause(state, kJob, "", TestNow()).mutations);
+  EXPECT_EQ(paused.task(TaskId(1)).state, v1::TASK_STATE_LEASED);
+  EXPECT_EQ(After(paused, DecideResume(paused, kJob, TestNow()).mutations)
+                .job(kJob)
+                .state,
+            v1::JOB_STATE_RUNNING);
+}
+
+TEST(DecidePriority, ChangesTheOrder) {
+  const State state = StateBuilder()
+                          .Job()
+                          .Job()
+                          .Task()
+                          .Task({.jobs = {2}, .documents = {"d3"}})
+                          .Worker("w")
+                          .Build();
+  EXPECT_EQ(Picked(state), 1);
+  const State after =
+      After(state, DecidePriority(state, JobNumber(2), 3, TestNow()).mutations);
+  EXPECT_EQ(Picked(after), 2);
+  EXPECT_THAT(DecidePriority(after, JobNumber(2), 3, TestNow()).mutations,
+              IsEmpty());
+}
+
+TEST(JobControl, RefusesUnknownAndEndedJobs) {
+  const State state =
+      StateBuilder().Job({.state = v1::JOB_STATE_SUCCEEDED}).Build();
+  EXPECT_EQ(CodeOf(DecidePause(state, kJob, "", TestNow()).reply), "QS4023");
+  EXPECT_EQ(CodeOf(DecideResume(state, kJob, TestNow()).reply), "QS4023");
+  EXPECT_EQ(CodeOf(DecideStop(state, kJob, "", TestNow()).reply), "QS4023");
+  EXPECT_EQ(CodeOf(DecidePriority(state, kJob, 1, TestNow()).reply), "QS4023");
+  EXPECT_EQ(CodeOf(DecidePause(state, JobNumber(2), "", TestNow()).reply),
+            "QS4020");
+}
+
+// Task 1 runs, 2 waits.
+State StoppingJob() {
+  const State state = StateBuilder()
+                          .Job({.state = v1::JOB_STATE_RUNNING})
+                          .Task()
+                          .Task({.documents = {"d3"}})
+                          .Worker("w")
+                          .Lease(1, "w")
+                          .Build();
+  return After(state, DecideStop(state, kJob, "enough", TestNow()).mutations);
+}
+
+TEST(DecideStop, DropsWhatWaits_AndLetsTheRestFinish) {
+  const State state = StoppingJob();
+  EXPECT_THAT(CheckInvariants(state), IsEmpty());
+  EXPECT_EQ(state.job(kJob).state, v1::JOB_STATE_STOPPING);
+  EXPECT_EQ(state.task(TaskId(1)).state, v1::TASK_STATE_LEASED);
+  EXPECT_EQ(state.task(TaskId(2)).state, v1::TASK_STATE_CANCELLED);
+  EXPECT_THAT(DecideStop(state, kJob, "", TestNow()).mutations, IsEmpty());
+}
+
+TEST(DecideStop, EndsAtOnce_WhenNothingRuns) {
+  const State state = StateBuilder().Job().Task().Build();
+  const State after =
+      After(state, DecideStop(state, kJob, "enough", TestNow()).mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  EXPECT_EQ(after.job(kJob).state, v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(after.job(kJob).reason, "enough");
+}
+
+TEST(DecideStop, RunsNothingAgain_WhenALeaseEndsWithoutAResult) {
+  const State state = StoppingJob();
+  const State after =
+      After(state, DecideLeaseEnd(state, TaskId(1), LeaseEnd::kPreempted,
+                                  "gone", true, Settings(), TestNow()));
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  EXPECT_EQ(after.task(TaskId(1)).state, v1::TASK_STATE_CANCELLED);
+  EXPECT_EQ(after.task(TaskId(1)).preempted, 1);
+  EXPECT_EQ(after.job(kJob).state, v1::JOB_STATE_CANCELLED);
+}
+
+TEST(DecideStop, LeavesALostTaskToTheOtherJob) {
+  State state = StateBuilder()
+                    .Job({.state = v1::JOB_STATE_RUNNING})
+                    .Job({.state = v1::JOB_STATE_RUNNING})
+                    .Task({.jobs = {1, 2}})
+                    .Worker("w")
+                    .Lease(1, "w")
+                    .Build();
+  state = After(state, DecideStop(state, kJob, "enough", TestNow()).mutations);
+  EXPECT_EQ(state.job(kJob).state, v1::JOB_STATE_STOPPING);
+  state = After(state, DecideLeaseEnd(state, TaskId(1), LeaseEnd::kPreempted,
+                                      "gone", true, Settings(), TestNow()));
+  EXPECT_THAT(CheckInvariants(state), IsEmpty());
+  EXPECT_EQ(state.task(TaskId(1)).state, v1::TASK_STATE_READY);
+  EXPECT_THAT(state.task(TaskId(1)).jobs, ElementsAre(JobNumber(2)));
+  EXPECT_EQ(state.job(kJob).state, v1::JOB_STATE_CANCELLED);
+}
+
+}  // namespace
+}  // namespace qsweep::testing

@@ -1,0 +1,204 @@
+// Calls that change or question what is there, through the real loop and store.
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/support/error_matchers.h"
+#include "tests/support/loop_harness.h"
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+std::shared_ptr<RecordingLink> Attach(LoopHarness& harness,
+                                      const std::string& name) {
+  auto link = std::make_shared<RecordingLink>();
+  v1::WorkerState report;
+  *report.mutable_hello() = MakeHello(name, {});
+  report.set_beat_seq(1);
+  report.set_credits(2);
+  harness.loop().PostAttach(Caller{}, report, link);
+  EXPECT_EQ(harness.Step(), absl::OkStatus());
+  return link;
+}
+
+absl::StatusOr<v1::ControlJobResponse> Control(LoopHarness& harness,
+                                               const std::string& job,
+                                               v1::JobAction action) {
+  v1::ControlJobRequest request;
+  request.mutable_job()->set_text(job);
+  request.set_action(action);
+  return *harness.Call<v1::ControlJobResponse>(request);
+}
+
+void Cancel(LoopHarness& harness, const std::string& job) {
+  v1::CancelJobRequest request;
+  request.mutable_job()->set_text(job);
+  QSWEEP_ASSERT_OK(*harness.Call<v1::CancelJobResponse>(request));
+}
+
+// The result of the link's newest lease.
+v1::CommitOutcome CommitNewest(LoopHarness& harness,
+                               const RecordingLink& link) {
+  const v1::DesiredState& newest = link.states.back();
+  const v1::DesiredLease& lease = newest.leases(newest.leases_size() - 1);
+  return harness
+      .Commit(
+          EnvelopeOf(lease.spec(), lease.epoch(), HonestResult(lease.spec())))
+      .outcome();
+}
+
+// Gives the newest lease up for good.
+void FailNewest(LoopHarness& harness, const RecordingLink& link) {
+  const v1::DesiredLease& lease = link.states.back().leases(0);
+  v1::ReleaseTaskRequest request;
+  request.set_task_id(lease.task_id());
+  request.set_epoch(lease.epoch());
+  request.set_reason(v1::RELEASE_REASON_FAILED);
+  request.mutable_failure()->set_message("bad weights");
+  harness.loop().Post(
+      Caller{}, request,
+      [](absl::StatusOr<v1::ReleaseTaskResponse> r) { QSWEEP_EXPECT_OK(r); });
+  EXPECT_EQ(harness.Step(), absl::OkStatus());
+}
+
+const Job& JobOf(const LoopHarness& harness, int64_t number) {
+  return harness.state().job(JobNumber(number));
+}
+
+class RetryJob : public ::testing::TestWithParam<v1::Reuse> {};
+
+TEST_P(RetryJob, RunsAgainWhatFailed_UnderTheSameNumber) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({.reuse = GetParam()}));
+  const auto link = Attach(harness, "w");
+  FailNewest(harness, *link);
+  ASSERT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_FAILED);
+
+  QSWEEP_ASSERT_OK(Control(harness, "1", v1::JOB_ACTION_RETRY));
+  EXPECT_THAT(CheckInvariants(harness.state()), IsEmpty());
+  EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_RUNNING);  // leased at once
+  EXPECT_EQ(harness.state().task(TaskId(1)).failed, 0);
+  EXPECT_EQ(harness.state().task(TaskId(1)).epoch(), Epoch(2));
+  harness.Crash();  // what was decided is on disk
+  EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_RUNNING);
+  const auto again = Attach(harness, "w");
+  EXPECT_EQ(CommitNewest(harness, *again), v1::COMMIT_OUTCOME_OK);
+  EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(JobOf(harness, 1).measurements_done,
+            JobOf(harness, 1).measurements_total);
+  // Nothing is left to try.
+  QSWEEP_ASSERT_OK(Control(harness, "1", v1::JOB_ACTION_RETRY));
+  EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_SUCCEEDED);
+}
+
+INSTANTIATE_TEST_SUITE_P(Reuse, RetryJob,
+                         ::testing::Values(v1::REUSE_AUTO, v1::REUSE_NEVER),
+                         [](const auto& param_info) {
+                           return v1::Reuse_Name(param_info.param);
+                         });
+
+TEST(RetryCancelledJob, CountsWhatAnotherJobMeasuredMeanwhile) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "b"}));  // shares the task
+  Cancel(harness, "1");
+  EXPECT_THAT(JobOf(harness, 1).tasks, IsEmpty());
+  const auto link = Attach(harness, "w");
+  EXPECT_EQ(CommitNewest(harness, *link), v1::COMMIT_OUTCOME_OK);
+  EXPECT_EQ(JobOf(harness, 1).measurements_done, 0);
+
+  QSWEEP_ASSERT_OK(Control(harness, "1", v1::JOB_ACTION_RETRY));
+  EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(JobOf(harness, 1).measurements_done, 24);
+  harness.Crash();
+  EXPECT_THAT(CheckInvariants(harness.state()), IsEmpty());
+  EXPECT_EQ(JobOf(harness, 1).measurements_done, 24);
+}
+
+TEST(RetryCancelledJob, TakesItsOwnTaskUpAgain) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  Cancel(harness, "1");
+  QSWEEP_ASSERT_OK(Control(harness, "1", v1::JOB_ACTION_RETRY));
+  EXPECT_THAT(CheckInvariants(harness.state()), IsEmpty());
+  EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_QUEUED);
+  const auto link = Attach(harness, "w");
+  EXPECT_EQ(CommitNewest(harness, *link), v1::COMMIT_OUTCOME_OK);
+  EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_SUCCEEDED);
+  // A watcher from the start sees it end twice, and each event once.
+  auto sink = std::make_shared<RecordingSink>();
+  v1::WatchJobRequest watch;
+  watch.mutable_job()->set_text("1");
+  harness.loop().PostWatch(watch, sink);
+  ASSERT_EQ(harness.Step(), absl::OkStatus());
+  EXPECT_THAT(
+      sink->Kinds(),
+      ElementsAre("snapshot", "job_submitted", "job_queued", "task_cancelled",
+                  "job_cancelled", "job_reopened", "task_ready", "job_queued",
+                  "job_running", "task_leased", "task_done", "job_succeeded"));
+}
+
+TEST(ControlJob, SurvivesARestart) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  QSWEEP_ASSERT_OK(Control(harness, "1", v1::JOB_ACTION_PAUSE));
+  v1::ControlJobRequest priority;
+  priority.mutable_job()->set_text("1");
+  priority.set_action(v1::JOB_ACTION_PRIORITY);
+  priority.set_priority(7);
+  QSWEEP_ASSERT_OK(*harness.Call<v1::ControlJobResponse>(priority));
+  harness.Crash();
+  EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_PAUSED);
+  EXPECT_EQ(JobOf(harness, 1).priority, 7);
+  const auto link = Attach(harness, "w");
+  EXPECT_EQ(link->states.back().leases_size(), 0);
+  QSWEEP_ASSERT_OK(Control(harness, "1", v1::JOB_ACTION_RESUME));
+  EXPECT_EQ(link->states.back().leases_size(), 1);
+  EXPECT_EQ(CodeOf(Control(harness, "1", v1::JOB_ACTION_UNSPECIFIED)),
+            "QS1004");
+  EXPECT_EQ(CodeOf(Control(harness, "nine", v1::JOB_ACTION_PAUSE)), "QS4020");
+}
+
+TEST(ControlWorker, TellsTheWorkerToDrain_AndRemembersIt) {
+  LoopHarness harness;
+  const auto link = Attach(harness, "w");
+  v1::ControlWorkerRequest request;
+  request.set_worker("w");
+  request.set_action(v1::WORKER_ACTION_DRAIN);
+  request.set_reason("maintenance");
+  const auto answer = *harness.Call<v1::ControlWorkerResponse>(request);
+  QSWEEP_ASSERT_OK(answer);
+  EXPECT_EQ(answer->worker().state(), "draining");
+  EXPECT_EQ(answer->worker().note(), "maintenance");
+  EXPECT_TRUE(link->states.back().drain());
+  harness.Crash();
+  EXPECT_TRUE(Attach(harness, "w")->states.back().drain());
+  request.set_worker("x");
+  EXPECT_EQ(CodeOf(*harness.Call<v1::ControlWorkerResponse>(request)),
+            "QS4026");
+}
+
+TEST(ExplainTask, AnswersByNumber) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  v1::ExplainTaskRequest request;
+  request.set_task_id(1);
+  const auto answer = *harness.Call<v1::ExplainTaskResponse>(request);
+  QSWEEP_ASSERT_OK(answer);
+  ASSERT_EQ(answer->sentences_size(), 1);
+  EXPECT_THAT(answer->sentences(0), HasSubstr("no worker is attached"));
+  request.set_task_id(9);
+  EXPECT_EQ(CodeOf(*harness.Call<v1::ExplainTaskResponse>(request)), "QS4021");
+}
+
+}  // namespace
+}  // namespace qsweep::testing
