@@ -6,6 +6,8 @@
 #include <memory>
 #include <span>
 
+#include "worker/kernels/head_row.h"
+
 namespace qsweep::kernels {
 
 // The arithmetic of a decoder on the CPU besides matrix products and attention
@@ -45,17 +47,6 @@ class FloatBuffer {
   };
   std::unique_ptr<float[], Free> data_;
   int64_t size_ = 0;
-};
-
-// One row of logits over the vocabulary so far. NaN and infinity end up in
-// sum_exp.
-struct HeadRow {
-  float max = 0;
-  int32_t argmax = -1;  // lowest id of the largest logit; -1: none yet
-  float gold_logit = 0;
-  double sum_exp = 0;  // of logit - max
-  double cross = 0;    // sum of p (z - z') over the vocabulary, with the
-                       // baseline's exp(z - max) as p; configurations only
 };
 
 // A tile of logits: some rows, `columns` of the vocabulary from first_column.

@@ -1,0 +1,30 @@
+# The kernels' tests, once with the kernels compiled for the host, on the emulation, and once on a
+# CUDA device.
+set(device_cases worker/kernels/device/dequantize_int4_cases.cc
+    worker/kernels/device/head_stats_cases.cc worker/kernels/device/rtn_cases.cc
+    support/kernel_references.cc)
+set(kernels_dir ${PROJECT_SOURCE_DIR}/worker/kernels)
+set(kernel_sources ${kernels_dir}/dequantize_int4.cu ${kernels_dir}/head_stats.cu
+    ${kernels_dir}/rtn.cu)
+
+# ThreadSanitizer does not know the emulation's fibers, and there is one thread.
+if(NOT QSWEEP_SANITIZE MATCHES thread)
+  set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX
+    COMPILE_OPTIONS "-O2;-ffp-contract=off;-x;c++")
+  add_library(emulated_kernels STATIC support/cuda_emulation.cc ${kernel_sources})
+  target_link_libraries(emulated_kernels PRIVATE qsweep_flags)
+  qsweep_test(worker/kernels/emulated_kernels SOURCES ${device_cases}
+    DEPS qsweep::base qsweep::kernels qsweep::worker_row_kernels emulated_kernels
+    LABELS unit TIMEOUT 300)
+else()
+  list(APPEND not_in_this_preset tests/worker/kernels/emulated_kernels_test.cc)
+endif()
+
+if(QSWEEP_HAS_NVCC)
+  qsweep_test(worker/kernels/kernels_gpu SOURCES ${device_cases} support/cuda_device.cc
+    DEPS qsweep::base qsweep::kernels qsweep::worker_row_kernels qsweep::kernels_cuda LABELS gpu)
+  target_compile_definitions(test_worker_kernels_kernels_gpu PRIVATE QSWEEP_HAS_NVCC)
+else()
+  qsweep_test(worker/kernels/kernels_gpu LABELS gpu)
+endif()
+qsweep_python_test(worker/kernels/architectures_test LABELS gpu)

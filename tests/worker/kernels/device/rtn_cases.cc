@@ -1,0 +1,399 @@
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "common/base/random.h"
+#include "tests/support/device_memory.h"
+#include "tests/support/kernel_references.h"
+#include "tests/worker/kernels/device/kernel_test.h"
+#include "worker/kernels/rtn.h"
+#include "worker/kernels/rtn_cuda.h"
+
+namespace qsweep::kernels {
+namespace {
+
+using ::qsweep::testing::Decode;
+using ::qsweep::testing::DeviceArray;
+using ::qsweep::testing::Encode;
+using ::qsweep::testing::RtnByLoops;
+using ::qsweep::testing::RtnReference;
+
+using RtnKernel = qsweep::testing::KernelTest;
+
+constexpr RtnGrid kGrids[] = {RtnGrid::kAbsmax, RtnGrid::kGptqSymmetric,
+                              RtnGrid::kGptqAsymmetric, RtnGrid::kAwqSymmetric,
+                              RtnGrid::kAwqAsymmetric};
+
+struct Types {
+  FloatType weights;
+  FloatType out;
+};
+constexpr Types kTypes[] = {{FloatType::kFp32, FloatType::kFp32},
+                            {FloatType::kFp16, FloatType::kFp16},
+                            {FloatType::kBf16, FloatType::kBf16},
+                            {FloatType::kFp16, FloatType::kFp32},
+                            {FloatType::kBf16, FloatType::kFp32}};
+
+// Weights as a device buffer holds them.
+struct Weights {
+  FloatType type;
+  std::vector<uint32_t> bits;
+
+  std::vector<double> Numbers() const {
+    std::vector<double> numbers;
+    for (const uint32_t b : bits) {
+      numbers.push_back(Decode(type, b));
+    }
+    return numbers;
+  }
+};
+
+// Runs of weights of one character each, so that groups of every kind occur:
+// plain ones, all zero, one sign, ties, an outlier, subnormal, very large.
+Weights RandomWeights(FloatType type, int64_t count, uint64_t seed) {
+  Random random(seed);
+  Weights weights{type, {}};
+  const double tiny = type == FloatType::kFp16 ? 3e-6 : 3e-38;
+  const double huge = type == FloatType::kFp16 ? 6e4 : 3e38;
+  uint64_t character = 0;
+  int64_t run_end = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (i == run_end) {
+      character = random.Below(24);
+      run_end = i + 1 + static_cast<int64_t>(random.Below(400));
+    }
+    const double u = random.Uniform() + random.Uniform() - 1;
+    double w = 0.05 * u;
+    switch (character) {
+      case 0:
+        w = random.Below(2) == 0 ? 0.0 : -0.0;
+        break;
+      case 1:
+        w = std::fabs(w);
+        break;
+      case 2:
+        w = -std::fabs(w);
+        break;
+      case 3:  // halves of a scale of 1/16
+        w = (static_cast<double>(random.Below(15)) - 7) / 32;
+        break;
+      case 4:
+        w = random.Below(100) == 0 ? 40 * u : w;
+        break;
+      case 5:
+        w = tiny * u;
+        break;
+      case 6:
+        w = random.Below(50) == 0 ? huge * u : w;
+        break;
+      default:
+        break;
+    }
+    weights.bits.push_back(Encode(type, w));
+  }
+  return weights;
+}
+
+struct Result {
+  std::vector<uint32_t> values;  // bits of the output's type
+  std::vector<float> scales;
+  std::vector<int16_t> codes;
+};
+
+template <typename In, typename Out>
+Result RunTyped(const Weights& weights, FloatType out_type, RtnShape shape,
+                RtnOptions options, size_t shift) {
+  std::vector<In> in;
+  for (const uint32_t b : weights.bits) {
+    in.push_back(std::bit_cast<In>(
+        static_cast<std::conditional_t<sizeof(In) == 2, uint16_t, uint32_t>>(
+            b)));
+  }
+  DeviceArray<In> device_in(in, shift);
+  DeviceArray<Out> device_out(in.size(), shift);
+  DeviceArray<float> scales(
+      static_cast<size_t>(shape.rows * shape.groups_per_row()));
+  DeviceArray<int16_t> codes(in.size(), shift);
+  DeviceArray<char> workspace(size_t{kRtnWorkspaceBytes});
+  EXPECT_EQ(RtnCuda({.weights = device_in.data(),
+                     .out = device_out.data(),
+                     .weight_type = weights.type,
+                     .out_type = out_type,
+                     .scales = scales.data(),
+                     .codes = codes.data(),
+                     .workspace = workspace.data()},
+                    shape, options, nullptr),
+            0);
+  Result result{{}, scales.Read(), codes.Read()};
+  for (const Out value : device_out.Read()) {
+    result.values.push_back(value);
+  }
+  return result;
+}
+
+Result RunRtn(const Weights& weights, FloatType out_type, RtnShape shape,
+              RtnOptions options, size_t shift = 0) {
+  if (weights.type == FloatType::kFp32) {
+    return RunTyped<uint32_t, uint32_t>(weights, out_type, shape, options,
+                                        shift);
+  }
+  if (out_type == FloatType::kFp32) {
+    return RunTyped<uint16_t, uint32_t>(weights, out_type, shape, options,
+                                        shift);
+  }
+  return RunTyped<uint16_t, uint16_t>(weights, out_type, shape, options, shift);
+}
+
+// Values, codes and scales that differ from the reference; any NaN is as good
+// as another.
+int64_t Mismatches(const Result& result, const RtnReference& reference,
+                   FloatType out_type) {
+  int64_t mismatches = 0;
+  for (size_t i = 0; i < reference.values.size(); ++i) {
+    const bool same =
+        std::isnan(reference.values[i])
+            ? std::isnan(Decode(out_type, result.values[i]))
+            : Encode(out_type, reference.values[i]) == result.values[i];
+    mismatches += same && reference.codes[i] == result.codes[i] ? 0 : 1;
+  }
+  for (size_t i = 0; i < reference.scales.size(); ++i) {
+    mismatches +=
+        reference.scales[i] == static_cast<double>(result.scales[i]) ? 0 : 1;
+  }
+  return mismatches;
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(QSWEEP_FEW_WEIGHTS)
+constexpr int64_t kRows = 25;
+#else
+constexpr int64_t kRows = 250;
+#endif
+constexpr int64_t kCols = 4000;  // ends in half a group of 64, a third of 128
+
+TEST_F(RtnKernel, EqualsTheLoops_OverAMillionWeightsOfEachKind) {
+  int turn = 0;
+  for (const FloatType type :
+       {FloatType::kFp32, FloatType::kFp16, FloatType::kBf16}) {
+    const Weights weights = RandomWeights(type, kRows * kCols, 11);
+    const std::vector<double> numbers = weights.Numbers();
+    for (const RtnGrid grid : kGrids) {
+      for (const int64_t group : {32, 64, 128, 4000, 1000000}) {
+        const RtnShape shape = group < kRows * kCols && group <= kCols
+                                   ? RtnShape{kRows, kCols, group}
+                                   : RtnShape{1, kRows * kCols, kRows * kCols};
+        const RtnOptions options{.bits = 2 + ++turn % 7, .grid = grid};
+        const FloatType out_type = turn % 2 == 0 ? type : FloatType::kFp32;
+        ASSERT_EQ(Mismatches(RunRtn(weights, out_type, shape, options),
+                             RtnByLoops(numbers, shape, options), out_type),
+                  0)
+            << "type " << static_cast<int>(type) << " grid "
+            << static_cast<int>(grid) << " group " << group << " bits "
+            << options.bits;
+      }
+    }
+  }
+}
+
+TEST_F(RtnKernel, EqualsTheLoops_WhenEachOperationIsRoundedToFp16) {
+  int turn = 0;
+  for (const FloatType type :
+       {FloatType::kFp32, FloatType::kFp16, FloatType::kBf16}) {
+    const Weights weights = RandomWeights(type, kRows * kCols / 4, 12);
+    const std::vector<double> numbers = weights.Numbers();
+    for (const RtnGrid grid : kGrids) {
+      for (const RtnShape shape :
+           {RtnShape{kRows, kCols / 4, 128},
+            RtnShape{1, kRows * kCols / 4, kRows * kCols / 4}}) {
+        const RtnOptions options{.bits = 2 + ++turn % 7,
+                                 .grid = grid,
+                                 .half_arithmetic = turn % 3 != 0,
+                                 .half_scale = turn % 3 != 1};
+        const FloatType out_type = turn % 2 == 0 ? type : FloatType::kFp32;
+        ASSERT_EQ(Mismatches(RunRtn(weights, out_type, shape, options),
+                             RtnByLoops(numbers, shape, options), out_type),
+                  0)
+            << "type " << static_cast<int>(type) << " grid "
+            << static_cast<int>(grid) << " group " << shape.group_size
+            << " bits " << options.bits;
+      }
+    }
+  }
+}
+
+// Around a vector, a warp's and a block's reach, and groups; aligned and not.
+TEST_F(RtnKernel, EqualsTheLoops_AtOddSizes) {
+  int turn = 0;
+  for (const Types types : kTypes) {
+    for (const int64_t cols :
+         {1, 7, 8, 31, 33, 64, 127, 129, 255, 257, 1000, 1025, 2049}) {
+      const Weights weights =
+          RandomWeights(types.weights, 3 * cols, static_cast<uint64_t>(cols));
+      const std::vector<double> numbers = weights.Numbers();
+      for (const int64_t group :
+           {1, 3, 8, 31, 32, 33, 64, 127, 128, 129, 256, 257, 1025, 4096}) {
+        ++turn;
+        const RtnShape shape{3, cols, group};
+        const RtnOptions options{.bits = 2 + turn % 7,
+                                 .grid = kGrids[turn % 5],
+                                 .half_arithmetic = turn % 4 == 1,
+                                 .half_scale = turn % 3 == 1};
+        ASSERT_EQ(Mismatches(RunRtn(weights, types.out, shape, options,
+                                    static_cast<size_t>(turn % 2)),
+                             RtnByLoops(numbers, shape, options), types.out),
+                  0)
+            << "cols " << cols << " group " << group << " bits "
+            << options.bits;
+      }
+    }
+  }
+}
+
+// One group alone, around what a block and all blocks take at a time.
+TEST_F(RtnKernel, EqualsTheLoops_WhenAllWeightsShareAScale) {
+  for (const Types types : kTypes) {
+    for (const int64_t size : {127, 129, 257, 2047, 2049, 70001}) {
+      for (const size_t shift : {0, 1}) {
+        const Weights weights =
+            RandomWeights(types.weights, size, static_cast<uint64_t>(size));
+        const RtnShape shape{1, size, size};
+        for (const RtnGrid grid : kGrids) {
+          const RtnOptions options{.grid = grid};
+          ASSERT_EQ(
+              Mismatches(RunRtn(weights, types.out, shape, options, shift),
+                         RtnByLoops(weights.Numbers(), shape, options),
+                         types.out),
+              0)
+              << size;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(RtnKernel, EqualsTheLoopsOfTheCpu) {
+  const Weights weights = RandomWeights(FloatType::kFp32, 100 * 1000, 14);
+  std::vector<float> numbers;
+  for (const double number : weights.Numbers()) {
+    numbers.push_back(static_cast<float>(number));
+  }
+  for (const RtnGrid grid : kGrids) {
+    for (const bool half : {false, true}) {
+      const RtnShape shape{100, 1000, 64};
+      const RtnOptions options{.grid = grid, .half_arithmetic = half};
+      std::vector<float> values(numbers.size());
+      RtnCpu(numbers.data(), shape, options, values.data(), nullptr, nullptr);
+      const Result result = RunRtn(weights, FloatType::kFp32, shape, options);
+      int64_t mismatches = 0;
+      for (size_t i = 0; i < values.size(); ++i) {
+        // Where fp16 overflows, the CPU promises nothing.
+        const float scale = result.scales[i / 1000 * 16 + i % 1000 / 64];
+        mismatches += std::isfinite(scale) && std::bit_cast<uint32_t>(
+                                                  values[i]) != result.values[i]
+                          ? 1
+                          : 0;
+      }
+      EXPECT_EQ(mismatches, 0) << static_cast<int>(grid) << half;
+    }
+  }
+}
+
+Weights WeightsOf(const std::vector<double>& numbers) {
+  Weights weights{FloatType::kFp32, {}};
+  for (const double number : numbers) {
+    weights.bits.push_back(Encode(FloatType::kFp32, number));
+  }
+  return weights;
+}
+
+TEST_F(RtnKernel, GivesTheWorkedCodes) {
+  const Weights weights =
+      WeightsOf({-3.5, -2.75, -1.25, -.25, 0, .25, .75, 1.25, 1.75, 3.5});
+  for (const RtnGrid grid : kGrids) {
+    const Result result =
+        RunRtn(weights, FloatType::kFp32, {1, 10, 10}, {.grid = grid});
+    if (grid == RtnGrid::kAbsmax || grid == RtnGrid::kAwqSymmetric) {
+      EXPECT_THAT(result.codes,
+                  ::testing::ElementsAre(-7, -6, -2, 0, 0, 0, 2, 2, 4, 7));
+    } else {
+      EXPECT_THAT(result.codes,
+                  ::testing::ElementsAre(0, 2, 5, 7, 8, 9, 10, 11, 12, 15));
+    }
+  }
+}
+
+// The second of three groups holds the bad value, wherever it stands in it.
+TEST_F(RtnKernel, MakesAGroupNan_WhenAValueIsNotFinite) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (const int64_t group : {64, 700}) {
+    for (const double bad : {std::nan(""), kInfinity, -kInfinity}) {
+      for (const int64_t at : {int64_t{0}, int64_t{17}, group - 1}) {
+        std::vector<double> numbers(static_cast<size_t>(3 * group), 0.25);
+        numbers[static_cast<size_t>(group + at)] = bad;
+        const RtnShape shape{3, group, group};
+        for (const RtnGrid grid : kGrids) {
+          const RtnOptions options{.grid = grid};
+          const Result result =
+              RunRtn(WeightsOf(numbers), FloatType::kFp32, shape, options);
+          ASSERT_EQ(Mismatches(result, RtnByLoops(numbers, shape, options),
+                               FloatType::kFp32),
+                    0);
+          EXPECT_TRUE(std::isinf(result.scales[1]));
+          EXPECT_EQ(result.codes[static_cast<size_t>(group)], 0);
+          EXPECT_TRUE(
+              std::isfinite(Decode(FloatType::kFp32, result.values[0])));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(RtnKernel, MakesAGroupNan_WhenItOverflowsFp16) {
+  const RtnOptions options{.half_arithmetic = true};
+  const Result result =
+      RunRtn(WeightsOf({1e5, 1, 2, 3}), FloatType::kFp32, {2, 2, 2}, options);
+  EXPECT_TRUE(std::isnan(Decode(FloatType::kFp32, result.values[1])));
+  EXPECT_TRUE(std::isfinite(Decode(FloatType::kFp32, result.values[3])));
+}
+
+TEST_F(RtnKernel, WritesOverItsInput) {
+  for (const RtnShape shape : {RtnShape{4, 300, 128}, RtnShape{4, 3000, 3000},
+                               RtnShape{1, 12000, 12000}}) {
+    const Weights weights =
+        RandomWeights(FloatType::kFp32, shape.rows * shape.cols, 15);
+    const Result apart = RunRtn(weights, FloatType::kFp32, shape, {});
+    DeviceArray<uint32_t> inside(weights.bits);
+    DeviceArray<char> workspace(size_t{kRtnWorkspaceBytes});
+    ASSERT_EQ(RtnCuda({.weights = inside.data(),
+                       .out = inside.data(),
+                       .workspace = workspace.data()},
+                      shape, {}, nullptr),
+              0);
+    EXPECT_EQ(inside.Read(), apart.values);
+  }
+}
+
+TEST_F(RtnKernel, RefusesWhatItCannotDo_AndWritesNothing) {
+  DeviceArray<float> weights(std::vector<float>(8, 1));
+  DeviceArray<uint32_t> out(size_t{8});
+  const std::vector<uint32_t> before = out.Read();
+  const RtnBuffers good = {.weights = weights.data(), .out = out.data()};
+  RtnBuffers bad_type = good;
+  bad_type.out_type = FloatType::kFp16;
+  EXPECT_EQ(RtnCuda(good, {1, 8, 8}, {.bits = 1}, nullptr), 1);
+  EXPECT_EQ(RtnCuda(good, {1, 8, 8}, {.bits = 9}, nullptr), 1);
+  EXPECT_EQ(RtnCuda(good, {1, 8, 0}, {}, nullptr), 1);
+  EXPECT_EQ(RtnCuda(good, {int64_t{1} << 31, 8, 8}, {}, nullptr), 1);
+  EXPECT_EQ(RtnCuda(bad_type, {1, 8, 8}, {}, nullptr), 1);
+  EXPECT_EQ(RtnCuda(good, {0, 8, 8}, {}, nullptr), 0);
+  EXPECT_EQ(RtnCuda(good, {8, 0, 8}, {}, nullptr), 0);
+  EXPECT_EQ(out.Read(), before);
+}
+
+}  // namespace
+}  // namespace qsweep::kernels
