@@ -34,6 +34,8 @@ EDGES = {
 PROTO_INCLUDE = re.compile(r'\.pb\.h$|^google/protobuf')
 GRPC_INCLUDE = re.compile(r'^grpc')
 TORCH_INCLUDE = re.compile(r'^(torch|ATen|c10|caffe2)/')
+# nvcc sees plain types only: what else its files include costs seconds, for each architecture.
+CUDA_INCLUDE = re.compile(r'^(worker/kernels/[\w/]+\.h|c\w+)$')
 PURE = ("coordinator/core/", "coordinator/analysis/", "worker/agent/agent_core", "worker/sweep/trie")
 PURE_FORBIDDEN = re.compile(r'^(grpc|sqlite3|thread$|mutex$|chrono$|future$|fstream$|spdlog|'
                             r'common/base/(log|mutex)\.h)')
@@ -82,6 +84,8 @@ def edge_breaches(path, text):
         if TORCH_INCLUDE.match(included) and not (
                 path.startswith("worker/engine/") and path.endswith(".cc")):
             yield f"torch outside worker/engine/*.cc: {included}"
+        if path.endswith(".cu") and not CUDA_INCLUDE.match(included):
+            yield f"a .cu file includes {included}"
         if path.startswith(PURE) and PURE_FORBIDDEN.match(included):
             yield f"a pure part includes {included}"
 

@@ -32,6 +32,12 @@ class SourceRules(unittest.TestCase):
         self.one("worker/sweep/trie_x.cc", "#include <ATen/Tensor.h>\n", "torch outside")
         self.one("coordinator/loop.cc", "#include <grpcpp/grpcpp.h>\n", "grpc outside")
 
+    def test_finds_more_than_plain_types_in_a_kernel(self):
+        self.one("worker/kernels/rtn.cu", '#include "absl/status/status.h"\n', "a .cu file")
+        self.one("worker/kernels/rtn.cu", '#include "common/base/error.h"\n', "a .cu file")
+        self.assertEqual(source_rules.check({
+            "worker/kernels/rtn.cu": '#include <cstdint>\n#include "worker/kernels/rtn.h"\n'}), [])
+
     def test_finds_torch_that_meets_protobuf_through_a_header(self):
         found = source_rules.check({
             "worker/engine/torch_engine.cc": '#include <ATen/Tensor.h>\n#include "worker/engine/e.h"\n',
