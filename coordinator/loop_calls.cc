@@ -65,11 +65,11 @@ absl::StatusOr<SessionId> RunWorkerState(
   core.Apply(std::move(decision.mutations));
   RenewedProgress(core, applied);
   if (report->has_hello()) {
-    core.links().Open(
-        new_session, reply.worker, link,
-        same_process
-            ? absl::UnavailableError("the worker attached again")
-            : MakeError(kSuperseded, "a newer process has this worker_uuid"));
+    core.links().Open(new_session, reply.worker, link,
+                      same_process
+                          ? absl::UnavailableError("the worker attached again")
+                          : MakeError(kWorkerSuperseded,
+                                      "a newer process has this worker_uuid"));
   }
   for (const EndedLease& ended : reply.ended) {
     // An end before it may have cancelled the task with its job.

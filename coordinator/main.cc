@@ -24,6 +24,7 @@
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
 #include "coordinator/service/server.h"
+#include "coordinator/store/backup.h"
 
 namespace qsweep {
 namespace {
@@ -186,9 +187,25 @@ absl::Status Serve(Flags flags) {
   return end;
 }
 
+struct RestoreFlags {
+  std::string directory;
+  std::string backup;
+};
+
+absl::Status Restore(const RestoreFlags& flags) {
+  QSWEEP_RETURN_IF_ERROR(
+      RestoreDatabase(flags.directory, flags.backup, Clock::Real().Now()));
+  std::printf(
+      "restored %s\nnext:  qcoordinator serve --dir %s   (the database that "
+      "was there lies beside it as coordinator.db.replaced-*)\n",
+      flags.backup.c_str(), flags.directory.c_str());
+  return absl::OkStatus();
+}
+
 int Main(int argc, char** argv) {
   SetLogName("qcoordinator");
   Flags flags;
+  RestoreFlags restore_flags;
   CLI::App app(kExamples, "qcoordinator");
   app.set_version_flag("--version",
                        absl::StrCat("qcoordinator ", kVersion, " ", kRevision));
@@ -197,12 +214,21 @@ int Main(int argc, char** argv) {
       app.add_subcommand("serve", "Serve a directory until SIGTERM");
   serve->description(kExamples);
   AddOptions(*serve, flags);
+  CLI::App* restore = app.add_subcommand(
+      "restore", "Put a backup in the place of a stopped directory's database");
+  restore->add_option("--dir", restore_flags.directory, "The directory")
+      ->required();
+  restore
+      ->add_option("--from", restore_flags.backup,
+                   "A file that 'qctl admin backup' made")
+      ->required();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
-  const absl::Status status = Serve(std::move(flags));
+  const absl::Status status =
+      restore->parsed() ? Restore(restore_flags) : Serve(std::move(flags));
   if (!status.ok()) {
     std::fputs((FormatErrorForPeople(status) + "\n").c_str(), stderr);
   }

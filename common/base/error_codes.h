@@ -154,6 +154,9 @@ inline constexpr ErrorCode kQueryLimit = {
 inline constexpr ErrorCode kQueryError = {
     "QS4012", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "SQLite refused the query."};
+inline constexpr ErrorCode kNoBackup = {"QS4007", absl::StatusCode::kNotFound,
+                                        ExitCode::kNotFound,
+                                        "There is no such backup."};
 inline constexpr ErrorCode kJobNotFound = {
     "QS4020", absl::StatusCode::kNotFound, ExitCode::kNotFound,
     "No job matches the selector."};
@@ -227,7 +230,7 @@ inline constexpr ErrorCode kBadResult = {
 inline constexpr ErrorCode kSpoolFull = {
     "QS5009", absl::StatusCode::kResourceExhausted, ExitCode::kFailed,
     "The worker's result spool has no room."};
-inline constexpr ErrorCode kSuperseded = {
+inline constexpr ErrorCode kWorkerSuperseded = {
     "QS5010", absl::StatusCode::kAborted, ExitCode::kFailed,
     "A newer process or session has this worker's identity."};
 inline constexpr ErrorCode kUnknownSession = {

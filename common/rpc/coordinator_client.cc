@@ -20,6 +20,7 @@ namespace qsweep {
 namespace {
 
 constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);
+constexpr absl::Duration kWholeFileTimeout = absl::Minutes(10);
 constexpr absl::Duration kResultsTimeout = absl::Seconds(120);
 constexpr size_t kChunkBytes = size_t{256} << 10;
 
@@ -112,6 +113,9 @@ QSWEEP_UNARY_CALL(ListTasks, impl_->options.timeout)
 QSWEEP_UNARY_CALL(ControlJob, impl_->options.timeout)
 QSWEEP_UNARY_CALL(ExplainTask, impl_->options.timeout)
 QSWEEP_UNARY_CALL(ControlWorker, impl_->options.timeout)
+QSWEEP_UNARY_CALL(Backup, std::max(impl_->options.timeout, kWholeFileTimeout))
+QSWEEP_UNARY_CALL(CheckDatabase,
+                  std::max(impl_->options.timeout, kWholeFileTimeout))
 QSWEEP_UNARY_CALL(ListWorkers, impl_->options.timeout)
 QSWEEP_UNARY_CALL(AddCorpus, impl_->options.timeout)
 QSWEEP_UNARY_CALL(ListCorpora, impl_->options.timeout)

@@ -54,6 +54,9 @@ class CoordinatorClient {
       const v1::ExplainTaskRequest& request);
   absl::StatusOr<v1::ControlWorkerResponse> ControlWorker(
       const v1::ControlWorkerRequest& request);
+  absl::StatusOr<v1::BackupResponse> Backup(const v1::BackupRequest& request);
+  absl::StatusOr<v1::CheckDatabaseResponse> CheckDatabase(
+      const v1::CheckDatabaseRequest& request);
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers(
       const v1::ListWorkersRequest& request);
   absl::StatusOr<v1::AddCorpusResponse> AddCorpus(

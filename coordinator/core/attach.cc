@@ -52,7 +52,7 @@ absl::StatusOr<Greeting> CheckHello(const State& state,
     return greeting;
   }
   if (hello.boot_seq() < known->boot_seq) {
-    return MakeError(kSuperseded, "a newer process has this worker_uuid");
+    return MakeError(kWorkerSuperseded, "a newer process has this worker_uuid");
   }
   if (known->liveness == WorkerLiveness::kLive &&
       known->credential != credential) {

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/base/status_macros.h"
 #include "coordinator/service/artifact_reactors.h"
 #include "coordinator/service/export_reactor.h"
 #include "coordinator/service/job_results.h"
@@ -14,6 +15,29 @@ namespace {
 
 using Context = grpc::CallbackServerContext;
 using UnaryReactor = grpc::ServerUnaryReactor;
+
+constexpr int kBackupsKept = 7;
+
+absl::StatusOr<v1::BackupResponse> BackUp(Reader& reader,
+                                          const v1::BackupRequest& request) {
+  QSWEEP_ASSIGN_OR_RETURN(
+      const BackupInfo info,
+      reader.BackUp(request.keep() == 0 ? kBackupsKept
+                                        : static_cast<int>(request.keep())));
+  v1::BackupResponse response;
+  response.set_path(info.path);
+  response.set_bytes(static_cast<uint64_t>(info.bytes));
+  response.mutable_removed()->Add(info.removed.begin(), info.removed.end());
+  return response;
+}
+
+absl::StatusOr<v1::CheckDatabaseResponse> FindProblems(Reader& reader) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<std::string> problems,
+                          reader.FindProblems());
+  v1::CheckDatabaseResponse response;
+  response.mutable_problems()->Add(problems.begin(), problems.end());
+  return response;
+}
 
 class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
  public:
@@ -95,7 +119,19 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
                            const v1::GetResultsRequest* request,
                            v1::GetResultsResponse* response) override;
   UnaryReactor* Query(Context* context, const v1::QueryRequest* request,
-                      v1::QueryResponse* response) override;
+                      v1::QueryResponse* response) override {
+    return Read(context, response,
+                [request](Reader& reader) { return reader.Query(*request); });
+  }
+  UnaryReactor* Backup(Context* context, const v1::BackupRequest* request,
+                       v1::BackupResponse* response) override {
+    return Read(context, response,
+                [request](Reader& reader) { return BackUp(reader, *request); });
+  }
+  UnaryReactor* CheckDatabase(Context* context, const v1::CheckDatabaseRequest*,
+                              v1::CheckDatabaseResponse* response) override {
+    return Read(context, response, FindProblems);
+  }
 
  private:
   absl::Status Allowed(const Context& context) const {
@@ -111,6 +147,20 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
       reactor->Finish(ToGrpcStatus(status));
     } else {
       loop_.Post(request, FinishWith(reactor, response));
+    }
+    return reactor;
+  }
+
+  // Runs `read` on a reader thread; what it returns ends the call. gRPC keeps
+  // request and response until then.
+  template <typename Response, typename Function>
+  UnaryReactor* Read(Context* context, Response* response, Function read) {
+    UnaryReactor* reactor = context->DefaultReactor();
+    const Reply<Response> finish = FinishWith(reactor, response);
+    if (absl::Status status = Allowed(*context); !status.ok()) {
+      finish(status);
+    } else {
+      readers_.Post([finish, read](Reader& reader) { finish(read(reader)); });
     }
     return reactor;
   }
@@ -143,20 +193,6 @@ UnaryReactor* CoordinatorServiceImpl::GetResults(
                  finish(ComputeResults(reader, cache_, job, *request));
                });
              });
-  return reactor;
-}
-
-UnaryReactor* CoordinatorServiceImpl::Query(Context* context,
-                                            const v1::QueryRequest* request,
-                                            v1::QueryResponse* response) {
-  UnaryReactor* reactor = context->DefaultReactor();
-  const Reply<v1::QueryResponse> finish = FinishWith(reactor, response);
-  if (absl::Status status = Allowed(*context); !status.ok()) {
-    finish(status);
-    return reactor;
-  }
-  readers_.Post(
-      [request, finish](Reader& reader) { finish(reader.Query(*request)); });
   return reactor;
 }
 

@@ -29,9 +29,10 @@ constexpr int kOpsPerCheck = 10'000;
 
 class SqliteReader : public Reader {
  public:
-  SqliteReader(Database database, std::unique_ptr<QueryGuard> guard,
-               const Clock& clock)
-      : database_(std::move(database)),
+  SqliteReader(std::string directory, Database database,
+               std::unique_ptr<QueryGuard> guard, const Clock& clock)
+      : directory_(std::move(directory)),
+        database_(std::move(database)),
         statements_(database_),
         guard_(std::move(guard)),
         clock_(clock) {
@@ -55,6 +56,12 @@ class SqliteReader : public Reader {
   absl::StatusOr<v1::QueryResponse> Query(
       const v1::QueryRequest& request) override {
     return guard_->Run(request);
+  }
+  absl::StatusOr<BackupInfo> BackUp(int keep) override {
+    return BackUpDatabase(directory_, clock_.Now(), keep);
+  }
+  absl::StatusOr<std::vector<std::string>> FindProblems() override {
+    return FindDatabaseProblems(DatabasePath(directory_));
   }
 
  private:
@@ -84,6 +91,7 @@ class SqliteReader : public Reader {
   absl::Status ReadHead(JobNumber job, JobRows& rows);
   absl::Status ReadLists(JobNumber job, JobRows& rows);
 
+  const std::string directory_;
   Database database_;
   StatementCache statements_;
   std::unique_ptr<QueryGuard> guard_;
@@ -323,8 +331,8 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Open(
       std::unique_ptr<QueryGuard> guard,
       QueryGuard::Create(std::move(for_users), AnalysisCache::Path(directory),
                          clock));
-  return std::make_unique<SqliteReader>(std::move(database), std::move(guard),
-                                        clock);
+  return std::make_unique<SqliteReader>(directory, std::move(database),
+                                        std::move(guard), clock);
 }
 
 absl::StatusOr<std::unique_ptr<ReaderPool>> ReaderPool::Start(

@@ -14,6 +14,7 @@
 #include "common/base/clock.h"
 #include "common/base/digest.h"
 #include "coordinator/core/mutation.h"
+#include "coordinator/store/backup.h"
 #include "qsweep/v1/coordinator.pb.h"
 
 namespace qsweep {
@@ -69,6 +70,10 @@ class Reader {
   // INVALID_ARGUMENT QS4010, QS4012; DEADLINE_EXCEEDED QS4011.
   virtual absl::StatusOr<v1::QueryResponse> Query(
       const v1::QueryRequest& request) = 0;
+  // As backup.h, of the directory this reads. They take a second per few
+  // hundred megabytes.
+  virtual absl::StatusOr<BackupInfo> BackUp(int keep) = 0;
+  virtual absl::StatusOr<std::vector<std::string>> FindProblems() = 0;
 };
 
 // A few threads with a Reader each. What takes long, or blocks, runs here:

@@ -495,7 +495,8 @@ absl::Status CreateAnalysisSchema(Database& database) {
                                        ";COMMIT"));
 }
 
-absl::Status Migrate(Database& database, const std::string& path) {
+absl::StatusOr<int64_t> ReadVersion(Database& database,
+                                    const std::string& path) {
   QSWEEP_ASSIGN_OR_RETURN(const int64_t application,
                           database.QueryInteger("PRAGMA application_id"));
   QSWEEP_ASSIGN_OR_RETURN(
@@ -506,7 +507,7 @@ absl::Status Migrate(Database& database, const std::string& path) {
                      absl::StrCat(path, " is a database of another program"),
                      path, "start on another directory");
   }
-  QSWEEP_ASSIGN_OR_RETURN(int64_t version,
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t version,
                           database.QueryInteger("PRAGMA user_version"));
   if (version > CurrentSchemaVersion()) {
     return MakeError(
@@ -516,6 +517,11 @@ absl::Status Migrate(Database& database, const std::string& path) {
                      CurrentSchemaVersion()),
         path, "start the newer version, or restore a backup of the older one");
   }
+  return version;
+}
+
+absl::Status Migrate(Database& database, const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(int64_t version, ReadVersion(database, path));
   while (version < CurrentSchemaVersion()) {
     QSWEEP_RETURN_IF_ERROR(database.Execute("BEGIN IMMEDIATE"));
     if (absl::Status status = ToVersion(database, ++version, path);

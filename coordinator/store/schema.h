@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 namespace qsweep {
@@ -32,11 +33,15 @@ extern const ViewDefinition kResultsView;
 // The tables of analysis_cache.h, made again when they are of another version.
 absl::Status CreateAnalysisSchema(Database& database);
 
+// Schema version of a database, 0 of an empty one. FAILED_PRECONDITION QS4005:
+// newer than this program. DATA_LOSS QS4006: another program's.
+absl::StatusOr<int64_t> ReadVersion(Database& database,
+                                    const std::string& path);
+
 // Brings an empty or older database to CurrentSchemaVersion, one IMMEDIATE
 // transaction per step, foreign keys checked before each commit; then creates
-// the documented views again. FAILED_PRECONDITION QS4005: a newer database.
-// DATA_LOSS QS4006: another program's database, or one whose keys do not hold.
-// path: for the messages.
+// the documented views again. Errors as ReadVersion; DATA_LOSS QS4006 also for
+// one whose keys do not hold. path: for the messages.
 absl::Status Migrate(Database& database, const std::string& path);
 
 }  // namespace qsweep

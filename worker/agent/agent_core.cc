@@ -26,7 +26,7 @@ bool IsFatal(const absl::Status& status) {
   return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status) ||
          absl::IsUnimplemented(status) ||
          (info && (info->code == kProtocolVersion.code ||
-                   info->code == kSuperseded.code));
+                   info->code == kWorkerSuperseded.code));
 }
 
 }  // namespace

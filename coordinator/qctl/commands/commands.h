@@ -17,6 +17,7 @@ std::vector<Command> WorkersCommands();
 std::vector<Command> WatchCommands();    // watch, wait
 std::vector<Command> ResultsCommands();  // results, plot, report
 std::vector<Command> DataCommands();     // query, export
+std::vector<Command> AdminCommands();    // admin backup, check
 std::vector<Command> HelpCommands();     // help, docs, version
 
 // Headings of the help, in its order.

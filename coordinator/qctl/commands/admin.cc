@@ -1,0 +1,75 @@
+// What keeps a coordinator's database safe.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/status_macros.h"
+#include "coordinator/qctl/commands/commands.h"
+#include "coordinator/qctl/context.h"
+
+namespace qsweep::qctl {
+namespace {
+
+constexpr int kKept = 7;
+constexpr int kMostKept = 1000;
+
+absl::StatusOr<ExitCode> Backup(Context& context) {
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t keep, context.arguments().GetInteger(
+                                                  "keep", kKept, 1, kMostKept));
+  v1::BackupRequest request;
+  request.set_keep(static_cast<uint32_t>(keep));
+  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
+  QSWEEP_ASSIGN_OR_RETURN(const v1::BackupResponse response,
+                          client->Backup(request));
+  Table table;
+  table.kind = "Backup";
+  table.columns = {{"path", "BACKUP"},
+                   {"bytes", "BYTES", Form::kNumber},
+                   {"removed", "REMOVED", Form::kNumber}};
+  table.rows.push_back(
+      {response.path(), response.bytes(), response.removed_size()});
+  QSWEEP_RETURN_IF_ERROR(context.Print(table));
+  context.Note(
+      "on the coordinator's machine; checked. To use it: stop the "
+      "coordinator, then qcoordinator restore --dir DIR --from BACKUP");
+  return ExitCode::kOk;
+}
+
+absl::StatusOr<ExitCode> Check(Context& context) {
+  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
+  QSWEEP_ASSIGN_OR_RETURN(const v1::CheckDatabaseResponse response,
+                          client->CheckDatabase({}));
+  Table table;
+  table.kind = "DatabaseCheck";
+  table.columns = {{"problem", "PROBLEM"}};
+  for (const std::string& problem : response.problems()) {
+    table.rows.push_back({problem});
+  }
+  table.empty_text = "The database is sound: pages, indexes and references.";
+  QSWEEP_RETURN_IF_ERROR(context.Print(table));
+  return response.problems().empty() ? ExitCode::kOk : ExitCode::kFailed;
+}
+
+}  // namespace
+
+std::vector<Command> AdminCommands() {
+  return {
+      {.path = {"admin", "backup"},
+       .group = kOtherGroup,
+       .summary = "Copies the coordinator's database while it serves.",
+       .examples = {{"qctl admin backup", ""},
+                    {"qctl admin backup --keep 30", ""}},
+       .flags = {{"keep", 0, "N", "newest copies to keep (default 7)"}},
+       .notes = "The copy lies in DIR/backups on the coordinator's machine.",
+       .run = Backup},
+      {.path = {"admin", "check"},
+       .group = kOtherGroup,
+       .summary = "Checks the coordinator's database for damage.",
+       .examples = {{"qctl admin check", ""}},
+       .run = Check},
+  };
+}
+
+}  // namespace qsweep::qctl

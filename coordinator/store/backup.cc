@@ -1,0 +1,202 @@
+#include "coordinator/store/backup.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <filesystem>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "coordinator/store/database_file.h"
+#include "coordinator/store/schema.h"
+#include "coordinator/store/sqlite.h"
+#include "coordinator/store/sqlite_store.h"
+
+namespace qsweep {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kPrefix[] = "coordinator-";
+constexpr char kSuffix[] = ".db";
+constexpr int64_t kProblemsMax = 100;
+
+std::string TimeText(absl::Time time) {
+  // Sorts by time; microseconds keep two backups of a second apart.
+  return absl::FormatTime("%Y%m%dT%H%M%E6SZ", time, absl::UTCTimeZone());
+}
+
+absl::Status Sync(const std::string& path) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
+  }
+  const int result = fsync(descriptor);
+  const int error = errno;
+  close(descriptor);
+  return result == 0 ? absl::OkStatus()
+                     : absl::ErrnoToStatus(error, absl::StrCat("sync ", path));
+}
+
+absl::Status Rename(const std::string& from, const std::string& to) {
+  return rename(from.c_str(), to.c_str()) == 0
+             ? absl::OkStatus()
+             : absl::ErrnoToStatus(errno,
+                                   absl::StrCat("rename ", from, " to ", to));
+}
+
+absl::Status AppendRows(Database& database, const char* sql,
+                        std::vector<std::string>& rows) {
+  QSWEEP_ASSIGN_OR_RETURN(Statement statement, database.Prepare(sql));
+  while (true) {
+    QSWEEP_ASSIGN_OR_RETURN(const bool more, statement.Step());
+    if (!more) {
+      return absl::OkStatus();
+    }
+    rows.push_back(statement.Text(0));
+  }
+}
+
+absl::Status RefuseDamaged(const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<std::string> problems,
+                          FindDatabaseProblems(path));
+  if (problems.empty()) {
+    return absl::OkStatus();
+  }
+  return MakeError(kDamagedDatabase,
+                   absl::StrCat(path, " is damaged: ", problems.front()), path,
+                   "Use another backup.");
+}
+
+// Removes all but the newest; what cannot be removed stays.
+std::vector<std::string> Prune(const std::string& folder, int keep) {
+  std::vector<std::string> backups;
+  std::error_code error;
+  for (const fs::directory_entry& entry :
+       fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (absl::StartsWith(name, kPrefix) && absl::EndsWith(name, kSuffix)) {
+      backups.push_back(entry.path().string());
+    }
+  }
+  std::ranges::sort(backups);
+  std::vector<std::string> removed;
+  while (backups.size() - removed.size() >
+         static_cast<size_t>(std::max(keep, 1))) {
+    const std::string& oldest = backups[removed.size()];
+    fs::remove(oldest, error);
+    removed.push_back(oldest);
+  }
+  return removed;
+}
+
+absl::Status CopyInto(const std::string& directory, const std::string& copy) {
+  QSWEEP_ASSIGN_OR_RETURN(Database database,
+                          OpenReader(DatabasePath(directory)));
+  QSWEEP_ASSIGN_OR_RETURN(Statement vacuum, database.Prepare("VACUUM INTO ?"));
+  vacuum.BindAll(copy);
+  QSWEEP_RETURN_IF_ERROR(vacuum.Step().status());
+  QSWEEP_RETURN_IF_ERROR(RefuseDamaged(copy));
+  return Sync(copy);
+}
+
+}  // namespace
+
+absl::StatusOr<BackupInfo> BackUpDatabase(const std::string& directory,
+                                          absl::Time time, int keep) {
+  const std::string folder = absl::StrCat(directory, "/backups");
+  std::error_code error;
+  fs::create_directory(folder, error);
+  if (error) {
+    return MakeError(
+        kCannotWrite,
+        absl::StrCat("cannot make ", folder, ": ", error.message()), folder);
+  }
+  BackupInfo info{
+      .path = absl::StrCat(folder, "/", kPrefix, TimeText(time), kSuffix)};
+  const std::string partial = absl::StrCat(info.path, ".partial");
+  fs::remove(partial, error);
+  absl::Status status = CopyInto(directory, partial);
+  if (status.ok()) {
+    status = Rename(partial, info.path);
+  }
+  if (!status.ok()) {
+    fs::remove(partial, error);
+    return status;
+  }
+  QSWEEP_RETURN_IF_ERROR(Sync(folder));
+  info.bytes = static_cast<int64_t>(fs::file_size(info.path, error));
+  info.removed = Prune(folder, keep);
+  return info;
+}
+
+absl::StatusOr<std::vector<std::string>> FindDatabaseProblems(
+    const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(Database database, OpenReader(path));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t version, ReadVersion(database, path));
+  if (version == 0) {
+    return MakeError(kDamagedDatabase, absl::StrCat(path, " is empty"), path);
+  }
+  std::vector<std::string> problems;
+  QSWEEP_RETURN_IF_ERROR(
+      AppendRows(database, "SELECT integrity_check FROM pragma_integrity_check",
+                 problems));
+  if (problems == std::vector<std::string>{"ok"}) {
+    problems.clear();
+  }
+  QSWEEP_RETURN_IF_ERROR(AppendRows(
+      database,
+      "SELECT 'row ' || ifnull(rowid, '?') || ' of ' || \"table\" || "
+      "' refers to a row of ' || parent || ' that is not there' "
+      "FROM pragma_foreign_key_check",
+      problems));
+  if (static_cast<int64_t>(problems.size()) > kProblemsMax) {
+    problems.resize(kProblemsMax);
+  }
+  return problems;
+}
+
+absl::Status RestoreDatabase(const std::string& directory,
+                             const std::string& backup, absl::Time time) {
+  std::error_code error;
+  if (!fs::is_regular_file(backup, error)) {
+    return MakeError(kNoBackup, absl::StrCat("no backup ", backup), backup,
+                     absl::StrCat("Look in ", directory, "/backups."));
+  }
+  const std::string database = DatabasePath(directory);
+  QSWEEP_ASSIGN_OR_RETURN(
+      const FileLock lock,
+      FileLock::Acquire(absl::StrCat(directory, "/coordinator.lock")));
+  QSWEEP_RETURN_IF_ERROR(RefuseDamaged(backup));
+  const std::string incoming = absl::StrCat(database, ".incoming");
+  fs::copy_file(backup, incoming, fs::copy_options::overwrite_existing, error);
+  if (error) {
+    return MakeError(kCannotWrite,
+                     absl::StrCat("cannot copy ", backup, " to ", incoming,
+                                  ": ", error.message()),
+                     incoming);
+  }
+  QSWEEP_RETURN_IF_ERROR(Sync(incoming));
+  // The WAL belongs to the file it goes with: a new database beside an old WAL
+  // would be taken for a damaged one.
+  const std::string replaced =
+      absl::StrCat(database, ".replaced-", TimeText(time));
+  for (const char* suffix : {"", "-wal", "-shm"}) {
+    if (fs::exists(absl::StrCat(database, suffix), error)) {
+      QSWEEP_RETURN_IF_ERROR(Rename(absl::StrCat(database, suffix),
+                                    absl::StrCat(replaced, suffix)));
+    }
+  }
+  QSWEEP_RETURN_IF_ERROR(Rename(incoming, database));
+  return Sync(directory);
+}
+
+}  // namespace qsweep

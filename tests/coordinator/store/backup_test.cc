@@ -1,0 +1,134 @@
+#include "coordinator/store/backup.h"
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "coordinator/store/schema.h"
+#include "coordinator/store/sqlite_store.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/sweep_batches.h"
+#include "tests/support/temp_dir.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+const absl::Time kTime = absl::FromUnixSeconds(1'700'000'000);
+
+std::unique_ptr<Store> OpenStore(const TempDir& directory) {
+  auto store = OpenSqliteStore({.directory = directory.path()});
+  EXPECT_TRUE(store.ok()) << store.status();
+  return *std::move(store);
+}
+
+void CommitWholeSweep(Store& store) {
+  for (const auto& batch : WholeSweep()) {
+    QSWEEP_ASSERT_OK(store.Commit(batch));
+  }
+}
+
+std::string StateOf(Store& store) { return State(*store.Load()).DumpDurable(); }
+
+// Flips the byte that says what kind of page the second one is.
+void Damage(const std::string& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(4096);
+  const int byte = file.get();
+  file.seekp(4096);
+  file.put(static_cast<char>(byte ^ 0xff));
+}
+
+TEST(BackUpDatabase, RestoresWhatWasThere) {
+  TempDir directory;
+  auto store = OpenStore(directory);
+  CommitWholeSweep(*store);
+  const std::string before = StateOf(*store);
+  const auto info = BackUpDatabase(directory.path(), kTime, 7);
+  QSWEEP_ASSERT_OK(info);
+  EXPECT_GT(info->bytes, 0);
+  EXPECT_THAT(*FindDatabaseProblems(info->path), IsEmpty());
+  // What came later is gone after the restore, and kept beside.
+  QSWEEP_ASSERT_OK(
+      store->Commit(std::vector<Mutation>{CoordinatorStarted{.epoch = 99}}));
+  EXPECT_EQ(CodeOf(RestoreDatabase(directory.path(), info->path, kTime)),
+            "QS4003");
+  store.reset();
+  QSWEEP_ASSERT_OK(RestoreDatabase(directory.path(), info->path, kTime));
+  EXPECT_EQ(StateOf(*OpenStore(directory)), before);
+  EXPECT_TRUE(std::filesystem::exists(DatabasePath(directory.path()) +
+                                      ".replaced-20231114T221320.000000Z"));
+}
+
+TEST(BackUpDatabase, IsWhole_WhileCommitsGoOn) {
+  TempDir directory;
+  auto store = OpenStore(directory);
+  CommitWholeSweep(*store);
+  std::atomic<bool> stop = false;
+  std::atomic<int> commits = 0;
+  std::thread writer([&] {
+    for (int64_t epoch = 2; !stop; ++epoch) {
+      QSWEEP_EXPECT_OK(store->Commit(
+          std::vector<Mutation>{CoordinatorStarted{.epoch = epoch}}));
+      ++commits;
+    }
+  });
+  while (commits == 0) {
+    std::this_thread::yield();
+  }
+  for (int i = 0; i < 5; ++i) {
+    const auto info =
+        BackUpDatabase(directory.path(), kTime + absl::Seconds(i), 7);
+    QSWEEP_EXPECT_OK(info);
+  }
+  stop = true;
+  writer.join();
+}
+
+TEST(BackUpDatabase, KeepsTheNewest) {
+  TempDir directory;
+  const auto store = OpenStore(directory);
+  std::vector<std::string> paths;
+  for (int i = 0; i < 3; ++i) {
+    const auto info =
+        BackUpDatabase(directory.path(), kTime + absl::Seconds(i), 2);
+    QSWEEP_ASSERT_OK(info);
+    paths.push_back(info->path);
+    EXPECT_THAT(info->removed, SizeIs(i == 2 ? 1 : 0));
+  }
+  EXPECT_FALSE(std::filesystem::exists(paths[0]));
+  EXPECT_TRUE(std::filesystem::exists(paths[1]));
+  EXPECT_TRUE(std::filesystem::exists(paths[2]));
+}
+
+TEST(RestoreDatabase, ChangesNothing_WhenTheBackupIsNotSound) {
+  TempDir directory;
+  std::string before;
+  std::string backup;
+  {
+    auto store = OpenStore(directory);
+    CommitWholeSweep(*store);
+    before = StateOf(*store);
+    backup = BackUpDatabase(directory.path(), kTime, 7)->path;
+  }
+  EXPECT_EQ(CodeOf(RestoreDatabase(directory.path(), backup + "x", kTime)),
+            "QS4007");
+  Damage(backup);
+  EXPECT_EQ(CodeOf(RestoreDatabase(directory.path(), backup, kTime)), "QS4006");
+  std::ofstream(backup) << "no database";
+  EXPECT_EQ(CodeOf(RestoreDatabase(directory.path(), backup, kTime)), "QS4006");
+  std::ofstream(backup, std::ios::trunc).close();
+  EXPECT_EQ(CodeOf(RestoreDatabase(directory.path(), backup, kTime)), "QS4006");
+  EXPECT_EQ(StateOf(*OpenStore(directory)), before);
+}
+
+}  // namespace
+}  // namespace qsweep::testing
