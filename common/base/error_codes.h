@@ -145,6 +145,9 @@ inline constexpr ErrorCode kNewerDatabase = {
 inline constexpr ErrorCode kDamagedDatabase = {
     "QS4006", absl::StatusCode::kDataLoss, ExitCode::kFailed,
     "The database is damaged or is not one of qsweep's."};
+inline constexpr ErrorCode kNoBackup = {"QS4007", absl::StatusCode::kNotFound,
+                                        ExitCode::kNotFound,
+                                        "There is no such backup."};
 inline constexpr ErrorCode kNotASelect = {
     "QS4010", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "A query must be one SELECT over the documented views."};
@@ -154,9 +157,6 @@ inline constexpr ErrorCode kQueryLimit = {
 inline constexpr ErrorCode kQueryError = {
     "QS4012", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "SQLite refused the query."};
-inline constexpr ErrorCode kNoBackup = {"QS4007", absl::StatusCode::kNotFound,
-                                        ExitCode::kNotFound,
-                                        "There is no such backup."};
 inline constexpr ErrorCode kJobNotFound = {
     "QS4020", absl::StatusCode::kNotFound, ExitCode::kNotFound,
     "No job matches the selector."};
