@@ -1,12 +1,12 @@
 #include "coordinator/loop.h"
 
-#include <atomic>
 #include <deque>
 #include <utility>
 #include <vector>
 
 #include "common/base/error_codes.h"
 #include "common/base/mutex.h"
+#include "coordinator/commit_gather.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/loop_calls.h"
 #include "coordinator/loop_control.h"
@@ -16,48 +16,6 @@ namespace qsweep {
 namespace {
 
 constexpr absl::Duration kHealthyWithin = absl::Seconds(5);
-
-// The answers of a request with several parts, which are calls of their own:
-// one that is refused does not hold up the others.
-class CommitGather {
- public:
-  CommitGather(int num_parts, Reply<v1::CommitResultResponse> reply)
-      : reply_(std::move(reply)), waiting_(num_parts) {
-    for (int i = 0; i < num_parts; ++i) {
-      response_.add_results();
-    }
-  }
-
-  // Any thread: a part is refused on the caller's, answered on the loop's.
-  void Add(int index, absl::StatusOr<v1::CommitResultResponse::One> one) {
-    absl::StatusOr<v1::CommitResultResponse> whole;
-    {
-      MutexLock lock(mutex_);
-      if (one.ok()) {
-        *response_.mutable_results(index) = *std::move(one);
-      } else {
-        status_ = one.status();
-      }
-      if (--waiting_ > 0) {
-        return;
-      }
-      if (status_.ok()) {
-        whole = std::move(response_);
-      } else {
-        whole = status_;
-      }
-    }
-    reply_(std::move(whole));
-  }
-
- private:
-  const Reply<v1::CommitResultResponse> reply_;
-
-  Mutex mutex_;
-  v1::CommitResultResponse response_ ABSL_GUARDED_BY(mutex_);
-  absl::Status status_ ABSL_GUARDED_BY(mutex_);
-  int waiting_ ABSL_GUARDED_BY(mutex_);
-};
 
 }  // namespace
 
