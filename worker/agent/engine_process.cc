@@ -115,6 +115,7 @@ absl::StatusOr<std::unique_ptr<EngineProcess>> EngineProcess::Start(
   const int error =
       Spawn(options, input.reader(), output.writer(), &engine->pid_);
   if (error != 0) {
+    MutexLock lock(engine->mutex_);
     engine->reaped_ = true;
     return CannotStart(options.program, error);
   }
