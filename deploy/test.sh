@@ -28,6 +28,10 @@ run_preset() {
     >"build/configure-$preset.log" 2>&1 ||
     { tail -40 "build/configure-$preset.log" >&2; exit 1; }
   cmake --build --preset "$preset" -- --quiet
+  if [ "$preset" = clang ]; then
+    say "Compiling each header alone"
+    cmake --build --preset clang --target all_verify_interface_header_sets -- --quiet
+  fi
   wait_for_data
   say "Testing preset $preset"
   local failed=0

@@ -8,11 +8,26 @@ target_compile_options(qsweep_flags INTERFACE
   $<$<CXX_COMPILER_ID:GNU>:-Wno-missing-field-initializers>
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety -Wno-missing-field-initializers -Wno-sign-conversion>
   $<$<BOOL:${QSWEEP_WERROR}>:-Werror>)
+# Generated code is instrumented, too: it has no warnings of ours but our messages.
+add_library(qsweep_sanitize INTERFACE)
 if(QSWEEP_SANITIZE)
-  target_compile_options(qsweep_flags INTERFACE
+  target_compile_options(qsweep_sanitize INTERFACE
     -fsanitize=${QSWEEP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
-  target_link_options(qsweep_flags INTERFACE -fsanitize=${QSWEEP_SANITIZE})
+  target_link_options(qsweep_sanitize INTERFACE -fsanitize=${QSWEEP_SANITIZE})
 endif()
+target_link_libraries(qsweep_flags INTERFACE qsweep_sanitize)
+# What the sanitizers' runtimes are told in every test. Each suppression names whose defect it is.
+set(QSWEEP_TEST_ENVIRONMENT)
+if(QSWEEP_SANITIZE MATCHES thread)
+  list(APPEND QSWEEP_TEST_ENVIRONMENT
+    "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/sanitizers/tsan.supp:halt_on_error=1")
+elseif(QSWEEP_SANITIZE MATCHES address)
+  list(APPEND QSWEEP_TEST_ENVIRONMENT
+    "ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1"
+    "LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/sanitizers/lsan.supp:print_suppressions=0"
+    "UBSAN_OPTIONS=print_stacktrace=1")
+endif()
+
 find_program(QSWEEP_MOLD mold)
 if(QSWEEP_MOLD)
   target_link_options(qsweep_flags INTERFACE -fuse-ld=mold)
@@ -59,11 +74,15 @@ function(qsweep_test path)
   target_link_libraries(${target} PRIVATE qsweep_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${target} PRIVATE
     QSWEEP_SOURCE_DIR="${PROJECT_SOURCE_DIR}" QSWEEP_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  if(QSWEEP_SANITIZE MATCHES thread)
+    target_link_libraries(${target} PRIVATE tsan_absl_mutex)
+  endif()
   add_test(NAME ${path} COMMAND ${target})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
-  set_tests_properties(${path} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  set_tests_properties(${path} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
+    ENVIRONMENT "${QSWEEP_TEST_ENVIRONMENT}")
   set_property(GLOBAL APPEND PROPERTY QSWEEP_REGISTERED_TESTS tests/${path}_test.cc)
 endfunction()
 

@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/job/configuration.h"
 #include "tests/support/engine_listener.h"
+#include "tests/support/real_engine.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
 #include "worker/agent/engine_process.h"
@@ -22,6 +23,9 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::HasSubstr;
+
+constexpr char kFakeEngine[] = "/tests/fake_qengine";
+constexpr char kRealEngine[] = "/bin/qengine";
 
 // A tiny model and tasks on it.
 class EnginePipe : public ::testing::TestWithParam<const char*> {
@@ -44,6 +48,9 @@ class EnginePipe : public ::testing::TestWithParam<const char*> {
   }
 
   void SetUp() override {
+    if (GetParam() == absl::string_view(kRealEngine)) {
+      QSWEEP_SKIP_WITHOUT_ENGINE();
+    }
     auto engine = EngineProcess::Start(
         {.program = absl::StrCat(QSWEEP_BINARY_DIR, GetParam()),
          .arguments = {"serve", "--threads", "1"}},
@@ -223,8 +230,7 @@ TEST_P(EnginePipe, IsGoneWithinTwoSeconds_WhenItsInputEndsInTheMiddleOfATask) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Engines, EnginePipe,
-    ::testing::Values("/tests/fake_qengine", "/bin/qengine"),
+    Engines, EnginePipe, ::testing::Values(kFakeEngine, kRealEngine),
     [](const ::testing::TestParamInfo<const char*>& engine) {
       return std::string(engine.index == 0 ? "Fake" : "Real");
     });

@@ -12,6 +12,7 @@
 #include "common/base/random.h"
 #include "tests/e2e/local_cluster.h"
 #include "tests/e2e/sweeps.h"
+#include "tests/support/real_engine.h"
 
 namespace qsweep::testing {
 namespace {
@@ -83,6 +84,9 @@ struct KillRecord {
 };
 
 TEST_P(KillTest, MeasuresTheSame_WhenEngineWorkerAndCoordinatorAreKilled) {
+  if (GetParam() == SweepKind::kRealEngine) {
+    QSWEEP_SKIP_WITHOUT_ENGINE();
+  }
   const Sweep sweep = MakeSweep(GetParam());
   std::vector<std::string> undisturbed;
   {

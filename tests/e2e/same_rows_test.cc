@@ -6,6 +6,7 @@
 
 #include "tests/e2e/local_cluster.h"
 #include "tests/e2e/sweeps.h"
+#include "tests/support/real_engine.h"
 
 namespace qsweep::testing {
 namespace {
@@ -15,6 +16,7 @@ constexpr char kAlarms[] =
     "SELECT count(*) FROM events_v1 WHERE kind = 'determinism_alarm'";
 
 TEST(SameRows, ToTheLastBit_WhenOneWorkerHasTwoThreadsOrTwoHaveOne) {
+  QSWEEP_SKIP_WITHOUT_ENGINE();
   const Sweep sweep = MakeSweep(SweepKind::kRealEngine);
   std::vector<std::vector<std::string>> rows;
   for (const int num_workers : {1, 2}) {
@@ -38,6 +40,7 @@ TEST(SameRows, ToTheLastBit_WhenOneWorkerHasTwoThreadsOrTwoHaveOne) {
 }
 
 TEST(SameRows, DifferInNothing_WhenEverythingIsMeasuredAgain) {
+  QSWEEP_SKIP_WITHOUT_ENGINE();
   Sweep sweep = MakeSweep(SweepKind::kRealEngine);
   sweep.cluster.task_seconds = 60;
   LocalCluster cluster(sweep.cluster);

@@ -27,7 +27,7 @@ extern "C" int fdatasync(int) { return 0; }
 namespace qsweep::testing {
 namespace {
 
-constexpr int kSeeds = 200;
+constexpr int kSeeds = QSWEEP_SIM_SEEDS;  // the build says how many
 constexpr int kWorkers = 3;
 constexpr int kJobs = 3;
 constexpr int kFaultySteps = 60;
