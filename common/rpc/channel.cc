@@ -26,6 +26,8 @@ constexpr int kDefaultPort = 7680;
 constexpr int kKeepaliveTimeMs = 30'000;  // below the 60 s of common NATs
 constexpr int kKeepaliveTimeoutMs = 15'000;
 constexpr int kReconnectBackoffMs = 1'000;
+// gRPC calls it the minimum back-off; it is how long one attempt may take.
+constexpr int kConnectTimeoutMs = 15'000;
 // Results of a large sweep in one message; the default is 4 MiB.
 constexpr int kMaxReceiveBytes = 256 << 20;
 
@@ -96,8 +98,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const Endpoint& endpoint) {
       absl::ToInt64Milliseconds(endpoint.reconnect_backoff_max));
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
                    std::min(kReconnectBackoffMs, max_ms));
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
-                   std::min(kReconnectBackoffMs, max_ms));
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, max_ms);
   // Not shared with other channels of the process: their back-off is not ours.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

@@ -2,15 +2,14 @@
 
 #include <chrono>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
-#include <grpcpp/support/client_callback.h>
 
 #include "common/base/check.h"
 #include "common/base/clock.h"
@@ -18,6 +17,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/mutex.h"
 #include "common/rpc/status_conversion.h"
+#include "common/rpc/worker_session.h"
 #include "qsweep/v1/worker.grpc.pb.h"
 
 namespace qsweep {
@@ -29,101 +29,6 @@ constexpr absl::Duration kArtifactTimeout = absl::Seconds(120);
 void SetTimeout(grpc::ClientContext& context, absl::Duration timeout) {
   context.set_deadline(absl::ToChronoTime(Clock::Real().Now() + timeout));
 }
-
-// The stream's reactor. gRPC allows one read and one write in flight; what
-// should be written meanwhile waits in next_, the newest only.
-class GrpcAttachStream
-    : public AttachStream,
-      public grpc::ClientBidiReactor<v1::WorkerState, v1::DesiredState> {
- public:
-  GrpcAttachStream(const Endpoint& endpoint, v1::WorkerService::Stub& stub,
-                   const v1::WorkerState& first, AttachCallbacks callbacks)
-      : endpoint_(endpoint),
-        callbacks_(std::move(callbacks)),
-        outgoing_(first) {
-    AddToken(endpoint_, context_);
-    stub.async()->Attach(&context_, this);
-    // Send may start a write at any time, outside the reactor's callbacks. The
-    // hold keeps OnDone away until OnReadDone has seen the end.
-    AddHold();
-    StartWrite(&outgoing_);
-    StartRead(&incoming_);
-    StartCall();
-  }
-
-  ~GrpcAttachStream() override {
-    context_.TryCancel();
-    MutexLock lock(mutex_);
-    while (!done_) {
-      done_changed_.Wait(mutex_);
-    }
-  }
-
-  void Send(const v1::WorkerState& state) override {
-    MutexLock lock(mutex_);
-    if (closed_) {
-      return;
-    }
-    if (writing_) {
-      next_ = state;
-      return;
-    }
-    writing_ = true;
-    outgoing_ = state;
-    StartWrite(&outgoing_);
-  }
-
-  void OnWriteDone(bool ok) override {
-    MutexLock lock(mutex_);
-    writing_ = false;
-    if (!ok || closed_) {
-      return;  // OnReadDone hears of it too
-    }
-    if (next_) {
-      outgoing_ = *std::exchange(next_, std::nullopt);
-      writing_ = true;
-      StartWrite(&outgoing_);
-    }
-  }
-
-  void OnReadDone(bool ok) override {
-    if (ok) {
-      callbacks_.on_state(std::move(incoming_));
-      incoming_.Clear();
-      StartRead(&incoming_);
-      return;
-    }
-    {
-      MutexLock lock(mutex_);
-      closed_ = true;
-    }
-    RemoveHold();
-  }
-
-  void OnDone(const grpc::Status& status) override {
-    const absl::Status why = FromGrpcStatus(status);
-    callbacks_.on_closed(
-        why.ok() ? absl::UnavailableError("the coordinator ended the stream")
-                 : ExplainCallStatus(endpoint_, why));
-    MutexLock lock(mutex_);
-    done_ = true;
-    done_changed_.NotifyAll();
-  }
-
- private:
-  const Endpoint endpoint_;
-  const AttachCallbacks callbacks_;
-  grpc::ClientContext context_;
-  v1::DesiredState incoming_;  // the reading reaction's
-
-  Mutex mutex_;
-  CondVar done_changed_;
-  v1::WorkerState outgoing_ ABSL_GUARDED_BY(mutex_);
-  std::optional<v1::WorkerState> next_ ABSL_GUARDED_BY(mutex_);
-  bool writing_ ABSL_GUARDED_BY(mutex_) = true;
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  bool done_ ABSL_GUARDED_BY(mutex_) = false;
-};
 
 // The calls in flight, so that others can end them. Thread-safe.
 class RunningCalls {
@@ -166,17 +71,18 @@ class RunningCalls {
 class GrpcWorkerClient : public WorkerClient {
  public:
   explicit GrpcWorkerClient(const Endpoint& endpoint)
-      : endpoint_(endpoint),
-        channel_(MakeChannel(endpoint)),
-        stub_(v1::WorkerService::NewStub(channel_)) {}
+      : endpoint_(endpoint), link_(std::make_shared<WorkerChannel>(endpoint)) {}
 
   std::unique_ptr<AttachStream> Attach(const v1::WorkerState& first,
                                        AttachCallbacks callbacks) override {
     QSWEEP_CHECK(first.has_hello());
-    // The agent keeps its own back-off; the channel's would only add to it.
-    grpc::experimental::ChannelResetConnectionBackoff(channel_.get());
-    return std::make_unique<GrpcAttachStream>(endpoint_, *stub_, first,
-                                              std::move(callbacks));
+    return OpenStreamSession(NewLink(), first, std::move(callbacks), sessions_);
+  }
+
+  std::unique_ptr<AttachStream> Poll(const v1::WorkerState& first,
+                                     AttachCallbacks callbacks) override {
+    QSWEEP_CHECK(first.has_hello());
+    return OpenPollSession(NewLink(), first, std::move(callbacks), sessions_);
   }
 
   absl::StatusOr<v1::CommitResultResponse> CommitResult(
@@ -186,8 +92,8 @@ class GrpcWorkerClient : public WorkerClient {
     SetTimeout(context, kCommitTimeout);
     const RunningCalls::Entry running(calls_, context);
     v1::CommitResultResponse response;
-    const absl::Status status =
-        FromGrpcStatus(stub_->CommitResult(&context, request, &response));
+    const absl::Status status = FromGrpcStatus(
+        link()->stub->CommitResult(&context, request, &response));
     if (!status.ok()) {
       return ExplainCallStatus(endpoint_, status);
     }
@@ -206,8 +112,9 @@ class GrpcWorkerClient : public WorkerClient {
     SetTimeout(context, kCommitTimeout);
     const RunningCalls::Entry running(calls_, context);
     v1::ReleaseTaskResponse response;
-    return ExplainCallStatus(endpoint_, FromGrpcStatus(stub_->ReleaseTask(
-                                            &context, request, &response)));
+    return ExplainCallStatus(
+        endpoint_, FromGrpcStatus(link()->stub->ReleaseTask(&context, request,
+                                                            &response)));
   }
 
   absl::StatusOr<std::string> GetArtifact(const Digest& digest) override {
@@ -217,7 +124,8 @@ class GrpcWorkerClient : public WorkerClient {
     const RunningCalls::Entry running(calls_, context);
     v1::GetArtifactRequest request;
     request.set_digest(digest.bytes());
-    const auto reader = stub_->GetArtifact(&context, request);
+    const std::shared_ptr<const WorkerChannel> link = this->link();
+    const auto reader = link->stub->GetArtifact(&context, request);
     std::string bytes;
     v1::ArtifactChunk chunk;
     while (reader->Read(&chunk)) {
@@ -238,10 +146,32 @@ class GrpcWorkerClient : public WorkerClient {
   void CancelCalls() override { calls_.CancelAll(); }
 
  private:
+  std::shared_ptr<const WorkerChannel> link() {
+    MutexLock lock(mutex_);
+    return link_;
+  }
+  // For a new session. The agent keeps its own back-off, and a channel that
+  // could not connect fails calls at once until its own has passed: another
+  // channel tries now.
+  std::shared_ptr<const WorkerChannel> NewLink() {
+    MutexLock lock(mutex_);
+    std::erase_if(retired_,
+                  [](const auto& old) { return old.use_count() == 1; });
+    if (link_->channel->GetState(false) == GRPC_CHANNEL_TRANSIENT_FAILURE) {
+      retired_.push_back(link_);
+      link_ = std::make_shared<WorkerChannel>(endpoint_);
+    }
+    return link_;
+  }
+
   const Endpoint endpoint_;
   RunningCalls calls_;
-  const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<v1::WorkerService::Stub> stub_;
+  Mutex mutex_;
+  std::shared_ptr<const WorkerChannel> link_ ABSL_GUARDED_BY(mutex_);
+  // Until gRPC is done with their calls.
+  std::vector<std::shared_ptr<const WorkerChannel>> retired_
+      ABSL_GUARDED_BY(mutex_);
+  RunningSessions sessions_;  // last: waits while the channels live
 };
 
 }  // namespace

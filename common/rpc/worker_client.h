@@ -14,10 +14,10 @@
 
 namespace qsweep {
 
-// One Attach stream. Each message is the sender's whole small state, so an
-// older one that has not left yet is replaced, never queued. Thread-safe.
-// Destroying it cancels the stream and waits until no callback runs any more:
-// never do that inside one.
+// One session with the coordinator, on a stream or by polls. Each message is
+// the sender's whole small state, so an older one that has not left yet is
+// replaced, never queued. Thread-safe. Destroying it cancels and does not wait
+// for the network; no callback runs afterwards: never do that inside one.
 class AttachStream {
  public:
   virtual ~AttachStream() = default;
@@ -29,7 +29,9 @@ class AttachStream {
 // Called on the client's threads, in order; must not block.
 struct AttachCallbacks {
   std::function<void(v1::DesiredState)> on_state;
-  std::function<void(absl::Status)> on_closed;  // once, last
+  // Once, last. UNAVAILABLE: QS4001 when there is no connection, without a code
+  // when there is one and something in between ended the stream.
+  std::function<void(absl::Status)> on_closed;
 };
 
 // The coordinator's API as a worker sees it. Implementations are thread-safe.
@@ -42,6 +44,12 @@ class WorkerClient {
   // Opens a stream whose first message is `first`, with its hello.
   virtual std::unique_ptr<AttachStream> Attach(const v1::WorkerState& first,
                                                AttachCallbacks callbacks) = 0;
+  // The same by Synchronize calls, for proxies that break streams: each Send is
+  // a call that the coordinator answers when something changed, or after a
+  // heartbeat. on_state wants a Send in turn, or the coordinator cannot reach
+  // the worker. A Send before an answer takes the place of the call that waits.
+  virtual std::unique_ptr<AttachStream> Poll(const v1::WorkerState& first,
+                                             AttachCallbacks callbacks) = 0;
   // OK: the response has one outcome per result.
   virtual absl::StatusOr<v1::CommitResultResponse> CommitResult(
       const v1::CommitResultRequest& request) = 0;
@@ -52,7 +60,8 @@ class WorkerClient {
   virtual void CancelCalls() = 0;
 };
 
-// Over gRPC. Deadlines: commit and release 30 s, an artifact 120 s.
+// Over gRPC. Deadlines: commit and release 30 s, an artifact 120 s, a poll the
+// heartbeat and 10 s. Destroying it waits for what was cancelled.
 std::unique_ptr<WorkerClient> MakeWorkerClient(const Endpoint& endpoint);
 
 }  // namespace qsweep

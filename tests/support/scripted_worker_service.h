@@ -73,15 +73,23 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
       context_->TryCancel();
     }
   }
+  // Ends the newest stream with this status at its next message.
+  void FailStream(grpc::Status status) {
+    MutexLock lock(mutex_);
+    fail_status_ = std::move(status);
+  }
   // Refuses calls from now on: streams before they start, commits, releases.
   void Refuse(std::optional<grpc::Status> status) {
     MutexLock lock(mutex_);
     refuse_ = std::move(status);
   }
   // Fails every commit that holds a result of this task.
-  void FailCommitsOf(uint64_t task) {
+  void FailCommitsOf(uint64_t task,
+                     grpc::Status status = {grpc::StatusCode::INTERNAL,
+                                            "not this one"}) {
     MutexLock lock(mutex_);
     failing_task_ = task;
+    failing_status_ = std::move(status);
   }
   void AnswerCommitsWith(v1::CommitOutcome outcome) {
     MutexLock lock(mutex_);
@@ -110,6 +118,12 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
     v1::WorkerState state;
     while (stream->Read(&state)) {
       Record(states_, state);
+      MutexLock lock(mutex_);
+      if (fail_status_) {
+        stream_ = nullptr;
+        context_ = nullptr;
+        return *std::exchange(fail_status_, std::nullopt);
+      }
     }
     MutexLock lock(mutex_);
     if (stream_ == stream) {
@@ -117,6 +131,31 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
       context_ = nullptr;
     }
     return end_status_;
+  }
+  // Answers the poll that waits, or the next.
+  void AnswerPoll(const v1::DesiredState& state) {
+    MutexLock lock(mutex_);
+    poll_answers_.push_back(state);
+    changed_.NotifyAll();
+  }
+  grpc::Status Synchronize(grpc::ServerContext* context,
+                           const v1::WorkerState* request,
+                           v1::DesiredState* response) override {
+    Record(states_, *request);
+    MutexLock lock(mutex_);
+    if (refuse_) {
+      return *refuse_;
+    }
+    const uint64_t number = ++polls_;
+    while (poll_answers_.empty()) {
+      if (context->IsCancelled() || number != polls_) {
+        return {grpc::StatusCode::ABORTED, "a newer poll waits"};
+      }
+      changed_.WaitFor(mutex_, absl::Milliseconds(20));
+    }
+    *response = std::move(poll_answers_.front());
+    poll_answers_.pop_front();
+    return grpc::Status::OK;
   }
   grpc::Status CommitResult(grpc::ServerContext*,
                             const v1::CommitResultRequest* request,
@@ -128,7 +167,7 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
       }
       for (const v1::ResultEnvelope& result : request->results()) {
         if (result.task_id() == failing_task_) {
-          return {grpc::StatusCode::INTERNAL, "not this one"};
+          return failing_status_;
         }
         response->add_results()->set_outcome(outcome_);
       }
@@ -197,9 +236,13 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
   grpc::ServerContext* context_ = nullptr;
   std::optional<grpc::Status> refuse_;
   grpc::Status end_status_;
+  std::optional<grpc::Status> fail_status_;
   v1::CommitOutcome outcome_ = v1::COMMIT_OUTCOME_OK;
   uint64_t failing_task_ = 0;
+  grpc::Status failing_status_;
   int artifacts_sent_ = 0;
+  std::deque<v1::DesiredState> poll_answers_;
+  uint64_t polls_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };
 

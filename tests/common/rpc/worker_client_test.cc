@@ -1,5 +1,6 @@
 #include "common/rpc/worker_client.h"
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,7 +10,9 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
+#include "common/base/error_codes.h"
 #include "common/base/mutex.h"
+#include "common/rpc/status_conversion.h"
 #include "tests/support/scripted_worker_service.h"
 #include "tests/support/temp_dir.h"
 
@@ -120,17 +123,85 @@ TEST(WorkerClient, SaysWhyAStreamEnded) {
   EXPECT_TRUE(absl::IsPermissionDenied(refused.Closed()));
 }
 
-TEST(WorkerClient, DestroysAnOpenStream_WithoutWaitingForTheServer) {
+TEST(WorkerClient, SaysNothingMore_OnceASessionIsDestroyed) {
+  const testing::TempDir dir;
+  ScriptedWorkerService service(dir / "s");
+  std::atomic<bool> destroyed = false;
+  const auto check = [&destroyed] { EXPECT_FALSE(destroyed); };
+  for (int i = 0; i < 50; ++i) {
+    destroyed = false;
+    auto client = MakeWorkerClient(service.endpoint());
+    const AttachCallbacks callbacks = {
+        .on_state = [&](const v1::DesiredState&) { check(); },
+        .on_closed = [&](const absl::Status&) { check(); }};
+    auto stream = client->Attach(Beat(1), callbacks);
+    auto polls = client->Poll(Beat(1), callbacks);
+    stream->Send(Beat(2));
+    polls->Send(Beat(2));
+    service.AnswerPoll({});
+    stream.reset();
+    polls.reset();
+    destroyed = true;
+    client.reset();  // waits for what gRPC has not finished
+  }
+}
+
+TEST(WorkerClient, ConnectsAtOnce_WhenACoordinatorIsThereAgain) {
+  const testing::TempDir dir;
+  const auto client = MakeWorkerClient({.address = "unix:" + (dir / "s")});
+  for (int i = 0; i < 3; ++i) {
+    StreamListener refused;
+    const auto stream = client->Attach(Beat(1), refused.callbacks());
+    EXPECT_EQ(GetErrorInfo(refused.Closed())->code, "QS4001");
+  }
+  ScriptedWorkerService service(dir / "s");
+  StreamListener listener;
+  const auto stream = client->Attach(Beat(1), listener.callbacks());
+  EXPECT_EQ(service.NextState().hello().name(), "w");  // no second try
+  service.Push({});
+  listener.State();
+}
+
+TEST(WorkerClient, CarriesStatesBothWays_ByPolls) {
   const testing::TempDir dir;
   ScriptedWorkerService service(dir / "s");
   const auto client = MakeWorkerClient(service.endpoint());
-  for (int i = 0; i < 50; ++i) {
-    StreamListener listener;
-    auto stream = client->Attach(Beat(1), listener.callbacks());
-    stream->Send(Beat(2));
-    stream.reset();
-    EXPECT_FALSE(listener.Closed().ok());
-  }
+  StreamListener listener;
+  const auto polls = client->Poll(Beat(1), listener.callbacks());
+  EXPECT_EQ(service.NextState().hello().name(), "w");
+  polls->Send(Beat(2));  // takes the place of the first, which is no end
+  EXPECT_EQ(service.NextState().beat_seq(), 2u);
+  v1::DesiredState desired;
+  desired.set_state_seq(7);
+  service.AnswerPoll(desired);
+  EXPECT_EQ(listener.State().state_seq(), 7u);
+}
+
+TEST(WorkerClient, SaysWhyPollsEnded) {
+  const testing::TempDir dir;
+  StreamListener unreachable;
+  const auto nobody = MakeWorkerClient({.address = "unix:" + (dir / "none")});
+  const auto polls = nobody->Poll(Beat(1), unreachable.callbacks());
+  EXPECT_EQ(GetErrorInfo(unreachable.Closed())->code, "QS4001");
+  polls->Send(Beat(2));  // nothing happens
+  ScriptedWorkerService service(dir / "s");
+  service.Refuse(ToGrpcStatus(MakeError(kSuperseded, "a newer process")));
+  const auto client = MakeWorkerClient(service.endpoint());
+  StreamListener refused;
+  const auto ended = client->Poll(Beat(1), refused.callbacks());
+  EXPECT_EQ(GetErrorInfo(refused.Closed())->code, "QS5010");
+}
+
+TEST(WorkerClient, TellsABrokenStreamFromNoConnection) {
+  const testing::TempDir dir;
+  ScriptedWorkerService service(dir / "s");
+  service.Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "bad gateway"));
+  const auto client = MakeWorkerClient(service.endpoint());
+  StreamListener broken;
+  const auto stream = client->Attach(Beat(1), broken.callbacks());
+  const absl::Status why = broken.Closed();
+  EXPECT_TRUE(absl::IsUnavailable(why));
+  EXPECT_FALSE(GetErrorInfo(why).has_value());
 }
 
 TEST(WorkerClient, ReturnsOneOutcomePerResult) {
