@@ -6,6 +6,12 @@
 #include "coordinator/core/attach.h"
 
 namespace qsweep {
+namespace {
+
+// A coordinator that goes away in good order is mostly being restarted.
+constexpr uint64_t kRetryAfterMs = 1000;
+
+}  // namespace
 
 void Links::Open(const SessionId& session, const WorkerUuid& worker,
                  std::shared_ptr<WorkerLink> link, const absl::Status& why) {
@@ -142,8 +148,7 @@ void Links::CloseAll(const State& state, const Settings& settings,
       if (going_away && worker != nullptr) {
         v1::DesiredState desired = MakeDesiredState(state, *worker, settings);
         desired.set_going_away(true);
-        desired.set_retry_after_ms(static_cast<uint64_t>(
-            absl::ToInt64Milliseconds(settings.heartbeat)));
+        desired.set_retry_after_ms(kRetryAfterMs);
         session.link->Send(std::move(desired));
       }
       Close(session.link, why);

@@ -34,9 +34,10 @@ constexpr char kDescription[] =
     "  qworker --server localhost:7680 --token-file token --dir /var/qworker\n"
     "  qworker --server localhost:7680 --token-file token --dir w --time-limit "
     "11h30m\n\n"
-    "SIGTERM or Ctrl-C: says goodbye, gives running tasks back at no charge, "
-    "and ends\nwithin a second. Results that wait in DIR/spool are sent at the "
-    "next start.";
+    "SIGTERM: takes no new task, lets the running one end within "
+    "--drain-deadline, says\ngoodbye. Ctrl-C or a second SIGTERM: gives tasks "
+    "back at no charge and ends within\na second. Results that wait in "
+    "DIR/spool are sent at the next start.";
 
 struct Flags {
   std::string server;
@@ -46,7 +47,9 @@ struct Flags {
   int threads = 0;
   std::string engine;
   std::string time_limit;
+  std::string drain_deadline = "30s";
   std::string on_server_lost = "finish";
+  std::string control = "stream";
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
@@ -66,10 +69,17 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--time-limit", flags.time_limit,
                  "Leave after this long, as 11h30m; tasks that would not end "
                  "in time are not taken");
+  app.add_option("--drain-deadline", flags.drain_deadline,
+                 "What a running task has to end in when the worker is asked "
+                 "to leave, or its time limit is near (default 30s)");
   app.add_option("--on-server-lost", flags.on_server_lost,
                  "finish: compute on, keep the result; stop: end the engine "
                  "when the lease has run out")
       ->check(CLI::IsMember({"finish", "stop"}));
+  app.add_option("--control", flags.control,
+                 "stream: one long call, polls when none gets through; poll: "
+                 "for proxies that break long calls")
+      ->check(CLI::IsMember({"stream", "poll"}));
 }
 
 std::string HostName() {
@@ -84,6 +94,18 @@ std::string BesideThisProgram(const std::string& name) {
   return (self.parent_path() / name).string();
 }
 
+absl::StatusOr<absl::Duration> ReadDuration(const char* flag,
+                                            const std::string& text) {
+  absl::Duration duration;
+  if (!absl::ParseDuration(text, &duration) ||
+      duration < absl::ZeroDuration()) {
+    return MakeError(kBadValue, absl::StrCat("'", text, "' is no duration"),
+                     flag, "write it as 90s, 45m or 11h30m");
+  }
+  return duration;
+}
+
+// directory must outlive the agent.
 absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
                                          const WorkerDirectory& directory) {
   AgentOptions options;
@@ -100,13 +122,21 @@ absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
   options.settings.on_server_lost = flags.on_server_lost == "stop"
                                         ? OnServerLost::kStop
                                         : OnServerLost::kFinish;
-  if (!flags.time_limit.empty() &&
-      (!absl::ParseDuration(flags.time_limit, &options.settings.lifetime) ||
-       options.settings.lifetime <= absl::ZeroDuration())) {
-    return MakeError(kBadValue,
-                     absl::StrCat("'", flags.time_limit, "' is no duration"),
-                     "time-limit", "write it as 90s, 45m or 11h30m");
+  options.settings.control =
+      flags.control == "poll" ? Control::kPoll : Control::kStream;
+  if (!flags.time_limit.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(options.settings.lifetime,
+                            ReadDuration("time-limit", flags.time_limit));
+    if (options.settings.lifetime == absl::ZeroDuration()) {
+      return MakeError(kBadValue, "no time to work in", "time-limit",
+                       "write it as 90s, 45m or 11h30m");
+    }
   }
+  QSWEEP_ASSIGN_OR_RETURN(options.settings.drain_deadline,
+                          ReadDuration("drain-deadline", flags.drain_deadline));
+  options.keep_identity = [&directory](const WorkerUuid& worker) {
+    return directory.KeepIdentity(worker);
+  };
   options.engine.program =
       flags.engine.empty() ? BesideThisProgram("qengine") : flags.engine;
   options.engine.arguments = {"serve", "--threads",
@@ -122,15 +152,19 @@ absl::StatusOr<Endpoint> MakeEndpoint(const Flags& flags) {
   return endpoint;
 }
 
-// Turns SIGTERM and SIGINT into a goodbye. They must be blocked already, so
-// that no other thread takes them.
+// Turns SIGTERM into a drain and SIGINT into a goodbye. They must be blocked
+// already, so that no other thread takes them.
 class SignalThread {
  public:
   SignalThread(const sigset_t& signals, Agent& agent)
       : thread_([signals, &agent] {
           int number = 0;
           while (sigwait(&signals, &number) == 0 && number != SIGUSR1) {
-            agent.Shutdown(number == SIGINT ? "SIGINT" : "SIGTERM");
+            if (number == SIGINT) {
+              agent.Shutdown("SIGINT");
+            } else {
+              agent.Drain("SIGTERM");
+            }
           }
         }) {}
   ~SignalThread() {

@@ -31,6 +31,8 @@
 namespace qsweep::qctl {
 namespace {
 
+// `qctl down` does not wait for the tasks of a long sweep.
+constexpr char kDrainDeadline[] = "3s";
 constexpr char kCoordinator[] = "coordinator";
 constexpr char kWorkerPrefix[] = "worker-";
 constexpr char kStartLine[] = "==== started by qctl at ";  // in a log
@@ -196,7 +198,9 @@ std::vector<std::string> WorkerArgs(const ClusterOptions& options,
           "--name",
           name,
           "--threads",
-          absl::StrCat(threads)};
+          absl::StrCat(threads),
+          "--drain-deadline",
+          kDrainDeadline};
 }
 
 absl::Status MakeDirs(const std::string& dir) {

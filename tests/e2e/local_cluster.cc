@@ -46,13 +46,23 @@ void LocalCluster::StartCoordinator() {
 }
 
 void LocalCluster::StartWorker(const std::string& name, int threads) {
-  workers_[name] = ChildProcess::Start(
-      {.argv = {absl::StrCat(kBinaries, "qworker"), "--server",
-                absl::StrCat("unix:", dir_ / "sock"), "--dir", dir_ / name,
-                "--name", name, "--threads", absl::StrCat(threads), "--engine",
-                options_.engine},
-       .environment = options_.worker_environment,
-       .log_path = dir_ / (name + ".log")});
+  std::vector<std::string> argv = {absl::StrCat(kBinaries, "qworker"),
+                                   "--server",
+                                   absl::StrCat("unix:", dir_ / "sock"),
+                                   "--dir",
+                                   dir_ / name,
+                                   "--name",
+                                   name,
+                                   "--threads",
+                                   absl::StrCat(threads),
+                                   "--engine",
+                                   options_.engine};
+  argv.insert(argv.end(), options_.worker_flags.begin(),
+              options_.worker_flags.end());
+  workers_[name] =
+      ChildProcess::Start({.argv = std::move(argv),
+                           .environment = options_.worker_environment,
+                           .log_path = dir_ / (name + ".log")});
 }
 
 void LocalCluster::KillWorker(const std::string& name) {

@@ -26,6 +26,7 @@ class LocalCluster {
     std::string engine;        // program
     double task_seconds = 60;  // how long the coordinator thinks a task is
     std::map<std::string, std::string> worker_environment;
+    std::vector<std::string> worker_flags;
   };
   explicit LocalCluster(const Options& options);
 

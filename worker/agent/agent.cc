@@ -13,10 +13,12 @@
 #include "absl/strings/str_cat.h"
 #include <sys/stat.h>
 
+#include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
+#include "common/base/random.h"
 #include "common/base/status_macros.h"
 #include "worker/agent/engine_runner.h"
 #include "worker/agent/fetcher.h"
@@ -108,7 +110,12 @@ struct Agent::Impl {
                     [this](absl::Duration pause) {
                       return !fetches.WaitUntilClosed(pause);
                     });
-    while (std::optional<action::Fetch> fetch = fetches.Take()) {
+    while (auto errand = fetches.Take()) {
+      if (const auto* uuid = std::get_if<WorkerUuid>(&*errand)) {
+        KeepIdentity(*uuid);
+        continue;
+      }
+      const auto* fetch = std::get_if<action::Fetch>(&*errand);
       auto run = fetcher.Fetch(fetch->spec);
       if (run.ok()) {
         events.Put(event::Fetched{fetch->task, fetch->grant, *std::move(run)});
@@ -118,22 +125,33 @@ struct Agent::Impl {
     }
   }
 
+  // Without it the next start meets the other process once more.
+  void KeepIdentity(const WorkerUuid& uuid) {
+    const absl::Status kept =
+        options.keep_identity ? options.keep_identity(uuid) : absl::OkStatus();
+    if (!kept.ok()) {
+      LogWarning(
+          absl::StrCat("the new identity is not kept: ", kept.message()));
+    }
+  }
+
   void Do(action::OpenStream& open) {
     const uint64_t number = open.stream;
     stream.reset();
-    stream = client->Attach(
-        open.first,
-        {.on_state =
-             [this, number](v1::DesiredState state) {
-               if (state.has_welcome()) {
-                 sender->Hurry();
-               }
-               events.Put(event::StateReceived{number, std::move(state)});
-             },
-         .on_closed =
-             [this, number](absl::Status why) {
-               events.Put(event::StreamClosed{number, std::move(why)});
-             }});
+    AttachCallbacks callbacks = {
+        .on_state =
+            [this, number](v1::DesiredState state) {
+              if (state.has_welcome()) {
+                sender->Hurry();
+              }
+              events.Put(event::StateReceived{number, std::move(state)});
+            },
+        .on_closed =
+            [this, number](absl::Status why) {
+              events.Put(event::StreamClosed{number, std::move(why)});
+            }};
+    stream = open.poll ? client->Poll(open.first, std::move(callbacks))
+                       : client->Attach(open.first, std::move(callbacks));
   }
   void Do(action::CloseStream&) { stream.reset(); }
   void Do(action::SendState& send) {
@@ -148,6 +166,13 @@ struct Agent::Impl {
   void Do(action::KillEngine&) { engine->Kill(); }
   void Do(action::SpoolResult& spool) { sender->Send(spool.envelope); }
   void Do(action::Release& release) { sender->Release(release.request); }
+  void Do(action::TakeNewIdentity&) {
+    const auto uuid =
+        WorkerUuid::FromBytes(SecureRandomBytes(WorkerUuid::kSize));
+    QSWEEP_CHECK(uuid.ok());
+    fetches.Put(*uuid);  // to the disk, not on this thread
+    events.Put(event::IdentityTaken{uuid->bytes()});
+  }
   void Do(action::Note& note) { LogInfo(note.text); }
   void Do(action::Exit& exit) {
     exited = true;
@@ -159,7 +184,8 @@ struct Agent::Impl {
   const AgentOptions options;
   const std::unique_ptr<WorkerClient> client;
   Mailbox<AgentEvent> events;
-  Mailbox<action::Fetch> fetches;
+  // What the fetch thread does next.
+  Mailbox<std::variant<action::Fetch, WorkerUuid>> fetches;
 
   // The control thread's.
   AgentCore core;
@@ -184,6 +210,10 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(
   Spool::Options spool = options.spool;
   spool.directory = options.directory + "/spool";
   QSWEEP_ASSIGN_OR_RETURN(Spool::Opened opened, Spool::Open(spool));
+  if (opened.torn_bytes > 0) {
+    LogInfo(absl::StrCat("the spool ends in ", opened.torn_bytes,
+                         " bytes of a write that was cut short; dropped"));
+  }
   for (const absl::Status& damage : opened.damaged) {
     LogError(FormatErrorForPeople(damage));
   }
@@ -195,8 +225,12 @@ Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Agent::~Agent() = default;
 
-void Agent::Shutdown(const std::string& reason) {
+void Agent::Drain(const std::string& reason) {
   impl_->events.Put(event::ShutdownRequested{reason});
+}
+
+void Agent::Shutdown(const std::string& reason) {
+  impl_->events.Put(event::ShutdownRequested{reason, /*at_once=*/true});
 }
 
 absl::Status Agent::Wait() {

@@ -1,12 +1,14 @@
 #ifndef QSWEEP_WORKER_AGENT_AGENT_H_
 #define QSWEEP_WORKER_AGENT_AGENT_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "common/base/ids.h"
 #include "common/rpc/worker_client.h"
 #include "worker/agent/agent_core.h"
 #include "worker/agent/engine_process.h"
@@ -19,6 +21,8 @@ struct AgentOptions {
   EngineProcess::Options engine;
   std::string directory;  // holds spool and cache; the caller has locked it
   Spool::Options spool;   // its directory is set by the agent
+  // Keeps a worker_uuid for the next start. On a thread of the agent.
+  std::function<absl::Status(const WorkerUuid&)> keep_identity;
 };
 
 // A worker: AgentCore with its threads and clients.
@@ -37,11 +41,14 @@ class Agent {
   // Ends without a goodbye what has not ended; call Shutdown and Wait before.
   ~Agent();
 
-  // Says goodbye, gives tasks back for free, ends within a second. Returns at
-  // once; repeats are harmless.
+  // Lets the task that runs end if it does so within the drain deadline, gives
+  // the others back for free, says goodbye, ends. A second call does not wait
+  // for the task and ends within a second. Returns at once.
+  void Drain(const std::string& reason);
+  // As the second call of Drain.
   void Shutdown(const std::string& reason);
 
-  // Until it has ended: OK after a Shutdown, the time limit or a drain; else
+  // Until it has ended: OK when it was asked to, or the time limit came; else
   // why it cannot go on.
   absl::Status Wait();
 

@@ -25,11 +25,20 @@ enum class OnServerLost {
   kStop,    // end the engine: its device is wanted elsewhere
 };
 
+// How the worker talks to the coordinator.
+enum class Control {
+  kStream,  // polls for one session when streams do not get through
+  kPoll,
+};
+
 struct AgentSettings {
   v1::Hello hello;  // identity; devices and methods come from the engine
+  Control control = Control::kStream;
   OnServerLost on_server_lost = OnServerLost::kFinish;
   absl::Duration lifetime = absl::InfiniteDuration();  // from the start
   absl::Duration cancel_grace = absl::Seconds(10);  // then the engine is killed
+  // What a task that runs when the worker is asked to leave has to end in.
+  absl::Duration drain_deadline = absl::Seconds(30);
   absl::Duration goodbye_limit = absl::Milliseconds(900);
   uint64_t seed = 0;  // of the reconnect jitter
 };
@@ -45,7 +54,8 @@ struct AgentSettings {
 // The stream is level-triggered: each DesiredState carries every lease the
 // worker should hold. A desired lease that is not held is fetched and run; a
 // held one that is not desired is cancelled; a finished one is listed as COMMIT
-// until its result was acknowledged. One task runs, one is fetched ahead.
+// until its result was acknowledged. One task runs, one is fetched ahead. What
+// comes while the worker drains or its spool is full is given back.
 // Single-thread.
 class AgentCore {
  public:
@@ -72,7 +82,9 @@ class AgentCore {
   struct Held {
     Epoch epoch;
     Stage stage = Stage::kFetching;
-    uint64_t grant = 0;  // counts grants to this process, in order
+    uint64_t grant = 0;       // counts grants to this process, in order
+    std::string worker_uuid;  // of the grant
+    std::string session_id;   // of the grant
     v1::TaskSpec spec;
     std::shared_ptr<const v1::EngineRun> run;
     v1::TaskProgress progress;
@@ -104,12 +116,17 @@ class AgentCore {
   void On(const event::SpoolFailed& failed);
   void On(const event::ResultAnswered& answered);
   void On(const event::ReleaseAnswered& answered);
+  void On(const event::SpoolRoomChanged& changed);
+  void On(const event::IdentityTaken& taken);
   void On(const event::ShutdownRequested& requested);
   void On(const event::Tick&) {}
 
   // Session.
   void OpenStream();
   void DropStream(SteadyTime retry_at);
+  void CountBrokenStream(bool connected);
+  absl::Duration ReconnectPause();
+  void LeaveIdentity();
   void TakeWelcome(const v1::Welcome& welcome);
   void TakeBeatAck(uint64_t beat_ack);
   void SendBeatIfDue();
@@ -120,6 +137,9 @@ class AgentCore {
   // Leases.
   void TakeLeases(const v1::DesiredState& state);
   void TakeLease(const v1::DesiredLease& lease);
+  // Whether a lease that comes now is given back.
+  bool RefusesWork() const { return draining_ || !spool_full_.ok(); }
+  void ReleaseWaiting(v1::ReleaseReason reason);
   void Withdraw(HeldTasks::iterator it);
   void Release(Held& held, TaskId task, v1::ReleaseReason reason,
                const absl::Status& why);
@@ -142,6 +162,10 @@ class AgentCore {
   void CheckTimers();
   void CheckEngineTimers();
   void CheckLeaseCount();
+  // Takes no new task; leaves when nothing is held, at `until` at the latest.
+  void BeginDrain(const std::string& reason, SteadyTime until,
+                  v1::ReleaseReason release);
+  SteadyTime LifetimeDrainAt() const;
   // status: what Exit will say.
   void BeginShutdown(const std::string& reason, const absl::Status& status);
   void ContinueShutdown();
@@ -153,6 +177,7 @@ class AgentCore {
   void Note(std::string text) { Do(action::Note{std::move(text)}); }
 
   const AgentSettings settings_;
+  v1::Hello hello_;  // without what the engine says
   Random random_;
   SteadyTime now_;
   std::vector<AgentAction> actions_;  // of the step that runs
@@ -160,6 +185,8 @@ class AgentCore {
   // Session.
   uint64_t stream_ = 0;       // number of the newest stream
   bool stream_open_ = false;  // opened, not closed
+  bool polling_ = false;      // the newest stream is one of polls
+  int broken_streams_ = 0;    // in a row, without a word although connected
   bool attached_ = false;     // its Welcome has come
   std::string session_id_;
   uint64_t beat_seq_ = 0;
@@ -173,7 +200,7 @@ class AgentCore {
   SteadyTime heard_at_;  // last acknowledgement, or when the stream opened
   bool dirty_ = false;   // a beat should leave now
   bool progress_dirty_ = false;  // a beat should leave soon
-  int connect_attempts_ = 0;     // since the last Welcome
+  SteadyTime unattached_since_;
   SteadyTime connect_at_ = SteadyTime::InfiniteFuture();
   SteadyTime going_away_until_;  // no attempt before
   absl::Duration heartbeat_ = absl::Seconds(10);
@@ -188,6 +215,7 @@ class AgentCore {
       lease_until_;  // own count, from the send time of acknowledged beats
   std::map<TaskId, Epoch> ended_;   // newest epoch that ended here
   std::deque<TaskId> ended_order_;  // bounds ended_
+  absl::Status spool_full_;
 
   // Engine.
   Engine engine_ = Engine::kDown;
@@ -200,6 +228,10 @@ class AgentCore {
   // End.
   SteadyTime lifetime_end_ = SteadyTime::InfiniteFuture();
   bool draining_ = false;
+  bool drained_by_server_ = false;  // alone: it may take that back
+  bool asked_to_leave_ = false;
+  std::string drain_reason_;
+  SteadyTime drain_until_ = SteadyTime::InfiniteFuture();
   std::string leaving_;  // why; empty: not leaving
   absl::Status exit_status_;
   SteadyTime leave_by_;

@@ -34,7 +34,7 @@ AgentCore::HeldTasks::iterator AgentCore::Running() {
 // long stop or silence an acknowledged beat comes first.
 void AgentCore::StartNextRun() {
   if (exited_ || !leaving_.empty() || engine_ != Engine::kIdle ||
-      LeaseRunsOut()) {
+      LeaseRunsOut() || !spool_full_.ok()) {
     return;
   }
   auto next = held_.end();
@@ -82,6 +82,7 @@ void AgentCore::On(const event::EngineBecameReady& became) {
   const bool first = !ready_.has_value();
   ready_ = became.ready;
   if (first) {
+    unattached_since_ = now_;
     connect_at_ = now_;  // the hello says what the engine can do
   }
 }
@@ -137,16 +138,17 @@ void AgentCore::On(const event::EngineFinished& finished) {
   v1::ResultEnvelope& envelope = spool.envelope;
   envelope.set_task_id(finished.done.task_id());
   envelope.set_epoch(static_cast<uint64_t>(held.epoch.value()));
-  envelope.set_worker_uuid(settings_.hello.worker_uuid());
-  envelope.set_session_id(session_id_);
+  envelope.set_worker_uuid(held.worker_uuid);
+  envelope.set_session_id(held.session_id);
   envelope.set_content_key(held.spec.content_key());
   envelope.set_payload(finished.done.result().SerializeAsString());
   envelope.set_payload_sha256(Digest::Of(envelope.payload()).bytes());
   held.stage = Stage::kSpooling;
-  v1::TaskProgress progress;
-  progress.set_progress_seq(held.progress.progress_seq() + 1);
-  progress.set_phase(v1::TASK_PHASE_COMMIT);
-  held.progress = progress;
+  // The partial sums stay: the last ones may not have left yet.
+  held.progress.set_progress_seq(held.progress.progress_seq() + 1);
+  held.progress.set_phase(v1::TASK_PHASE_COMMIT);
+  held.progress.clear_fraction();
+  held.progress.clear_text();
   Do(std::move(spool));
 }
 

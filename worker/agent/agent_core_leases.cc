@@ -60,6 +60,8 @@ void AgentCore::TakeLease(const v1::DesiredLease& lease) {
         // Granted again while we are at it: a task never changes, so the work
         // done so far counts for the new grant.
         held.epoch = epoch;
+        held.worker_uuid = hello_.worker_uuid();
+        held.session_id = session_id_;
         dirty_ = true;
         return;
       case Stage::kSpooling:
@@ -70,12 +72,21 @@ void AgentCore::TakeLease(const v1::DesiredLease& lease) {
         break;
     }
   }
-  if (draining_ || !lease.has_spec() || Ended({task, epoch})) {
+  if (!lease.has_spec() || Ended({task, epoch})) {
     return;
   }
   Held& held = held_[task];
   held.epoch = epoch;
   held.grant = ++grants_;
+  held.worker_uuid = hello_.worker_uuid();
+  held.session_id = session_id_;
+  if (RefusesWork()) {  // it was on its way when we said so
+    Release(
+        held, task,
+        draining_ ? v1::RELEASE_REASON_DRAINED : v1::RELEASE_REASON_PREEMPTED,
+        absl::OkStatus());
+    return;
+  }
   held.spec = lease.spec();
   held.progress.set_phase(v1::TASK_PHASE_FETCH);
   held.progress.set_progress_seq(1);
@@ -85,6 +96,14 @@ void AgentCore::TakeLease(const v1::DesiredLease& lease) {
                     " configurations x ", held.spec.documents_size(),
                     " documents"));
   Do(action::Fetch{task, held.grant, held.spec});
+}
+
+void AgentCore::ReleaseWaiting(v1::ReleaseReason reason) {
+  for (auto& [task, held] : held_) {
+    if (held.stage == Stage::kFetching || held.stage == Stage::kWaiting) {
+      Release(held, task, reason, absl::OkStatus());
+    }
+  }
 }
 
 void AgentCore::Withdraw(HeldTasks::iterator it) {
@@ -153,10 +172,13 @@ void AgentCore::ReleaseWithFailure(Held& held, TaskId task,
   v1::ReleaseTaskRequest request;
   request.set_task_id(static_cast<uint64_t>(task.value()));
   request.set_epoch(static_cast<uint64_t>(held.epoch.value()));
-  request.set_worker_uuid(settings_.hello.worker_uuid());
+  request.set_worker_uuid(held.worker_uuid);
   request.set_reason(reason);
   if (failure.status_code() != 0) {
     *request.mutable_failure() = failure;
+    // Whoever it comes from, engine or coordinator: one table decides.
+    request.mutable_failure()->set_retryable(
+        IsRetryable(StatusFromFailure(failure)));
   }
   Note(absl::StrCat("task ", task.value(), " epoch ", held.epoch.value(),
                     ": given back, ", v1::ReleaseReason_Name(reason),
@@ -196,6 +218,7 @@ void AgentCore::On(const event::ResultSpooled& spooled) {
   if (Held* held = Find(spooled.lease, Stage::kSpooling)) {
     held->stage = Stage::kSpooled;
     held->spec.Clear();
+    held->run.reset();
   }
 }
 
@@ -203,14 +226,27 @@ void AgentCore::On(const event::SpoolFailed& failed) {
   if (Held* held = Find(failed.lease, Stage::kSpooling)) {
     Release(*held, failed.lease.task, v1::RELEASE_REASON_FAILED, failed.why);
   }
-  if (!absl::IsResourceExhausted(failed.why)) {
-    // A disk that fails to write cannot be trusted with the next result.
-    BeginShutdown("the spool cannot be written", failed.why);
+  // A disk that fails to write cannot be trusted with the next result.
+  BeginShutdown("the spool cannot be written", failed.why);
+}
+
+// Better no new task than a result that is nowhere on the disk.
+void AgentCore::On(const event::SpoolRoomChanged& changed) {
+  spool_full_ = changed.full;
+  dirty_ = true;
+  if (spool_full_.ok()) {
+    Note("the result spool has room again");
+    return;
   }
+  Note(absl::StrCat("no new task: ", spool_full_.message()));
+  ReleaseWaiting(v1::RELEASE_REASON_PREEMPTED);
 }
 
 void AgentCore::On(const event::ResultAnswered& answered) {
   Held* held = Find(answered.lease, Stage::kSpooled);
+  if (held == nullptr) {  // sent from memory, for lack of room on the disk
+    held = Find(answered.lease, Stage::kSpooling);
+  }
   if (held == nullptr) {
     return;
   }

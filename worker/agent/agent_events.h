@@ -71,7 +71,8 @@ struct FetchFailed {
   absl::Status why;
 };
 
-// Answers to SpoolResult: on disk, or not.
+// Answers to SpoolResult: on disk, or the disk cannot be trusted any more. A
+// result that finds no room is kept and sent all the same.
 struct ResultSpooled {
   LeaseKey lease;
 };
@@ -79,7 +80,7 @@ struct SpoolFailed {
   LeaseKey lease;
   absl::Status why;
 };
-// The coordinator answered for a spooled result.
+// The coordinator answered for a result.
 struct ResultAnswered {
   LeaseKey lease;
   v1::CommitOutcome outcome = v1::COMMIT_OUTCOME_UNSPECIFIED;
@@ -89,22 +90,32 @@ struct ResultAnswered {
 struct ReleaseAnswered {
   LeaseKey lease;
 };
+// QS5009: the next result may find no room on the disk; what is there already
+// is safe. OK: there is room again.
+struct SpoolRoomChanged {
+  absl::Status full;
+};
+
+// Answers to TakeNewIdentity: 16 bytes.
+struct IdentityTaken {
+  std::string worker_uuid;
+};
 
 struct ShutdownRequested {
-  std::string reason;  // for people: "SIGTERM"
+  std::string reason;    // for people: "SIGTERM"
+  bool at_once = false;  // else what runs may end, up to the drain deadline
 };
 struct Tick {};  // time has passed; see AgentCore::NextTick
 
 }  // namespace event
 
-using AgentEvent =
-    std::variant<event::Started, event::StateReceived, event::StreamClosed,
-                 event::EngineBecameReady, event::EngineProgressed,
-                 event::EngineFinished, event::EngineRefused,
-                 event::EngineExited, event::Fetched, event::FetchFailed,
-                 event::ResultSpooled, event::SpoolFailed,
-                 event::ResultAnswered, event::ReleaseAnswered,
-                 event::ShutdownRequested, event::Tick>;
+using AgentEvent = std::variant<
+    event::Started, event::StateReceived, event::StreamClosed,
+    event::EngineBecameReady, event::EngineProgressed, event::EngineFinished,
+    event::EngineRefused, event::EngineExited, event::Fetched,
+    event::FetchFailed, event::ResultSpooled, event::SpoolFailed,
+    event::ResultAnswered, event::ReleaseAnswered, event::SpoolRoomChanged,
+    event::IdentityTaken, event::ShutdownRequested, event::Tick>;
 
 // What the shell must do, in order. None of it blocks the thread that steps the
 // core; answers come back as events.
@@ -113,6 +124,7 @@ namespace action {
 struct OpenStream {
   uint64_t stream = 0;
   v1::WorkerState first;  // with its hello
+  bool poll = false;      // by Synchronize calls
 };
 struct CloseStream {};  // StreamClosed of that stream is ignored afterwards
 struct SendState {
@@ -140,6 +152,8 @@ struct SpoolResult {
 struct Release {
   v1::ReleaseTaskRequest request;
 };
+// Make up a worker_uuid and keep it: another process has the one we had.
+struct TakeNewIdentity {};
 // The agent is done; not OK: why it cannot go on.
 struct Exit {
   absl::Status status;
@@ -155,7 +169,8 @@ using AgentAction =
     std::variant<action::OpenStream, action::CloseStream, action::SendState,
                  action::Fetch, action::StartEngine, action::Run,
                  action::CancelRun, action::KillEngine, action::SpoolResult,
-                 action::Release, action::Exit, action::Note>;
+                 action::Release, action::TakeNewIdentity, action::Exit,
+                 action::Note>;
 
 }  // namespace qsweep
 

@@ -3,10 +3,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "absl/strings/string_view.h"
 
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
@@ -20,8 +23,12 @@ namespace qsweep {
 // The thread that owns the spool and everything durable that is said to the
 // coordinator: results go to the disk, then to CommitResult until answered;
 // releases to ReleaseTask until answered. What comes in together is one sync
-// and one call. Never gives up; backs off while nobody answers, up to 5 s.
-// Answers are events, posted from its thread. Thread-safe.
+// and one call. While nobody answers it backs off, up to 20 s; a result that is
+// refused alone waits alone, up to 5 min, and holds up no other. One that is
+// rejected, or refused for what it is, is set aside. A result that finds no
+// room on the disk is kept in memory and sent from there; the agent is told
+// when room gets scarce. Answers are events, posted from its thread.
+// Thread-safe.
 class ResultSender {
  public:
   using Post = std::function<void(AgentEvent)>;
@@ -39,8 +46,10 @@ class ResultSender {
 
  private:
   struct Unsent {
-    Spool::RecordId record;
+    std::optional<Spool::RecordId> record;  // nothing: not on the disk
     v1::ResultEnvelope envelope;
+    int refusals = 0;     // of this result alone, in a row
+    SteadyTime retry_at;  // not before
   };
   struct Incoming {
     std::vector<v1::ResultEnvelope> results;
@@ -49,16 +58,22 @@ class ResultSender {
 
   void Run();
   bool WaitForWork(Incoming& incoming);
+  SteadyTime NextAttempt() const;
   void Append(std::vector<v1::ResultEnvelope> results);
+  // Puts on the disk what found no room before; tells the agent how it stands.
+  void UseRoom();
+  // False: nobody answers.
   bool SendResults();
-  bool SendSingly();
   bool SendReleases();
-  // False: no answer, or what it says could not be done; the record stays.
-  bool TakeOutcome(const Unsent& unsent,
-                   const v1::CommitResultResponse::One& one);
-  // Keeps a rejected result outside of the spool; false: it could not be
+  // What the answer means for this result. Settled ones have no task id any
+  // more.
+  void TakeOutcome(Unsent& unsent, const v1::CommitResultResponse::One& one);
+  void TakeRefusal(Unsent& unsent, const absl::Status& why);
+  void Postpone(Unsent& unsent, absl::string_view why);
+  void Settle(Unsent& unsent, const v1::CommitResultResponse::One& one);
+  // Keeps a rejected result outside of the spool. UNAVAILABLE: it could not be
   // written.
-  bool SetAside(const v1::ResultEnvelope& envelope);
+  absl::Status SetAside(const v1::ResultEnvelope& envelope);
 
   const std::string directory_;
   WorkerClient* const client_;
@@ -69,8 +84,9 @@ class ResultSender {
   std::vector<Unsent> unsent_;
   std::vector<v1::ReleaseTaskRequest> unreleased_;
   Random random_;
-  int failures_ = 0;  // in a row
+  int failures_ = 0;  // calls nobody answered, in a row
   SteadyTime retry_at_;
+  bool told_full_ = false;
 
   Mutex mutex_;
   CondVar changed_;

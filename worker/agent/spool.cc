@@ -1,8 +1,10 @@
 // The segment, little endian, records at multiples of 8:
 //   0  u32 magic   4  u32 payload size   8  u64 generation
-//   16 u64 checksum of the payload       24 u64 checksum of bytes 0-23
-//   32 u8 0xFF once acknowledged         33 zeros to 40, then the payload
-// After the last record 40 zero bytes stand where the next header would, so
+//   16 u64 offset of the first record of the same append
+//   24 u64 checksum of the payload       32 u64 checksum of bytes 0-31
+//   40 u8 0xFF once acknowledged         41 zeros to 44
+//   44 u32 SyncMark once synced, then the payload
+// After the last record 48 zero bytes stand where the next header would, so
 // that leftovers of an older generation are never taken for a damaged record.
 #include "worker/agent/spool.h"
 
@@ -28,9 +30,10 @@ namespace qsweep {
 namespace {
 
 constexpr uint32_t kMagic = 0x43455251;  // "QREC"
-constexpr size_t kHeaderBytes = 40;
-constexpr size_t kSummedBytes = 24;
-constexpr size_t kStateOffset = 32;
+constexpr size_t kHeaderBytes = 48;
+constexpr size_t kSummedBytes = 32;
+constexpr size_t kStateOffset = 40;
+constexpr size_t kSyncMarkOffset = 44;
 constexpr char kAcknowledged = '\xFF';
 constexpr size_t kAlignment = 8;
 constexpr size_t kMaxSetAsideBytes = size_t{4} << 20;
@@ -38,6 +41,7 @@ constexpr size_t kMaxSetAsideBytes = size_t{4} << 20;
 struct Header {
   uint32_t payload_size = 0;
   uint64_t generation = 0;
+  uint64_t batch = 0;  // offset of the first record of its append
   uint64_t payload_sum = 0;
   bool acknowledged = false;
 };
@@ -74,13 +78,30 @@ T Get(absl::string_view bytes, size_t offset) {
   return value;
 }
 
-std::string EncodeRecord(absl::string_view payload, uint64_t generation) {
+// What a synced record at this place carries; leftovers of another generation
+// or place do not have it by chance.
+uint32_t SyncMark(uint64_t generation, uint64_t offset) {
+  uint64_t mixed = (generation + 1) * 0x9E3779B97F4A7C15u ^ (offset + 1);
+  mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9u;
+  return static_cast<uint32_t>(mixed >> 32) | 1;
+}
+
+bool HasSyncMark(absl::string_view segment, uint64_t generation,
+                 uint64_t offset) {
+  return offset + kHeaderBytes <= segment.size() &&
+         Get<uint32_t>(segment, offset + kSyncMarkOffset) ==
+             SyncMark(generation, offset);
+}
+
+std::string EncodeRecord(absl::string_view payload, uint64_t generation,
+                         uint64_t batch) {
   std::string record(RecordBytes(payload.size()), '\0');
   Put(record, 0, kMagic);
   Put(record, 4, static_cast<uint32_t>(payload.size()));
   Put(record, 8, generation);
-  Put(record, 16, Sum(payload));
-  Put(record, 24, Sum(absl::string_view(record).substr(0, kSummedBytes)));
+  Put(record, 16, batch);
+  Put(record, 24, Sum(payload));
+  Put(record, 32, Sum(absl::string_view(record).substr(0, kSummedBytes)));
   std::memcpy(record.data() + kHeaderBytes, payload.data(), payload.size());
   return record;
 }
@@ -88,12 +109,13 @@ std::string EncodeRecord(absl::string_view payload, uint64_t generation) {
 std::optional<Header> DecodeHeader(absl::string_view segment, size_t offset) {
   const absl::string_view bytes = segment.substr(offset, kHeaderBytes);
   if (bytes.size() < kHeaderBytes || Get<uint32_t>(bytes, 0) != kMagic ||
-      Get<uint64_t>(bytes, 24) != Sum(bytes.substr(0, kSummedBytes))) {
+      Get<uint64_t>(bytes, 32) != Sum(bytes.substr(0, kSummedBytes))) {
     return std::nullopt;
   }
   return Header{.payload_size = Get<uint32_t>(bytes, 4),
                 .generation = Get<uint64_t>(bytes, 8),
-                .payload_sum = Get<uint64_t>(bytes, 16),
+                .batch = Get<uint64_t>(bytes, 16),
+                .payload_sum = Get<uint64_t>(bytes, 24),
                 .acknowledged = bytes[kStateOffset] == kAcknowledged};
 }
 
@@ -119,13 +141,46 @@ std::vector<Found> FindRecords(absl::string_view segment) {
   return records;
 }
 
+using Place = std::pair<uint64_t, uint64_t>;  // [from, to)
+
 // What a segment holds.
 struct Contents {
   uint64_t generation = 0;  // the newest
   uint64_t end = 0;         // after its last record
   std::vector<Spool::Record> pending;
-  std::vector<std::pair<uint64_t, uint64_t>> damaged;  // [from, to)
+  std::vector<Place> broken;   // no whole record
+  std::vector<Place> damaged;  // those of broken that were synced once
+  uint64_t torn_bytes = 0;     // of the others
 };
+
+// Appends come one after the other, each synced before the next: up to the
+// offset this returns everything was synced.
+uint64_t SyncedUpTo(absl::string_view segment, const std::vector<Found>& all,
+                    const Contents& contents) {
+  uint64_t synced = 0;
+  for (const Found& found : all) {
+    if (found.header.generation == contents.generation) {
+      synced = std::max(synced, found.header.batch);
+      if (found.header.acknowledged ||
+          HasSyncMark(segment, contents.generation, found.offset)) {
+        synced = std::max(synced, found.end);
+      }
+    }
+  }
+  // Marks whose headers are destroyed; at the front of the next generation too,
+  // for then nothing is left of it.
+  for (const auto& [from, to] : contents.broken) {
+    for (uint64_t offset = from; offset < to; offset += kAlignment) {
+      if (HasSyncMark(segment, contents.generation, offset)) {
+        synced = std::max(synced, offset + kHeaderBytes);
+      }
+    }
+    if (from == 0 && HasSyncMark(segment, contents.generation + 1, 0)) {
+      synced = std::max<uint64_t>(synced, kHeaderBytes);
+    }
+  }
+  return synced;
+}
 
 Contents ReadContents(absl::string_view segment) {
   Contents contents;
@@ -139,11 +194,11 @@ Contents ReadContents(absl::string_view segment) {
       continue;
     }
     if (found.offset != contents.end) {  // a header in between is destroyed
-      contents.damaged.emplace_back(contents.end, found.offset);
+      contents.broken.emplace_back(contents.end, found.offset);
     }
     contents.end = found.end;
     if (!found.intact) {
-      contents.damaged.emplace_back(found.offset, found.end);
+      contents.broken.emplace_back(found.offset, found.end);
     } else if (!found.header.acknowledged) {
       contents.pending.push_back(
           {{contents.generation, found.offset},
@@ -161,7 +216,15 @@ Contents ReadContents(absl::string_view segment) {
           to = std::min(to, found.offset);
         }
       }
-      contents.damaged.emplace_back(contents.end, to);
+      contents.broken.emplace_back(contents.end, to);
+    }
+  }
+  const uint64_t synced = SyncedUpTo(segment, all, contents);
+  for (const Place& place : contents.broken) {
+    if (place.first < synced) {
+      contents.damaged.push_back(place);
+    } else {
+      contents.torn_bytes += place.second - place.first;
     }
   }
   return contents;
@@ -188,8 +251,7 @@ absl::StatusOr<std::string> ReadSegment(const std::string& path) {
 
 // Copies what is damaged aside, so that somebody can look at it.
 absl::Status SetAside(const std::string& directory, absl::string_view segment,
-                      uint64_t generation,
-                      const std::pair<uint64_t, uint64_t>& place) {
+                      uint64_t generation, const Place& place) {
   const std::string path =
       absl::StrCat(directory, "/damaged-", generation, "-", place.first);
   const uint64_t size =
@@ -240,11 +302,12 @@ absl::StatusOr<Spool::Opened> Spool::Open(const Options& options) {
   QSWEEP_ASSIGN_OR_RETURN(const std::string segment, ReadSegment(path));
   Contents contents = ReadContents(segment);
   Opened opened;
-  for (const auto& place : contents.damaged) {
+  opened.torn_bytes = contents.torn_bytes;
+  for (const Place& place : contents.damaged) {
     opened.damaged.push_back(
         SetAside(options.directory, segment, contents.generation, place));
   }
-  if (contents.damaged.empty() && segment.size() == options.capacity_bytes) {
+  if (contents.broken.empty() && segment.size() == options.capacity_bytes) {
     const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
     if (fd < 0) {
       return FileError("cannot open", path);
@@ -259,7 +322,7 @@ absl::StatusOr<Spool::Opened> Spool::Open(const Options& options) {
     opened.spool->StartAgainWhenEmpty();
     return opened;
   }
-  // New, damaged or of another size: what is whole moves to a new segment.
+  // New, broken or of another size: what is whole moves to a new segment.
   const std::string next_path = path + ".next";
   QSWEEP_ASSIGN_OR_RETURN(const int fd,
                           MakeSegment(next_path, options.capacity_bytes));
@@ -289,7 +352,16 @@ absl::Status Spool::Broken(const char* what) {
   return broken_;
 }
 
-absl::Status Spool::Write(const std::string& bytes, size_t offset) {
+absl::Status Spool::FullError() const {
+  return MakeError(kSpoolFull,
+                   absl::StrCat("the result spool has ", room(), " of ",
+                                capacity_, " bytes left; ", pending_.size(),
+                                " results wait for the coordinator"),
+                   "spool",
+                   "bring the coordinator back; the results are sent then");
+}
+
+absl::Status Spool::Write(absl::string_view bytes, size_t offset) {
   size_t done = 0;
   while (done < bytes.size()) {
     const ssize_t written =
@@ -317,15 +389,10 @@ absl::StatusOr<std::vector<Spool::RecordId>> Spool::Append(
       batch.resize(capacity_ + 1);
       break;
     }
-    batch += EncodeRecord(payload, generation_);
+    batch += EncodeRecord(payload, generation_, position_);
   }
   if (batch.size() > capacity_ - position_) {
-    return MakeError(
-        kSpoolFull,
-        absl::StrCat("the result spool has ", capacity_ - position_, " of ",
-                     capacity_, " bytes left; ", pending_.size(),
-                     " results wait for the coordinator"),
-        "spool", "bring the coordinator back; the results are sent then");
+    return FullError();
   }
   const size_t end = position_ + batch.size();
   batch.resize(std::min(batch.size() + kHeaderBytes, capacity_ - position_));
@@ -338,6 +405,9 @@ absl::StatusOr<std::vector<Spool::RecordId>> Spool::Append(
   position_ = end;
   for (const RecordId& id : ids) {
     pending_.insert(id.offset);
+    std::string mark(sizeof(uint32_t), '\0');
+    Put(mark, 0, SyncMark(generation_, id.offset));
+    QSWEEP_RETURN_IF_ERROR(Write(mark, id.offset + kSyncMarkOffset));
   }
   return ids;
 }

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace qsweep {
 
@@ -23,8 +24,11 @@ namespace qsweep {
 //
 // One preallocated segment, written from its start; each record carries its
 // length and checksums, an append is one write and one fdatasync for the whole
-// batch. An acknowledged record is marked in place, without a sync: after a
-// crash it may come back and is answered once more. When every record is
+// batch. A synced and an acknowledged record are marked in place, without a
+// sync: after a crash an acknowledged one may come back and is answered once
+// more. A record that is not whole is damage when something shows that it was
+// synced: its mark, or a record of a later append; else a crash cut its append
+// short, which nobody was told to be durable. When every record is
 // acknowledged the segment starts again at offset 0 under the next generation
 // number, which tells its records from leftovers. Format: spool.cc.
 // Single-thread. One process per directory: the caller holds a lock on it.
@@ -46,8 +50,9 @@ class Spool {
   struct Opened;
 
   // Opens or creates DIR/spool. Damaged records are copied to
-  // DIR/damaged-<generation>-<offset> and reported, never returned; the others
-  // are kept. UNAVAILABLE: the file cannot be read, made or written.
+  // DIR/damaged-<generation>-<offset> and reported, never returned; what an
+  // append cut short has left is dropped; the others are kept. UNAVAILABLE: the
+  // file cannot be read, made or written.
   static absl::StatusOr<Opened> Open(const Options& options);
   ~Spool();
   Spool(const Spool&) = delete;
@@ -63,11 +68,17 @@ class Spool {
   absl::Status Acknowledge(const RecordId& id);
 
   size_t num_pending() const { return pending_.size(); }
+  // QS5009, with what is left and what waits.
+  absl::Status FullError() const;
+  // Bytes that more records may take, their headers included, before some are
+  // acknowledged.
+  size_t room() const { return capacity_ - position_; }
+  size_t capacity() const { return capacity_; }
 
  private:
   Spool(int fd, size_t capacity, uint64_t generation)
       : fd_(fd), capacity_(capacity), generation_(generation) {}
-  absl::Status Write(const std::string& bytes, size_t offset);
+  absl::Status Write(absl::string_view bytes, size_t offset);
   absl::Status Broken(const char* what);
   void StartAgainWhenEmpty();
 
@@ -83,6 +94,7 @@ struct Spool::Opened {
   std::unique_ptr<Spool> spool;
   std::vector<Record> pending;        // in order of appending
   std::vector<absl::Status> damaged;  // DATA_LOSS QS5004, one per damaged place
+  uint64_t torn_bytes = 0;            // of an append cut short; dropped
 };
 
 // Makes new names in a folder survive a crash of the machine. UNAVAILABLE.

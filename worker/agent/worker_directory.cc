@@ -136,6 +136,10 @@ absl::StatusOr<WorkerDirectory> WorkerDirectory::Open(const std::string& path) {
   return directory;
 }
 
+absl::Status WorkerDirectory::KeepIdentity(const WorkerUuid& worker) const {
+  return WriteText(path_ + "/worker_uuid", worker.text());
+}
+
 WorkerDirectory::WorkerDirectory(WorkerDirectory&& other) noexcept
     : path_(std::move(other.path_)),
       lock_(std::exchange(other.lock_, -1)),

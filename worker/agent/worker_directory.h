@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "common/base/ids.h"
@@ -23,6 +24,10 @@ class WorkerDirectory {
   ~WorkerDirectory();  // removes worker.pid, lets go of the lock
   WorkerDirectory(WorkerDirectory&& other) noexcept;
   WorkerDirectory& operator=(WorkerDirectory&&) = delete;
+
+  // From the next start on the worker is this one. Thread-safe. As for Open:
+  // QS7002.
+  absl::Status KeepIdentity(const WorkerUuid& worker) const;
 
   const std::string& path() const { return path_; }
   const WorkerUuid& worker() const {

@@ -185,7 +185,7 @@ TEST(WorkerClient, SaysWhyPollsEnded) {
   EXPECT_EQ(GetErrorInfo(unreachable.Closed())->code, "QS4001");
   polls->Send(Beat(2));  // nothing happens
   ScriptedWorkerService service(dir / "s");
-  service.Refuse(ToGrpcStatus(MakeError(kSuperseded, "a newer process")));
+  service.Refuse(ToGrpcStatus(MakeError(kWorkerSuperseded, "a newer process")));
   const auto client = MakeWorkerClient(service.endpoint());
   StreamListener refused;
   const auto ended = client->Poll(Beat(1), refused.callbacks());

@@ -1,203 +1,25 @@
+// Leases, runs and results.
 #include "worker/agent/agent_core.h"
 
-#include <optional>
+#include <memory>
 #include <string>
 #include <utility>
-#include <variant>
-#include <vector>
 
-#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/base/digest.h"
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "tests/support/agent_core_driver.h"
 
 namespace qsweep {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-constexpr absl::Duration kHeartbeat = absl::Seconds(10);
-constexpr absl::Duration kTtl = absl::Seconds(60);
-
-// Drives a core as the shell would, and plays coordinator, engine and disk.
-class Driver {
- public:
-  explicit Driver(AgentSettings settings = {}) : core_(Named(settings)) {}
-
-  void Step(AgentEvent e) {
-    for (AgentAction& action : core_.Step(e, now_)) {
-      if (!std::holds_alternative<action::Note>(action)) {
-        actions_.push_back(std::move(action));
-      }
-    }
-  }
-  // Lets time pass, with the ticks the core asks for.
-  void Advance(absl::Duration duration) {
-    const SteadyTime end = now_ + duration;
-    int ticks = 0;
-    while (core_.NextTick() <= end) {
-      ASSERT_LT(++ticks, 10'000) << "the core asks for ticks in the past";
-      now_ = std::max(now_, core_.NextTick());
-      Step(event::Tick{});
-    }
-    now_ = end;
-  }
-
-  // All actions of this kind since the last Take of any kind of it.
-  template <typename Action>
-  std::vector<Action> Take() {
-    std::vector<Action> taken;
-    std::vector<AgentAction> rest;
-    for (AgentAction& action : actions_) {
-      if (auto* a = std::get_if<Action>(&action)) {
-        taken.push_back(std::move(*a));
-      } else {
-        rest.push_back(std::move(action));
-      }
-    }
-    actions_ = std::move(rest);
-    return taken;
-  }
-  // The newest state sent, on an open stream.
-  v1::WorkerState LastState() {
-    for (auto& sent : Take<action::SendState>()) {
-      last_state_ = sent.state;
-    }
-    return last_state_;
-  }
-
-  void StartEngine() {
-    v1::EngineReady ready;
-    ready.set_fingerprint("fake 1");
-    ready.set_device("cpu");
-    ready.add_evaluations("aligned@1");
-    Step(event::EngineBecameReady{ready});
-  }
-  void Attach() {
-    for (auto& open : Take<action::OpenStream>()) {
-      stream_ = open.stream;
-      last_state_ = open.first;
-    }
-    state_seq_ = 0;
-    v1::DesiredState state = Desired({});
-    state.mutable_welcome()->set_session_id(absl::StrCat("session ", stream_));
-    state.mutable_welcome()->set_heartbeat_ms(10'000);
-    state.mutable_welcome()->set_lease_ttl_ms(60'000);
-    Step(event::StateReceived{stream_, state});
-  }
-  void StartAndAttach() {
-    Step(event::Started{});
-    StartEngine();
-    Attach();
-  }
-
-  struct Lease {
-    int task;
-    int epoch;
-  };
-  // A message that has seen everything sent so far. withheld_spec: without
-  // specs, as for tasks that were listed.
-  v1::DesiredState Desired(const std::vector<Lease>& leases,
-                           bool with_spec = true) {
-    v1::DesiredState state;
-    state.set_state_seq(++state_seq_);
-    state.set_beat_ack(LastState().beat_seq());
-    for (const Lease& lease : leases) {
-      v1::DesiredLease& out = *state.add_leases();
-      out.set_task_id(static_cast<uint64_t>(lease.task));
-      out.set_epoch(static_cast<uint64_t>(lease.epoch));
-      out.set_ttl_ms(60'000);
-      if (with_spec) {
-        out.mutable_spec()->set_task_id(static_cast<uint64_t>(lease.task));
-        out.mutable_spec()->set_content_key(absl::StrCat("key ", lease.task));
-        out.mutable_spec()->set_model_digest("model");
-      }
-    }
-    return state;
-  }
-  void Desire(const std::vector<Lease>& leases, bool with_spec = true) {
-    Step(event::StateReceived{stream_, Desired(leases, with_spec)});
-  }
-  void FetchAll() {
-    for (const action::Fetch& fetch : Take<action::Fetch>()) {
-      auto run = std::make_shared<v1::EngineRun>();
-      *run->mutable_task() = fetch.spec;
-      Step(event::Fetched{fetch.task, fetch.grant, run});
-    }
-  }
-  void Finish(int task) {
-    v1::EngineDone done;
-    done.set_task_id(static_cast<uint64_t>(task));
-    done.mutable_result()->add_rows()->set_nll_sum(1.5);
-    Step(event::EngineFinished{done});
-  }
-  void Progress(int task, v1::TaskPhase phase = v1::TASK_PHASE_RUN) {
-    v1::EngineProgress progress;
-    progress.set_task_id(static_cast<uint64_t>(task));
-    progress.mutable_progress()->set_phase(phase);
-    Step(event::EngineProgressed{progress});
-  }
-  void Die(absl::Status why = absl::UnavailableError("killed by signal 9")) {
-    Step(event::EngineExited{std::move(why)});
-  }
-  // "task:epoch phase" of everything the newest state lists.
-  std::vector<std::string> Listed() {
-    std::vector<std::string> listed;
-    const v1::WorkerState state = LastState();
-    for (const v1::HeldTask& held : state.held()) {
-      listed.push_back(
-          absl::StrCat(held.task_id(), ":", held.epoch(), " ",
-                       v1::TaskPhase_Name(held.progress().phase()).substr(11)));
-    }
-    return listed;
-  }
-  std::vector<uint64_t> Runs() {
-    std::vector<uint64_t> tasks;
-    for (const action::Run& run : Take<action::Run>()) {
-      tasks.push_back(run.run->task().task_id());
-    }
-    return tasks;
-  }
-
-  uint64_t stream() const { return stream_; }
-  AgentCore& core() { return core_; }
-
- private:
-  static AgentSettings Named(AgentSettings settings) {
-    settings.hello.set_worker_uuid("worker uuid 16 b");
-    return settings;
-  }
-
-  AgentCore core_;
-  SteadyTime now_ = SteadyTime::FromSinceBoot(absl::Hours(5));
-  std::vector<AgentAction> actions_;
-  v1::WorkerState last_state_;
-  uint64_t stream_ = 0;
-  uint64_t state_seq_ = 0;
-};
-
-LeaseKey Key(int task, int epoch) { return {TaskId(task), Epoch(epoch)}; }
-
-TEST(AgentCore, AttachesOnlyAfterTheEngineIsReady) {
-  Driver driver;
-  driver.Step(event::Started{});
-  EXPECT_EQ(driver.Take<action::StartEngine>().size(), 1u);
-  driver.Advance(absl::Minutes(5));
-  EXPECT_THAT(driver.Take<action::OpenStream>(), IsEmpty());
-  driver.StartEngine();
-  const auto opened = driver.Take<action::OpenStream>();
-  ASSERT_EQ(opened.size(), 1u);
-  const v1::Hello& hello = opened[0].first.hello();
-  EXPECT_EQ(hello.worker_uuid(), "worker uuid 16 b");
-  ASSERT_EQ(hello.devices_size(), 1);
-  EXPECT_EQ(hello.devices(0).engine(), "fake 1");
-  EXPECT_THAT(hello.evaluations(), ElementsAre("aligned@1"));
-  EXPECT_EQ(opened[0].first.credits(), 2u);
-}
+using testing::Key;
+using Driver = testing::AgentCoreDriver;
 
 TEST(AgentCore, TakesATaskThroughFetchRunCommit) {
   Driver driver;
@@ -209,7 +31,11 @@ TEST(AgentCore, TakesATaskThroughFetchRunCommit) {
   EXPECT_THAT(driver.Runs(), ElementsAre(1u));
   driver.Progress(1);
   EXPECT_THAT(driver.Listed(), ElementsAre("1:1 RUN"));
+  driver.Partial(1, "eng");
   driver.Finish(1);
+  // The last numbers arrive although they were said a moment ago.
+  ASSERT_EQ(driver.LastState().held_size(), 1);
+  EXPECT_EQ(driver.LastState().held(0).progress().partial_size(), 1);
   const auto spooled = driver.Take<action::SpoolResult>();
   ASSERT_EQ(spooled.size(), 1u);
   const v1::ResultEnvelope& envelope = spooled[0].envelope;
@@ -370,19 +196,20 @@ TEST(AgentCore, GivesTheTaskBack_WhenTheEngineOrTheFetchRefuses) {
   EXPECT_THAT(driver.Take<action::Release>(), IsEmpty());
   driver.Step(event::FetchFailed{TaskId(2), fetches[1].grant,
                                  MakeError(kModelNotFound, "no model")});
-  EXPECT_EQ(driver.Take<action::Release>()[0].request.failure().detail().code(),
-            "QS3001");
+  const auto unfetched = driver.Take<action::Release>();
+  EXPECT_EQ(unfetched[0].request.failure().detail().code(), "QS3001");
+  EXPECT_TRUE(unfetched[0].request.failure().retryable());
   driver.Step(event::Fetched{TaskId(1), fetches[0].grant,
                              std::make_shared<v1::EngineRun>()});
   v1::EngineFailed refused;
   refused.set_task_id(1);
-  refused.mutable_failure()->set_status_code(9);
-  refused.mutable_failure()->mutable_detail()->set_code("QS3010");
+  refused.mutable_failure()->set_status_code(3);
+  refused.mutable_failure()->mutable_detail()->set_code("QS1020");
   driver.Step(event::EngineRefused{refused});
   const auto released = driver.Take<action::Release>();
   ASSERT_EQ(released.size(), 1u);
   EXPECT_EQ(released[0].request.reason(), v1::RELEASE_REASON_FAILED);
-  EXPECT_EQ(released[0].request.failure().detail().code(), "QS3010");
+  EXPECT_EQ(released[0].request.failure().detail().code(), "QS1020");
   EXPECT_FALSE(released[0].request.failure().retryable());
 }
 
@@ -432,197 +259,31 @@ TEST(AgentCore, WaitsHalfAnHour_WhileTheEngineLoadsTheModel) {
             "the model was not loaded within 30m; the engine was killed");
 }
 
-TEST(AgentCore, BeatsAtTheIntervalOfTheWelcome_AndSoonerForProgress) {
-  Driver driver;
-  driver.StartAndAttach();
-  driver.Desire({{1, 1}});
-  driver.FetchAll();
-  driver.Progress(1);
-  driver.Take<action::SendState>();
-  driver.Advance(kHeartbeat * 0.99);
-  EXPECT_THAT(driver.Take<action::SendState>(), IsEmpty());
-  driver.Advance(kHeartbeat * 0.01);
-  EXPECT_EQ(driver.Take<action::SendState>().size(), 1u);
-  for (int i = 0; i < 100; ++i) {  // a hundred signs of progress in 0.1 s
-    driver.Progress(1);
-    driver.Advance(absl::Milliseconds(1));
-  }
-  EXPECT_THAT(driver.Take<action::SendState>(), IsEmpty());
-  driver.Advance(absl::Seconds(1));
-  EXPECT_EQ(driver.Take<action::SendState>().size(), 1u);
-}
-
-TEST(AgentCore, ComputesOn_WhenTheLeaseRunsOut_ByPolicyFinish) {
+TEST(AgentCore, TakesNoWork_WhileTheSpoolIsFull) {
   Driver driver;
   driver.StartAndAttach();
   driver.Desire({{1, 1}, {2, 1}});
   driver.FetchAll();
   driver.Runs();
-  driver.Step(event::StreamClosed{driver.stream(), absl::UnavailableError("")});
-  driver.Advance(2 * kTtl - absl::Seconds(1));
-  EXPECT_THAT(driver.Take<action::KillEngine>(), IsEmpty());
-  driver.Finish(1);
-  EXPECT_EQ(driver.Take<action::SpoolResult>().size(), 1u);
-  // The second may have been given to somebody else by now.
-  EXPECT_THAT(driver.Runs(), IsEmpty());
-  driver.Attach();
-  EXPECT_THAT(driver.Listed(), ElementsAre("1:1 COMMIT", "2:1 FETCH"));
-  driver.Desire({{1, 1}, {2, 1}}, false);
-  EXPECT_THAT(driver.Runs(), ElementsAre(2u));
-}
-
-TEST(AgentCore, EndsTheEngine_WhenTheLeaseRunsOut_ByPolicyStop) {
-  AgentSettings settings;
-  settings.on_server_lost = OnServerLost::kStop;
-  Driver driver(settings);
-  driver.StartAndAttach();
-  driver.Desire({{1, 1}, {2, 1}});
-  driver.FetchAll();
-  driver.Advance(absl::Seconds(5));  // a beat sent, never acknowledged
-  driver.Step(event::StreamClosed{driver.stream(), absl::UnavailableError("")});
-  driver.Advance(kTtl - absl::Seconds(6));
-  EXPECT_THAT(driver.Take<action::KillEngine>(), IsEmpty());
-  driver.Advance(absl::Seconds(2));
-  EXPECT_EQ(driver.Take<action::KillEngine>().size(), 1u);
-  driver.Die();
-  EXPECT_THAT(driver.core().held(), IsEmpty());
-  EXPECT_THAT(driver.Take<action::Release>(), IsEmpty());
-}
-
-TEST(AgentCore, CountsTheLeaseFromTheSendingOfTheAcknowledgedBeat) {
-  AgentSettings settings;
-  settings.on_server_lost = OnServerLost::kStop;
-  Driver driver(settings);
-  driver.StartAndAttach();
-  driver.Desire({{1, 1}});
-  driver.FetchAll();
-  driver.Advance(kHeartbeat);  // a beat leaves now ...
-  const v1::DesiredState late = driver.Desired({{1, 1}}, false);
-  driver.Advance(absl::Seconds(9));  // ... and its answer takes 9 s
-  driver.Step(event::StateReceived{driver.stream(), late});
-  driver.Step(event::StreamClosed{driver.stream(), absl::UnavailableError("")});
-  driver.Advance(kTtl - absl::Seconds(10));
-  EXPECT_THAT(driver.Take<action::KillEngine>(), IsEmpty());
-  driver.Advance(absl::Seconds(1));
-  EXPECT_EQ(driver.Take<action::KillEngine>().size(), 1u);
-}
-
-TEST(AgentCore, ConnectsAgain_WhenTheStreamIsOpenButSilent) {
-  Driver driver;
-  driver.StartAndAttach();
-  driver.Advance(absl::Seconds(29));
-  EXPECT_THAT(driver.Take<action::CloseStream>(), IsEmpty());
-  driver.Advance(absl::Seconds(2));
-  EXPECT_EQ(driver.Take<action::CloseStream>().size(), 1u);
-  EXPECT_EQ(driver.Take<action::OpenStream>().size(), 1u);
-}
-
-TEST(AgentCore, BacksOff_WhenNobodyAnswers) {
-  Driver driver;
-  driver.StartAndAttach();
-  driver.Step(event::StreamClosed{driver.stream(), absl::UnavailableError("")});
-  size_t attempts = 0;
-  for (int second = 0; second < 300; ++second) {
-    driver.Advance(absl::Seconds(1));
-    for (const auto& open : driver.Take<action::OpenStream>()) {
-      ++attempts;
-      driver.Step(
-          event::StreamClosed{open.stream, absl::UnavailableError("refused")});
-    }
-  }
-  EXPECT_GT(attempts, 15u);  // at most 20 s apart
-  EXPECT_LT(attempts, 80u);
-}
-
-TEST(AgentCore, Ends_WhenTheCoordinatorWillNeverTakeIt) {
-  for (const absl::Status& why :
-       {absl::UnauthenticatedError("token"),
-        MakeError(kProtocolVersion, "speaks 3 to 4")}) {
-    SCOPED_TRACE(why.ToString());
-    Driver driver;
-    driver.StartAndAttach();
-    driver.Step(event::StreamClosed{driver.stream(), why});
-    const auto exits = driver.Take<action::Exit>();
-    ASSERT_EQ(exits.size(), 1u);
-    EXPECT_EQ(exits[0].status, why);
-    EXPECT_EQ(driver.Take<action::KillEngine>().size(), 1u);
-  }
-}
-
-TEST(AgentCore, SaysGoodbyeAndGivesBackForFree_WhenAskedToStop) {
-  Driver driver;
-  driver.StartAndAttach();
-  driver.Desire({{1, 1}, {2, 1}});
-  driver.FetchAll();
-  driver.Finish(1);
-  driver.Step(event::ResultSpooled{Key(1, 1)});
-  driver.Runs();
-  driver.Step(event::ShutdownRequested{"SIGTERM"});
-  const auto released = driver.Take<action::Release>();
+  driver.Step(event::SpoolRoomChanged{MakeError(kSpoolFull, "9 bytes left")});
+  auto released = driver.Take<action::Release>();
   ASSERT_EQ(released.size(), 1u);
   EXPECT_EQ(released[0].request.task_id(), 2u);
   EXPECT_EQ(released[0].request.reason(), v1::RELEASE_REASON_PREEMPTED);
-  EXPECT_EQ(driver.Take<action::KillEngine>().size(), 1u);
-  EXPECT_TRUE(driver.LastState().goodbye());
-  EXPECT_EQ(driver.LastState().reason(), "SIGTERM");
-  EXPECT_THAT(driver.Listed(), ElementsAre("1:1 COMMIT"));
-  driver.Step(event::ReleaseAnswered{Key(2, 1)});
-  driver.Desire({{1, 1}}, false);
-  EXPECT_THAT(driver.Take<action::Exit>(), IsEmpty());  // 1 is on its way
-  driver.Step(event::ResultAnswered{Key(1, 1), v1::COMMIT_OUTCOME_OK, {}});
-  ASSERT_EQ(driver.Take<action::Exit>().size(), 1u);
-  EXPECT_EQ(driver.Take<action::CloseStream>().size(), 1u);
-  driver.Desire({{5, 1}});
-  EXPECT_THAT(driver.Take<action::Fetch>(), IsEmpty());
-}
-
-TEST(AgentCore, LeavesWithinASecond_WhenNobodyAnswersTheGoodbye) {
-  Driver driver;
-  driver.StartAndAttach();
-  driver.Desire({{1, 1}});
-  driver.FetchAll();
-  driver.Step(event::ShutdownRequested{"SIGTERM"});
-  EXPECT_THAT(driver.Take<action::Exit>(), IsEmpty());
-  driver.Advance(absl::Seconds(1));
-  const auto exits = driver.Take<action::Exit>();
-  ASSERT_EQ(exits.size(), 1u);
-  EXPECT_TRUE(exits[0].status.ok());
-}
-
-TEST(AgentCore, LeavesAtTheTimeLimit_AndSaysHowLongIsLeft) {
-  AgentSettings settings;
-  settings.lifetime = absl::Minutes(10);
-  Driver driver(settings);
-  driver.StartAndAttach();
-  for (int i = 0; i < 24; ++i) {
-    driver.Advance(kHeartbeat);
-    driver.Desire({});
-  }
-  EXPECT_EQ(driver.LastState().lifetime_left_ms(), 6u * 60'000);
-  driver.Advance(absl::Minutes(6) + absl::Seconds(1));
-  EXPECT_EQ(driver.Take<action::Exit>().size(), 1u);
-}
-
-TEST(AgentCore, FinishesWhatRuns_WhenItIsDrained) {
-  Driver driver;
-  driver.StartAndAttach();
-  driver.Desire({{1, 1}, {2, 1}});
-  driver.FetchAll();
-  v1::DesiredState drain = driver.Desired({{1, 1}, {2, 1}}, false);
-  drain.set_drain(true);
-  driver.Step(event::StateReceived{driver.stream(), drain});
-  const auto released = driver.Take<action::Release>();
-  ASSERT_EQ(released.size(), 1u);
-  EXPECT_EQ(released[0].request.task_id(), 2u);
-  EXPECT_EQ(released[0].request.reason(), v1::RELEASE_REASON_DRAINED);
-  EXPECT_TRUE(driver.LastState().draining());
   EXPECT_EQ(driver.LastState().credits(), 0u);
-  driver.Step(event::ReleaseAnswered{Key(2, 1)});
+  EXPECT_EQ(driver.LastState().reason(), "QS5009: 9 bytes left");
+  driver.Desire({{1, 1}, {3, 1}});
+  released = driver.Take<action::Release>();
+  ASSERT_EQ(released.size(), 1u);
+  EXPECT_EQ(released[0].request.task_id(), 3u);
+  // The result of what runs is not given up: it is kept until it is answered.
   driver.Finish(1);
-  driver.Step(event::ResultSpooled{Key(1, 1)});
-  EXPECT_FALSE(driver.LastState().goodbye());
+  EXPECT_EQ(driver.Take<action::SpoolResult>().size(), 1u);
   driver.Step(event::ResultAnswered{Key(1, 1), v1::COMMIT_OUTCOME_OK, {}});
-  EXPECT_TRUE(driver.LastState().goodbye());
+  EXPECT_THAT(driver.Take<action::Release>(), IsEmpty());
+  driver.Step(event::SpoolRoomChanged{absl::OkStatus()});
+  EXPECT_EQ(driver.LastState().credits(), 2u);
+  EXPECT_EQ(driver.LastState().reason(), "");
 }
 
 TEST(AgentCore, ListsResultsOfAnEarlierRun_UntilTheyAreAnswered) {
@@ -656,18 +317,16 @@ TEST(AgentCore, ChargesTheTask_WhenItsResultIsRejected) {
   EXPECT_EQ(released[0].request.failure().message(), failure.message());
 }
 
-TEST(AgentCore, GivesTheTaskBack_WhenTheSpoolHasNoRoom_AndEnds_WhenItIsBroken) {
+TEST(AgentCore, GivesTheTaskBackAndEnds_WhenTheSpoolIsBroken) {
   Driver driver;
   driver.StartAndAttach();
-  driver.Desire({{1, 1}, {2, 1}});
+  driver.Desire({{1, 1}});
   driver.FetchAll();
   driver.Finish(1);
-  driver.Step(event::SpoolFailed{Key(1, 1), MakeError(kSpoolFull, "no room")});
-  EXPECT_EQ(driver.Take<action::Release>()[0].request.failure().detail().code(),
-            "QS5009");
-  EXPECT_THAT(driver.Take<action::Exit>(), IsEmpty());
-  driver.Finish(2);
-  driver.Step(event::SpoolFailed{Key(2, 1), absl::DataLossError("fsync")});
+  driver.Step(event::SpoolFailed{Key(1, 1), absl::DataLossError("fsync")});
+  const auto released = driver.Take<action::Release>();
+  ASSERT_EQ(released.size(), 1u);
+  EXPECT_TRUE(released[0].request.failure().retryable());
   driver.Advance(absl::Seconds(1));
   const auto exits = driver.Take<action::Exit>();
   ASSERT_EQ(exits.size(), 1u);

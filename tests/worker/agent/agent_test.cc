@@ -12,9 +12,12 @@
 #include "common/base/clock.h"
 #include "common/base/digest.h"
 #include "common/base/error.h"
+#include "common/base/error_codes.h"
 #include "common/job/corpus.h"
+#include "common/rpc/status_conversion.h"
 #include "tests/support/scripted_worker_service.h"
 #include "tests/support/temp_dir.h"
+#include "worker/agent/mailbox.h"
 
 namespace qsweep {
 namespace {
@@ -40,7 +43,12 @@ class AgentTest : public ::testing::Test {
     options.engine = {.program = kFakeEngine, .arguments = {"serve"}};
     options.settings.hello.set_worker_uuid("0123456789abcdef");
     options.settings.goodbye_limit = goodbye_limit_;
-    options.spool.capacity_bytes = size_t{1} << 20;
+    options.settings.control = control_;
+    options.spool.capacity_bytes = spool_bytes_;
+    options.keep_identity = [this](const WorkerUuid& uuid) {
+      kept_uuids_.Put(uuid.bytes());
+      return absl::OkStatus();
+    };
     auto agent = Agent::Start(options, MakeWorkerClient(service_->endpoint()));
     EXPECT_TRUE(agent.ok()) << agent.status();
     return *std::move(agent);
@@ -87,6 +95,9 @@ class AgentTest : public ::testing::Test {
 
   const testing::TempDir dir_;
   std::optional<ScriptedWorkerService> service_;
+  Control control_ = Control::kStream;
+  size_t spool_bytes_ = size_t{1} << 20;
+  Mailbox<std::string> kept_uuids_;
   absl::Duration goodbye_limit_ = absl::Milliseconds(50);
   uint64_t seq_ = 0;
 };
@@ -105,6 +116,22 @@ TEST_F(AgentTest, RunsATaskAndCommitsItsRows) {
   EXPECT_EQ(result.rows_size(), 1);
   service_->AwaitState([](const auto& s) { return s.held_size() == 0; });
   End(*agent);
+}
+
+TEST_F(AgentTest, RunsATask_WhenItPolls) {
+  control_ = Control::kPoll;
+  const auto agent = Start();
+  service_->AwaitState([](const auto& s) { return s.has_hello(); });
+  v1::DesiredState welcome = Desired(0);
+  welcome.mutable_welcome()->set_session_id("session 16 bytes");
+  welcome.mutable_welcome()->set_heartbeat_ms(10'000);
+  service_->AnswerPoll(welcome);
+  service_->AwaitState([](const auto& s) { return !s.session_id().empty(); });
+  service_->AnswerPoll(Desired(7));
+  EXPECT_EQ(service_->NextCommit().results(0).task_id(), 7u);
+  service_->AwaitState([](const auto& s) { return s.held_size() == 0; });
+  End(*agent);
+  service_->AwaitState([](const auto& s) { return s.goodbye(); });
 }
 
 TEST_F(AgentTest, FetchesAnArtifactOnce) {
@@ -225,6 +252,53 @@ TEST_F(AgentTest, KeepsARejectedResult_UntilItIsSetAside) {
   std::ifstream file(aside, std::ios::binary);
   EXPECT_TRUE(kept.ParseFromIstream(&file));
   EXPECT_EQ(kept.content_key(), "key");
+  End(*agent);
+}
+
+TEST_F(AgentTest, SetsAsideAResultThatIsNeverTaken_AndReleasesItsTask) {
+  const auto agent = Start();
+  Welcome();
+  service_->FailCommitsOf(
+      5, {grpc::StatusCode::INVALID_ARGUMENT, "cannot be read"});
+  service_->Push(Desired(5, 3));
+  const v1::ReleaseTaskRequest release = service_->NextRelease();
+  EXPECT_EQ(release.task_id(), 5u);
+  EXPECT_EQ(release.reason(), v1::RELEASE_REASON_FAILED);
+  EXPECT_EQ(release.failure().message(), "cannot be read");
+  End(*agent);
+  v1::ResultEnvelope kept;
+  std::ifstream file(dir_ / "rejected-5-3", std::ios::binary);
+  EXPECT_TRUE(kept.ParseFromIstream(&file));
+  EXPECT_EQ(kept.task_id(), 5u);
+}
+
+TEST_F(AgentTest, SendsFromMemory_WhenTheSpoolHasNoRoom) {
+  spool_bytes_ = 200;  // less than any result
+  const auto agent = Start();
+  Welcome();
+  service_->Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "down"));
+  service_->Push(Desired(1));
+  service_->AwaitState([](const auto& s) {
+    return s.credits() == 0 && s.reason().starts_with("QS5009: ") &&
+           s.held_size() == 1;
+  });
+  service_->Refuse(std::nullopt);
+  EXPECT_EQ(service_->NextCommit().results(0).task_id(), 1u);
+  service_->AwaitState(
+      [](const auto& s) { return s.credits() == 2 && s.held_size() == 0; });
+  End(*agent);
+}
+
+TEST_F(AgentTest, GoesOnUnderAnotherIdentity_WhenItIsSuperseded) {
+  const auto agent = Start();
+  Welcome();
+  service_->FailStream(
+      ToGrpcStatus(MakeError(kWorkerSuperseded, "a newer process has it")));
+  const v1::WorkerState state =
+      service_->AwaitState([](const auto& s) { return s.has_hello(); });
+  EXPECT_NE(state.hello().worker_uuid(), "0123456789abcdef");
+  EXPECT_EQ(state.hello().worker_uuid().size(), WorkerUuid::kSize);
+  EXPECT_EQ(kept_uuids_.Take(absl::Seconds(20)), state.hello().worker_uuid());
   End(*agent);
 }
 

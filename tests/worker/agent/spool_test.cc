@@ -1,5 +1,6 @@
 #include "worker/agent/spool.h"
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -141,7 +142,7 @@ TEST_F(SpoolTest, IsFullWithQS5009_AndTakesMoreAfterAcknowledgements) {
     }
   }
   EXPECT_EQ(GetErrorInfo(full)->code, "QS5009");
-  EXPECT_EQ(ids.size(), kCapacity / 544);
+  EXPECT_EQ(ids.size(), kCapacity / 552);
   EXPECT_EQ(Open().pending.size(), ids.size());
   for (const auto& id : ids) {
     ASSERT_TRUE(opened.spool->Acknowledge(id).ok());
@@ -152,7 +153,7 @@ TEST_F(SpoolTest, IsFullWithQS5009_AndTakesMoreAfterAcknowledgements) {
 }
 
 TEST_F(SpoolTest, FillsToTheLastByte) {
-  const std::string exact(kCapacity - 40, 'x');
+  const std::string exact(kCapacity - 48, 'x');
   ASSERT_TRUE(Open().spool->Append(std::vector<std::string>{exact}).ok());
   EXPECT_THAT(Payloads(Open()), ElementsAre(exact));
 }
@@ -160,7 +161,7 @@ TEST_F(SpoolTest, FillsToTheLastByte) {
 // Three records with these ends in the segment.
 const std::vector<std::string> kThree = {"alpha", std::string(100, 'b'),
                                          "gamma"};
-constexpr size_t kEnds[] = {48, 192, 240};
+constexpr size_t kEnds[] = {56, 208, 264};
 
 TEST_F(SpoolTest, KeepsEveryWholeRecord_WhenTheFileIsCutAtAnyByte) {
   ASSERT_TRUE(Open().spool->Append(kThree).ok());
@@ -170,7 +171,7 @@ TEST_F(SpoolTest, KeepsEveryWholeRecord_WhenTheFileIsCutAtAnyByte) {
     SetBytes(whole.substr(0, size));
     std::vector<std::string> want;
     // A record's padding may be missing.
-    const size_t needed[] = {45, 188, 237};
+    const size_t needed[] = {53, 204, 261};
     for (size_t i = 0; i < 3; ++i) {
       if (size >= needed[i]) {
         want.push_back(kThree[i]);
@@ -197,8 +198,8 @@ TEST_F(SpoolTest, SetsAsideAndReportsTheOneRecord_WhenAnyByteIsFlipped) {
     std::vector<std::string> others = kThree;
     others.erase(others.begin() + static_cast<std::ptrdiff_t>(hit));
     const size_t begin = hit == 0 ? 0 : kEnds[hit - 1];
-    const bool unused = (at - begin >= 32 && at - begin < 40) ||
-                        at >= begin + 40 + kThree[hit].size();
+    const bool unused = (at - begin >= 40 && at - begin < 48) ||
+                        at >= begin + 48 + kThree[hit].size();
     const Spool::Opened opened = Open();
     if (unused) {  // mark and padding: nothing is lost
       EXPECT_THAT(Payloads(opened), ElementsAreArray(kThree));
@@ -215,6 +216,81 @@ TEST_F(SpoolTest, SetsAsideAndReportsTheOneRecord_WhenAnyByteIsFlipped) {
     EXPECT_THAT(Payloads(again), ElementsAreArray(others));
     EXPECT_THAT(again.damaged, IsEmpty());
   }
+}
+
+// The segment as a power cut may leave it while `payloads` were appended: what
+// was synced before, and some sectors of the append.
+struct PowerCut {
+  std::string before;  // synced
+  std::string after;   // all of the append, without marks: they come later
+  static constexpr size_t kSector = 512;
+};
+
+TEST_F(SpoolTest, CutsATornAppendSilently_AndKeepsWhatWasSynced) {
+  PowerCut cut;
+  {
+    const Spool::Opened opened = Open();
+    ASSERT_TRUE(opened.spool->Append(kThree).ok());
+    cut.before = Bytes();
+    ASSERT_TRUE(opened.spool
+                    ->Append(std::vector<std::string>{std::string(900, 'd'),
+                                                      std::string(300, 'e')})
+                    .ok());
+    cut.after = Bytes();
+  }
+  const size_t second = kEnds[2] + 48 + 904;
+  for (const size_t at : {kEnds[2], second}) {
+    std::memset(cut.after.data() + at + 44, 0, 4);
+  }
+  const auto check = [&](const std::string& bytes) {
+    SetBytes(bytes);
+    const Spool::Opened opened = Open();
+    EXPECT_THAT(opened.damaged, IsEmpty());
+    std::vector<std::string> first_three = Payloads(opened);
+    ASSERT_GE(first_three.size(), 3u);
+    first_three.resize(3);
+    EXPECT_THAT(first_three, ElementsAreArray(kThree));
+    EXPECT_EQ(FilesSetAside(), 0u);
+    EXPECT_EQ(Open().torn_bytes, 0u);  // said once
+  };
+  // The write stopped at any byte ...
+  for (size_t size = kEnds[2]; size < second + 400; size += 5) {
+    SCOPED_TRACE(size);
+    check(cut.after.substr(0, size) + cut.before.substr(size));
+  }
+  // ... or any of its sectors are on the disk, in any order.
+  for (unsigned written = 0; written < 16; ++written) {
+    SCOPED_TRACE(written);
+    std::string bytes = cut.before;
+    for (size_t sector = 0; sector < 4; ++sector) {
+      if ((written >> sector & 1) != 0) {
+        bytes.replace(sector * PowerCut::kSector, PowerCut::kSector, cut.after,
+                      sector * PowerCut::kSector, PowerCut::kSector);
+      }
+    }
+    check(bytes);
+  }
+}
+
+TEST_F(SpoolTest, SaysHowMuchWasCut_AndReportsASyncedRecordBeforeIt) {
+  {
+    const Spool::Opened opened = Open();
+    ASSERT_TRUE(opened.spool->Append(kThree).ok());
+    ASSERT_TRUE(opened.spool->Append(std::vector<std::string>{"last"}).ok());
+  }
+  std::string bytes = Bytes();
+  std::memset(bytes.data() + kEnds[2] + 44, 0, 4);  // its mark
+  bytes[kEnds[2] + 48] ^= 1;
+  SetBytes(bytes);
+  EXPECT_EQ(Open().torn_bytes, 56u);
+  // The sync of the last append proves that the ones before were synced, even
+  // where their marks are gone.
+  std::memset(bytes.data() + kEnds[1] + 44, 0, 4);
+  bytes[kEnds[1] + 48] ^= 1;
+  SetBytes(bytes);
+  const Spool::Opened opened = Open();
+  ASSERT_EQ(opened.damaged.size(), 1u);
+  EXPECT_THAT(Payloads(opened), ElementsAre(kThree[0], kThree[1]));
 }
 
 TEST_F(SpoolTest, SaysSo_WhenTheFirstRecordOfAGenerationIsDamaged) {

@@ -30,6 +30,17 @@ TEST(WorkerDirectory, KeepsTheWorkerAndMakesANewBoot_AtEachStart) {
   }
 }
 
+TEST(WorkerDirectory, IsAnotherWorkerAtTheNextStart_WhenItsIdentityWasTaken) {
+  const testing::TempDir dir;
+  const WorkerUuid fresh = *WorkerUuid::FromBytes("another uuid 16b");
+  {
+    const auto directory = WorkerDirectory::Open(dir.path());
+    ASSERT_TRUE(directory.ok());
+    EXPECT_TRUE(directory->KeepIdentity(fresh).ok());
+  }
+  EXPECT_EQ(WorkerDirectory::Open(dir.path())->worker(), fresh);
+}
+
 TEST(WorkerDirectory, IsRefused_WhileAnotherHoldsIt) {
   const testing::TempDir dir;
   const auto first = WorkerDirectory::Open(dir.path());
