@@ -149,7 +149,6 @@ QSWEEP_DEVICE Parameters ParametersOf(Range range, const RtnOptions& options) {
     p.scale = FloatOf(kInfinityBits);
     p.kind = Kind::kNotFinite;
   } else if (p.scale == 0) {
-    p.scale = 0;  // not -0
     p.kind = range.min == 0 && range.max == 0 ? Kind::kKept : Kind::kZeros;
   } else {
     p.kind = Kind::kQuantized;

@@ -201,14 +201,24 @@ TEST_F(HeadKernel, DivergenceFromItselfIsZero) {
 }
 
 TEST_F(HeadKernel, TakesTheLowestId_WhenLogitsTie) {
-  Rows rows(3, std::vector<float>(2000, 0.5f));
-  rows[1][1999] = rows[1][7] = 2;     // of different threads
-  rows[2][1026] = rows[2][1025] = 2;  // of one
+  struct Case {
+    size_t low;
+    size_t high;
+  };
+  // A thread takes 4 ids, the block 1024, so that after them the first thread
+  // has higher ids than the last had.
+  const std::vector<Case> cases = {
+      {0, 1}, {7, 1999}, {1025, 1026}, {1020, 1025}, {4, 1088}};
+  Rows rows(cases.size(), std::vector<float>(2000, 0.5f));
+  for (size_t i = 0; i < cases.size(); ++i) {
+    rows[i][cases[i].low] = rows[i][cases[i].high] = 2;
+  }
   for (const size_t columns : {64, 2000}) {
-    const State state = RunHead(rows, rows, {0, 0, 0}, {.columns = columns});
-    EXPECT_EQ(state.own[0].argmax, 0);
-    EXPECT_EQ(state.own[1].argmax, 7);
-    EXPECT_EQ(state.own[2].argmax, 1025);
+    const State state = RunHead(
+        rows, rows, std::vector<int32_t>(rows.size(), 0), {.columns = columns});
+    for (size_t i = 0; i < cases.size(); ++i) {
+      EXPECT_EQ(state.own[i].argmax, static_cast<int32_t>(cases[i].low)) << i;
+    }
   }
 }
 
