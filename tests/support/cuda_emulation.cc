@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -33,11 +32,34 @@ constexpr int kMaxShuffleBytes = 32;
 
 enum class State { kReady, kAtShuffle, kAtBarrier, kDone };
 
+// Where a stack was left.
+struct Place {
+  ucontext_t context;
+  jmp_buf jump;
+  bool can_jump = false;
+};
+
+// Leaves one stack for another; returns when something switches back. Of the
+// standard library only setjmp and longjmp do it without a system call, but
+// AddressSanitizer takes a longjmp for the end of what it leaves.
+__attribute__((noinline)) void Switch(Place& from, Place& to) {
+#if defined(__SANITIZE_ADDRESS__)
+  swapcontext(&from.context, &to.context);
+#else
+  from.can_jump = true;
+  if (_setjmp(from.jump) == 0) {
+    if (to.can_jump) {
+      _longjmp(to.jump, 1);
+    }
+    setcontext(&to.context);
+  }
+#endif
+}
+
 // A thread of the running block.
 struct Fiber {
   std::unique_ptr<char[]> stack;
-  ucontext_t start;
-  jmp_buf place;
+  Place place;
   bool started = false;
   State state = State::kDone;
   void* value = nullptr;  // at a shuffle, on the fiber's own stack
@@ -99,7 +121,6 @@ class Emulator {
   bool RunBlock();
   bool RunWarp(int first, bool backwards);
   bool Exchange(int first);
-  [[noreturn]] void SwitchTo(Fiber& fiber);
   void Resume(int thread);
   void Fail(const std::string& problem);
 
@@ -112,7 +133,7 @@ class Emulator {
   bool failed_ = false;
   std::string problem_;
   std::vector<Fiber> fibers_ = std::vector<Fiber>(kMaxThreads);
-  jmp_buf scheduler_;
+  Place scheduler_;
   void* scheduler_fake_stack_ = nullptr;
   const void* scheduler_stack_ = nullptr;
   size_t scheduler_stack_size_ = 0;
@@ -247,44 +268,35 @@ void Emulator::FiberMain() {
   }
 }
 
-[[noreturn]] __attribute__((noinline)) void Emulator::SwitchTo(Fiber& fiber) {
-  if (fiber.stack == nullptr) {
-    fiber.stack = std::make_unique<char[]>(kStackBytes);
+// Lets a thread go on until it waits.
+void Emulator::Resume(int thread) {
+  current_ = thread;
+  Fiber& fiber = fibers_[static_cast<size_t>(thread)];
+  if (!fiber.started) {
+    fiber.started = true;
+    if (fiber.stack == nullptr) {
+      fiber.stack = std::make_unique<char[]>(kStackBytes);
+    }
+    fiber.place.can_jump = false;
+    getcontext(&fiber.place.context);
+    fiber.place.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.place.context.uc_stack.ss_size = kStackBytes;
+    fiber.place.context.uc_link = nullptr;
+    makecontext(&fiber.place.context, &Emulator::FiberMain, 0);
   }
   StackSwitch::Start(&scheduler_fake_stack_, fiber.stack.get(), kStackBytes);
-  if (fiber.started) {
-    _longjmp(fiber.place, 1);
-  }
-  fiber.started = true;
-  getcontext(&fiber.start);
-  fiber.start.uc_stack.ss_sp = fiber.stack.get();
-  fiber.start.uc_stack.ss_size = kStackBytes;
-  fiber.start.uc_link = nullptr;
-  makecontext(&fiber.start, &Emulator::FiberMain, 0);
-  setcontext(&fiber.start);
-  std::abort();
-}
-
-// Lets a thread go on until it waits. Of the standard library only setjmp and
-// longjmp change stacks without a system call.
-__attribute__((noinline)) void Emulator::Resume(int thread) {
-  current_ = thread;
-  if (_setjmp(scheduler_) == 0) {
-    SwitchTo(fibers_[static_cast<size_t>(thread)]);
-  }
+  Switch(scheduler_, fiber.place);
   StackSwitch::Finish(scheduler_fake_stack_, nullptr, nullptr);
 }
 
-__attribute__((noinline)) void Emulator::Wait(State state) {
+void Emulator::Wait(State state) {
   Fiber& fiber = fibers_[static_cast<size_t>(current_)];
   fiber.state = state;
-  if (_setjmp(fiber.place) == 0) {
-    StackSwitch::Start(&fiber.fake_stack, scheduler_stack_,
-                       scheduler_stack_size_);
-    _longjmp(scheduler_, 1);
-  }
-  StackSwitch::Finish(fibers_[static_cast<size_t>(current_)].fake_stack,
-                      &scheduler_stack_, &scheduler_stack_size_);
+  StackSwitch::Start(&fiber.fake_stack, scheduler_stack_,
+                     scheduler_stack_size_);
+  Switch(fiber.place, scheduler_);
+  StackSwitch::Finish(fiber.fake_stack, &scheduler_stack_,
+                      &scheduler_stack_size_);
 }
 
 void Emulator::ExchangeXor(void* value, int size, int lane_mask) {
@@ -416,10 +428,14 @@ std::string DeviceProblem() { return kernels::emulator.TakeProblem(); }
 void* DeviceAllocate(size_t bytes) { return kernels::emulator.Allocate(bytes); }
 void DeviceFree(void* memory) { kernels::emulator.Free(memory); }
 void CopyToDevice(void* to, const void* from, size_t bytes) {
-  std::memcpy(to, from, bytes);
+  if (bytes > 0) {  // else the pointers may be null
+    std::memcpy(to, from, bytes);
+  }
 }
 void CopyFromDevice(void* to, const void* from, size_t bytes) {
-  std::memcpy(to, from, bytes);
+  if (bytes > 0) {  // else the pointers may be null
+    std::memcpy(to, from, bytes);
+  }
 }
 
 }  // namespace qsweep::testing

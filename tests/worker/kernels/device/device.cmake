@@ -15,7 +15,7 @@ if(NOT QSWEEP_SANITIZE MATCHES thread)
   target_link_libraries(emulated_kernels PRIVATE qsweep_flags)
   qsweep_test(worker/kernels/emulated_kernels SOURCES ${device_cases}
     DEPS qsweep::base qsweep::kernels qsweep::worker_row_kernels emulated_kernels
-    LABELS unit TIMEOUT 300)
+    LABELS unit TIMEOUT 600)
 else()
   list(APPEND not_in_this_preset tests/worker/kernels/emulated_kernels_test.cc)
 endif()

@@ -177,7 +177,7 @@ int64_t Mismatches(const Result& result, const RtnReference& reference,
   return mismatches;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(QSWEEP_FEW_WEIGHTS)
+#if defined(__SANITIZE_ADDRESS__)
 constexpr int64_t kRows = 25;
 #else
 constexpr int64_t kRows = 250;
