@@ -144,6 +144,10 @@ Loop::Loop(std::unique_ptr<Store> store, const Settings& settings,
 
 Loop::~Loop() { impl_->RefuseRest(); }
 
+void Loop::OnJobEnd(std::function<void(v1::JobSummary)> hook) {
+  impl_->core.OnJobEnd(std::move(hook));
+}
+
 absl::Status Loop::Start() {
   impl_->started = impl_->clock.SteadyNow();
   return impl_->core.Start();

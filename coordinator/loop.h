@@ -79,6 +79,10 @@ class Loop {
        const Clock& clock, uint64_t seed);
   ~Loop();
 
+  // Called on the loop thread with each job that has ended, once that is on
+  // disk and before anybody is told. Must not block. Before Start.
+  void OnJobEnd(std::function<void(v1::JobSummary)> hook);
+
   // Loads State and commits the new coordinator epoch. Once, before the rest.
   // Errors: the store's.
   absl::Status Start();

@@ -1,6 +1,7 @@
 #include "coordinator/loop_calls.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -235,10 +236,10 @@ absl::StatusOr<v1::PutArtifactResponse> RunPutArtifact(
 absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
     LoopCore& core, const Caller& caller, const v1::ResultEnvelope& envelope) {
   const State& state = core.state();
-  if (const absl::Status status =
-          CheckEnvelope(state, caller.identity, envelope);
-      !status.ok()) {
-    return RejectedResult(status);
+  absl::StatusOr<v1::TaskResult> result =
+      OpenEnvelope(state, caller.identity, envelope);
+  if (!result.ok()) {
+    return RejectedResult(result.status());
   }
   const TaskId id(static_cast<int64_t>(envelope.task_id()));
   TaskKeys keys;
@@ -257,8 +258,19 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
       const auto stored,
       core.store().ReadMeasurements(keys.evaluation, keys.configurations,
                                     keys.documents));
-  return Carry(core, DecideCommit(state, caller.identity, envelope, keys,
-                                  stored, core.settings(), core.now()));
+  std::map<JobNumber, int64_t> skipped;
+  if (const std::vector<SkippedKey> more = SkippedKeys(*result, keys, stored);
+      !more.empty() && state.task(id).live()) {
+    // Other rows of the same documents may be on their way to the store.
+    QSWEEP_RETURN_IF_ERROR(core.Flush());
+    for (const JobNumber job : state.task(id).jobs) {
+      QSWEEP_ASSIGN_OR_RETURN(
+          skipped[job], core.store().CountSkipped(job, keys.evaluation, more));
+    }
+  }
+  return Carry(core,
+               DecideCommit(state, envelope, *std::move(result), keys, stored,
+                            skipped, core.settings(), core.now()));
 }
 
 absl::StatusOr<v1::ReleaseTaskResponse> RunRelease(

@@ -13,6 +13,7 @@
 #include "common/base/status_macros.h"
 #include "coordinator/core/attach.h"
 #include "coordinator/core/lease.h"
+#include "coordinator/core/lists.h"
 
 namespace qsweep {
 namespace {
@@ -210,6 +211,15 @@ bool LoopCore::HasDurable() const {
   return std::ranges::any_of(batch_, IsDurable);
 }
 
+void LoopCore::ReportEndedJobs() const {
+  for (const Mutation& mutation : batch_) {
+    const auto* changed = std::get_if<JobStateChanged>(&mutation);
+    if (on_job_end_ && changed != nullptr && IsTerminal(changed->state)) {
+      on_job_end_(MakeJobSummary(state_.job(changed->job)));
+    }
+  }
+}
+
 absl::Status LoopCore::CommitBatch() {
   if (HasDurable()) {
     if (absl::Status status = store_->Commit(batch_); !status.ok()) {
@@ -218,6 +228,7 @@ absl::Status LoopCore::CommitBatch() {
     idle_at_ = now_.steady + kIdleAfter;
   }
   failures_in_row_ = 0;
+  ReportEndedJobs();
   watchers_.OnCommitted(batch_);
   batch_.clear();
   batch_tasks_.clear();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
@@ -36,6 +37,11 @@ class LoopCore {
  public:
   LoopCore(std::unique_ptr<Store> store, const Settings& settings,
            const Clock& clock, uint64_t seed);
+
+  // As Loop's.
+  void OnJobEnd(std::function<void(v1::JobSummary)> hook) {
+    on_job_end_ = std::move(hook);
+  }
 
   // Loads State and commits the new coordinator epoch. Errors: the store's.
   absl::Status Start();
@@ -90,11 +96,14 @@ class LoopCore {
   static void Forget(std::vector<Entry> entries, const absl::Status& why);
   absl::Status Reload();
   bool HasDurable() const;
+  void ReportEndedJobs() const;
 
   // Constant.
   const std::unique_ptr<Store> store_;
   const Settings settings_;
   const Clock& clock_;
+
+  std::function<void(v1::JobSummary)> on_job_end_;
 
   State state_;
   Random random_;

@@ -66,6 +66,8 @@ std::span<const ErrorCode* const> AllErrorCodes() {
       &kArtifactMismatch,
       &kMeasurementsMissing,
       &kWaitTimeout,
+      &kResultsPending,
+      &kResultsTimeout,
       &kClusterStart,
       &kClusterStop,
       &kEngineMissing,

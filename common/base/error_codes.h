@@ -196,6 +196,12 @@ inline constexpr ErrorCode kMeasurementsMissing = {
 inline constexpr ErrorCode kWaitTimeout = {
     "QS4044", absl::StatusCode::kDeadlineExceeded, ExitCode::kTimeout,
     "The job did not end in the time given; it goes on."};
+inline constexpr ErrorCode kResultsPending = {
+    "QS4045", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
+    "Results of a job that has just ended are still being computed."};
+inline constexpr ErrorCode kResultsTimeout = {
+    "QS4046", absl::StatusCode::kDeadlineExceeded, ExitCode::kTimeout,
+    "The results did not come in the time given."};
 inline constexpr ErrorCode kClusterStart = {
     "QS4050", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
     "A process of the local cluster did not start."};

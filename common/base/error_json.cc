@@ -2,6 +2,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
 
 #include "common/base/error.h"
@@ -50,15 +51,19 @@ std::optional<absl::Status> ParseErrorJson(absl::string_view text) {
 }
 
 bool WantsJson(std::span<const std::string> arguments) {
+  const auto is_document = [](absl::string_view format) {
+    return absl::StartsWith(format, "json") || absl::StartsWith(format, "yaml");
+  };
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     if ((argument == "-o" || argument == "--output") &&
-        i + 1 < arguments.size() &&
-        absl::StartsWith(arguments[i + 1], "json")) {
+        i + 1 < arguments.size() && is_document(arguments[i + 1])) {
       return true;
     }
-    if (absl::StartsWith(argument, "--output=json") ||
-        absl::StartsWith(argument, "-ojson")) {
+    absl::string_view format = argument;
+    if ((absl::ConsumePrefix(&format, "--output=") ||
+         absl::ConsumePrefix(&format, "-o")) &&
+        is_document(format)) {
       return true;
     }
   }

@@ -19,7 +19,8 @@ std::string FormatErrorAsJson(const absl::Status& status);
 // there is none with a code of the registry.
 std::optional<absl::Status> ParseErrorJson(absl::string_view text);
 
-// Whether a command line asks for JSON: before its arguments may be valid.
+// Whether a command line asks for JSON, or for YAML, which a line of JSON is,
+// too: before its arguments may be valid.
 // arguments: without the program's name.
 bool WantsJson(std::span<const std::string> arguments);
 

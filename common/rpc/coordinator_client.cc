@@ -21,7 +21,6 @@ namespace {
 
 constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);
 constexpr absl::Duration kWholeFileTimeout = absl::Minutes(10);
-constexpr absl::Duration kResultsTimeout = absl::Seconds(120);
 constexpr size_t kChunkBytes = size_t{256} << 10;
 
 std::chrono::system_clock::time_point GrpcDeadline(absl::Duration timeout) {
@@ -119,10 +118,16 @@ QSWEEP_UNARY_CALL(CheckDatabase,
 QSWEEP_UNARY_CALL(ListWorkers, impl_->options.timeout)
 QSWEEP_UNARY_CALL(AddCorpus, impl_->options.timeout)
 QSWEEP_UNARY_CALL(ListCorpora, impl_->options.timeout)
-QSWEEP_UNARY_CALL(GetResults, std::max(impl_->options.timeout, kResultsTimeout))
-QSWEEP_UNARY_CALL(Query, impl_->options.timeout)
+QSWEEP_UNARY_CALL(Query, impl_->options.timeout +
+                             absl::Milliseconds(request.deadline_ms()))
 
 #undef QSWEEP_UNARY_CALL
+
+absl::StatusOr<v1::GetResultsResponse> CoordinatorClient::GetResults(
+    const v1::GetResultsRequest& request, absl::Duration timeout) {
+  return impl_->Call(&v1::CoordinatorService::Stub::GetResults, request,
+                     timeout);
+}
 
 absl::StatusOr<v1::PutArtifactResponse> CoordinatorClient::PutArtifact(
     absl::string_view bytes) {

@@ -63,9 +63,11 @@ class CoordinatorClient {
       const v1::AddCorpusRequest& request);
   absl::StatusOr<v1::ListCorporaResponse> ListCorpora(
       const v1::ListCorporaRequest& request);
-  // 120 s: the bootstrap runs in the coordinator.
+  // The bootstrap runs in the coordinator, which gives up with the call.
   absl::StatusOr<v1::GetResultsResponse> GetResults(
-      const v1::GetResultsRequest& request);
+      const v1::GetResultsRequest& request,
+      absl::Duration timeout = absl::Minutes(2));
+  // Waits a little longer than the request's own deadline.
   absl::StatusOr<v1::QueryResponse> Query(const v1::QueryRequest& request);
 
   // Sends bytes under the digest of them, in chunks of 256 KiB; existed: they

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -75,12 +77,14 @@ void SetAllStatuses(CellResult& cell, EstimateStatus status) {
 // One panel on its way through the analysis; the steps run in this order.
 class PanelAnalysis {
  public:
-  PanelAnalysis(const PanelInput& panel, const Options& options)
+  PanelAnalysis(const PanelInput& panel, const Options& options,
+                const Work& work)
       : panel_(panel),
         options_(options),
+        work_(work),
         table_(panel),
         resamples_(std::max(1, table_.num_units()), options.resamples,
-                   options.seed),
+                   options.seed, work),
         context_{.panel = panel_,
                  .table = table_,
                  .resamples = resamples_,
@@ -91,6 +95,7 @@ class PanelAnalysis {
     context_.average.resize(panel.languages.size());
   }
 
+  // Half a result when work.stop() said so.
   PanelResult Run() {
     Summarize();
     EstimateAll();
@@ -117,6 +122,7 @@ class PanelAnalysis {
 
   const PanelInput& panel_;
   const Options& options_;
+  const Work& work_;
   UnitTable table_;
   Resamples resamples_;
   CellContext context_;
@@ -167,25 +173,26 @@ void PanelAnalysis::EstimateAll() {
     }
     return;
   }
-  std::vector<int> batch;
   if (context_.none >= 0) {
     // First and alone: what recovery is relative to must be known.
-    EstimateCells(context_, {{context_.none}}, result_);
+    EstimateCells(context_, {{context_.none}}, work_, result_);
     FindRecoverable();
     FindSingles();
   }
+  std::vector<std::vector<int>> batches;
   for (int c = 0; c < static_cast<int>(panel_.configurations.size()); ++c) {
-    if (c != context_.none) {
-      batch.push_back(c);
+    if (c == context_.none) {
+      continue;
     }
-    if (batch.size() == kBatch) {
-      EstimateCells(context_, batch, result_);
-      batch.clear();
+    if (batches.empty() || batches.back().size() == kBatch) {
+      batches.emplace_back();
     }
+    batches.back().push_back(c);
   }
-  if (!batch.empty()) {
-    EstimateCells(context_, batch, result_);
-  }
+  // Each batch writes the cells of its own configurations only.
+  ForEachPart(work_, batches.size(), [&](size_t i) {
+    EstimateCells(context_, batches[i], work_, result_);
+  });
 }
 
 void PanelAnalysis::FindRecoverable() {
@@ -287,7 +294,8 @@ void PanelAnalysis::AddWorst(ConfigurationResult& configuration) {
 }
 
 void PanelAnalysis::Rank() {
-  if (singles_.empty() || table_.num_units() < kMinimumUnits) {
+  if (singles_.empty() || table_.num_units() < kMinimumUnits ||
+      work_.stopped()) {
     return;
   }
   RankingInput input;
@@ -300,7 +308,8 @@ void PanelAnalysis::Rank() {
       input.layers.back().push_back(DeltaNll(table_, c, l));
     }
   }
-  const Ranking ranking = RankLayers(input, resamples_, options_.confidence);
+  const Ranking ranking =
+      RankLayers(input, resamples_, options_.confidence, work_);
   for (size_t i = 0; i < singles_.size(); ++i) {
     const RankedLayer& layer = ranking.layers[i];
     ConfigurationResult& out =
@@ -387,7 +396,15 @@ void PanelAnalysis::AddNotes() {
 }  // namespace
 
 PanelResult AnalyzePanel(const PanelInput& panel, const Options& options) {
-  return PanelAnalysis(panel, options).Run();
+  return PanelAnalysis(panel, options, Work()).Run();
+}
+
+std::optional<PanelResult> AnalyzePanel(const PanelInput& panel,
+                                        const Options& options,
+                                        const Work& work) {
+  PanelResult result = PanelAnalysis(panel, options, work).Run();
+  return work.stopped() ? std::nullopt
+                        : std::optional<PanelResult>(std::move(result));
 }
 
 }  // namespace qsweep::analysis

@@ -1,7 +1,10 @@
 #ifndef QSWEEP_COORDINATOR_ANALYSIS_ANALYZE_H_
 #define QSWEEP_COORDINATOR_ANALYSIS_ANALYZE_H_
 
+#include <optional>
+
 #include "coordinator/analysis/panel.h"
+#include "coordinator/analysis/work.h"
 
 namespace qsweep::analysis {
 
@@ -12,6 +15,11 @@ namespace qsweep::analysis {
 //   const PanelResult result = AnalyzePanel(panel, {.seed = job.seed});
 // Rows may be missing: what can be said without them is said, and counted.
 PanelResult AnalyzePanel(const PanelInput& panel, const Options& options);
+
+// The same on several threads, to the last bit. Nothing: work.stop() said so.
+std::optional<PanelResult> AnalyzePanel(const PanelInput& panel,
+                                        const Options& options,
+                                        const Work& work);
 
 // Below this many effective units nothing gets a verdict.
 inline constexpr double kExploratoryUnits = 12;

@@ -28,8 +28,8 @@ class CellEstimator {
 
   void AddConfiguration(int configuration);
 
-  void Run() {
-    const std::vector<Estimate> estimates = bootstrap_.Run();
+  void Run(const Work& work) {
+    const std::vector<Estimate> estimates = bootstrap_.Run(work);
     for (size_t i = 0; i < places_.size(); ++i) {
       *places_[i] = estimates[i];
     }
@@ -277,12 +277,13 @@ std::vector<double> DeltaNll(const UnitTable& table, int configuration,
 }
 
 void EstimateCells(const CellContext& context,
-                   std::span<const int> configurations, PanelResult& result) {
+                   std::span<const int> configurations, const Work& work,
+                   PanelResult& result) {
   CellEstimator estimator(context, result);
   for (const int configuration : configurations) {
     estimator.AddConfiguration(configuration);
   }
-  estimator.Run();
+  estimator.Run(work);
 }
 
 }  // namespace qsweep::analysis

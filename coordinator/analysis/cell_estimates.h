@@ -7,6 +7,7 @@
 #include "coordinator/analysis/panel.h"
 #include "coordinator/analysis/resamples.h"
 #include "coordinator/analysis/unit_table.h"
+#include "coordinator/analysis/work.h"
 
 namespace qsweep::analysis {
 
@@ -34,9 +35,11 @@ EstimateStatus CellStatus(const CellContext& context, int configuration,
 std::vector<double> DeltaNll(const UnitTable& table, int configuration,
                              int language);
 
-// Fills the estimates of these configurations' cells, all resampled together.
+// Fills the estimates of these configurations' cells, all resampled together,
+// on this thread. Stopped: they are not worth reading.
 void EstimateCells(const CellContext& context,
-                   std::span<const int> configurations, PanelResult& result);
+                   std::span<const int> configurations, const Work& work,
+                   PanelResult& result);
 
 }  // namespace qsweep::analysis
 

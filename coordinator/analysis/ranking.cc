@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <span>
 
 #include "common/base/check.h"
 #include "coordinator/analysis/power.h"
@@ -11,6 +12,9 @@
 
 namespace qsweep::analysis {
 namespace {
+
+// Resamples that a thread takes at a time.
+constexpr size_t kChunk = 64;
 
 // A variance below this is rounding of an exact 0.
 constexpr double kRoundingVariance = 1e-14;
@@ -142,35 +146,54 @@ struct Critical {
   double pair = 0;
 };
 
-Critical FindCritical(const RankingInput& input, const Draw& point,
-                      const Resamples& resamples, double confidence) {
-  std::vector<double> average_max;
-  std::vector<double> pair_max;
+// The largest t of one resample.
+struct Largest {
+  double average = 0;
+  double pair = 0;
+};
+
+Largest LargestOf(const RankingInput& input, const Draw& point,
+                  std::span<const uint16_t> counts) {
   // A resample without a finite statistic, or a pair that does not differ at
   // all, says nothing.
   const auto raise = [](double& max, double drawn, double value, double error) {
     const double t = std::abs(drawn - value) / error;
     max = std::isfinite(t) ? std::max(max, t) : max;
   };
-  std::vector<double> weights(static_cast<size_t>(resamples.units()));
-  for (int b = 0; b < resamples.count(); ++b) {
-    if (!resamples.usable(b)) {
-      continue;
+  const Draw drawn =
+      Evaluate(input, std::vector<double>(counts.begin(), counts.end()));
+  Largest largest;
+  for (size_t i = 0; i < point.size(); ++i) {
+    raise(largest.average, drawn.average_contrast(i), point.average_contrast(i),
+          drawn.average_error(i));
+    for (size_t j = 0; j < i; ++j) {
+      raise(largest.pair, drawn.pair_contrast(i, j), point.pair_contrast(i, j),
+            drawn.pair_error(i, j));
     }
-    std::copy_n(resamples.weights(b).begin(), weights.size(), weights.begin());
-    const Draw drawn = Evaluate(input, weights);
-    double average = 0;
-    double pair = 0;
-    for (size_t i = 0; i < point.size(); ++i) {
-      raise(average, drawn.average_contrast(i), point.average_contrast(i),
-            drawn.average_error(i));
-      for (size_t j = 0; j < i; ++j) {
-        raise(pair, drawn.pair_contrast(i, j), point.pair_contrast(i, j),
-              drawn.pair_error(i, j));
+  }
+  return largest;
+}
+
+Critical FindCritical(const RankingInput& input, const Draw& point,
+                      const Resamples& resamples, double confidence,
+                      const Work& work) {
+  std::vector<Largest> largest(static_cast<size_t>(resamples.count()));
+  ForEachPart(work, (largest.size() + kChunk - 1) / kChunk, [&](size_t chunk) {
+    const size_t end = std::min(largest.size(), (chunk + 1) * kChunk);
+    for (size_t b = chunk * kChunk; b < end && !work.stopped(); ++b) {
+      if (resamples.usable(static_cast<int>(b))) {
+        largest[b] =
+            LargestOf(input, point, resamples.weights(static_cast<int>(b)));
       }
     }
-    average_max.push_back(average);
-    pair_max.push_back(pair);
+  });
+  std::vector<double> average_max;
+  std::vector<double> pair_max;
+  for (size_t b = 0; b < largest.size(); ++b) {
+    if (resamples.usable(static_cast<int>(b))) {
+      average_max.push_back(largest[b].average);
+      pair_max.push_back(largest[b].pair);
+    }
   }
   if (average_max.empty()) {
     return {std::numeric_limits<double>::max(),
@@ -243,13 +266,14 @@ std::optional<uint32_t> MedianUnitsMore(const Ranking& ranking, int units,
 }  // namespace
 
 Ranking RankLayers(const RankingInput& input, const Resamples& resamples,
-                   double confidence) {
+                   double confidence, const Work& work) {
   const size_t size = input.layers.size();
   QSWEEP_CHECK(size >= 2 && !input.none.empty() &&
                resamples.units() >= kMinimumUnits);
   const Draw point = Evaluate(
       input, std::vector<double>(static_cast<size_t>(resamples.units()), 1.0));
-  const Critical critical = FindCritical(input, point, resamples, confidence);
+  const Critical critical =
+      FindCritical(input, point, resamples, confidence, work);
   Ranking ranking;
   ranking.layers.resize(size);
   std::vector<size_t> order(size);

@@ -6,6 +6,7 @@
 
 #include "coordinator/analysis/panel.h"
 #include "coordinator/analysis/resamples.h"
+#include "coordinator/analysis/work.h"
 
 namespace qsweep::analysis {
 
@@ -38,9 +39,9 @@ struct Ranking {
 // studentized intervals for "layer minus the average layer" and for every pair
 // of layers. input: at least two layers, one language, kMinimumUnits
 // (ratio_bootstrap.h) units; the sum of `none` is positive in every language.
-// Formulas: docs/metrics.md, "Ranks".
+// Not worth reading once work.stopped(). Formulas: docs/metrics.md, "Ranks".
 Ranking RankLayers(const RankingInput& input, const Resamples& resamples,
-                   double confidence);
+                   double confidence, const Work& work = {});
 
 }  // namespace qsweep::analysis
 

@@ -148,7 +148,7 @@ std::vector<double> RatioBootstrap::Totals() const {
   return totals;
 }
 
-std::vector<Estimate> RatioBootstrap::Run() {
+std::vector<Estimate> RatioBootstrap::Run(const Work& work) {
   const std::vector<double> totals = Totals();
   std::vector<Evaluated> points;
   for (const Compiled& estimand : estimands_) {
@@ -158,8 +158,8 @@ std::vector<Estimate> RatioBootstrap::Run() {
   const size_t stride = static_cast<size_t>(columns_.num_blocks()) *
                         static_cast<size_t>(Columns::kWidth);
   std::vector<double> sums(stride * kChunk);
-  for (int first = 0;
-       columns_.units() >= kMinimumUnits && first < resamples_.count();
+  for (int first = 0; columns_.units() >= kMinimumUnits &&
+                      first < resamples_.count() && !work.stopped();
        first += kChunk) {
     const int chunk = std::min(kChunk, resamples_.count() - first);
     WeightedSums(resamples_, first, chunk, columns_, sums);

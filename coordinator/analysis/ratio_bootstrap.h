@@ -8,6 +8,7 @@
 
 #include "coordinator/analysis/panel.h"
 #include "coordinator/analysis/resamples.h"
+#include "coordinator/analysis/work.h"
 
 namespace qsweep::analysis {
 
@@ -49,8 +50,9 @@ class RatioBootstrap {
   // Parallel to the estimands. kUndefined, no value: a denominator is not
   // positive. kFewUnits, no bounds: fewer than kMinimumUnits units (one unit:
   // no standard error either). Units that do not differ at all: an interval of
-  // width 0.
-  std::vector<Estimate> Run();
+  // width 0. Stops early, with estimates not worth reading, when
+  // work.stopped(); works on this thread alone.
+  std::vector<Estimate> Run(const Work& work = {});
 
  private:
   // A ratio and the columns of its products.

@@ -67,13 +67,13 @@ ProductFunction ChooseProduct() {
 
 }  // namespace
 
-Resamples::Resamples(int units, int count, uint64_t seed)
+Resamples::Resamples(int units, int count, uint64_t seed, const Work& work)
     : units_(units), count_(count) {
   QSWEEP_CHECK(units >= 1 && units <= UINT16_MAX && count >= 1);
   weights_.resize(static_cast<size_t>(units) * static_cast<size_t>(count));
   usable_.resize(static_cast<size_t>(count));
   Random random(seed);
-  for (int b = 0; b < count; ++b) {
+  for (int b = 0; b < count && !(b % 1024 == 0 && work.stopped()); ++b) {
     uint16_t* row =
         &weights_[static_cast<size_t>(b) * static_cast<size_t>(units)];
     int different = 0;

@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "coordinator/analysis/work.h"
+
 namespace qsweep::analysis {
 
 // `count` resamples of `units` units, with replacement, as counts per unit.
@@ -12,8 +14,8 @@ namespace qsweep::analysis {
 // Random(seed).Below(units): docs/metrics.md, "Resampling". Immutable.
 class Resamples {
  public:
-  // units >= 1, count >= 1.
-  Resamples(int units, int count, uint64_t seed);
+  // units >= 1, count >= 1. Not worth using once work.stopped().
+  Resamples(int units, int count, uint64_t seed, const Work& work = {});
 
   int units() const { return units_; }
   int count() const { return count_; }

@@ -2,7 +2,6 @@
 
 #include <bit>
 #include <cmath>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -110,36 +109,27 @@ struct Reading {
   std::vector<MeasuredRow> new_rows;
   std::vector<MeasuredRow> differing;
   int64_t num_compared = 0;
-  int64_t documents_skipped = 0;
 };
 
 absl::StatusOr<Reading> Read(
-    const State& state, absl::string_view credential,
-    const v1::ResultEnvelope& envelope, const TaskKeys& keys,
+    const State& state, const v1::ResultEnvelope& envelope,
+    v1::TaskResult result, const TaskKeys& keys,
     const std::vector<std::optional<v1::Measurement>>& stored) {
-  QSWEEP_RETURN_IF_ERROR(CheckEnvelope(state, credential, envelope));
   Reading reading;
+  reading.result = std::move(result);
   reading.task =
       state.FindTask(TaskId(static_cast<int64_t>(envelope.task_id())));
   reading.epoch = Epoch(static_cast<int64_t>(envelope.epoch()));
   QSWEEP_ASSIGN_OR_RETURN(reading.payload_digest,
                           Digest::FromBytes(envelope.payload_sha256()));
-  if (!reading.result.ParseFromString(envelope.payload())) {
-    return MakeError(kBadResult, "the payload is not a TaskResult", "payload");
-  }
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<const v1::Measurement*> by_key,
                           RowsByKey(reading.result, keys));
-  std::set<size_t> skipped;
   for (size_t i = 0; i < by_key.size(); ++i) {
-    const size_t document = i % keys.documents.size();
     const v1::Measurement& row = *by_key[i];
     MeasuredRow measured{
         .configuration = keys.configurations[i / keys.documents.size()],
-        .document = keys.documents[document],
+        .document = keys.documents[i % keys.documents.size()],
         .values = row};
-    if (row.status() != v1::ROW_STATUS_OK) {
-      skipped.insert(document);
-    }
     if (!stored[i]) {
       reading.new_rows.push_back(std::move(measured));
     } else {
@@ -149,7 +139,6 @@ absl::StatusOr<Reading> Read(
       }
     }
   }
-  reading.documents_skipped = static_cast<int64_t>(skipped.size());
   return reading;
 }
 
@@ -184,7 +173,9 @@ void AddDuplicate(Draft& draft, Reading& reading, const TaskKeys& keys,
 }
 
 void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
-               const WorkerUuid& worker, const Settings& settings) {
+               const WorkerUuid& worker,
+               const std::map<JobNumber, int64_t>& skipped,
+               const Settings& settings) {
   const std::optional<Lease>& lease = reading.task->lease;
   const std::string name = WorkerName(draft.state(), worker);
   draft.Add(ResultCommitted{.task = reading.task->id,
@@ -199,14 +190,13 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
                             .held = lease
                                         ? draft.now().steady - lease->granted_at
                                         : absl::ZeroDuration(),
-                            .documents_skipped = reading.documents_skipped});
+                            .documents_skipped = skipped});
   draft.AddTaskEvent(*reading.task, {.kind = "task_done",
                                      .from = ShortName(reading.task->state),
                                      .to = "DONE",
                                      .worker = name,
                                      .epoch = reading.epoch});
-  EndJobsOf(draft, *reading.task, v1::TASK_STATE_DONE,
-            reading.documents_skipped);
+  EndJobsOf(draft, *reading.task, v1::TASK_STATE_DONE, skipped);
   BlameWorkers(draft, *reading.task, worker, settings);
 }
 
@@ -233,8 +223,9 @@ TaskKeys KeysOfSpec(const v1::TaskSpec& spec) {
   return keys;
 }
 
-absl::Status CheckEnvelope(const State& state, absl::string_view credential,
-                           const v1::ResultEnvelope& envelope) {
+absl::StatusOr<v1::TaskResult> OpenEnvelope(
+    const State& state, absl::string_view credential,
+    const v1::ResultEnvelope& envelope) {
   const Task* task =
       state.FindTask(TaskId(static_cast<int64_t>(envelope.task_id())));
   if (task == nullptr) {
@@ -261,16 +252,40 @@ absl::Status CheckEnvelope(const State& state, absl::string_view credential,
     return MakeError(kBadResult, "the payload does not have its SHA-256",
                      "payload_sha256");
   }
-  return absl::OkStatus();
+  v1::TaskResult result;
+  if (!result.ParseFromString(envelope.payload())) {
+    return MakeError(kBadResult, "the payload is not a TaskResult", "payload");
+  }
+  return result;
+}
+
+std::vector<SkippedKey> SkippedKeys(
+    const v1::TaskResult& result, const TaskKeys& keys,
+    const std::vector<std::optional<v1::Measurement>>& stored) {
+  std::vector<SkippedKey> skipped;
+  for (const v1::Measurement& row : result.rows()) {
+    const size_t c = row.configuration_index();
+    const size_t d = row.document_index();
+    if (c >= keys.configurations.size() || d >= keys.documents.size()) {
+      continue;
+    }
+    // A stored row is never replaced.
+    const auto& known = stored[c * keys.documents.size() + d];
+    if ((known ? known->status() : row.status()) != v1::ROW_STATUS_OK) {
+      skipped.push_back({keys.configurations[c], keys.documents[d]});
+    }
+  }
+  return skipped;
 }
 
 Decision<One> DecideCommit(
-    const State& state, absl::string_view credential,
-    const v1::ResultEnvelope& envelope, const TaskKeys& keys,
+    const State& state, const v1::ResultEnvelope& envelope,
+    v1::TaskResult result, const TaskKeys& keys,
     const std::vector<std::optional<v1::Measurement>>& stored,
-    const Settings& settings, const Now& now) {
+    const std::map<JobNumber, int64_t>& skipped, const Settings& settings,
+    const Now& now) {
   absl::StatusOr<Reading> reading =
-      Read(state, credential, envelope, keys, stored);
+      Read(state, envelope, std::move(result), keys, stored);
   if (!reading.ok()) {
     return {.reply = RejectedResult(reading.status())};
   }
@@ -293,7 +308,7 @@ Decision<One> DecideCommit(
   if (reading->num_compared > 0) {
     AddDuplicate(draft, *reading, keys, worker);
   }
-  AddResult(draft, *reading, keys, worker, settings);
+  AddResult(draft, *reading, keys, worker, skipped, settings);
   return {.mutations = draft.Take(), .reply = Outcome(v1::COMMIT_OUTCOME_OK)};
 }
 

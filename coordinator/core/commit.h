@@ -1,6 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_CORE_COMMIT_H_
 #define QSWEEP_COORDINATOR_CORE_COMMIT_H_
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,27 +26,43 @@ struct TaskKeys {
 TaskKeys KeysOfTask(const State& state, const Task& task);
 TaskKeys KeysOfSpec(const v1::TaskSpec& spec);
 
-// Why the envelope is not a result of its task, as an outcome to send back; OK
-// when it is worth reading what is stored under the task's keys. Decides
-// without them, so nothing is read for a message that is refused.
-absl::Status CheckEnvelope(const State& state, absl::string_view credential,
-                           const v1::ResultEnvelope& envelope);
+// The result in the envelope, or why the envelope is not of its task, as an
+// outcome to send back. Decides without the stored rows, so nothing is read for
+// a message that is refused.
+absl::StatusOr<v1::TaskResult> OpenEnvelope(const State& state,
+                                            absl::string_view credential,
+                                            const v1::ResultEnvelope& envelope);
 
-// Decides about one result, in this order:
-//   1. CheckEnvelope fails, or the rows are not exactly the task's keys, once
-//      each, with finite sums: REJECTED, nothing changes.
+// A measurement that says why a document has no sums.
+struct SkippedKey {
+  Digest configuration;
+  Digest document;
+};
+
+// Keys of the task that will have a stored row that is not OK. Rows of keys
+// that the task does not have are passed over.
+std::vector<SkippedKey> SkippedKeys(
+    const v1::TaskResult& result, const TaskKeys& keys,
+    const std::vector<std::optional<v1::Measurement>>& stored);
+
+// Decides about one result that OpenEnvelope opened, in this order:
+//   1. The rows are not exactly the task's keys, once each, with finite sums:
+//      REJECTED, nothing changes.
 //   2. The task is DONE: with this epoch and payload ALREADY_COMMITTED; with
 //      another the rows are compared to the last bit and SUPERSEDED.
 //   3. The task is CANCELLED: CANCELLED.
 //   4. Else the rows are stored, whatever granted epoch they are of; a key that
 //      is stored already is compared and never replaced. The task is DONE: OK.
 // stored: [configurations, documents] of keys, row-major, as Store has them.
+// skipped: Job::documents_skipped of each subscriber once SkippedKeys are
+// stored; may be empty when there are none.
 // The reply is never an error: a refusal is an outcome.
 Decision<v1::CommitResultResponse::One> DecideCommit(
-    const State& state, absl::string_view credential,
-    const v1::ResultEnvelope& envelope, const TaskKeys& keys,
+    const State& state, const v1::ResultEnvelope& envelope,
+    v1::TaskResult result, const TaskKeys& keys,
     const std::vector<std::optional<v1::Measurement>>& stored,
-    const Settings& settings, const Now& now);
+    const std::map<JobNumber, int64_t>& skipped, const Settings& settings,
+    const Now& now);
 
 // Equal in every field that follows from what identifies a measurement; doubles
 // by their bits. So neither the two indexes, nor unigram_nll_sum: its model is

@@ -15,7 +15,7 @@ std::string JobEndReason(int64_t quarantined, int64_t total, int64_t skipped,
     return absl::StrCat(quarantined, " of ", total, " tasks failed",
                         first_reason.empty() ? "" : ": ", first_reason);
   }
-  return skipped == 0 ? "" : absl::StrCat(skipped, " documents skipped");
+  return skipped == 0 ? "" : SkippedText(skipped);
 }
 
 // The reason of one quarantined task of the job, for people.
@@ -75,8 +75,13 @@ std::string ShortName(v1::JobState state) {
   return std::string(absl::StripPrefix(v1::JobState_Name(state), "JOB_STATE_"));
 }
 
+std::string SkippedText(int64_t documents) {
+  return absl::StrCat(documents, documents == 1 ? " document" : " documents",
+                      " skipped");
+}
+
 void EndJobsOf(Draft& draft, const Task& task, v1::TaskState becomes,
-               int64_t skipped) {
+               const std::map<JobNumber, int64_t>& skipped) {
   for (const JobNumber number : task.jobs) {
     const Job& job = draft.state().job(number);
     if (job.terminal() || !task.live() || job.tasks_live() > 1) {
@@ -86,17 +91,20 @@ void EndJobsOf(Draft& draft, const Task& task, v1::TaskState becomes,
     const int64_t quarantined =
         job.tasks_by_state[static_cast<size_t>(v1::TASK_STATE_QUARANTINED)] +
         (failed_now ? 1 : 0);
+    const auto changed = skipped.find(number);
+    const int64_t documents_skipped =
+        changed == skipped.end() ? job.documents_skipped : changed->second;
     if (job.state == v1::JOB_STATE_STOPPING) {
       EndJob(draft, job, v1::JOB_STATE_CANCELLED, job.reason);
     } else if (quarantined > 0) {
       EndJob(draft, job, v1::JOB_STATE_FAILED,
              JobEndReason(quarantined, static_cast<int64_t>(job.tasks.size()),
-                          job.documents_skipped + skipped,
+                          documents_skipped,
                           QuarantineReason(draft.state(), job)));
     } else {
       EndJob(draft, job, v1::JOB_STATE_SUCCEEDED,
              JobEndReason(0, static_cast<int64_t>(job.tasks.size()),
-                          job.documents_skipped + skipped, ""));
+                          documents_skipped, ""));
     }
   }
 }

@@ -83,11 +83,14 @@ void EndJob(Draft& draft, const Job& job, v1::JobState to,
 void ReopenJob(Draft& draft, const Job& job,
                std::shared_ptr<const v1::JobPlan> plan);
 
+// "1 document skipped", "12 documents skipped".
+std::string SkippedText(int64_t documents);
+
 // Ends every active job of `task` for which it was the last live task, now
-// that it becomes `becomes` (DONE, QUARANTINED or CANCELLED); skipped: the
-// documents that the task's result adds to the skipped ones.
+// that it becomes `becomes` (DONE, QUARANTINED or CANCELLED); skipped: what
+// Job::documents_skipped becomes, where it changes.
 void EndJobsOf(Draft& draft, const Task& task, v1::TaskState becomes,
-               int64_t skipped);
+               const std::map<JobNumber, int64_t>& skipped = {});
 
 }  // namespace qsweep
 

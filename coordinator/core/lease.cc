@@ -166,7 +166,7 @@ std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId id,
              .worker = WorkerName(state, task.lease->worker),
              .epoch = task.epoch()});
   if (to == v1::TASK_STATE_QUARANTINED || to == v1::TASK_STATE_CANCELLED) {
-    EndJobsOf(draft, task, to, 0);
+    EndJobsOf(draft, task, to);
   }
   if (to == v1::TASK_STATE_QUARANTINED) {
     FailJobsOverLimit(draft, task);

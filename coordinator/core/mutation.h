@@ -1,6 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_CORE_MUTATION_H_
 #define QSWEEP_COORDINATOR_CORE_MUTATION_H_
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "common/base/clock.h"
 #include "common/base/digest.h"
 #include "common/base/ids.h"
+#include "common/job/canonical_spelling.h"
 #include "qsweep/v1/coordinator.pb.h"
 #include "qsweep/v1/job.pb.h"
 #include "qsweep/v1/task.pb.h"
@@ -61,6 +63,7 @@ struct JobConfiguration {
   std::string quantizer;  // text; "fp" for the baseline
   std::string layer_set;  // as written: "L75%", "each" expanded to "L3"
   std::string resolved;   // on this model: "L22"; "all" for the baseline
+  Spelling canonical;     // the same for every job that has it
   bool baseline = false;
   bool unprotected = false;         // measures what "none" does
   std::optional<int> single_layer;  // measures what "Lk" does
@@ -100,7 +103,7 @@ struct JobAdded {
   std::vector<JobConfiguration> configurations;
   std::vector<JobEvaluation> evaluations;
   std::vector<JobDocument> documents;  // by evaluation, language, id
-  int64_t documents_skipped = 0;       // among the reused measurements
+  int64_t documents_skipped = 0;       // Job::documents_skipped so far
 };
 
 // A job that had ended is PLANNING, until the next JobStateChanged.
@@ -227,7 +230,9 @@ struct ResultCommitted {
   std::string worker_name;
   absl::Time committed_at;
   absl::Duration held;  // by the lease that ends with it; zero: none did
-  int64_t documents_skipped = 0;  // documents of the task without an OK row
+  // Job::documents_skipped with these rows, of the subscribers whose count may
+  // have changed.
+  std::map<JobNumber, int64_t> documents_skipped;
 };
 
 // A later result for keys that are stored. Nothing stored changes.

@@ -297,7 +297,9 @@ void State::On(const ResultCommitted& m) {
   for (const JobNumber number : task.jobs) {
     Job& job = jobs_.at(number);
     job.measurements_done += job.tasks.at(m.task);
-    job.documents_skipped += m.documents_skipped;
+  }
+  for (const auto& [number, skipped] : m.documents_skipped) {
+    jobs_.at(number).documents_skipped = skipped;
   }
   if (const auto worker = workers_.find(m.worker); worker != workers_.end()) {
     ++worker->second.tasks_done;

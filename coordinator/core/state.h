@@ -38,7 +38,10 @@ struct Job {
   int64_t measurements_reused = 0;
   // Reused ones, and of each subscribed task that is DONE what it brings.
   int64_t measurements_done = 0;
-  // JobAdded's, and ResultCommitted's of each subscribed task that is DONE.
+  // Different (evaluation, document) of the job that have a stored row of its
+  // configurations that is not OK: a text counts once, however many
+  // configurations, tasks or languages have it. Written by JobAdded and
+  // ResultCommitted.
   int64_t documents_skipped = 0;
   int64_t last_job_seq = 0;         // of its events, without gaps
   std::map<TaskId, int64_t> tasks;  // -> the job's measurements it brings

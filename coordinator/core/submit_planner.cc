@@ -60,17 +60,19 @@ void SubmitPlanner::PlanPanel(const SubmitPanel& panel,
   QSWEEP_CHECK(statuses.size() == missing.size());
   const int64_t num_keys = static_cast<int64_t>(missing.size());
   int64_t reused = 0;
-  std::set<size_t> skipped;
-  for (size_t i = 0; reuse_ && i < missing.size(); ++i) {
-    if (statuses[i] != v1::ROW_STATUS_UNSPECIFIED) {
+  for (size_t i = 0; i < missing.size(); ++i) {
+    if (statuses[i] == v1::ROW_STATUS_UNSPECIFIED) {
+      continue;
+    }
+    if (statuses[i] != v1::ROW_STATUS_OK) {
+      skipped_.emplace(panel.evaluation,
+                       panel.documents[i % num_documents].digest);
+    }
+    if (reuse_) {
       missing[i] = false;
       ++reused;
-      if (statuses[i] != v1::ROW_STATUS_OK) {
-        skipped.insert(i % num_documents);
-      }
     }
   }
-  documents_skipped_ += static_cast<int64_t>(skipped.size());
   missing_ += num_keys - reused;
   plan_.set_measurements(plan_.measurements() +
                          static_cast<uint64_t>(num_keys));
@@ -269,7 +271,7 @@ void SubmitPlanner::AddJob(Draft& draft) const {
                .spec = prepared_.spec,
                .plan = std::make_shared<const v1::JobPlan>(plan_),
                .corpus = prepared_.corpus_digest,
-               .documents_skipped = documents_skipped_};
+               .documents_skipped = static_cast<int64_t>(skipped_.size())};
   std::set<Digest> added;
   for (size_t m = 0; m < prepared_.models.size(); ++m) {
     const Digest& digest = prepared_.models[m].digest;
@@ -280,18 +282,20 @@ void SubmitPlanner::AddJob(Draft& draft) const {
     }
     for (const auto& expanded : prepared_.expansion.models[m].configurations) {
       const Configuration& from = expanded.configuration;
-      job.configurations.push_back({.model_index = static_cast<int>(m),
-                                    .digest = from.digest,
-                                    .quantizer = from.quantizer_text,
-                                    .layer_set = expanded.written_layer_set,
-                                    .resolved = from.layer_set_text,
-                                    .baseline = from.baseline(),
-                                    .unprotected = from.unprotected,
-                                    .single_layer = from.single_layer,
-                                    .overhead_params = from.overhead.params,
-                                    .overhead_layers = from.overhead.layers,
-                                    .overhead_kept = from.overhead.kept,
-                                    .overhead_bytes = from.overhead.bytes});
+      job.configurations.push_back(
+          {.model_index = static_cast<int>(m),
+           .digest = from.digest,
+           .quantizer = from.quantizer_text,
+           .layer_set = expanded.written_layer_set,
+           .resolved = from.layer_set_text,
+           .canonical = CanonicalSpelling(prepared_.models[m], from),
+           .baseline = from.baseline(),
+           .unprotected = from.unprotected,
+           .single_layer = from.single_layer,
+           .overhead_params = from.overhead.params,
+           .overhead_layers = from.overhead.layers,
+           .overhead_kept = from.overhead.kept,
+           .overhead_bytes = from.overhead.bytes});
     }
   }
   for (const SubmitPanel& panel : prepared_.panels) {
@@ -386,9 +390,9 @@ void SubmitPlanner::StartOrEnd(Draft& draft) const {
   if (tasks_.empty() && shared_.empty()) {
     to = v1::JOB_STATE_SUCCEEDED;
     kind = "job_succeeded";
-    reason = documents_skipped_ == 0
+    reason = skipped_.empty()
                  ? "everything was measured already"
-                 : absl::StrCat(documents_skipped_, " documents skipped");
+                 : SkippedText(static_cast<int64_t>(skipped_.size()));
   } else if (std::ranges::any_of(shared_, [this](const auto& entry) {
                return state_.task(entry.first).state == v1::TASK_STATE_LEASED;
              })) {

@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -63,8 +66,9 @@ class SubmitPlanner {
 
   v1::JobPlan plan_;
   int64_t missing_ = 0;
-  int64_t documents_skipped_ = 0;  // of the reused rows
-  double seconds_ = 0;             // of the new tasks, on the slowest worker
+  // (evaluation, document) with a stored row that is not OK.
+  std::set<std::pair<std::string, Digest>> skipped_;
+  double seconds_ = 0;  // of the new tasks, on the slowest worker
   std::map<TaskId, int64_t> shared_;
   std::vector<TaskGroupAdded> groups_;
   std::map<std::pair<const SubmitPanel*, std::vector<int>>, TaskGroupId>

@@ -17,7 +17,7 @@ std::span<const Flag> GlobalFlags() {
       {"dir", 0, "DIR", "folder of a local cluster (default: ./.qsweep)"},
       {"token-file", 0, "FILE", "file with the access token"},
       {"output", 'o', "FORMAT",
-       "table, wide, json, jsonl, csv, tsv, md or name"},
+       "table, wide, json, jsonl, yaml, csv, tsv, md, tex or name"},
       {"columns", 0, "A,B", "show these columns only, in this order"},
       {"no-header", 0, "", "leave out the heading"},
       {"quiet", 'q', "", "no messages on stderr, only errors"},

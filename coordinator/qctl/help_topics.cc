@@ -44,7 +44,8 @@ Errors are one line on stderr:
   {"schema":"qctl/v1","kind":"Error","code":"QS4020","message":...,
    "field":...,"hint":...,"exit":3}
 Within v1 members are only added. Identities are strings, times are RFC 3339
-in UTC, NaN and infinity are null. -o jsonl writes an item per line.
+in UTC, NaN and infinity are null. -o jsonl writes an item per line, -o yaml
+the same document as YAML.
 )";
 
 constexpr char kEnvironment[] =

@@ -58,7 +58,7 @@ absl::StatusOr<ExitCode> Run(const Parsed& parsed,
 
 void PrintError(const absl::Status& status, bool json, std::ostream& err) {
   if (json) {
-    err << RenderErrorJson(status) << std::flush;
+    err << FormatErrorAsJson(status) << std::flush;
     return;
   }
   err << FormatErrorForPeople(status) << "\n";

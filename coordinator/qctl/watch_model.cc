@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 
@@ -65,19 +66,46 @@ void WatchModel::Add(const v1::TaskProgressFrame& frame) {
   }
   TaskSums& sums = partial_[frame.task_id()];
   sums.epoch = frame.epoch();
+  sums.cells.clear();  // a frame has all of them
   for (const v1::PartialMetric& metric : frame.progress().partial()) {
     const auto index = static_cast<int>(metric.configuration_index());
     if (index < frame.layer_sets_size()) {
-      sums.cells[{frame.layer_sets(index), metric.language()}] = {
-          metric.nll_sum(), metric.nll_fp_sum(), metric.tokens()};
+      // Several quantizers share a cell.
+      Sums& cell = sums.cells[{frame.layer_sets(index), metric.language()}];
+      cell.nll += metric.nll_sum();
+      cell.nll_fp += metric.nll_fp_sum();
+      cell.tokens += metric.tokens();
     }
   }
 }
 
+void WatchModel::SetStored(const std::vector<Stored>& stored) {
+  stored_.clear();
+  for (const Stored& row : stored) {
+    stored_[{row.layer_set, row.language}] = {row.nll, row.nll_fp, row.tokens};
+  }
+  std::erase_if(partial_, [this](const auto& entry) {
+    return !running_.contains(entry.first);
+  });
+}
+
+void WatchModel::SetLanguages(std::vector<std::string> languages) {
+  languages_ = std::move(languages);
+}
+
+std::vector<const std::map<WatchModel::Cell, WatchModel::Sums>*>
+WatchModel::Tables() const {
+  std::vector<const std::map<Cell, Sums>*> tables = {&stored_};
+  for (const auto& [task, sums] : partial_) {
+    tables.push_back(&sums.cells);
+  }
+  return tables;
+}
+
 std::vector<std::string> WatchModel::layer_sets() const {
   std::set<std::string> found;
-  for (const auto& [task, sums] : partial_) {
-    for (const auto& [cell, value] : sums.cells) {
+  for (const auto* table : Tables()) {
+    for (const auto& [cell, value] : *table) {
       if (cell.layer_set != "all") {  // the baseline is the zero of the scale
         found.insert(cell.layer_set);
       }
@@ -93,20 +121,27 @@ std::vector<std::string> WatchModel::layer_sets() const {
 
 std::vector<std::string> WatchModel::languages() const {
   std::set<std::string> found;
-  for (const auto& [task, sums] : partial_) {
-    for (const auto& [cell, value] : sums.cells) {
+  for (const auto* table : Tables()) {
+    for (const auto& [cell, value] : *table) {
       found.insert(cell.language);
     }
   }
-  return {found.begin(), found.end()};
+  std::vector<std::string> languages = languages_;
+  for (const std::string& language : found) {
+    if (std::find(languages_.begin(), languages_.end(), language) ==
+        languages_.end()) {
+      languages.push_back(language);
+    }
+  }
+  return languages;
 }
 
 std::optional<double> WatchModel::DeltaNll(const std::string& layer_set,
                                            const std::string& language) const {
   Sums total;
-  for (const auto& [task, sums] : partial_) {
-    const auto cell = sums.cells.find({layer_set, language});
-    if (cell != sums.cells.end()) {
+  for (const auto* table : Tables()) {
+    const auto cell = table->find({layer_set, language});
+    if (cell != table->end()) {
       total.nll += cell->second.nll;
       total.nll_fp += cell->second.nll_fp;
       total.tokens += cell->second.tokens;

@@ -34,8 +34,21 @@ class WatchModel {
   };
   const std::map<uint64_t, Running>& running() const { return running_; }
 
-  // Layer sets and languages that have numbers: "none" first, then layers by
-  // number; languages by name.
+  // Sums over the rows that are stored, by layer set and language. Those of
+  // tasks that are done are among them, so their partial sums are dropped.
+  struct Stored {
+    std::string layer_set;
+    std::string language;
+    double nll = 0;
+    double nll_fp = 0;
+    uint64_t tokens = 0;
+  };
+  void SetStored(const std::vector<Stored>& stored);
+  // The job's languages: columns from the start, in this order.
+  void SetLanguages(std::vector<std::string> languages);
+
+  // Layer sets that have numbers: "none" first, then layers by number. The
+  // languages of the job, then others that have numbers, by name.
   std::vector<std::string> layer_sets() const;
   std::vector<std::string> languages() const;
   // Loss against the baseline, nats per token, over what is measured so far.
@@ -63,12 +76,16 @@ class WatchModel {
     uint64_t epoch = 0;
     std::map<Cell, Sums> cells;
   };
+  // All sums of the cells, partial and stored.
+  std::vector<const std::map<Cell, Sums>*> Tables() const;
 
   const absl::Time started_;
   v1::JobSummary summary_;
   double progress_at_start_ = -1;         // negative: no summary yet
   std::map<uint64_t, Running> running_;   // by task
   std::map<uint64_t, TaskSums> partial_;  // by task; kept when it is done
+  std::map<Cell, Sums> stored_;
+  std::vector<std::string> languages_;
 };
 
 }  // namespace qsweep::qctl

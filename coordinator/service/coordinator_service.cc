@@ -1,13 +1,22 @@
 #include "coordinator/service/coordinator_service.h"
 
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "coordinator/service/artifact_reactors.h"
 #include "coordinator/service/export_reactor.h"
 #include "coordinator/service/job_results.h"
 #include "coordinator/service/unary.h"
 #include "coordinator/service/watch_reactor.h"
+#include "coordinator/store/schema.h"
 #include "qsweep/v1/coordinator.grpc.pb.h"
 
 namespace qsweep {
@@ -42,10 +51,12 @@ absl::StatusOr<v1::CheckDatabaseResponse> FindProblems(Reader& reader) {
 class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
  public:
   CoordinatorServiceImpl(Loop& loop, ReaderPool& readers, AnalysisCache& cache,
+                         AnalysisThread& analysis,
                          const Authenticator& authenticator)
       : loop_(loop),
         readers_(readers),
         cache_(cache),
+        analysis_(analysis),
         authenticator_(authenticator) {}
 
   UnaryReactor* GetStatus(Context* context, const v1::GetStatusRequest* request,
@@ -120,8 +131,12 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
                            v1::GetResultsResponse* response) override;
   UnaryReactor* Query(Context* context, const v1::QueryRequest* request,
                       v1::QueryResponse* response) override {
-    return Read(context, response,
-                [request](Reader& reader) { return reader.Query(*request); });
+    return Read(
+        context, response,
+        [this, request](Reader& reader) -> absl::StatusOr<v1::QueryResponse> {
+          QSWEEP_RETURN_IF_ERROR(CheckResultsReady(*request));
+          return reader.Query(*request);
+        });
   }
   UnaryReactor* Backup(Context* context, const v1::BackupRequest* request,
                        v1::BackupResponse* response) override {
@@ -137,6 +152,8 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   absl::Status Allowed(const Context& context) const {
     return authenticator_.Authenticate(context).status();
   }
+
+  absl::Status CheckResultsReady(const v1::QueryRequest& request) const;
 
   // Posts the request to the loop; its reply ends the call.
   template <typename Request, typename Response>
@@ -168,11 +185,13 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   Loop& loop_;
   ReaderPool& readers_;
   AnalysisCache& cache_;
+  AnalysisThread& analysis_;
   const Authenticator& authenticator_;
 };
 
-// The loop knows which job is meant; a reader thread does the rest. gRPC keeps
-// the request until Finish.
+// The loop knows which job is meant; a reader thread does the rest, after the
+// analysis thread when that is at the same job: what it leaves in the cache is
+// the answer most times. gRPC keeps request and context until Finish.
 UnaryReactor* CoordinatorServiceImpl::GetResults(
     Context* context, const v1::GetResultsRequest* request,
     v1::GetResultsResponse* response) {
@@ -182,27 +201,48 @@ UnaryReactor* CoordinatorServiceImpl::GetResults(
     finish(status);
     return reactor;
   }
-  loop_.Post(request->job(),
-             [this, request, finish](absl::StatusOr<v1::JobSummary> job) {
-               if (!job.ok()) {
-                 finish(job.status());
-                 return;
-               }
-               readers_.Post([this, request, finish,
-                              job = *std::move(job)](Reader& reader) {
-                 finish(ComputeResults(reader, cache_, job, *request));
-               });
-             });
+  loop_.Post(request->job(), [this, context, request,
+                              finish](absl::StatusOr<v1::JobSummary> job) {
+    if (!job.ok()) {
+      finish(job.status());
+      return;
+    }
+    const JobNumber number(static_cast<int64_t>(job->job_number()));
+    const auto compute = [this, context, request, finish,
+                          job = *std::move(job)](Reader& reader) {
+      finish(ComputeResults(reader, cache_, job, *request,
+                            [context] { return context->IsCancelled(); }));
+    };
+    analysis_.WhenDone(number, [this, compute] { readers_.Post(compute); });
+  });
   return reactor;
+}
+
+// A view that lacks a job would be read as if that had no results.
+absl::Status CoordinatorServiceImpl::CheckResultsReady(
+    const v1::QueryRequest& request) const {
+  if (!absl::StrContains(absl::AsciiStrToLower(request.sql()),
+                         kResultsView.name)) {
+    return absl::OkStatus();
+  }
+  std::string numbers;
+  for (const JobNumber job : analysis_.Pending()) {
+    absl::StrAppend(&numbers, numbers.empty() ? "" : ", ", job.value());
+  }
+  return numbers.empty() ? absl::OkStatus()
+                         : MakeError(kResultsPending,
+                                     absl::StrCat("results of job ", numbers,
+                                                  " are still being computed"),
+                                     "sql", "Try again in a few seconds.");
 }
 
 }  // namespace
 
 std::unique_ptr<grpc::Service> MakeCoordinatorService(
     Loop& loop, ReaderPool& readers, AnalysisCache& cache,
-    const Authenticator& authenticator) {
+    AnalysisThread& analysis, const Authenticator& authenticator) {
   return std::make_unique<CoordinatorServiceImpl>(loop, readers, cache,
-                                                  authenticator);
+                                                  analysis, authenticator);
 }
 
 }  // namespace qsweep

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "coordinator/loop.h"
+#include "coordinator/service/analysis_thread.h"
 #include "coordinator/service/authenticator.h"
 #include "coordinator/store/analysis_cache.h"
 #include "coordinator/store/reader.h"
@@ -18,7 +19,7 @@ namespace qsweep {
 // to a reader thread, and returns. All arguments outlive the service.
 std::unique_ptr<grpc::Service> MakeCoordinatorService(
     Loop& loop, ReaderPool& readers, AnalysisCache& cache,
-    const Authenticator& authenticator);
+    AnalysisThread& analysis, const Authenticator& authenticator);
 
 }  // namespace qsweep
 

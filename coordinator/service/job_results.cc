@@ -13,8 +13,10 @@
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
 #include "common/job/corpus.h"
+#include "common/job/job_spec.h"
 #include "common/job/quantizer.h"
 #include "coordinator/analysis/analyze.h"
+#include "coordinator/service/parallel_for.h"
 #include "coordinator/service/results_conversion.h"
 
 namespace qsweep {
@@ -73,17 +75,6 @@ analysis::ConfigurationInput InputOf(const JobConfiguration& configuration) {
   input.overhead_kept = configuration.overhead_kept;
   input.overhead_bytes = configuration.overhead_bytes;
   return input;
-}
-
-std::string ComputeText(v1::Compute compute) {
-  switch (compute) {
-    case v1::COMPUTE_BF16:
-      return ComputeName(Compute::kBf16);
-    case v1::COMPUTE_FP16:
-      return ComputeName(Compute::kFp16);
-    default:
-      return ComputeName(Compute::kFp32);
-  }
 }
 
 analysis::RowStatus StatusOf(v1::RowStatus status) {
@@ -176,7 +167,8 @@ class PanelMaker {
     panel.model_digest = digest.ok() ? digest->hex() : "";
     panel.quantizer = quantizer;
     panel.evaluation = evaluation.text;
-    panel.compute = ComputeText(rows_.spec.compute());
+    panel.compute =
+        ComputeName(FromProto(rows_.spec.compute()).value_or(Compute::kFp32));
     panel.corpus = rows_.corpus.name();
     panel.layers = static_cast<int>(model.layers());
     panel.vocabulary_size = static_cast<int>(model.vocabulary_size());
@@ -251,9 +243,9 @@ std::vector<analysis::PanelInput> MakePanels(const JobRows& rows) {
 
 absl::StatusOr<v1::GetResultsResponse> ComputeResults(
     Reader& reader, AnalysisCache& cache, const v1::JobSummary& job,
-    const v1::GetResultsRequest& request) {
+    const v1::GetResultsRequest& request, const std::function<bool()>& stop) {
   const JobNumber number(static_cast<int64_t>(job.job_number()));
-  QSWEEP_ASSIGN_OR_RETURN(const JobRows rows, reader.ReadJobRows(number));
+  QSWEEP_ASSIGN_OR_RETURN(const JobRows rows, reader.ReadJobRows(number, stop));
   QSWEEP_ASSIGN_OR_RETURN(const analysis::Options options,
                           ResultsOptions(request, rows.spec.seed()));
   const std::vector<analysis::PanelInput> panels = MakePanels(rows);
@@ -266,8 +258,14 @@ absl::StatusOr<v1::GetResultsResponse> ComputeResults(
   }
   std::vector<analysis::PanelResult> results;
   results.reserve(panels.size());
+  const analysis::Work work = {.for_each = ParallelFor, .stop = stop};
   for (const analysis::PanelInput& panel : panels) {
-    results.push_back(analysis::AnalyzePanel(panel, options));
+    std::optional<analysis::PanelResult> result =
+        analysis::AnalyzePanel(panel, options, work);
+    if (!result) {
+      return absl::CancelledError("nobody waits for the results any more");
+    }
+    results.push_back(*std::move(result));
   }
   v1::GetResultsResponse response = ResultsToProto(
       panels, results, options, ReferenceOf(rows, LanguagesOf(rows)));

@@ -1,6 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_SERVICE_JOB_RESULTS_H_
 #define QSWEEP_COORDINATOR_SERVICE_JOB_RESULTS_H_
 
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -16,12 +17,13 @@ namespace qsweep {
 // model's baseline first. Pure.
 std::vector<analysis::PanelInput> MakePanels(const JobRows& rows);
 
-// Statistics over the stored rows of a job. Takes up to seconds, less when the
-// cache has them: for a reader thread. Errors: the reader's, and
-// INVALID_ARGUMENT QS1004 for options.
+// Statistics over the stored rows of a job, on all cores. Takes up to seconds,
+// less when the cache has them: for a reader thread. stop: asked often, from
+// several threads; true: give up. Errors: the reader's, INVALID_ARGUMENT QS1004
+// for options, CANCELLED as `stop` asked.
 absl::StatusOr<v1::GetResultsResponse> ComputeResults(
     Reader& reader, AnalysisCache& cache, const v1::JobSummary& job,
-    const v1::GetResultsRequest& request);
+    const v1::GetResultsRequest& request, const std::function<bool()>& stop);
 
 }  // namespace qsweep
 

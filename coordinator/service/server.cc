@@ -12,7 +12,9 @@
 
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
+#include "coordinator/core/lists.h"
 #include "coordinator/loop.h"
+#include "coordinator/service/analysis_thread.h"
 #include "coordinator/service/authenticator.h"
 #include "coordinator/service/coordinator_service.h"
 #include "coordinator/service/data_directory.h"
@@ -45,13 +47,18 @@ class ServerImpl : public Server {
   ~ServerImpl() override { Stop(absl::Seconds(2)).IgnoreError(); }
 
   absl::Status StartAll(const std::string& directory, const Clock& clock) {
+    loop_.OnJobEnd(
+        [this](v1::JobSummary job) { analysis_->Add(std::move(job)); });
     QSWEEP_RETURN_IF_ERROR(loop_.Start());
     QSWEEP_ASSIGN_OR_RETURN(
         cache_, AnalysisCache::Open(AnalysisCache::Path(directory)));
+    QSWEEP_ASSIGN_OR_RETURN(analysis_,
+                            AnalysisThread::Start(directory, *cache_, clock));
+    QSWEEP_RETURN_IF_ERROR(AddMissingResults());
     QSWEEP_ASSIGN_OR_RETURN(readers_,
                             ReaderPool::Start(directory, clock, kNumReaders));
-    coordinator_service_ =
-        MakeCoordinatorService(loop_, *readers_, *cache_, authenticator_);
+    coordinator_service_ = MakeCoordinatorService(loop_, *readers_, *cache_,
+                                                  *analysis_, authenticator_);
     worker_service_ = MakeWorkerService(loop_, *readers_, authenticator_);
     QSWEEP_RETURN_IF_ERROR(Listen());
     loop_thread_ = std::thread([this] {
@@ -90,15 +97,33 @@ class ServerImpl : public Server {
       loop_.Stop();
       loop_thread_.join();
     }
+    if (analysis_ != nullptr) {
+      analysis_->Stop();  // nobody adds to it any more
+    }
     if (server_ != nullptr) {
       server_->Shutdown(absl::ToChronoTime(clock_.Now() + grace));
       server_->Wait();
     }
     readers_.reset();
+    analysis_.reset();
     return LoopEnd().value_or(absl::OkStatus());
   }
 
  private:
+  // Of jobs that ended just before the last process did, and when somebody
+  // deleted the cache.
+  absl::Status AddMissingResults() {
+    for (const auto& [number, job] : loop_.state().jobs()) {
+      if (job.terminal()) {
+        QSWEEP_ASSIGN_OR_RETURN(const bool saved, cache_->Has(number));
+        if (!saved) {
+          analysis_->Add(MakeJobSummary(job));
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Listen() {
     for (const ListenAddress& listen : listen_) {
       QSWEEP_RETURN_IF_ERROR(PrepareSocket(listen));
@@ -154,6 +179,7 @@ class ServerImpl : public Server {
   // In the order they start; the server goes first, the loop last.
   Loop loop_;
   std::unique_ptr<AnalysisCache> cache_;
+  std::unique_ptr<AnalysisThread> analysis_;
   std::unique_ptr<ReaderPool> readers_;
   std::unique_ptr<grpc::Service> coordinator_service_;
   std::unique_ptr<grpc::Service> worker_service_;

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -10,6 +9,7 @@
 
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
+#include "common/job/cell_metrics.h"
 #include "coordinator/store/codec.h"
 #include "coordinator/store/mutation_writer.h"
 #include "coordinator/store/schema.h"
@@ -27,45 +27,6 @@ PRAGMA busy_timeout=5000;
 PRAGMA mmap_size=0;
 PRAGMA trusted_schema=OFF;
 )sql";
-
-struct Metric {
-  const char* name;
-  bool higher_is_better;
-  v1::Estimate estimate;
-};
-
-v1::Estimate Plain(bool present, double value) {
-  v1::Estimate estimate;
-  if (present) {
-    estimate.set_value(value);
-  }
-  return estimate;
-}
-
-// Named as in `qctl results -o csv` and docs/metrics.md.
-std::vector<Metric> MetricsOf(const v1::CellResult& cell) {
-  return {
-      {"ppl", false, Plain(cell.has_ppl(), cell.ppl())},
-      {"deg_pct", false,
-       Plain(cell.has_degradation_percent(), cell.degradation_percent())},
-      {"disparity", false, Plain(cell.has_disparity(), cell.disparity())},
-      {"delta_nll", false, cell.delta_nll()},
-      {"bits_per_unit", false, cell.bits_per_unit()},
-      {"relative_loss", false, cell.relative_loss()},
-      {"bits_per_byte", false, cell.bits_per_byte()},
-      {"recovery", true, cell.recovery()},
-      {"recovery_contrast", true, cell.recovery_contrast()},
-      {"interaction", true, cell.interaction()},
-      {"gap_bits_per_unit", false, cell.gap_bits_per_unit()},
-      {"gap_relative_loss", false, cell.gap_relative_loss()},
-      {"gap_bits_per_byte", false, cell.gap_bits_per_byte()},
-      {"gap_delta_nll", false, cell.gap_delta_nll()},
-      {"anchored_gap_bits_per_unit", false, cell.anchored_gap_bits_per_unit()},
-      {"anchored_gap_relative_loss", false, cell.anchored_gap_relative_loss()},
-      {"kl", false, Plain(cell.has_kl_per_token(), cell.kl_per_token())},
-      {"top1", true, Plain(cell.has_top1_agreement(), cell.top1_agreement())},
-  };
-}
 
 std::optional<double> Optional(bool present, double value) {
   return present ? std::optional<double>(value) : std::nullopt;
@@ -90,6 +51,15 @@ class SqliteAnalysisCache : public AnalysisCache {
                             ProtoColumn<v1::GetResultsResponse>(*row, 0));
     row->Reset();
     return response;
+  }
+
+  absl::StatusOr<bool> Has(JobNumber job) override {
+    MutexLock lock(mutex_);
+    QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kHasResults));
+    row->BindAll(job);
+    QSWEEP_ASSIGN_OR_RETURN(const bool found, row->Step());
+    row->Reset();
+    return found;
   }
 
   absl::Status Save(JobNumber job, absl::string_view key,
@@ -136,11 +106,8 @@ class SqliteAnalysisCache : public AnalysisCache {
     if (configuration.has_layer()) {
       layer = configuration.layer();
     }
-    for (const Metric& metric : MetricsOf(cell)) {
+    for (const CellMetric& metric : MetricsOf(cell)) {
       const v1::Estimate& estimate = metric.estimate;
-      if (!estimate.has_value() && estimate.status().empty()) {
-        continue;
-      }
       QSWEEP_RETURN_IF_ERROR(statements_.Run(
           sql::kAddResultRow, job,
           absl::BytesToHexString(configuration.configuration_digest()),

@@ -33,6 +33,9 @@ class AnalysisCache {
   virtual absl::StatusOr<std::optional<v1::GetResultsResponse>> Find(
       JobNumber job, absl::string_view key) = 0;
 
+  // Whether anything is saved for the job, under whatever key.
+  virtual absl::StatusOr<bool> Has(JobNumber job) = 0;
+
   // Replaces what is saved for the job.
   virtual absl::Status Save(JobNumber job, absl::string_view key,
                             const v1::GetResultsResponse& response) = 0;

@@ -10,6 +10,8 @@
 
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "common/job/job_spec.h"
+#include "common/job/quantizer.h"
 #include "coordinator/core/state.h"
 #include "coordinator/store/codec.h"
 #include "coordinator/store/sql.h"
@@ -34,17 +36,6 @@ std::string LabelsJson(const v1::JobSpec& spec) {
     (*labels.mutable_fields())[key].set_string_value(value);
   }
   return Json(labels);
-}
-
-absl::string_view ComputeText(v1::Compute compute) {
-  switch (compute) {
-    case v1::COMPUTE_BF16:
-      return "bf16";
-    case v1::COMPUTE_FP16:
-      return "fp16";
-    default:
-      return "fp32";
-  }
 }
 
 }  // namespace
@@ -128,14 +119,16 @@ absl::Status MutationWriter::On(const JobAdded& m) {
 }
 
 absl::Status MutationWriter::AddConfigurations(const JobAdded& m) {
+  QSWEEP_ASSIGN_OR_RETURN(const Compute mode, FromProto(m.spec->compute()));
+  const std::string compute = ComputeName(mode);
   int ordinal = 0;
   for (const JobConfiguration& configuration : m.configurations) {
     const auto model = static_cast<size_t>(configuration.model_index);
     const std::string digest = configuration.digest.bytes();
     QSWEEP_RETURN_IF_ERROR(statements_.Run(
         sql::kAddConfiguration, Blob{digest}, Blob{m.models[model].bytes()},
-        configuration.quantizer, configuration.resolved,
-        ComputeText(m.spec->compute()), configuration.baseline));
+        configuration.canonical.quantizer, configuration.canonical.layer_set,
+        compute, configuration.baseline));
     QSWEEP_RETURN_IF_ERROR(statements_.Run(
         sql::kAddJobConfiguration, m.number, ordinal++, Blob{digest},
         configuration.quantizer, configuration.layer_set,
@@ -230,8 +223,10 @@ absl::Status MutationWriter::On(const ResultCommitted& m) {
     QSWEEP_RETURN_IF_ERROR(AddMeasurement(m, row));
   }
   QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kSetTaskDone, m.task, m.epoch,
-                                         Blob{m.payload_digest.bytes()},
-                                         m.documents_skipped));
+                                         Blob{m.payload_digest.bytes()}));
+  for (const auto& [job, skipped] : m.documents_skipped) {
+    QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kSetJobSkipped, job, skipped));
+  }
   return statements_.Run(sql::kCountWorkerTask, m.worker);
 }
 

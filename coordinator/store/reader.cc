@@ -40,7 +40,10 @@ class SqliteReader : public Reader {
         database_.handle(), kOpsPerCheck,
         [](void* opaque) {
           const auto* reader = static_cast<SqliteReader*>(opaque);
-          return reader->clock_.SteadyNow() >= reader->deadline_ ? 1 : 0;
+          return reader->clock_.SteadyNow() >= reader->deadline_ ||
+                         reader->Stopped()
+                     ? 1
+                     : 0;
         },
         this);
   }
@@ -49,7 +52,8 @@ class SqliteReader : public Reader {
       JobNumber job) override;
   absl::StatusOr<std::vector<v1::MeasurementRow>> ExportRows(
       JobNumber job, int64_t configuration) override;
-  absl::StatusOr<JobRows> ReadJobRows(JobNumber job) override;
+  absl::StatusOr<JobRows> ReadJobRows(
+      JobNumber job, const std::function<bool()>& stop) override;
   absl::StatusOr<ArtifactPart> ReadArtifact(const Digest& digest,
                                             uint64_t offset,
                                             uint64_t limit) override;
@@ -73,7 +77,8 @@ class SqliteReader : public Reader {
     while (true) {
       const absl::StatusOr<bool> more = row->Step();
       if (!more.ok()) {
-        return more.status().code() == absl::StatusCode::kCancelled
+        return Stopped() ? absl::CancelledError("the reader was told to stop")
+               : more.status().code() == absl::StatusCode::kCancelled
                    ? MakeError(kQueryLimit,
                                "reading the rows ran into its deadline")
                    : more.status();
@@ -88,6 +93,8 @@ class SqliteReader : public Reader {
     }
   }
   void StartDeadline() { deadline_ = clock_.SteadyNow() + kReadDeadline; }
+  bool Stopped() const { return stop_ != nullptr && *stop_ && (*stop_)(); }
+  absl::StatusOr<JobRows> ReadAll(JobNumber job);
   absl::Status ReadHead(JobNumber job, JobRows& rows);
   absl::Status ReadLists(JobNumber job, JobRows& rows);
 
@@ -97,6 +104,7 @@ class SqliteReader : public Reader {
   std::unique_ptr<QueryGuard> guard_;
   const Clock& clock_;
   SteadyTime deadline_;
+  const std::function<bool()>* stop_ = nullptr;  // of the call that runs
 };
 
 absl::StatusOr<std::vector<int64_t>> SqliteReader::ExportConfigurations(
@@ -224,7 +232,15 @@ absl::Status SqliteReader::ReadLists(JobNumber job, JobRows& rows) {
       job);
 }
 
-absl::StatusOr<JobRows> SqliteReader::ReadJobRows(JobNumber job) {
+absl::StatusOr<JobRows> SqliteReader::ReadJobRows(
+    JobNumber job, const std::function<bool()>& stop) {
+  stop_ = &stop;
+  absl::StatusOr<JobRows> rows = ReadAll(job);
+  stop_ = nullptr;
+  return rows;
+}
+
+absl::StatusOr<JobRows> SqliteReader::ReadAll(JobNumber job) {
   StartDeadline();
   JobRows rows;
   QSWEEP_RETURN_IF_ERROR(ReadHead(job, rows));

@@ -60,8 +60,10 @@ class Reader {
   // The stored rows of one of them, in identity order.
   virtual absl::StatusOr<std::vector<v1::MeasurementRow>> ExportRows(
       JobNumber job, int64_t configuration) = 0;
-  // NOT_FOUND QS4020.
-  virtual absl::StatusOr<JobRows> ReadJobRows(JobNumber job) = 0;
+  // stop: asked every few milliseconds; empty: never. NOT_FOUND QS4020;
+  // CANCELLED once it is true.
+  virtual absl::StatusOr<JobRows> ReadJobRows(
+      JobNumber job, const std::function<bool()>& stop) = 0;
   // At most `limit` bytes from `offset` on. NOT_FOUND QS4041.
   virtual absl::StatusOr<ArtifactPart> ReadArtifact(const Digest& digest,
                                                     uint64_t offset,

@@ -69,9 +69,9 @@ CREATE TABLE configuration (
   id INTEGER PRIMARY KEY,
   digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
   model BLOB NOT NULL REFERENCES model (digest),
-  -- Of the ways to write it, the first job's; job_configuration has each job's.
+  -- Canonical: what it does, not how a job wrote it; job_configuration has that.
   quantizer TEXT NOT NULL,
-  layer_set TEXT NOT NULL,  -- resolved on the model; 'all' for the baseline
+  layer_set TEXT NOT NULL,  -- 'all' for the baseline
   compute TEXT NOT NULL,
   baseline INTEGER NOT NULL CHECK (baseline IN (0, 1))
 ) STRICT;
@@ -95,7 +95,7 @@ CREATE TABLE job (
   spec BLOB NOT NULL,       -- JobSpec
   spec_json TEXT NOT NULL,
   plan BLOB NOT NULL,       -- JobPlan
-  documents_skipped INTEGER NOT NULL,  -- among the measurements reused
+  documents_skipped INTEGER NOT NULL,  -- so far: a row of its is not 'ok'
   priority INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
   finished_at_us INTEGER
@@ -144,6 +144,7 @@ CREATE TABLE job_document (
   document INTEGER NOT NULL REFERENCES document (id),
   PRIMARY KEY (job, ordinal)
 ) STRICT;
+CREATE INDEX job_document_by_document ON job_document (job, document);
 
 -- What the tasks of one plan share: a TaskSpec without documents.
 CREATE TABLE task_group (
@@ -165,7 +166,6 @@ CREATE TABLE task (
   lost INTEGER NOT NULL DEFAULT 0 CHECK (lost >= 0),
   preempted INTEGER NOT NULL DEFAULT 0 CHECK (preempted >= 0),
   backoff_us INTEGER NOT NULL DEFAULT 0 CHECK (backoff_us >= 0),
-  documents_skipped INTEGER NOT NULL DEFAULT 0,
   result_epoch INTEGER,
   result_digest BLOB CHECK (length(result_digest) = 32),
   CHECK ((state = 'done') = (result_epoch IS NOT NULL)),
@@ -243,6 +243,8 @@ CREATE TABLE measurement (
   CHECK ((status = 'ok') = (nll_sum IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX measurement_by_task ON measurement (task);
+CREATE INDEX measurement_skipped ON measurement
+  (evaluation, document, configuration) WHERE status <> 'ok';
 
 -- A result that came second: compared, never used.
 CREATE TABLE duplicate_result (
@@ -286,7 +288,8 @@ CREATE UNIQUE INDEX event_by_job ON event (job, job_seq) WHERE job IS NOT NULL;
 };
 
 constexpr ViewDefinition kViews[] = {
-    // One row per measurement and place of its text in a corpus.
+    // One row per measurement and place of its text in a corpus. Configurations
+    // in their canonical spelling, which is no job's.
     {"measurements_v1", R"sql(
 SELECT lower(hex(c.model)) AS model, lower(hex(c.digest)) AS configuration,
   c.layer_set, c.quantizer, c.compute, e.text AS evaluation,
@@ -306,6 +309,25 @@ JOIN corpus_document AS cd ON cd.document = m.document
 JOIN corpus AS k ON k.digest = cd.corpus
 JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch
 JOIN worker AS w ON w.uuid = l.worker)sql"},
+    // The rows of each job, its configurations as it wrote them.
+    {"job_measurements_v1", R"sql(
+SELECT j.number AS job, lower(hex(c.model)) AS model,
+  lower(hex(c.digest)) AS configuration, jc.resolved AS layer_set,
+  jc.layer_set AS written, jc.quantizer, c.compute, e.text AS evaluation,
+  k.name AS corpus, jd.language AS lang, jd.document_id AS document,
+  lower(hex(d.digest)) AS document_digest, m.status, m.nll_sum, m.nll_fp_sum,
+  m.unigram_nll_sum, m.tokens, m.bytes, m.bytes_scored, m.chars, m.kl_sum,
+  m.top1, m.nonfinite
+FROM job AS j
+JOIN corpus AS k ON k.digest = j.corpus
+JOIN job_configuration AS jc ON jc.job = j.number
+JOIN configuration AS c ON c.id = jc.configuration
+JOIN job_evaluation AS je ON je.job = j.number AND je.model = c.model
+JOIN evaluation AS e ON e.id = je.evaluation
+JOIN job_document AS jd ON jd.job = j.number AND jd.eval_index = je.eval_index
+JOIN document AS d ON d.id = jd.document
+JOIN measurement AS m ON m.configuration = jc.configuration
+  AND m.evaluation = je.evaluation AND m.document = jd.document)sql"},
     {"jobs_v1", R"sql(
 SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
   j.owner, j.labels,

@@ -108,8 +108,9 @@ inline constexpr const char kAddMeasurement[] =
     "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
 inline constexpr const char kSetTaskDone[] =
     "UPDATE task SET state = 'done', reason = '', backoff_us = 0, "
-    "result_epoch = ?2, result_digest = ?3, documents_skipped = ?4 WHERE id = "
-    "?1";
+    "result_epoch = ?2, result_digest = ?3 WHERE id = ?1";
+inline constexpr const char kSetJobSkipped[] =
+    "UPDATE job SET documents_skipped = ?2 WHERE number = ?1";
 // The attempt that brought the rows; it may have ended as lost before.
 inline constexpr const char kSetLeaseCommitted[] =
     "UPDATE lease SET ended_at_us = ?3, end_reason = 'committed', "
@@ -167,7 +168,7 @@ inline constexpr const char kReadGroups[] =
     "SELECT id, prototype FROM task_group ORDER BY id";
 inline constexpr const char kReadTasks[] =
     "SELECT id, task_group, content_key, documents, estimated_seconds, state, "
-    "reason, failed, lost, preempted, backoff_us, documents_skipped, "
+    "reason, failed, lost, preempted, backoff_us, "
     "result_epoch, result_digest FROM task ORDER BY id";
 inline constexpr const char kReadLeases[] =
     "SELECT task, epoch, worker, session, credential, end_reason "
@@ -193,6 +194,31 @@ inline constexpr const char kReadMeasurements[] =
     "bytes, bytes_scored, chars, kl_sum, top1, nonfinite FROM measurement "
     "WHERE configuration = (SELECT id FROM configuration WHERE digest = ?) "
     "AND evaluation = (SELECT id FROM evaluation WHERE text = ?)";
+// (evaluation, document) of the job with a row that is not OK; only documents
+// with such a row, of whatever job, cost more than one look at an index.
+inline constexpr const char kReadSkipped[] =
+    "SELECT DISTINCT je.evaluation, jd.document FROM job_evaluation AS je "
+    "JOIN job_document AS jd ON jd.job = je.job "
+    "AND jd.eval_index = je.eval_index "
+    "WHERE je.job = ?1 AND EXISTS (SELECT 1 FROM measurement AS m "
+    "JOIN configuration AS c ON c.id = m.configuration "
+    "AND c.model = je.model "
+    "JOIN job_configuration AS jc ON jc.job = ?1 "
+    "AND jc.configuration = m.configuration "
+    "WHERE m.evaluation = je.evaluation AND m.document = jd.document "
+    "AND m.status <> 'ok')";
+// Whether a job has the key of a measurement: a configuration, the text of an
+// evaluation, a document.
+inline constexpr const char kFindJobKey[] =
+    "SELECT je.evaluation, jd.document FROM configuration AS c "
+    "JOIN job_configuration AS jc ON jc.job = ?1 AND jc.configuration = c.id "
+    "JOIN evaluation AS e ON e.text = ?3 "
+    "JOIN job_evaluation AS je ON je.job = ?1 AND je.model = c.model "
+    "AND je.evaluation = e.id "
+    "JOIN document AS d ON d.digest = ?4 "
+    "JOIN job_document AS jd ON jd.job = ?1 "
+    "AND jd.eval_index = je.eval_index AND jd.document = d.id "
+    "WHERE c.digest = ?2 LIMIT 1";
 inline constexpr const char kReadTaskSpec[] =
     "SELECT g.prototype, t.content_key, t.documents, t.estimated_seconds "
     "FROM task AS t JOIN task_group AS g ON g.id = t.task_group "
@@ -292,6 +318,8 @@ inline constexpr const char kReadJobRows[] =
 
 inline constexpr const char kFindResults[] =
     "SELECT response FROM result_set WHERE job = ? AND key = ?";
+inline constexpr const char kHasResults[] =
+    "SELECT 1 FROM result_set WHERE job = ?";
 inline constexpr const char kSaveResults[] =
     "INSERT INTO result_set (job, key, response) VALUES (?1, ?2, ?3) "
     "ON CONFLICT (job) DO UPDATE SET key = ?2, response = ?3";

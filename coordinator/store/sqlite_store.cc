@@ -1,9 +1,11 @@
 #include "coordinator/store/sqlite_store.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error.h"
@@ -60,6 +62,9 @@ class SqliteStore : public Store {
       absl::string_view evaluation, std::span<const Digest> configurations,
       std::span<const Digest> documents) override;
 
+  absl::StatusOr<int64_t> CountSkipped(
+      JobNumber job, absl::string_view evaluation,
+      std::span<const SkippedKey> more) override;
   absl::StatusOr<v1::TaskSpec> ReadTaskSpec(TaskId task) override;
   absl::StatusOr<StoredJob> ReadJob(JobNumber job) override;
   absl::StatusOr<std::shared_ptr<const v1::ModelDescription>> ReadModel(
@@ -274,6 +279,39 @@ SqliteStore::ReadMeasurements(absl::string_view evaluation,
         return absl::OkStatus();
       }));
   return values;
+}
+
+absl::StatusOr<int64_t> SqliteStore::CountSkipped(
+    JobNumber job, absl::string_view evaluation,
+    std::span<const SkippedKey> more) {
+  QSWEEP_RETURN_IF_ERROR(fatal_);
+  std::set<std::pair<int64_t, int64_t>> skipped;  // evaluation, document
+  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kReadSkipped));
+  row->BindAll(job);
+  while (true) {
+    QSWEEP_ASSIGN_OR_RETURN(const bool found, row->Step());
+    if (!found) {
+      break;
+    }
+    skipped.emplace(row->Integer(0), row->Integer(1));
+  }
+  // A document is looked up until one of its configurations is the job's.
+  absl::flat_hash_set<Digest> counted;
+  QSWEEP_ASSIGN_OR_RETURN(row, statements_.Get(sql::kFindJobKey));
+  for (const SkippedKey& key : more) {
+    if (counted.contains(key.document)) {
+      continue;
+    }
+    row->BindAll(job, Blob{key.configuration.bytes()}, evaluation,
+                 Blob{key.document.bytes()});
+    QSWEEP_ASSIGN_OR_RETURN(const bool found, row->Step());
+    if (found) {
+      counted.insert(key.document);
+      skipped.emplace(row->Integer(0), row->Integer(1));
+    }
+  }
+  row->Reset();
+  return static_cast<int64_t>(skipped.size());
 }
 
 absl::StatusOr<v1::TaskSpec> SqliteStore::ReadTaskSpec(TaskId task) {

@@ -84,9 +84,7 @@ absl::StatusOr<TaskGroup> ReadGroup(const Statement& row) {
       std::make_shared<const v1::TaskSpec>(std::move(prototype)));
 }
 
-// documents_skipped: of its result, for the jobs that subscribe.
-absl::StatusOr<Task> ReadTask(const Statement& row,
-                              int64_t& documents_skipped) {
+absl::StatusOr<Task> ReadTask(const Statement& row) {
   Task task;
   task.id = TaskId(row.Integer(0));
   task.group = TaskGroupId(row.Integer(1));
@@ -100,11 +98,10 @@ absl::StatusOr<Task> ReadTask(const Statement& row,
   task.lost = static_cast<int>(row.Integer(8));
   task.preempted = static_cast<int>(row.Integer(9));
   task.backoff = absl::Microseconds(row.Integer(10));
-  documents_skipped = row.Integer(11);
   if (task.state == v1::TASK_STATE_DONE) {
     task.documents = {};
-    task.result_epoch = Epoch(row.Integer(12));
-    QSWEEP_ASSIGN_OR_RETURN(task.result_digest, DigestColumn(row, 13));
+    task.result_epoch = Epoch(row.Integer(11));
+    QSWEEP_ASSIGN_OR_RETURN(task.result_digest, DigestColumn(row, 12));
   }
   return task;
 }
@@ -184,10 +181,8 @@ class Loader {
     QSWEEP_RETURN_IF_ERROR(
         ForEachRow(statements_, sql::kReadTasks,
                    [&](const Statement& row) -> absl::Status {
-                     int64_t skipped = 0;
-                     QSWEEP_ASSIGN_OR_RETURN(Task task, ReadTask(row, skipped));
+                     QSWEEP_ASSIGN_OR_RETURN(Task task, ReadTask(row));
                      task_index_[task.id] = snapshot_.tasks.size();
-                     skipped_.push_back(skipped);
                      snapshot_.tasks.push_back(std::move(task));
                      return absl::OkStatus();
                    }));
@@ -244,7 +239,6 @@ class Loader {
     task.jobs.push_back(job.number);  // ascending: rows come by job
     if (task.state == v1::TASK_STATE_DONE) {
       job.measurements_done += measurements;
-      job.documents_skipped += skipped_[task_found->second];
     }
     return absl::OkStatus();
   }
@@ -253,7 +247,6 @@ class Loader {
   StateSnapshot snapshot_;
   absl::flat_hash_map<TaskId, size_t> task_index_;
   absl::flat_hash_map<JobNumber, size_t> job_index_;
-  std::vector<int64_t> skipped_;  // parallel to snapshot_.tasks
 };
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "coordinator/core/commit.h"
 #include "coordinator/core/mutation.h"
 #include "coordinator/core/state.h"
 
@@ -63,6 +64,13 @@ class Store {
   ReadMeasurements(absl::string_view evaluation,
                    std::span<const Digest> configurations,
                    std::span<const Digest> documents) = 0;
+
+  // Different (evaluation, document) of the job that have a row of its
+  // configurations that is not OK: stored, or among `more`, which are to be
+  // stored under `evaluation`.
+  virtual absl::StatusOr<int64_t> CountSkipped(
+      JobNumber job, absl::string_view evaluation,
+      std::span<const SkippedKey> more) = 0;
 
   // Spec of any task, DONE ones too. NOT_FOUND QS4021.
   virtual absl::StatusOr<v1::TaskSpec> ReadTaskSpec(TaskId task) = 0;

@@ -211,6 +211,27 @@ TEST_P(StoreContract, AnswersWhatIsMeasured) {
               Each(kNone));
 }
 
+TEST_P(StoreContract, CountsSkippedDocumentsOfAJobOnce) {
+  CommitAll(WholeSweep());
+  const std::vector<Digest> configurations = SweepConfigurations();
+  const std::vector<Digest> documents = SweepDocuments();
+  const auto count = [&](absl::string_view evaluation,
+                         const std::vector<SkippedKey>& more) {
+    return store_->CountSkipped(JobNumber(1), evaluation, more).value_or(-1);
+  };
+  // Stored under three configurations.
+  EXPECT_EQ(count("", {}), 1);
+  EXPECT_EQ(count(kEvaluation, {{configurations[0], documents[3]}}), 1);
+  EXPECT_EQ(count(kEvaluation, {{configurations[0], documents[1]},
+                                {configurations[1], documents[1]}}),
+            2);
+  // What is not the job's: a configuration, a document, an evaluation.
+  EXPECT_EQ(count(kEvaluation, {{Digest::Of("other"), documents[1]},
+                                {configurations[0], Digest::Of("other")}}),
+            1);
+  EXPECT_EQ(count("hf-text@1", {{configurations[0], documents[1]}}), 1);
+}
+
 TEST_P(StoreContract, GivesRowsBackToTheLastBit) {
   CommitAll({StartBatch(1), CorpusBatch(), SubmitBatch(1), AttachBatch(),
              LeaseBatch(2, 1)});

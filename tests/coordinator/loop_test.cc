@@ -55,6 +55,55 @@ TEST(Loop, RunsASweepFromSubmitToLastRow) {
   EXPECT_EQ(again->plan().measurements_reused(), 24u);
 }
 
+// The row of the task's (configuration, document) becomes one without sums.
+void Skip(v1::TaskResult& result, int configuration, int document) {
+  for (v1::Measurement& row : *result.mutable_rows()) {
+    if (row.configuration_index() == static_cast<uint32_t>(configuration) &&
+        row.document_index() == static_cast<uint32_t>(document)) {
+      row.Clear();
+      row.set_configuration_index(static_cast<uint32_t>(configuration));
+      row.set_document_index(static_cast<uint32_t>(document));
+      row.set_status(v1::ROW_STATUS_ONE_TOKEN);
+    }
+  }
+}
+
+TEST(Loop, CountsASkippedDocumentOnceForEachJobThatHasIt) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  // Job 2 has no layer 2: it shares but a part of job 1's task.
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "a", .layers = 3}));
+  QSWEEP_ASSERT_OK(
+      harness.Submit({.uuid = "b", .layers = 3, .layer_range = "0-1"}));
+  const auto link = Attach(harness, "w");
+  ASSERT_EQ(link->states[0].leases_size(), 1);
+  const v1::DesiredLease& lease = link->states[0].leases(0);
+  v1::TaskResult result = HonestResult(lease.spec());
+  const auto index_of = [&](absl::string_view layer_set) {
+    for (int c = 0; c < lease.spec().configurations_size(); ++c) {
+      if (lease.spec().configurations(c).layer_set() == layer_set) {
+        return c;
+      }
+    }
+    return -1;
+  };
+  Skip(result, index_of("none"), 0);
+  Skip(result, index_of("L0"), 0);  // the same text again
+  Skip(result, index_of("L2"), 1);  // of job 1 alone
+  EXPECT_EQ(
+      harness.Commit(EnvelopeOf(lease.spec(), lease.epoch(), result)).outcome(),
+      v1::COMMIT_OUTCOME_OK);
+  EXPECT_EQ(harness.state().job(JobNumber(1)).reason, "2 documents skipped");
+  EXPECT_EQ(harness.state().job(JobNumber(2)).reason, "1 document skipped");
+  // A job that measures again has them, too, and counts none twice.
+  QSWEEP_ASSERT_OK(
+      harness.Submit({.uuid = "c", .layers = 3, .reuse = v1::REUSE_NEVER}));
+  EXPECT_EQ(harness.state().job(JobNumber(3)).documents_skipped, 2);
+  harness.Crash();
+  EXPECT_EQ(harness.state().job(JobNumber(1)).documents_skipped, 2);
+  EXPECT_EQ(harness.state().job(JobNumber(2)).documents_skipped, 1);
+}
+
 TEST(Loop, AnswersRepeatedSubmitWithThePlanOfThen) {
   LoopHarness harness;
   harness.AddCorpus(3);

@@ -14,9 +14,9 @@ CREATE TABLE configuration (
   id INTEGER PRIMARY KEY,
   digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
   model BLOB NOT NULL REFERENCES model (digest),
-  -- Of the ways to write it, the first job's; job_configuration has each job's.
+  -- Canonical: what it does, not how a job wrote it; job_configuration has that.
   quantizer TEXT NOT NULL,
-  layer_set TEXT NOT NULL,  -- resolved on the model; 'all' for the baseline
+  layer_set TEXT NOT NULL,  -- 'all' for the baseline
   compute TEXT NOT NULL,
   baseline INTEGER NOT NULL CHECK (baseline IN (0, 1))
 ) STRICT;
@@ -116,12 +116,12 @@ CREATE TABLE job (
   spec BLOB NOT NULL,       -- JobSpec
   spec_json TEXT NOT NULL,
   plan BLOB NOT NULL,       -- JobPlan
-  documents_skipped INTEGER NOT NULL,  -- among the measurements reused
+  documents_skipped INTEGER NOT NULL,  -- so far: a row of its is not 'ok'
   priority INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
   finished_at_us INTEGER
 ) STRICT;
-INSERT INTO "job" VALUES(1,X'CC5EBC646150889D82AFA36A0F8EBCF0',X'42A5DF92F3BF46E8592F9FEC32A1E895F9208440A535D538D9266367DEDB3397','sweep-1','layer_sweep','ada','{"team":"a"}','succeeded','all measured',X'6B17B8FCC411A533C822A5117E33CF73FA6766739D7D36AC86DC4BEA883AF4FE',X'0801120773776565702D311A090A047465616D120161420574657874735203656E6760016A0208027007','{"kind":"JOB_KIND_LAYER_SWEEP","name":"sweep-1","labels":{"team":"a"},"corpus":"texts","reference":"eng","compute":"COMPUTE_FP32","policy":{"priority":2},"seed":"7"}',X'080310041802200C3002',0,2,1700000001000000,1700000050000000);
+INSERT INTO "job" VALUES(1,X'CC5EBC646150889D82AFA36A0F8EBCF0',X'42A5DF92F3BF46E8592F9FEC32A1E895F9208440A535D538D9266367DEDB3397','sweep-1','layer_sweep','ada','{"team":"a"}','succeeded','all measured',X'6B17B8FCC411A533C822A5117E33CF73FA6766739D7D36AC86DC4BEA883AF4FE',X'0801120773776565702D311A090A047465616D120161420574657874735203656E6760016A0208027007','{"kind":"JOB_KIND_LAYER_SWEEP","name":"sweep-1","labels":{"team":"a"},"corpus":"texts","reference":"eng","compute":"COMPUTE_FP32","policy":{"priority":2},"seed":"7"}',X'080310041802200C3002',1,2,1700000001000000,1700000050000000);
 CREATE TABLE job_configuration (
   job INTEGER NOT NULL REFERENCES job (number),
   ordinal INTEGER NOT NULL,
@@ -252,14 +252,13 @@ CREATE TABLE task (
   lost INTEGER NOT NULL DEFAULT 0 CHECK (lost >= 0),
   preempted INTEGER NOT NULL DEFAULT 0 CHECK (preempted >= 0),
   backoff_us INTEGER NOT NULL DEFAULT 0 CHECK (backoff_us >= 0),
-  documents_skipped INTEGER NOT NULL DEFAULT 0,
   result_epoch INTEGER,
   result_digest BLOB CHECK (length(result_digest) = 32),
   CHECK ((state = 'done') = (result_epoch IS NOT NULL)),
   CHECK ((result_epoch IS NULL) = (result_digest IS NULL))
 ) STRICT;
-INSERT INTO "task" VALUES(1,1,X'943BE81E20336C53DE2C8AB40991839CA3B88BCB4F854F03CDBD69825EB369B6',X'EB203DFCC5E43DBD73FC08CDF471FC1BFD3A5186F74B9E034253717164501E1200000000C2CF1AB94DB43B872F743ACA5219C6D8F409495DEA32F2944A053220A200B27500000000',12.5,'done','',0,0,0,0,0,1,X'75F3AE1057C197610E33633C630A4E0000DD997F095592BB90CF797202A92B07');
-INSERT INTO "task" VALUES(2,1,X'8F0BB9074424C864D7074DC166D7089147B061E4FA275BD2DFCCDD7424A54C3A',X'93E0F2132D229FC39734D25FA6193C096EE4BA246A57299AB06E75932C3377E501000000CE2346C8A7DEFAA3FC4DBDA1B971B21F772FBF7B470BF1D65DB24A213F9B2A2101000000',12.5,'done','',0,0,0,0,1,1,X'B96B2AE937A0D587B9890DBAD2E7E98D5E9898ED940EC10A7518A14D4FB4B60C');
+INSERT INTO "task" VALUES(1,1,X'943BE81E20336C53DE2C8AB40991839CA3B88BCB4F854F03CDBD69825EB369B6',X'EB203DFCC5E43DBD73FC08CDF471FC1BFD3A5186F74B9E034253717164501E1200000000C2CF1AB94DB43B872F743ACA5219C6D8F409495DEA32F2944A053220A200B27500000000',12.5,'done','',0,0,0,0,1,X'75F3AE1057C197610E33633C630A4E0000DD997F095592BB90CF797202A92B07');
+INSERT INTO "task" VALUES(2,1,X'8F0BB9074424C864D7074DC166D7089147B061E4FA275BD2DFCCDD7424A54C3A',X'93E0F2132D229FC39734D25FA6193C096EE4BA246A57299AB06E75932C3377E501000000CE2346C8A7DEFAA3FC4DBDA1B971B21F772FBF7B470BF1D65DB24A213F9B2A2101000000',12.5,'done','',0,0,0,0,1,X'B96B2AE937A0D587B9890DBAD2E7E98D5E9898ED940EC10A7518A14D4FB4B60C');
 CREATE TABLE task_group (
   id INTEGER PRIMARY KEY CHECK (id > 0),
   model BLOB NOT NULL REFERENCES model (digest),
@@ -283,6 +282,7 @@ CREATE TABLE worker (
 ) STRICT;
 INSERT INTO "worker" VALUES(X'77777777777777777777777777777777',3,'token-1',X'1A04746573743A05626F782D3142050A03637075','box-1',0.0,'open','',0,2,1700000005000000,1700000005000000);
 CREATE INDEX corpus_document_by_document ON corpus_document (document);
+CREATE INDEX job_document_by_document ON job_document (job, document);
 CREATE INDEX job_open ON job (number)
   WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
 CREATE INDEX task_ready ON task (id) WHERE state = 'ready';
@@ -291,6 +291,8 @@ CREATE INDEX job_task_by_task ON job_task (task);
 CREATE INDEX lease_open ON lease (task) WHERE ended_at_us IS NULL;
 CREATE INDEX lease_by_worker ON lease (worker);
 CREATE INDEX measurement_by_task ON measurement (task);
+CREATE INDEX measurement_skipped ON measurement
+  (evaluation, document, configuration) WHERE status <> 'ok';
 CREATE UNIQUE INDEX event_by_job ON event (job, job_seq) WHERE job IS NOT NULL;
 CREATE VIEW measurements_v1 AS
 SELECT lower(hex(c.model)) AS model, lower(hex(c.digest)) AS configuration,
@@ -311,6 +313,24 @@ JOIN corpus_document AS cd ON cd.document = m.document
 JOIN corpus AS k ON k.digest = cd.corpus
 JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch
 JOIN worker AS w ON w.uuid = l.worker;
+CREATE VIEW job_measurements_v1 AS
+SELECT j.number AS job, lower(hex(c.model)) AS model,
+  lower(hex(c.digest)) AS configuration, jc.resolved AS layer_set,
+  jc.layer_set AS written, jc.quantizer, c.compute, e.text AS evaluation,
+  k.name AS corpus, jd.language AS lang, jd.document_id AS document,
+  lower(hex(d.digest)) AS document_digest, m.status, m.nll_sum, m.nll_fp_sum,
+  m.unigram_nll_sum, m.tokens, m.bytes, m.bytes_scored, m.chars, m.kl_sum,
+  m.top1, m.nonfinite
+FROM job AS j
+JOIN corpus AS k ON k.digest = j.corpus
+JOIN job_configuration AS jc ON jc.job = j.number
+JOIN configuration AS c ON c.id = jc.configuration
+JOIN job_evaluation AS je ON je.job = j.number AND je.model = c.model
+JOIN evaluation AS e ON e.id = je.evaluation
+JOIN job_document AS jd ON jd.job = j.number AND jd.eval_index = je.eval_index
+JOIN document AS d ON d.id = jd.document
+JOIN measurement AS m ON m.configuration = jc.configuration
+  AND m.evaluation = je.evaluation AND m.document = jd.document;
 CREATE VIEW jobs_v1 AS
 SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
   j.owner, j.labels,

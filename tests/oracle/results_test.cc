@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "coordinator/analysis/analyze.h"
+#include "coordinator/qctl/output/output.h"
 #include "coordinator/qctl/output/results_json.h"
 #include "coordinator/qctl/output/value.h"
 #include "coordinator/service/results_conversion.h"
@@ -59,8 +60,8 @@ std::string ResultsJson(const PanelInput& panel,
       panel.reference < 0
           ? "xyz"
           : panel.languages[static_cast<size_t>(panel.reference)];
-  return qctl::ResultsToJson(
-      ResultsToProto({&panel, 1}, {&result, 1}, options, reference));
+  return qctl::JsonText(qctl::ResultsDocument(
+      ResultsToProto({&panel, 1}, {&result, 1}, options, reference)));
 }
 
 // The script's exit status; its words go to the test's output.

@@ -1,6 +1,7 @@
 #include "tests/support/fake_coordinator.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <fstream>
@@ -26,6 +27,7 @@ class Service : public v1::CoordinatorService::Service {
  public:
   FakeCoordinator::Script script;
   FakeCoordinator::Received received;
+  std::atomic<int> num_watches = 0;
 
   Status GetStatus(Context*, const v1::GetStatusRequest*,
                    v1::GetStatusResponse* response) override {
@@ -103,6 +105,7 @@ class Service : public v1::CoordinatorService::Service {
   Status WatchJob(Context* context, const v1::WatchJobRequest* request,
                   grpc::ServerWriter<v1::WatchEvent>* writer) override {
     std::vector<v1::WatchEvent> events;
+    ++num_watches;
     {
       const std::lock_guard lock(mutex_);
       v1::JobSummary* job = Find(request->job().text());
@@ -252,6 +255,8 @@ FakeCoordinator::~FakeCoordinator() {
 FakeCoordinator::Script& FakeCoordinator::script() {
   return impl_->service.script;
 }
+
+int FakeCoordinator::num_watches() const { return impl_->service.num_watches; }
 
 const FakeCoordinator::Received& FakeCoordinator::received() const {
   return impl_->service.received;

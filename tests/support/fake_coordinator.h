@@ -45,6 +45,8 @@ class FakeCoordinator {
     std::vector<v1::GetResultsRequest> results;
   };
   const Received& received() const;
+  // Watchers so far, any thread.
+  int num_watches() const;
 
  private:
   struct Impl;

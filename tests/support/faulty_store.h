@@ -57,6 +57,11 @@ class FaultyStore : public Store {
       std::span<const Digest> documents) override {
     return store_->ReadMeasurements(evaluation, configurations, documents);
   }
+  absl::StatusOr<int64_t> CountSkipped(
+      JobNumber job, absl::string_view evaluation,
+      std::span<const SkippedKey> more) override {
+    return store_->CountSkipped(job, evaluation, more);
+  }
   absl::StatusOr<v1::TaskSpec> ReadTaskSpec(TaskId task) override {
     return store_->ReadTaskSpec(task);
   }

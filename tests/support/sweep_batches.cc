@@ -82,6 +82,7 @@ JobAdded MakeJob(int64_t number) {
     configuration.quantizer = i == 0 ? "fp" : "rtn:bits=4";
     configuration.layer_set = kLayerSets[i];
     configuration.resolved = kLayerSets[i];
+    configuration.canonical = {configuration.quantizer, kLayerSets[i]};
     configuration.baseline = i == 0;
     configuration.unprotected = i == 1;
     if (i == 2) {
@@ -245,7 +246,9 @@ std::vector<Mutation> ResultBatch(int64_t task, int64_t epoch) {
   result.worker = SweepWorker();
   result.worker_name = "box-1";
   result.committed_at = At(20 + task);
-  result.documents_skipped = first == 2 ? 1 : 0;
+  if (first == 2) {
+    result.documents_skipped = {{JobNumber((task + 1) / 2), 1}};
+  }
   return {result};
 }
 

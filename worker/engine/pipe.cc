@@ -16,27 +16,13 @@
 #include "common/base/error_codes.h"
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
+#include "common/job/job_spec.h"
 #include "common/rpc/failure.h"
 #include "common/rpc/frame.h"
 #include "worker/eval/evaluation.h"
 
 namespace qsweep {
 namespace {
-
-absl::StatusOr<Compute> ComputeFromProto(v1::Compute compute) {
-  switch (compute) {
-    case v1::COMPUTE_UNSPECIFIED:
-    case v1::COMPUTE_FP32:
-      return Compute::kFp32;
-    case v1::COMPUTE_BF16:
-      return Compute::kBf16;
-    case v1::COMPUTE_FP16:
-      return Compute::kFp16;
-    default:
-      return absl::UnimplementedError(
-          "the task asks for a compute this engine does not know");
-  }
-}
 
 // A digest a frame may leave out.
 absl::StatusOr<Digest> OptionalDigest(const std::string& bytes) {
@@ -269,7 +255,7 @@ absl::StatusOr<EngineTask> TaskFromProto(const v1::EngineRun& run) {
   task.evaluation = spec.evaluation();
   QSWEEP_ASSIGN_OR_RETURN(task.model_digest,
                           OptionalDigest(spec.model_digest()));
-  QSWEEP_ASSIGN_OR_RETURN(task.compute, ComputeFromProto(spec.compute()));
+  QSWEEP_ASSIGN_OR_RETURN(task.compute, FromProto(spec.compute()));
   for (const v1::ConfigurationSpec& configuration : spec.configurations()) {
     QSWEEP_ASSIGN_OR_RETURN(const Digest digest,
                             OptionalDigest(configuration.digest()));

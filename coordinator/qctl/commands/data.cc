@@ -9,8 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/base/clock.h"
+#include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/retry.h"
 #include "coordinator/qctl/commands/commands.h"
 #include "coordinator/qctl/context.h"
 #include "coordinator/qctl/output/measurements.h"
@@ -20,21 +23,34 @@ namespace {
 
 constexpr int kMostQueryRows = 10000;
 constexpr int kMostQuerySeconds = 60;
+constexpr absl::Duration kResultsPatience = absl::Minutes(1);
+constexpr absl::Duration kResultsPause = absl::Milliseconds(100);
 
 // The views queries may read; an older coordinator may lack some.
-constexpr const char* kViews[] = {"jobs_v1",    "tasks_v1",  "attempts_v1",
-                                  "workers_v1", "events_v1", "measurements_v1",
-                                  "results_v1"};
+constexpr const char* kViews[] = {
+    "jobs_v1",   "tasks_v1",        "attempts_v1",         "workers_v1",
+    "events_v1", "measurements_v1", "job_measurements_v1", "results_v1"};
 
 constexpr std::pair<const char*, const char*> kQueryExamples[] = {
-    {"perplexity per layer set and language",
-     "SELECT layer_set, lang, sum(nll_sum)/sum(tokens) AS nll_per_token FROM "
-     "measurements_v1 WHERE status='ok' GROUP BY layer_set, lang ORDER BY "
-     "lang, nll_per_token"},
+    {"perplexity per configuration and language, over all jobs",
+     "SELECT quantizer, layer_set, lang, exp(sum(nll_sum)/sum(tokens)) AS ppl "
+     "FROM measurements_v1 WHERE status='ok' GROUP BY quantizer, layer_set, "
+     "lang ORDER BY lang, ppl"},
     {"what quantization costs each language, nothing protected",
      "SELECT lang, (sum(nll_sum)-sum(nll_fp_sum))/sum(tokens) AS dnll FROM "
      "measurements_v1 WHERE layer_set='none' AND status='ok' GROUP BY lang "
      "ORDER BY dnll DESC"},
+    {"the loss of each layer set of job 1, as the job wrote it",
+     "SELECT written, lang, (sum(nll_sum)-sum(nll_fp_sum))/sum(tokens) AS dnll "
+     "FROM job_measurements_v1 WHERE job=1 AND status='ok' GROUP BY written, "
+     "lang ORDER BY lang, dnll"},
+    {"recovery of every layer of the newest job, with its interval",
+     "SELECT layer, lang, value, ci_low, ci_high FROM results_v1 WHERE "
+     "job=(SELECT max(number) FROM jobs_v1) AND metric='recovery' AND layer IS "
+     "NOT NULL ORDER BY lang, value DESC"},
+    {"jobs and how far they are",
+     "SELECT number, name, state, measurements_done, measurements_total FROM "
+     "jobs_v1 ORDER BY number DESC"},
     {"rows measured by each worker",
      "SELECT worker, count(*) AS rows_measured FROM measurements_v1 GROUP BY "
      "worker ORDER BY rows_measured DESC"},
@@ -85,15 +101,35 @@ Table QueryTable(const v1::QueryResponse& response) {
   return table;
 }
 
-absl::StatusOr<ExitCode> ListViews(Context& context) {
+// Asks again while results of a job that has just ended are being computed,
+// until the time is up.
+absl::StatusOr<v1::QueryResponse> AskQuery(Context& context,
+                                           const v1::QueryRequest& request) {
   QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
+  const SteadyTime end =
+      Clock::Real().SteadyNow() +
+      (request.deadline_ms() == 0 ? kResultsPatience
+                                  : absl::Milliseconds(request.deadline_ms()));
+  while (true) {
+    absl::StatusOr<v1::QueryResponse> response = client->Query(request);
+    const auto error = GetErrorInfo(response.status());
+    if (!error || error->code != kResultsPending.code ||
+        Clock::Real().SteadyNow() >= end) {
+      return response;
+    }
+    RealSleeper()(kResultsPause);
+  }
+}
+
+absl::StatusOr<ExitCode> ListViews(Context& context) {
   Table table;
   table.kind = "ViewList";
   table.columns = {{"view", "VIEW"}, {"columns", "COLUMNS"}};
   for (const char* view : kViews) {
     v1::QueryRequest request;
     request.set_sql(absl::StrCat("SELECT * FROM ", view, " LIMIT 0"));
-    const absl::StatusOr<v1::QueryResponse> response = client->Query(request);
+    const absl::StatusOr<v1::QueryResponse> response =
+        AskQuery(context, request);
     if (response.ok()) {
       table.rows.push_back(
           {view, context.for_people()
@@ -152,9 +188,8 @@ absl::StatusOr<ExitCode> Query(Context& context) {
   }
   request.set_deadline_ms(
       static_cast<uint32_t>(absl::ToInt64Milliseconds(timeout)));
-  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
   QSWEEP_ASSIGN_OR_RETURN(const v1::QueryResponse response,
-                          client->Query(request));
+                          AskQuery(context, request));
   QSWEEP_RETURN_IF_ERROR(context.Print(QueryTable(response)));
   if (response.truncated()) {
     context.Note(absl::StrCat("cut after ", response.rows_size(),

@@ -27,6 +27,7 @@ namespace {
 constexpr int kMostResamples = 1'000'000;
 constexpr int kHighestConfidence = 99;
 constexpr int kMostRows = 1'000'000;
+constexpr absl::Duration kDefaultTimeout = absl::Minutes(2);
 constexpr char kDefaultMetric[] = "relative_loss";  // of --pivot lang
 
 // What a unit of the corpus is called.
@@ -46,8 +47,21 @@ absl::StatusOr<v1::GetResultsResponse> AskResults(Context& context) {
       const int64_t resamples,
       arguments.GetInteger("resamples", 0, 1, kMostResamples));
   request.set_resamples(static_cast<uint32_t>(resamples));
+  QSWEEP_ASSIGN_OR_RETURN(const absl::Duration timeout,
+                          arguments.GetDuration("timeout", kDefaultTimeout));
   QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
-  return client->GetResults(request);
+  absl::StatusOr<v1::GetResultsResponse> results =
+      client->GetResults(request, timeout);
+  if (absl::IsDeadlineExceeded(results.status()) &&
+      !GetErrorInfo(results.status())) {
+    return MakeError(
+        kResultsTimeout,
+        absl::StrCat("no results within ", absl::FormatDuration(timeout)),
+        "--timeout",
+        "The coordinator has given up. Give it longer (--timeout 10m), or "
+        "fewer --resamples.");
+  }
+  return results;
 }
 
 // For people, as the flags ask.
@@ -96,8 +110,11 @@ absl::StatusOr<ExitCode> Results(Context& context) {
     QSWEEP_RETURN_IF_ERROR(context.Print(table));
     return ExitCode::kOk;
   }
-  if (context.style().format == OutputFormat::kJson) {
-    context.PrintRaw(ResultsToJson(results));
+  const OutputFormat format = context.style().format;
+  if (format == OutputFormat::kJson || format == OutputFormat::kYaml) {
+    const Value document = ResultsDocument(results);
+    context.PrintRaw(format == OutputFormat::kJson ? JsonDocument(document)
+                                                   : YamlText(document));
     return ExitCode::kOk;
   }
   if (context.for_people()) {
@@ -239,7 +256,9 @@ std::vector<Flag> StatisticsFlags() {
            false,
            {"one", "inf", "zero"}},
           {"ci", 0, "PERCENT", "confidence of the intervals (default 95)"},
-          {"resamples", 0, "N", "of the bootstrap (default 10000)"}};
+          {"resamples", 0, "N", "of the bootstrap (default 10000)"},
+          {"timeout", 0, "TIME",
+           "give up after this long, like 300s (default 2m)"}};
 }
 
 }  // namespace

@@ -64,20 +64,29 @@ Value::Object SummaryObject(const v1::JobSummary& job) {
   return object;
 }
 
-// A JSON object per line: the job, then what happens.
-absl::StatusOr<v1::JobSummary> StreamJson(Context& context,
-                                          const std::string& selector,
-                                          absl::Duration timeout) {
-  return FollowJob(context, selector, timeout,
-                   {.on_event =
-                        [&](const v1::WatchEvent& event) {
-                          context.PrintRaw(JsonText(EventObject(event)) + "\n");
-                        },
-                    .on_summary =
-                        [&](const v1::JobSummary& job) {
-                          context.PrintRaw(JsonText(SummaryObject(job)) + "\n");
-                        },
-                    .stop = [](const v1::JobSummary&) { return false; }});
+// A JSON object per line, or YAML documents: the job, then what happens.
+absl::StatusOr<v1::JobSummary> StreamObjects(Context& context,
+                                             const std::string& selector,
+                                             absl::Duration timeout) {
+  const bool yaml = context.style().format == OutputFormat::kYaml;
+  const auto print = [&](const Value& object) {
+    context.PrintRaw(yaml ? "---\n" + YamlText(object)
+                          : JsonText(object) + "\n");
+  };
+  bool attached = false;
+  const auto on_summary = [&](const v1::JobSummary& job) {
+    if (!attached) {
+      attached = true;
+      DetachOnInterrupt(context, job);
+    }
+    print(SummaryObject(job));
+  };
+  return FollowJob(
+      context, selector, timeout,
+      {.on_event =
+           [&](const v1::WatchEvent& event) { print(EventObject(event)); },
+       .on_summary = on_summary,
+       .stop = [](const v1::JobSummary&) { return false; }});
 }
 
 absl::StatusOr<ExitCode> Watch(Context& context) {
@@ -89,7 +98,7 @@ absl::StatusOr<ExitCode> Watch(Context& context) {
       context.arguments().GetDuration("timeout", absl::InfiniteDuration()));
   if (!context.for_people()) {
     QSWEEP_ASSIGN_OR_RETURN(const v1::JobSummary streamed,
-                            StreamJson(context, job, timeout));
+                            StreamObjects(context, job, timeout));
     return OutcomeOf(streamed);
   }
   const Environment& environment = context.environment();

@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <ostream>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -22,6 +23,9 @@ namespace {
 constexpr absl::Duration kRedraw = absl::Milliseconds(200);
 constexpr absl::Duration kLinePause = absl::Seconds(5);
 constexpr absl::Duration kCellsPause = absl::Seconds(15);
+constexpr absl::Duration kStoredPause = absl::Seconds(2);
+constexpr int kStoredShare = 20;  // reads take a twentieth of the time
+constexpr int kStoredColumns = 5;
 constexpr int kLineModeWidth = 100;
 constexpr int kLineModeCells = 6;  // rows of cells in a log
 constexpr char kHideCursor[] = "\x1b[?25l";
@@ -135,6 +139,66 @@ class Lines {
   absl::Time last_cells_ = absl::InfinitePast();
 };
 
+// Keeps the model's stored sums fresh: read at the start and after tasks, not
+// too often. A coordinator that cannot answer leaves the partial sums.
+class StoredSums {
+ public:
+  StoredSums(CoordinatorClient& client, WatchModel& model)
+      : client_(client), model_(model) {}
+
+  void Refresh(const v1::JobSummary& job) {
+    const SteadyTime now = Clock::Real().SteadyNow();
+    if (job.measurements_done() == measured_ ||
+        (now < next_ && !HasEnded(job.state()))) {
+      return;
+    }
+    measured_ = job.measurements_done();
+    v1::QueryRequest request;
+    request.set_sql(absl::StrCat(
+        "SELECT layer_set, lang, sum(nll_sum), sum(nll_fp_sum), sum(tokens) "
+        "FROM job_measurements_v1 WHERE status = 'ok' AND job = ",
+        job.job_number(), " GROUP BY layer_set, lang"));
+    const absl::StatusOr<v1::QueryResponse> response = client_.Query(request);
+    // A long query now and then, not all the time.
+    const SteadyTime end = Clock::Real().SteadyNow();
+    next_ = end + std::max(kStoredPause, kStoredShare * (end - now));
+    if (!response.ok()) {
+      return;
+    }
+    std::vector<WatchModel::Stored> stored;
+    for (const v1::QueryRow& row : response->rows()) {
+      if (row.values_size() == kStoredColumns) {
+        stored.push_back({row.values(0).text(), row.values(1).text(),
+                          row.values(2).real(), row.values(3).real(),
+                          static_cast<uint64_t>(row.values(4).integer())});
+      }
+    }
+    model_.SetStored(stored);
+  }
+
+ private:
+  CoordinatorClient& client_;
+  WatchModel& model_;
+  uint64_t measured_ = 0;  // when it was read last
+  SteadyTime next_;
+};
+
+// The columns, before any of them has a number.
+void SetLanguages(CoordinatorClient& client, const v1::JobSummary& job,
+                  WatchModel& model) {
+  v1::GetJobRequest request;
+  request.mutable_job()->set_text(UuidText(job.job_uuid()));
+  const absl::StatusOr<v1::GetJobResponse> response = client.GetJob(request);
+  if (!response.ok()) {
+    return;  // they come with the numbers
+  }
+  std::vector<std::string> languages;
+  for (const v1::CorpusLanguage& language : response->corpus().languages()) {
+    languages.push_back(language.language());
+  }
+  model.SetLanguages(std::move(languages));
+}
+
 }  // namespace
 
 absl::StatusOr<v1::JobSummary> WatchOnto(Context& context,
@@ -142,7 +206,9 @@ absl::StatusOr<v1::JobSummary> WatchOnto(Context& context,
                                          absl::Duration timeout,
                                          std::ostream& out, bool terminal) {
   const absl::Time started = Clock::Real().Now();
+  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
   WatchModel model(started);
+  StoredSums stored(*client, model);
   std::unique_ptr<Screen> screen;
   Lines lines(out);
   absl::Time drawn = absl::InfinitePast();
@@ -161,6 +227,7 @@ absl::StatusOr<v1::JobSummary> WatchOnto(Context& context,
     if (!attached) {
       attached = true;
       DetachOnInterrupt(context, summary);
+      SetLanguages(*client, summary, model);
       if (terminal && !HasEnded(summary.state())) {
         screen = std::make_unique<Screen>(
             out, WatchStyle{.width = context.environment().width,
@@ -168,6 +235,7 @@ absl::StatusOr<v1::JobSummary> WatchOnto(Context& context,
                             .color = context.style().color});
       }
     }
+    stored.Refresh(summary);
     show(HasEnded(summary.state()));
   };
   const auto on_event = [&](const v1::WatchEvent& event) {
@@ -198,12 +266,15 @@ void NoteOutcome(Context& context, const v1::JobSummary& job) {
   }
   if (job.documents_skipped() > 0) {
     absl::StrAppend(&text, ", ", job.documents_skipped(),
-                    " rows of skipped documents");
+                    job.documents_skipped() == 1 ? " document skipped"
+                                                 : " documents skipped");
   }
   if (job.tasks_failed() > 0) {
     absl::StrAppend(&text, ", ", job.tasks_failed(), " tasks failed");
   }
-  if (!job.reason().empty()) {
+  // A job that succeeded has no reason but what is said already.
+  if (!job.reason().empty() && (job.state() != v1::JOB_STATE_SUCCEEDED ||
+                                job.documents_skipped() == 0)) {
     absl::StrAppend(&text, " (", job.reason(), ")");
   }
   context.Note(text);

@@ -2,14 +2,12 @@
 
 #include <cmath>
 
-#include "common/base/error_json.h"
 #include "coordinator/qctl/output/output.h"
 
 namespace qsweep::qctl {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr char kSchema[] = "qctl/v1";
 
 Json ToJson(const Value& value) {
   struct Visitor {
@@ -48,24 +46,8 @@ std::string Dump(const Json& json, int indent) {
 
 std::string JsonText(const Value& value) { return Dump(ToJson(value), -1); }
 
-std::string RenderJson(const Table& table) {
-  Json document = {{"schema", kSchema}, {"kind", table.kind}};
-  for (const auto& [name, member] : table.extra) {
-    document[name] = ToJson(member);
-  }
-  document["items"] = Json::array();
-  for (const std::vector<Value>& row : table.rows) {
-    Json item = Json::object();
-    for (size_t i = 0; i < table.columns.size(); ++i) {
-      item[table.columns[i].name] = ToJson(row[i]);
-    }
-    document["items"].push_back(std::move(item));
-  }
-  return Dump(document, 2) + "\n";
-}
-
-std::string RenderErrorJson(const absl::Status& status) {
-  return FormatErrorAsJson(status);
+std::string JsonDocument(const Value& value) {
+  return Dump(ToJson(value), 2) + "\n";
 }
 
 }  // namespace qsweep::qctl

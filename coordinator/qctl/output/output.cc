@@ -13,11 +13,14 @@
 namespace qsweep::qctl {
 namespace {
 
+constexpr char kSchema[] = "qctl/v1";
+
 constexpr std::pair<const char*, OutputFormat> kFormats[] = {
     {"table", OutputFormat::kTable}, {"wide", OutputFormat::kWide},
     {"json", OutputFormat::kJson},   {"jsonl", OutputFormat::kJsonl},
-    {"csv", OutputFormat::kCsv},     {"tsv", OutputFormat::kTsv},
-    {"md", OutputFormat::kMarkdown}, {"name", OutputFormat::kName},
+    {"yaml", OutputFormat::kYaml},   {"csv", OutputFormat::kCsv},
+    {"tsv", OutputFormat::kTsv},     {"md", OutputFormat::kMarkdown},
+    {"tex", OutputFormat::kTex},     {"name", OutputFormat::kName},
 };
 
 std::vector<std::string> ColumnNames(const Table& table) {
@@ -68,7 +71,9 @@ std::vector<size_t> ColumnsFor(const Table& table, OutputFormat format) {
   std::vector<size_t> chosen;
   for (size_t i = 0; i < table.columns.size(); ++i) {
     const Audience audience = table.columns[i].audience;
-    const bool people = ForPeople(format) || format == OutputFormat::kMarkdown;
+    const bool people = ForPeople(format) ||
+                        format == OutputFormat::kMarkdown ||
+                        format == OutputFormat::kTex;
     const bool wide = format == OutputFormat::kWide || table.record;
     if (audience == Audience::kAll ||
         (people ? audience == Audience::kPeople ||
@@ -92,14 +97,18 @@ std::string RenderNames(const Table& table) {
   return text;
 }
 
+Value ItemOf(const Table& table, const std::vector<Value>& row) {
+  Value::Object object;
+  for (size_t i = 0; i < table.columns.size(); ++i) {
+    object.emplace_back(table.columns[i].name, row[i]);
+  }
+  return object;
+}
+
 std::string RenderJsonLines(const Table& table) {
   std::string text;
   for (const std::vector<Value>& row : table.rows) {
-    Value::Object object;
-    for (size_t i = 0; i < table.columns.size(); ++i) {
-      object.emplace_back(table.columns[i].name, row[i]);
-    }
-    absl::StrAppend(&text, JsonText(object), "\n");
+    absl::StrAppend(&text, JsonText(ItemOf(table, row)), "\n");
   }
   return text;
 }
@@ -110,7 +119,7 @@ std::string RenderChosen(const Table& table, const OutputStyle& style) {
     case OutputFormat::kWide:
       return RenderForPeople(table, style);
     case OutputFormat::kJson:
-      return RenderJson(table);
+      return JsonDocument(DocumentOf(table));
     case OutputFormat::kJsonl:
       return RenderJsonLines(table);
     case OutputFormat::kCsv:
@@ -119,6 +128,10 @@ std::string RenderChosen(const Table& table, const OutputStyle& style) {
       return RenderDelimited(table, '\t', style.header);
     case OutputFormat::kMarkdown:
       return RenderMarkdown(table, style);
+    case OutputFormat::kTex:
+      return RenderTex(table, style);
+    case OutputFormat::kYaml:
+      return YamlText(DocumentOf(table));
     case OutputFormat::kName:
       return RenderNames(table);
   }
@@ -138,6 +151,17 @@ absl::StatusOr<OutputFormat> ParseOutputFormat(absl::string_view text) {
   return MakeError(kUnknownFormat,
                    absl::StrCat("no output format \"", text, "\""), "--output",
                    DidYouMeanHint(text, names));
+}
+
+Value DocumentOf(const Table& table) {
+  Value::Object document = {{"schema", kSchema}, {"kind", table.kind}};
+  document.insert(document.end(), table.extra.begin(), table.extra.end());
+  Value::List items;
+  for (const std::vector<Value>& row : table.rows) {
+    items.push_back(ItemOf(table, row));
+  }
+  document.emplace_back("items", std::move(items));
+  return document;
 }
 
 bool ForPeople(OutputFormat format) {

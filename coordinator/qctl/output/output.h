@@ -60,10 +60,12 @@ enum class OutputFormat {
   kCsv,
   kTsv,
   kMarkdown,
+  kTex,
+  kYaml,
   kName
 };
 
-// "table", "wide", "json", "jsonl", "csv", "tsv", "md", "name".
+// "table", "wide", "json", "jsonl", "yaml", "csv", "tsv", "md", "tex", "name".
 // INVALID_ARGUMENT QS7001, with a suggestion.
 absl::StatusOr<OutputFormat> ParseOutputFormat(absl::string_view text);
 
@@ -88,15 +90,19 @@ absl::StatusOr<std::string> Render(const Table& table,
 // One value as people read it.
 std::string FormatForPeople(const Value& value, Form form, absl::Time now);
 
-// {"schema":"qctl/v1","kind":...,"items":[...]}, with `extra` in between.
-std::string RenderJson(const Table& table);
-// One value as JSON on one line: NaN and infinity are null.
+// The document that JSON and YAML write: {"schema": "qctl/v1", "kind": ...,
+// "items": [...]}, with `extra` in between.
+Value DocumentOf(const Table& table);
+// A value as JSON on one line, or indented: NaN and infinity are null.
 std::string JsonText(const Value& value);
-// "error" document: code, message, field, hint, exit.
-std::string RenderErrorJson(const absl::Status& status);
+std::string JsonDocument(const Value& value);
+// The same as YAML: what it reads back as is what the JSON reads back as.
+std::string YamlText(const Value& value);
 // A header and a line per row, quoted where the format needs it.
 std::string RenderDelimited(const Table& table, char separator, bool header);
 std::string RenderMarkdown(const Table& table, const OutputStyle& style);
+// A LaTeX tabular that needs no package.
+std::string RenderTex(const Table& table, const OutputStyle& style);
 // Aligned by terminal columns.
 std::string RenderForPeople(const Table& table, const OutputStyle& style);
 

@@ -197,7 +197,7 @@ Value::Object PanelObject(const v1::ResultPanel& panel,
 
 }  // namespace
 
-std::string ResultsToJson(const v1::GetResultsResponse& results) {
+Value ResultsDocument(const v1::GetResultsResponse& results) {
   Table table;
   table.kind = "Results";
   table.extra = {{"job", JobValue(results.job())},
@@ -219,7 +219,7 @@ std::string ResultsToJson(const v1::GetResultsResponse& results) {
     }
     table.rows.push_back(std::move(row));
   }
-  return RenderJson(table);
+  return DocumentOf(table);
 }
 
 }  // namespace qsweep::qctl

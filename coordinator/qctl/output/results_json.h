@@ -1,8 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_QCTL_OUTPUT_RESULTS_JSON_H_
 #define QSWEEP_COORDINATOR_QCTL_OUTPUT_RESULTS_JSON_H_
 
-#include <string>
-
+#include "coordinator/qctl/output/value.h"
 #include "qsweep/v1/coordinator.pb.h"
 
 namespace qsweep::qctl {
@@ -13,7 +12,7 @@ namespace qsweep::qctl {
 // strings. An estimate is {"value","low","high","stderr","status"}; a number
 // that does not exist or that JSON cannot hold is null and its status, "ok"
 // otherwise, says why.
-std::string ResultsToJson(const v1::GetResultsResponse& results);
+Value ResultsDocument(const v1::GetResultsResponse& results);
 
 }  // namespace qsweep::qctl
 

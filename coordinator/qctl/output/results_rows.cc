@@ -7,49 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "common/job/cell_metrics.h"
+
 namespace qsweep::qctl {
 namespace {
-
-// A metric of a cell; `estimate` has no bounds where none are computed.
-struct Metric {
-  const char* name;
-  bool higher_is_better;
-  v1::Estimate estimate;
-};
-
-v1::Estimate Plain(double value) {
-  v1::Estimate estimate;
-  estimate.set_value(value);
-  return estimate;
-}
-
-v1::Estimate PlainOr(bool present, double value) {
-  return present ? Plain(value) : v1::Estimate();
-}
-
-std::vector<Metric> MetricsOf(const v1::CellResult& cell) {
-  return {
-      {"ppl", false, PlainOr(cell.has_ppl(), cell.ppl())},
-      {"deg_pct", false,
-       PlainOr(cell.has_degradation_percent(), cell.degradation_percent())},
-      {"disparity", false, PlainOr(cell.has_disparity(), cell.disparity())},
-      {"delta_nll", false, cell.delta_nll()},
-      {"bits_per_unit", false, cell.bits_per_unit()},
-      {"relative_loss", false, cell.relative_loss()},
-      {"bits_per_byte", false, cell.bits_per_byte()},
-      {"recovery", true, cell.recovery()},
-      {"recovery_contrast", true, cell.recovery_contrast()},
-      {"interaction", true, cell.interaction()},
-      {"gap_bits_per_unit", false, cell.gap_bits_per_unit()},
-      {"gap_relative_loss", false, cell.gap_relative_loss()},
-      {"gap_bits_per_byte", false, cell.gap_bits_per_byte()},
-      {"gap_delta_nll", false, cell.gap_delta_nll()},
-      {"anchored_gap_bits_per_unit", false, cell.anchored_gap_bits_per_unit()},
-      {"anchored_gap_relative_loss", false, cell.anchored_gap_relative_loss()},
-      {"kl", false, PlainOr(cell.has_kl_per_token(), cell.kl_per_token())},
-      {"top1", true, PlainOr(cell.has_top1_agreement(), cell.top1_agreement())},
-  };
-}
 
 std::vector<Column> Columns() {
   std::vector<Column> columns;
@@ -96,7 +57,7 @@ struct CellPlace {
   const v1::CellResult& cell;
 };
 
-std::vector<Value> Row(const CellPlace& at, const Metric& metric) {
+std::vector<Value> Row(const CellPlace& at, const CellMetric& metric) {
   const v1::ConfigurationResult& configuration = at.configuration;
   const v1::Estimate& estimate = metric.estimate;
   return {absl::StrCat(at.results.job().job_number()),
@@ -144,11 +105,8 @@ Table ResultRows(const v1::GetResultsResponse& results) {
         }
         const CellPlace place = {results, panel, configuration,
                                  panel.languages(index), cell};
-        for (const Metric& metric : MetricsOf(cell)) {
-          if (metric.estimate.has_value() ||
-              !metric.estimate.status().empty()) {
-            table.rows.push_back(Row(place, metric));
-          }
+        for (const CellMetric& metric : MetricsOf(cell)) {
+          table.rows.push_back(Row(place, metric));
         }
       }
     }

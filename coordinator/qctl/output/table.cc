@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 
 #include "coordinator/qctl/output/output.h"
@@ -171,6 +172,21 @@ std::string RenderRecord(const Grid& grid) {
   return text;
 }
 
+std::string TexText(const std::string& text) {
+  return absl::StrReplaceAll(text, {{"\\", "\\textbackslash{}"},
+                                    {"{", "\\{"},
+                                    {"}", "\\}"},
+                                    {"$", "\\$"},
+                                    {"&", "\\&"},
+                                    {"#", "\\#"},
+                                    {"%", "\\%"},
+                                    {"_", "\\_"},
+                                    {"^", "\\textasciicircum{}"},
+                                    {"~", "\\textasciitilde{}"},
+                                    {"±", "$\\pm$"},
+                                    {"\n", " "}});
+}
+
 }  // namespace
 
 std::string WithThousands(int64_t number) {
@@ -258,6 +274,32 @@ std::string RenderMarkdown(const Table& table, const OutputStyle& style) {
     text += "\n";
   }
   return text;
+}
+
+std::string RenderTex(const Table& table, const OutputStyle& style) {
+  const Grid grid = MakeGrid(table, style);
+  std::string text = "\\begin{tabular}{";
+  for (const Form form : grid.forms) {
+    text += RightAligned(form) ? "r" : "l";
+  }
+  text += "}\n\\hline\n";
+  const auto add_line = [&](const std::vector<std::string>& cells) {
+    absl::StrAppend(
+        &text,
+        absl::StrJoin(cells, " & ",
+                      [](std::string* out, const std::string& cell) {
+                        *out += TexText(cell);
+                      }),
+        " \\\\\n");
+  };
+  if (style.header) {
+    add_line(grid.titles);
+    text += "\\hline\n";
+  }
+  for (const std::vector<std::string>& cells : grid.cells) {
+    add_line(cells);
+  }
+  return text + "\\hline\n\\end{tabular}\n";
 }
 
 }  // namespace qsweep::qctl

@@ -40,6 +40,7 @@ TEST(WantsJson, ReadsEveryWayToAsk) {
   EXPECT_TRUE(WantsJson(Arguments{"describe", "-o", "json"}));
   EXPECT_TRUE(WantsJson(Arguments{"--output=jsonl", "score"}));
   EXPECT_TRUE(WantsJson(Arguments{"-ojson"}));
+  EXPECT_TRUE(WantsJson(Arguments{"--output", "yaml"}));
   EXPECT_FALSE(WantsJson(Arguments{"json", "-o", "table"}));
   EXPECT_FALSE(WantsJson(Arguments{"-o"}));
 }

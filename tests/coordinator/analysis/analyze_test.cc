@@ -3,8 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -439,6 +444,69 @@ TEST(AnalyzePanel, DoesNotDependOnTheOrderOfRowsAndLanguages) {
 }
 
 // The units of one language dealt into two: whatever gap is claimed is false.
+// Everything a panel says, bit by bit.
+std::string Dump(const PanelResult& result) {
+  std::string text = absl::StrCat(result.resolved_ranks, "\n");
+  const auto add = [&text](const Estimate& estimate) {
+    for (const std::optional<double>& number :
+         {estimate.value, estimate.low, estimate.high,
+          estimate.standard_error}) {
+      absl::StrAppend(&text, number ? absl::StrFormat("%a ", *number) : "- ");
+    }
+    absl::StrAppend(&text, StatusName(estimate.status), "\n");
+  };
+  for (const ConfigurationResult& configuration : result.configurations) {
+    absl::StrAppend(&text, configuration.rank, " ", configuration.group, "\n");
+    add(configuration.average_contrast);
+    add(configuration.worst_recovery);
+    for (const CellResult& cell : configuration.cells) {
+      add(cell.delta_nll);
+      add(cell.recovery);
+      add(cell.recovery_contrast);
+      add(cell.interaction);
+      add(cell.gap_relative_loss);
+    }
+  }
+  return text;
+}
+
+TEST(AnalyzePanel, GivesTheSameBits_HoweverManyThreadsWork) {
+  const PanelInput panel = SyntheticPanel({.units = 20, .layers = 20});
+  const Options options = {.resamples = 500, .seed = 3};
+  const std::string alone = Dump(AnalyzePanel(panel, options));
+  for (const size_t threads : {1, 2, 5}) {
+    const auto result = AnalyzePanel(
+        panel, options, {.for_each = [&](size_t count, const Work::Part& part) {
+          std::vector<std::jthread> all;
+          for (size_t t = 0; t < threads; ++t) {
+            all.emplace_back([&, t] {
+              for (size_t i = count; i-- > 0;) {  // in another order, too
+                if (i % threads == t) {
+                  part(i);
+                }
+              }
+            });
+          }
+        }});
+    ASSERT_TRUE(result.has_value());
+    EXPECT_EQ(Dump(*result), alone) << threads;
+  }
+}
+
+TEST(AnalyzePanel, GivesUpSoon_WhenItIsTold) {
+  // Some 2,000 questions without a stop: at each of these something goes on.
+  const PanelInput panel = SyntheticPanel({.units = 20, .layers = 20});
+  const Options options = {.resamples = 20000, .seed = 3};
+  for (const int patience : {0, 10, 100, 500, 1000}) {
+    int asked = 0;
+    const auto result = AnalyzePanel(
+        panel, options, {.stop = [&] { return ++asked > patience; }});
+    EXPECT_FALSE(result.has_value());
+    // Parts that have not begun ask once each.
+    EXPECT_LT(asked, patience + 400);
+  }
+}
+
 TEST(AnalyzePanel, ClaimsNoGap_BetweenAMadeUpPairOfLanguages) {
   constexpr int kDeals = 200;
   int false_verdicts = 0;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
+#include <utility>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -50,11 +52,17 @@ v1::ResultEnvelope Envelope(const v1::TaskResult& result, uint64_t epoch = 1) {
 
 Decision<v1::CommitResultResponse::One> Decide(
     const State& state, const v1::ResultEnvelope& envelope,
-    Stored stored = Stored(2)) {
+    Stored stored = Stored(2),
+    const std::map<JobNumber, int64_t>& skipped = {}) {
   const TaskKeys keys{.evaluation = "aligned@1;tok=00",
                       .configurations = {TestDigest("model rtn:bits=4")},
                       .documents = {TestDigest("d1"), TestDigest("d2")}};
-  return DecideCommit(state, "", envelope, keys, stored, Settings(), TestNow());
+  auto result = OpenEnvelope(state, "", envelope);
+  if (!result.ok()) {
+    return {.reply = RejectedResult(result.status())};
+  }
+  return DecideCommit(state, envelope, *std::move(result), keys, stored,
+                      skipped, Settings(), TestNow());
 }
 
 StateBuilder OneJob() {
@@ -199,14 +207,39 @@ TEST(DecideCommit, CountsSkippedDocuments_WithoutFailingTheTask) {
   row.set_document_index(1);
   row.set_status(v1::ROW_STATUS_ONE_TOKEN);
   const State state = Leased();
-  const auto decision = Decide(state, Envelope(result));
+  const auto decision =
+      Decide(state, Envelope(result), Stored(2), {{JobNumber(1), 1}});
   EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_OK);
   const State after = After(state, decision.mutations);
   EXPECT_THAT(CheckInvariants(after), IsEmpty());
   const Job& job = after.job(JobNumber(1));
   EXPECT_EQ(job.state, v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(job.documents_skipped, 1);
-  EXPECT_EQ(job.reason, "1 documents skipped");
+  EXPECT_EQ(job.reason, "1 document skipped");
+}
+
+TEST(SkippedKeys, AreThoseWhoseStoredRowWillHaveNoSums) {
+  const TaskKeys keys{.evaluation = "e",
+                      .configurations = {TestDigest("c1"), TestDigest("c2")},
+                      .documents = {TestDigest("d1"), TestDigest("d2")}};
+  v1::TaskResult result;
+  for (const auto& [c, d] : {std::pair(0u, 0u), {0u, 1u}, {1u, 0u}, {7u, 0u}}) {
+    *result.add_rows() = Row(c, d);
+    result.mutable_rows()->rbegin()->set_status(v1::ROW_STATUS_EMPTY);
+  }
+  *result.add_rows() = Row(1, 1);
+  Stored stored(4);
+  stored[1] = Row(0, 1);  // what is stored stays
+  stored[3] = Row(1, 1);
+  stored[3]->set_status(v1::ROW_STATUS_TOO_LONG);
+  std::vector<std::pair<Digest, Digest>> found;
+  for (const SkippedKey& key : SkippedKeys(result, keys, stored)) {
+    found.emplace_back(key.configuration, key.document);
+  }
+  EXPECT_THAT(found,
+              ElementsAre(std::pair(TestDigest("c1"), TestDigest("d1")),
+                          std::pair(TestDigest("c2"), TestDigest("d1")),
+                          std::pair(TestDigest("c2"), TestDigest("d2"))));
 }
 
 TEST(DecideCommit, SalvagesOlderEpoch_WhileNoResultExists) {

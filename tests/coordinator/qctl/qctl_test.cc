@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 
 #include "common/base/error_codes.h"
+#include "common/base/error_json.h"
 #include "common/base/ids.h"
 #include "common/job/model_description_json.h"
 #include "coordinator/qctl/help.h"
@@ -425,8 +426,9 @@ TEST_F(QctlTest, PassesOnWhatTheEngineSaysOfAModel) {
   EXPECT_EQ(missing.code, 1);
   EXPECT_THAT(missing.err, HasSubstr("QS5001"));
   InstallEngine("",
-                "a line of the log\nerror[QS3002]: too short   at m.gguf\n"
-                "  hint: fetch it again\n",
+                "a line of the log\n" +
+                    FormatErrorAsJson(MakeError(kTruncatedModel, "too short",
+                                                "m.gguf", "fetch it again")),
                 1);
   const Outcome truncated = Run(SubmitArgs());
   EXPECT_EQ(truncated.code, 1);

@@ -76,6 +76,34 @@ TEST(WatchModel, IgnoresFramesOfAReplacedAttempt) {
   EXPECT_EQ(model.DeltaNll("none", "eng"), 1.0);
 }
 
+TEST(WatchModel, FillsEveryColumnFromStoredRows_AndCountsNoTaskTwice) {
+  WatchModel model(kStart);
+  model.SetLanguages({"swh", "eng", "arb"});
+  EXPECT_THAT(model.languages(), ElementsAre("swh", "eng", "arb"));
+  model.Add(Frame(1, 1, 20));
+  model.Add(Event(1, "task_done"));
+  model.Add(Frame(2, 1, 40));
+  // The rows of task 1; task 2 is still at its worker.
+  model.SetStored({{"none", "eng", 20, 10, 10}, {"none", "swh", 16, 10, 4}});
+  EXPECT_EQ(model.DeltaNll("none", "eng"), 2.0);
+  EXPECT_EQ(model.DeltaNll("none", "swh"), 1.5);
+  EXPECT_EQ(model.DeltaNll("none", "arb"), std::nullopt);
+  EXPECT_EQ(model.DeltaNll("L2", "eng"), 3.0);  // of task 2 alone
+  EXPECT_THAT(model.languages(), ElementsAre("swh", "eng", "arb"));
+}
+
+TEST(WatchModel, AveragesOverQuantizers_ThatShareACell) {
+  WatchModel model(kStart);
+  v1::TaskProgressFrame frame = Frame(1, 1, 20);
+  frame.set_layer_sets(2, "none");
+  for (int i = 0; i < 2; ++i) {  // a frame replaces the one before
+    model.Add(frame);
+  }
+  frame.mutable_progress()->mutable_partial(1)->set_nll_sum(40);
+  model.Add(frame);
+  EXPECT_EQ(model.DeltaNll("none", "eng"), 2.0);
+}
+
 TEST(WatchModel, CountsRunningTasksAsProgress_AndReckonsTheTimeLeft) {
   WatchModel model(kStart);
   EXPECT_EQ(model.Remaining(kStart), std::nullopt);

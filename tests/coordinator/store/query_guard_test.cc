@@ -1,7 +1,9 @@
 #include "coordinator/store/query_guard.h"
 
+#include <fstream>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -80,6 +82,36 @@ TEST_F(QueryGuardTest, AnswersOverEveryView) {
   for (const ViewDefinition& view : DocumentedViews()) {
     EXPECT_EQ(CodeOf(Run(absl::StrCat("SELECT * FROM ", view.name))), "OK")
         << view.name;
+  }
+}
+
+// Columns of a view's section in the reference, in their order.
+std::vector<std::string> DocumentedColumns(const std::string& view) {
+  std::ifstream page(QSWEEP_SOURCE_DIR "/docs/reference/views.md");
+  std::vector<std::string> columns;
+  bool inside = false;
+  for (std::string line; std::getline(page, line);) {
+    if (line.rfind("## ", 0) == 0) {
+      inside = line == "## " + view;
+    } else if (inside && line.rfind("| `", 0) == 0) {
+      columns.push_back(line.substr(3, line.find('`', 3) - 3));
+    }
+  }
+  return columns;
+}
+
+TEST_F(QueryGuardTest, HasTheColumnsOfTheReferencePage) {
+  std::vector<std::string> views = {kResultsView.name};
+  for (const ViewDefinition& view : DocumentedViews()) {
+    views.emplace_back(view.name);
+  }
+  for (const std::string& view : views) {
+    const auto response = Run("SELECT * FROM " + view + " LIMIT 0");
+    QSWEEP_ASSERT_OK(response);
+    EXPECT_EQ(std::vector<std::string>(response->columns().begin(),
+                                       response->columns().end()),
+              DocumentedColumns(view))
+        << view;
   }
 }
 

@@ -39,6 +39,18 @@ class ReaderTest : public ::testing::Test {
       QSWEEP_ASSERT_OK(store_->Commit(batch));
     }
   }
+  // The first column of a query's rows.
+  std::vector<std::string> Column(const std::string& sql) {
+    v1::QueryRequest request;
+    request.set_sql(sql);
+    const auto response = reader_->Query(request);
+    EXPECT_EQ(response.status(), absl::OkStatus()) << sql;
+    std::vector<std::string> column;
+    for (const v1::QueryRow& row : response->rows()) {
+      column.push_back(row.values(0).text());
+    }
+    return column;
+  }
   std::vector<v1::MeasurementRow> Export(int64_t job = 1) {
     std::vector<v1::MeasurementRow> all;
     const auto ids = reader_->ExportConfigurations(JobNumber(job));
@@ -95,7 +107,7 @@ TEST_F(ReaderTest, SeesACommitAtOnce_WhileTheJobRuns) {
 
 TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
   CommitWholeSweep();
-  const auto rows = reader_->ReadJobRows(JobNumber(1));
+  const auto rows = reader_->ReadJobRows(JobNumber(1), {});
   QSWEEP_ASSERT_OK(rows);
   EXPECT_EQ(rows->corpus.name(), "texts");
   EXPECT_EQ(rows->spec.reference(), "eng");
@@ -119,7 +131,7 @@ TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
   EXPECT_EQ(row.configuration, 1);
   EXPECT_EQ(row.document, 2);
   EXPECT_EQ(row.values.nll_sum(), 1 + 0.1 + 1.0);
-  EXPECT_EQ(CodeOf(reader_->ReadJobRows(JobNumber(2))), "QS4020");
+  EXPECT_EQ(CodeOf(reader_->ReadJobRows(JobNumber(2), {})), "QS4020");
 }
 
 // The configurations are the same by their digests, and so are the rows.
@@ -145,11 +157,21 @@ TEST_F(ReaderTest, GivesEachJobItsOwnSpelling_WhicheverCameFirst) {
     }
   }
   QSWEEP_ASSERT_OK(store_->Commit(batch));
-  const auto first = reader_->ReadJobRows(JobNumber(1));
+  // measurements_v1 knows no job; job_measurements_v1 is the jobs' own.
+  EXPECT_EQ(
+      Column("SELECT DISTINCT quantizer || ' ' || layer_set FROM "
+             "measurements_v1 ORDER BY 1"),
+      (std::vector<std::string>{"fp all", "rtn:bits=4 L0", "rtn:bits=4 none"}));
+  EXPECT_EQ(Column("SELECT DISTINCT job || ' ' || layer_set || ' ' || written "
+                   "FROM job_measurements_v1 ORDER BY 1"),
+            (std::vector<std::string>{"1 L0 L0", "1 all all", "1 none none",
+                                      "2 L0-1:int4 L0-1:int4", "2 all all",
+                                      "2 attn@L0+mlp@L0 attn@L0%+mlp@L0"}));
+  const auto first = reader_->ReadJobRows(JobNumber(1), {});
   QSWEEP_ASSERT_OK(first);
   EXPECT_EQ(first->configurations[1].resolved, "none");
   EXPECT_TRUE(first->configurations[1].unprotected);
-  const auto second = reader_->ReadJobRows(JobNumber(2));
+  const auto second = reader_->ReadJobRows(JobNumber(2), {});
   QSWEEP_ASSERT_OK(second);
   EXPECT_EQ(second->rows.size(), 12u);
   ASSERT_EQ(second->configurations.size(), 3u);
@@ -208,7 +230,8 @@ TEST_F(ReaderTest, RunsJobsOnItsThreads_AndThoseQueuedBeforeItEnds) {
   std::atomic<int> rows = 0;
   for (int i = 0; i < 20; ++i) {
     (*pool)->Post([&](Reader& reader) {
-      rows += static_cast<int>(reader.ReadJobRows(JobNumber(1))->rows.size());
+      rows +=
+          static_cast<int>(reader.ReadJobRows(JobNumber(1), {})->rows.size());
     });
   }
   pool->reset();

@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
+#include "coordinator/qctl/output/output.h"
 #include "tests/coordinator/qctl/output/sample_results.h"
 
 namespace qsweep::qctl {
@@ -12,8 +13,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-TEST(ResultsToJson, HasTheQctlShape) {
-  const Json json = Json::parse(ResultsToJson(SampleResults()));
+TEST(ResultsDocument, HasTheQctlShape) {
+  const Json json = Json::parse(JsonText(ResultsDocument(SampleResults())));
   EXPECT_EQ(json["schema"], "qctl/v1");
   EXPECT_EQ(json["kind"], "Results");
   EXPECT_EQ(json["job"]["id"], "7f7f7f7f-7f7f-7f7f-7f7f-7f7f7f7f7f7f");
@@ -30,13 +31,13 @@ TEST(ResultsToJson, HasTheQctlShape) {
   EXPECT_DOUBLE_EQ(cell["gap_bits_per_unit"]["low"].get<double>(), 12);
 }
 
-TEST(ResultsToJson, GivesNullAndAReason_WhereANumberDoesNotExist) {
+TEST(ResultsDocument, GivesNullAndAReason_WhereANumberDoesNotExist) {
   v1::GetResultsResponse results = SampleResults();
   v1::CellResult* cell =
       results.mutable_panels(0)->mutable_configurations(2)->mutable_cells(1);
   cell->set_ppl(std::numeric_limits<double>::infinity());
   cell->clear_kl_per_token();
-  const Json json = Json::parse(ResultsToJson(results));
+  const Json json = Json::parse(JsonText(ResultsDocument(results)));
   const Json& configurations = json["items"][0]["configurations"];
   const Json& changed = configurations[2]["cells"][1];
   EXPECT_TRUE(changed["ppl"].is_null());

@@ -3,8 +3,10 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include <yaml-cpp/yaml.h>
 
-#include "common/base/error_codes.h"
+#include "common/base/error.h"
 #include "coordinator/qctl/output/output.h"
 #include "coordinator/qctl/output/text_width.h"
 
@@ -123,6 +125,91 @@ TEST(Render, WritesMarkdown) {
               HasSubstr("| ID | NAME | SUM |\n|---:|---|---|\n| 7 | a |"));
 }
 
+TEST(Render, WritesATexTable) {
+  Table table = SmallTable();
+  table.rows = {{"7", "50 % of a_b & {c}", 1.5, "x", "1±2"}};
+  EXPECT_EQ(MustRender(table, {.format = OutputFormat::kTex}),
+            "\\begin{tabular}{rll}\n\\hline\n"
+            "ID & NAME & SUM \\\\\n\\hline\n"
+            "7 & 50 \\% of a\\_b \\& \\{c\\} & 1$\\pm$2 \\\\\n"
+            "\\hline\n\\end{tabular}\n");
+}
+
+// Whether a YAML reader sees what a JSON reader sees.
+void ExpectSame(const YAML::Node& yaml, const nlohmann::json& json) {
+  if (json.is_object() || json.is_array()) {
+    ASSERT_EQ(yaml.IsMap(), json.is_object()) << json;
+    ASSERT_EQ(yaml.size(), json.size()) << json;
+    for (const auto& [key, value] : json.items()) {
+      ExpectSame(json.is_object() ? yaml[key] : yaml[std::stoul(key)], value);
+    }
+  } else if (json.is_string()) {
+    ASSERT_TRUE(yaml.IsScalar()) << json;
+    EXPECT_EQ(yaml.Scalar(), json.get<std::string>());
+    double number = 0;
+    bool truth = false;
+    // In quotes where it could be taken for something else.
+    EXPECT_TRUE(yaml.Tag() == "!" ||
+                (!YAML::convert<double>::decode(yaml, number) &&
+                 !YAML::convert<bool>::decode(yaml, truth)))
+        << json;
+  } else {
+    EXPECT_NE(yaml.Tag(), "!") << json;
+    EXPECT_EQ(yaml.IsNull() ? "null" : yaml.Scalar(), json.dump());
+  }
+}
+
+TEST(YamlText, ReadsBackAsTheJsonDoes) {
+  Table table = SmallTable();
+  table.columns[0].form = Form::kText;
+  table.extra = {
+      {"empty", Value::List()},
+      {"none", Value::Object()},
+      {"nested", Value::List{Value::List{1, 2}, Value::Object{{"a b", "x"}},
+                             Value::Object{}, "L0"}},
+      {"truncated", false}};
+  for (const char* text : {"",
+                           "yes",
+                           "No",
+                           "null",
+                           "~",
+                           "007",
+                           "1e3",
+                           ".nan",
+                           "- x",
+                           "a: b",
+                           "#",
+                           "a #b",
+                           "rtn:bits=4,group=64",
+                           "line\nline",
+                           "tab\t",
+                           "\"quoted\"",
+                           "caf\u00e9",
+                           "\xff",
+                           "2026-08-01",
+                           "0x1F",
+                           "{a}",
+                           "*a",
+                           "&a",
+                           "!a",
+                           "%",
+                           "@a",
+                           "`a",
+                           " a",
+                           "a ",
+                           "L0+L1",
+                           "true"}) {
+    table.rows.push_back({text, text, 0.1, Value(), 3});
+  }
+  table.rows.push_back({std::numeric_limits<double>::infinity(),
+                        absl::UnixEpoch(), -1, true, 1e300});
+  const std::string yaml = MustRender(table, {.format = OutputFormat::kYaml});
+  const std::string json = MustRender(table, {.format = OutputFormat::kJson});
+  ExpectSame(YAML::Load(yaml), nlohmann::json::parse(json));
+  EXPECT_THAT(yaml, HasSubstr("schema: qctl/v1\nkind: ThingList\n"));
+  EXPECT_THAT(yaml, HasSubstr("items:\n  - id: \"7\"\n    name: a\n"));
+}
+
 TEST(FormatForPeople, SpeaksOfSizesAndTimes) {
   const absl::Time now = absl::FromUnixSeconds(100'000);
   EXPECT_EQ(FormatForPeople(int64_t{1536}, Form::kBytes, now), "1.5 KiB");
@@ -145,13 +232,6 @@ TEST(ShortestText, ReadsBackAsTheSameDouble) {
   EXPECT_EQ(ShortestText(0.1), "0.1");
   EXPECT_EQ(ShortestText(1e22), "1e+22");
   EXPECT_EQ(ShortestText(4177.123456789012), "4177.123456789012");
-}
-
-TEST(RenderErrorJson, HoldsCodePlaceHintAndExitCode) {
-  EXPECT_EQ(RenderErrorJson(MakeError(kJobNotFound, "no job", "JOB", "look")),
-            "{\"schema\":\"qctl/v1\",\"kind\":\"Error\",\"code\":\"QS4020\","
-            "\"message\":\"no job\",\"field\":\"JOB\",\"hint\":\"look\","
-            "\"exit\":3}\n");
 }
 
 }  // namespace

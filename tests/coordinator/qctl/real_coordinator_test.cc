@@ -1,0 +1,173 @@
+// Command lines against a coordinator that has measured a small sweep.
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+#include "common/base/clock.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/coordinator_client.h"
+#include "coordinator/qctl/qctl.h"
+#include "coordinator/service/server.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/fake_worker.h"
+#include "tests/support/sweep_requests.h"
+#include "tests/support/temp_dir.h"
+
+namespace qsweep::qctl {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using Json = nlohmann::json;
+
+struct Outcome {
+  int code = 0;
+  std::string out;
+  std::string err;
+};
+
+class RealCoordinatorTest : public ::testing::Test {
+ protected:
+  void SetUp() override { Start(); }
+
+  void Start() {
+    ServerOptions options;
+    options.directory = dir_.path();
+    options.listen = {absl::StrCat("unix:", dir_.path(), "/.sock")};
+    auto server = Server::Start(options, Clock::Real());
+    QSWEEP_ASSERT_OK(server);
+    server_ = *std::move(server);
+    endpoint_ = *ParseEndpoint(server_->addresses().front());
+    client_ = std::make_unique<CoordinatorClient>(endpoint_);
+  }
+
+  // Measures a whole sweep; the job is number 1.
+  void Sweep(int units, int layers) {
+    const CorpusData data = testing::SmallCorpus(units);
+    for (const std::string& bytes : data.artifacts) {
+      QSWEEP_ASSERT_OK(client_->PutArtifact(bytes));
+    }
+    v1::AddCorpusRequest add;
+    *add.mutable_corpus() = data.corpus;
+    QSWEEP_ASSERT_OK(client_->AddCorpus(add));
+    QSWEEP_ASSERT_OK(
+        client_->SubmitJob(testing::SweepRequest({.layers = layers})));
+    testing::FakeWorker worker(endpoint_, "box");
+    worker.Attach();
+    v1::GetJobRequest request;
+    request.mutable_job()->set_text("1");
+    while (client_->GetJob(request)->summary().state() !=
+           v1::JOB_STATE_SUCCEEDED) {
+      const v1::DesiredLease lease = worker.AwaitLease();
+      ASSERT_NE(lease.task_id(), 0u);
+      QSWEEP_ASSERT_OK(worker.Commit(lease));
+    }
+  }
+
+  Outcome Run(const std::vector<std::string>& args) {
+    std::istringstream in;
+    std::ostringstream out;
+    std::ostringstream err;
+    Environment environment;
+    environment.variables = {{"QCTL_SERVER", server_->addresses().front()}};
+    environment.working_dir = dir_.path();
+    environment.in = &in;
+    environment.out = &out;
+    environment.err = &err;
+    const int code = RunQctl(args, environment);
+    return {code, out.str(), err.str()};
+  }
+
+  const testing::TempDir dir_;
+  std::unique_ptr<Server> server_;
+  Endpoint endpoint_;
+  std::unique_ptr<CoordinatorClient> client_;
+};
+
+TEST_F(RealCoordinatorTest, RunsEveryExampleQuery) {
+  Sweep(6, 3);
+  const Outcome examples = Run({"query", "--examples", "-o", "jsonl"});
+  EXPECT_EQ(examples.code, 0) << examples.err;
+  int count = 0;
+  for (const absl::string_view line :
+       absl::StrSplit(examples.out, '\n', absl::SkipEmpty())) {
+    const std::string sql = Json::parse(std::string(line)).at("sql");
+    const Outcome answer = Run({"query", sql, "-o", "csv"});
+    EXPECT_EQ(answer.code, 0) << sql << "\n" << answer.err;
+    ++count;
+    // All but the one about tasks that were tried again have something to say.
+    if (sql.find("epoch > 1") == std::string::npos) {
+      EXPECT_GT(std::count(answer.out.begin(), answer.out.end(), '\n'), 1)
+          << sql;
+    }
+  }
+  EXPECT_GE(count, 5);
+  const Outcome views = Run({"query", "--tables", "-o", "name"});
+  EXPECT_THAT(views.out, AllOf(HasSubstr("job_measurements_v1\n"),
+                               HasSubstr("results_v1\n")));
+}
+
+constexpr char kCountResults[] =
+    "SELECT count(*) > 0 AS there FROM results_v1 WHERE job = 1 AND "
+    "metric = 'recovery'";
+
+TEST_F(RealCoordinatorTest, HasResultsInTheViewRightAfterWait) {
+  Sweep(6, 3);
+  const Outcome waited = Run({"wait", "1"});
+  EXPECT_EQ(waited.code, 0) << waited.err;
+  const Outcome answer =
+      Run({"query", kCountResults, "-o", "csv", "--no-header"});
+  EXPECT_EQ(answer.code, 0) << answer.err;
+  EXPECT_EQ(answer.out, "1\n");
+}
+
+TEST_F(RealCoordinatorTest, ComputesResultsAgain_WhenTheCacheIsGone) {
+  Sweep(6, 3);
+  QSWEEP_ASSERT_OK(server_->Stop());
+  server_.reset();
+  for (const char* suffix : {"", "-wal", "-shm"}) {
+    std::filesystem::remove(dir_.path() + "/analysis.db" + suffix);
+  }
+  Start();
+  EXPECT_EQ(Run({"query", kCountResults, "-o", "csv", "--no-header"}).out,
+            "1\n");
+}
+
+// Each of these would keep a reader thread busy for a long time, and there are
+// four: were they not stopped, nobody else could be served.
+TEST_F(RealCoordinatorTest, StopsComputing_WhenNobodyWaitsAnyMore) {
+  Sweep(30, 24);
+  for (int i = 0; i < 4; ++i) {
+    const Outcome late =
+        Run({"results", "1", "--resamples", "1000000", "--timeout", "0.05"});
+    EXPECT_EQ(late.code, 124);
+    EXPECT_THAT(late.err, AllOf(HasSubstr("error[QS4046]: no results within "),
+                                HasSubstr("--timeout 10m")));
+  }
+  EXPECT_EQ(Run({"query", "SELECT 1 AS one", "-o", "name"}).out, "1\n");
+}
+
+TEST_F(RealCoordinatorTest, ShowsStoredRowsInEveryColumn_WhenWatchingLate) {
+  Sweep(6, 3);
+  const Outcome watched = Run({"watch", "1"});
+  EXPECT_EQ(watched.code, 0) << watched.err;
+  EXPECT_THAT(watched.out, AllOf(HasSubstr("PROTECT         eng      swh\n"),
+                                 HasSubstr("none         +0.150   +0.150\n"),
+                                 HasSubstr("L2           +0.150   +0.150\n"),
+                                 Not(HasSubstr(" .\n"))));
+  EXPECT_THAT(watched.err, Not(IsEmpty()));
+}
+
+}  // namespace
+}  // namespace qsweep::qctl
