@@ -158,9 +158,13 @@ absl::Status Loop::Run() {
   while (status.ok() && impl_->WaitForWork()) {
     status = impl_->Step(impl_->clock.SteadyNow(), nullptr);
   }
-  impl_->core.Close();
-  impl_->RefuseRest();
+  End(status);
   return status;
+}
+
+void Loop::End(const absl::Status& status) {
+  impl_->core.Close(status);
+  impl_->RefuseRest();
 }
 
 void Loop::Stop() {

@@ -98,6 +98,9 @@ class Loop {
   // One batch: what is queued, what is due at `now`, leases, one commit. OK,
   // or fatal as for Run. True in `*idle`, when given: there was nothing to do.
   absl::Status Step(SteadyTime now, bool* idle = nullptr);
+  // Run's end, for who calls Step: links and sinks are closed, calls that wait
+  // get UNAVAILABLE, later ones too. `status` is what Step returned last.
+  void End(const absl::Status& status);
   // When Step has something to do without a request.
   SteadyTime NextDeadline() const;
   const State& state() const;  // after Start; loop thread only

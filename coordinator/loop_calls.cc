@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error_codes.h"
+#include "common/base/planted.h"
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
 #include "coordinator/core/attach.h"
@@ -245,6 +246,15 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
   TaskKeys keys;
   if (state.task(id).state == v1::TASK_STATE_DONE) {
     QSWEEP_RETURN_IF_ERROR(core.Flush());
+    QSWEEP_ASSIGN_OR_RETURN(
+        const bool known, core.store().HasDuplicate(
+                              id, Epoch(static_cast<int64_t>(envelope.epoch())),
+                              *Digest::FromBytes(envelope.payload_sha256())));
+    if (known) {  // it was compared before and its answer got lost
+      v1::CommitResultResponse::One superseded;
+      superseded.set_outcome(v1::COMMIT_OUTCOME_SUPERSEDED);
+      return superseded;
+    }
     QSWEEP_ASSIGN_OR_RETURN(const v1::TaskSpec spec,
                             core.store().ReadTaskSpec(id));
     keys = KeysOfSpec(spec);
@@ -353,8 +363,17 @@ Call MakeAttachCall(Caller caller, v1::WorkerState state,
 Call MakeDetachCall(std::shared_ptr<WorkerLink> link) {
   return {.run =
               [link](LoopCore& core) {
-                core.Apply(DecideDetach(core.state(),
-                                        core.links().Remove(link.get())));
+                const SessionId session = core.links().Remove(link.get());
+                const Worker* worker =
+                    core.state().FindWorkerBySession(session);
+                if (Planted(Bug::kRequeueOnStreamLoss) && worker != nullptr) {
+                  for (const TaskId task : std::set(worker->leases)) {
+                    core.Apply(DecideLeaseEnd(
+                        core.state(), task, LeaseEnd::kLost, "stream lost",
+                        true, core.settings(), core.now()));
+                  }
+                }
+                core.Apply(DecideDetach(core.state(), session));
               },
           .refuse = [](const absl::Status&) {}};
 }

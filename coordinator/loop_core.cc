@@ -10,6 +10,7 @@
 #include "common/base/check.h"
 #include "common/base/error_codes.h"
 #include "common/base/log.h"
+#include "common/base/planted.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/attach.h"
 #include "coordinator/core/lease.h"
@@ -82,7 +83,7 @@ absl::Status LoopCore::Step(SteadyTime now, std::vector<Call> calls) {
   if (!status.ok()) {
     // The process ends, and a call without an answer would keep the server
     // from closing.
-    Forget(absl::IsDataLoss(status) ? status : Retry(status));
+    Forget(Retry(status));
     for (size_t i = num_run; i < calls.size(); ++i) {
       calls[i].refuse(absl::UnavailableError("the coordinator stops"));
     }
@@ -95,6 +96,10 @@ absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
   // Microseconds are what the store keeps.
   now_ = {.steady = now,
           .wall = absl::FromUnixMicros(absl::ToUnixMicros(clock_.Now()))};
+  if (Planted(Bug::kDeadlinesOnWallClock)) {
+    now_.steady =
+        SteadyTime::FromSinceBoot(now_.wall - absl::FromUnixSeconds(0));
+  }
   const SteadyTime began = clock_.SteadyNow();
   for (Call& call : calls) {
     entries_.push_back({.call = std::move(call)});
@@ -221,6 +226,9 @@ void LoopCore::ReportEndedJobs() const {
 }
 
 absl::Status LoopCore::CommitBatch() {
+  if (Planted(Bug::kAcknowledgeBeforeCommit)) {
+    AnswerAll();
+  }
   if (HasDurable()) {
     if (absl::Status status = store_->Commit(batch_); !status.ok()) {
       return HandleFailedCommit(status);
@@ -233,12 +241,16 @@ absl::Status LoopCore::CommitBatch() {
   batch_.clear();
   batch_tasks_.clear();
   batch_rows_.clear();
+  AnswerAll();
+  return absl::OkStatus();
+}
+
+void LoopCore::AnswerAll() {
   for (Entry& entry : std::exchange(entries_, {})) {
     for (auto& answer : entry.answers) {
       answer(absl::OkStatus());
     }
   }
-  return absl::OkStatus();
 }
 
 absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
@@ -249,7 +261,7 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
   if (absl::IsDataLoss(why) || failures_in_row_ > kFailuresMax) {
     // Never tried again: after a failed fsync the kernel has marked the pages
     // clean, and a second one would lie.
-    Forget(std::move(entries), why);
+    Forget(std::move(entries), Retry(why));
     return why;
   }
   if (absl::IsResourceExhausted(why)) {
@@ -257,13 +269,17 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
     disk_retry_at_ = now_.steady + settings_.heartbeat;
   }
   // Workers say hello again, which restores what only memory knew of them.
-  links_.CloseAll(state_, settings_, false,
-                  absl::UnavailableError("the coordinator loads its state"));
+  // Watchers resume: should the batch be on disk, they missed its events.
+  const absl::Status loads =
+      absl::UnavailableError("the coordinator loads its state");
+  links_.CloseAll(state_, settings_, false, loads);
+  watchers_.CloseAll(loads);
   absl::Status status = Reload();
   if (status.ok() && disk_full_) {
     status = store_->ReleaseReserve();
   }
-  if (status.ok() && absl::IsInternal(why) && entries.size() > 1) {
+  if (status.ok() && absl::IsInternal(why) && entries.size() > 1 &&
+      !Planted(Bug::kBadRequestPoisonsBatch)) {
     return RunOneByOne(std::move(entries));
   }
   Forget(std::move(entries),
@@ -335,10 +351,10 @@ SteadyTime LoopCore::NextDeadline() const {
   return next;
 }
 
-void LoopCore::Close() {
+void LoopCore::Close(const absl::Status& status) {
   const absl::Status why = absl::UnavailableError("the coordinator stops");
   Forget(why);
-  links_.CloseAll(state_, settings_, true, why);
+  links_.CloseAll(state_, settings_, status.ok(), why);
   watchers_.CloseAll(why);
 }
 

@@ -50,8 +50,9 @@ class LoopCore {
   absl::Status Step(SteadyTime now, std::vector<Call> calls);
   // When time alone gives Step something to do.
   SteadyTime NextDeadline() const;
-  // Tells workers that the coordinator goes away, and closes all.
-  void Close();
+  // Tells workers that the coordinator goes away, and closes all. After an
+  // error State holds what was never stored: nothing of it is told.
+  void Close(const absl::Status& status);
 
   // For calls, while they run.
   const State& state() const { return state_; }
@@ -89,6 +90,7 @@ class LoopCore {
   void TryToLeaveDiskFull();
   // Commits the batch and answers its calls; an error is fatal.
   absl::Status CommitBatch();
+  void AnswerAll();
   absl::Status HandleFailedCommit(const absl::Status& why);
   absl::Status RunOneByOne(std::vector<Entry> entries);
   // Answers the batch's entries, or these.

@@ -35,4 +35,6 @@ void SetLogName(absl::string_view name) {
                        " %v");
 }
 
+void SilenceLog() { Logger().set_level(spdlog::level::off); }
+
 }  // namespace qsweep

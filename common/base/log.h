@@ -14,6 +14,9 @@ void LogError(absl::string_view line);
 // Puts the program's name into every line. Call once, before threads start.
 void SetLogName(absl::string_view name);
 
+// Drops every line from now on: in a simulation each fault would log one.
+void SilenceLog();
+
 }  // namespace qsweep
 
 #endif  // QSWEEP_COMMON_BASE_LOG_H_

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error_codes.h"
+#include "common/base/planted.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/worker_control.h"
 
@@ -100,6 +101,13 @@ absl::StatusOr<std::vector<const v1::Measurement*>> RowsByKey(
   return by_key;
 }
 
+// The attempt that the envelope is of.
+Epoch EpochOf(const Task& task, const v1::ResultEnvelope& envelope) {
+  return Planted(Bug::kCommitWithoutEpoch)
+             ? task.epoch()
+             : Epoch(static_cast<int64_t>(envelope.epoch()));
+}
+
 // A valid result of a known task, read.
 struct Reading {
   const Task* task;
@@ -119,7 +127,7 @@ absl::StatusOr<Reading> Read(
   reading.result = std::move(result);
   reading.task =
       state.FindTask(TaskId(static_cast<int64_t>(envelope.task_id())));
-  reading.epoch = Epoch(static_cast<int64_t>(envelope.epoch()));
+  reading.epoch = EpochOf(*reading.task, envelope);
   QSWEEP_ASSIGN_OR_RETURN(reading.payload_digest,
                           Digest::FromBytes(envelope.payload_sha256()));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<const v1::Measurement*> by_key,
@@ -130,7 +138,7 @@ absl::StatusOr<Reading> Read(
         .configuration = keys.configurations[i / keys.documents.size()],
         .document = keys.documents[i % keys.documents.size()],
         .values = row};
-    if (!stored[i]) {
+    if (!stored[i] || Planted(Bug::kMeasurementsNotUnique)) {
       reading.new_rows.push_back(std::move(measured));
     } else {
       ++reading.num_compared;
@@ -232,7 +240,7 @@ absl::StatusOr<v1::TaskResult> OpenEnvelope(
     return MakeError(kTaskNotFound,
                      absl::StrCat("no task ", envelope.task_id()), "task_id");
   }
-  const Epoch epoch(static_cast<int64_t>(envelope.epoch()));
+  const Epoch epoch = EpochOf(*task, envelope);
   if (!epoch.valid() || epoch > task->epoch()) {
     return MakeError(kBadResult,
                      absl::StrCat("epoch ", envelope.epoch(), " of task ",

@@ -8,6 +8,7 @@
 
 #include "common/base/check.h"
 #include "common/base/error_codes.h"
+#include "common/base/planted.h"
 #include "common/base/random.h"
 #include "coordinator/core/cancel.h"
 #include "coordinator/core/policy.h"
@@ -203,7 +204,8 @@ Decision<v1::ReleaseTaskResponse> DecideRelease(
       break;
     case v1::RELEASE_REASON_PREEMPTED:
     case v1::RELEASE_REASON_DRAINED:
-      end = LeaseEnd::kPreempted;
+      end = Planted(Bug::kPreemptionCharged) ? LeaseEnd::kFailed
+                                             : LeaseEnd::kPreempted;
       break;
     default:
       return {.reply =

@@ -13,6 +13,7 @@
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/base/planted.h"
 #include "common/base/status_macros.h"
 #include "coordinator/store/schema.h"
 #include "sqlite3.h"
@@ -41,6 +42,14 @@ PRAGMA mmap_size=0;
 PRAGMA temp_store=MEMORY;
 PRAGMA trusted_schema=OFF;
 PRAGMA cell_size_check=ON;
+)sql";
+
+// The last result wins: what a table without its key would do.
+constexpr const char* kReplaceMeasurements = R"sql(
+CREATE TEMP TRIGGER replace_measurement BEFORE INSERT ON main.measurement BEGIN
+  DELETE FROM measurement WHERE configuration = NEW.configuration
+    AND evaluation = NEW.evaluation AND document = NEW.document;
+END;
 )sql";
 
 // NOTADB and CORRUPT name the file and say what to do with it.
@@ -74,11 +83,32 @@ absl::Status CheckPages(Database& database, const std::string& path) {
 absl::Status Prepare(Database& database, const std::string& path) {
   QSWEEP_RETURN_IF_ERROR(database.Execute(kWriterPragmas));
   QSWEEP_RETURN_IF_ERROR(SetDefensive(database));
+  if (Planted(Bug::kSynchronousNormal)) {
+    QSWEEP_RETURN_IF_ERROR(database.Execute("PRAGMA synchronous=NORMAL"));
+  }
   // A page of the WAL that a failed fsync marked clean must not carry later
   // commits.
   QSWEEP_RETURN_IF_ERROR(database.Execute("PRAGMA wal_checkpoint(TRUNCATE)"));
   QSWEEP_RETURN_IF_ERROR(CheckPages(database, path));
-  return Migrate(database, path);
+  QSWEEP_RETURN_IF_ERROR(Migrate(database, path));
+  return Planted(Bug::kMeasurementsNotUnique)
+             ? database.Execute(kReplaceMeasurements)
+             : absl::OkStatus();
+}
+
+// SQLite gives its WAL the permissions of the database. Only a new file is
+// opened here: closing an existing one would drop the POSIX locks of every
+// connection this process has on it.
+absl::Status CreateForOwner(const std::string& path) {
+  const int descriptor =
+      open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (descriptor < 0) {
+    return errno == EEXIST
+               ? absl::OkStatus()
+               : absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
+  }
+  close(descriptor);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -112,12 +142,13 @@ FileLock& FileLock::operator=(FileLock&& other) noexcept {
   return *this;
 }
 
-ReserveFile::ReserveFile(std::string path) : path_(std::move(path)) {
+bool ReserveFile::Take() {
   const int descriptor =
       open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (descriptor < 0) {
-    return;
+    return false;
   }
+  bool taken = false;
   struct statvfs file_system = {};
   struct stat file = {};
   if (fstatvfs(descriptor, &file_system) == 0 &&
@@ -125,32 +156,22 @@ ReserveFile::ReserveFile(std::string path) : path_(std::move(path)) {
     const auto total = static_cast<int64_t>(file_system.f_blocks) *
                        static_cast<int64_t>(file_system.f_frsize);
     const int64_t wanted = std::min(kMaxBytes, total / 8);
-    if (file.st_size >= wanted || posix_fallocate(descriptor, 0, wanted) == 0) {
-      bytes_ = std::max<int64_t>(wanted, file.st_size);
-    }
+    taken =
+        file.st_size >= wanted || posix_fallocate(descriptor, 0, wanted) == 0;
   }
   close(descriptor);
-  if (bytes_ == 0) {
-    unlink(path_.c_str());  // what a failed allocation took
+  if (!taken) {
+    Free();  // what a failed allocation took
   }
+  return taken;
 }
 
-void ReserveFile::Free() {
-  unlink(path_.c_str());
-  bytes_ = 0;
-}
+void ReserveFile::Free() { unlink(path_.c_str()); }
 
 absl::StatusOr<Database> OpenWriter(const std::string& path,
                                     const std::string& vfs) {
-  // SQLite gives its WAL the permissions of the database. Only a new file is
-  // opened here: closing an existing one would drop the POSIX locks of every
-  // connection this process has on it.
-  const int descriptor =
-      open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (descriptor >= 0) {
-    close(descriptor);
-  } else if (errno != EEXIST) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
+  if (vfs.empty()) {
+    QSWEEP_RETURN_IF_ERROR(CreateForOwner(path));
   }
   QSWEEP_ASSIGN_OR_RETURN(
       Database database,
@@ -159,9 +180,13 @@ absl::StatusOr<Database> OpenWriter(const std::string& path,
   return database;
 }
 
-absl::StatusOr<Database> OpenReader(const std::string& path) {
+absl::StatusOr<Database> OpenReader(const std::string& path,
+                                    const std::string& vfs) {
   QSWEEP_ASSIGN_OR_RETURN(Database database,
-                          Database::Open(path, Database::Mode::kReadOnly));
+                          Database::Open(path, Planted(Bug::kSecondWriter)
+                               ? Database::Mode::kReadWriteCreate
+                               : Database::Mode::kReadOnly,
+                     vfs));
   QSWEEP_RETURN_IF_ERROR(NameFile(database.Execute(kReaderPragmas), path));
   QSWEEP_RETURN_IF_ERROR(SetDefensive(database));
   return database;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,23 +30,29 @@ class FileLock {
   int descriptor_ = -1;
 };
 
-// Disk space kept aside in a file, so that results can still be committed when
-// the disk is full.
-class ReserveFile {
+// Disk space kept aside, so that results can still be committed when the disk
+// is full.
+class Reserve {
+ public:
+  virtual ~Reserve() = default;
+  // Takes the space, unless it is taken. False: no room, nothing is taken.
+  virtual bool Take() = 0;
+  // Gives it back.
+  virtual void Free() = 0;
+};
+
+// min(kMaxBytes, an eighth of the file system) in a file, which outlives the
+// process.
+class ReserveFile : public Reserve {
  public:
   static constexpr int64_t kMaxBytes = int64_t{64} << 20;
 
-  // Takes min(kMaxBytes, an eighth of the file system), or what an earlier run
-  // took. Without room it is empty: the caller sees bytes() == 0.
-  explicit ReserveFile(std::string path);
-
-  // Gives the space back. Once.
-  void Free();
-  int64_t bytes() const { return bytes_; }
+  explicit ReserveFile(std::string path) : path_(std::move(path)) {}
+  bool Take() override;
+  void Free() override;
 
  private:
-  std::string path_;
-  int64_t bytes_ = 0;
+  const std::string path_;
 };
 
 // Opens the file for the one connection that writes and checkpoints: pragmas,
@@ -56,7 +63,8 @@ absl::StatusOr<Database> OpenWriter(const std::string& path,
                                     const std::string& vfs = "");
 
 // Opens the file for reading only. It can neither write nor checkpoint.
-absl::StatusOr<Database> OpenReader(const std::string& path);
+absl::StatusOr<Database> OpenReader(const std::string& path,
+                                    const std::string& vfs = "");
 
 }  // namespace qsweep
 

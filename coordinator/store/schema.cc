@@ -260,6 +260,7 @@ CREATE TABLE duplicate_result (
   created_at_us INTEGER NOT NULL,
   FOREIGN KEY (task, epoch) REFERENCES lease (task, epoch)
 ) STRICT;
+CREATE INDEX duplicate_by_attempt ON duplicate_result (task, epoch);
 CREATE TABLE duplicate_row (
   duplicate INTEGER NOT NULL REFERENCES duplicate_result (id),
   ordinal INTEGER NOT NULL,

@@ -237,6 +237,9 @@ inline constexpr const char kReadCorpus[] =
 inline constexpr const char kReadEvents[] =
     "SELECT seq, time_us, job_seq, task, worker, kind, from_state, to_state, "
     "epoch, reason FROM event WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?";
+inline constexpr const char kHasDuplicate[] =
+    "SELECT 1 FROM duplicate_result "
+    "WHERE task = ? AND epoch = ? AND payload_digest = ?";
 inline constexpr const char kHasArtifact[] =
     "SELECT 1 FROM artifact WHERE digest = ?";
 

@@ -1,6 +1,7 @@
 #include "coordinator/store/sqlite_store.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -29,10 +30,10 @@ constexpr int64_t kTruncatePages = (int64_t{64} << 20) / kPageBytes;
 
 class SqliteStore : public Store {
  public:
-  SqliteStore(FileLock lock, Database database, std::string reserve_path)
+  SqliteStore(std::optional<FileLock> lock, Database database,
+              std::unique_ptr<Reserve> reserve)
       : lock_(std::move(lock)),
-        reserve_path_(std::move(reserve_path)),
-        reserve_(reserve_path_),
+        reserve_(std::move(reserve)),
         database_(std::move(database)),
         statements_(database_),
         writer_(statements_) {
@@ -76,6 +77,8 @@ class SqliteStore : public Store {
                                                            int limit) override;
   absl::StatusOr<std::vector<bool>> HasArtifacts(
       std::span<const Digest> digests) override;
+  absl::StatusOr<bool> HasDuplicate(TaskId task, Epoch epoch,
+                                    const Digest& payload_digest) override;
 
   absl::Status Idle() override {
     QSWEEP_RETURN_IF_ERROR(fatal_);
@@ -83,14 +86,13 @@ class SqliteStore : public Store {
                                     : absl::OkStatus();
   }
   absl::Status ReleaseReserve() override {
-    reserve_.Free();
+    reserve_->Free();
     return absl::OkStatus();
   }
   absl::Status RestoreReserve() override {
-    reserve_ = ReserveFile(reserve_path_);
-    return reserve_.bytes() > 0
+    return reserve_->Take()
                ? absl::OkStatus()
-               : MakeError(kDiskFull, "no room for the reserve", reserve_path_,
+               : MakeError(kDiskFull, "no room for the reserve", "",
                            "free space on the coordinator's disk");
   }
   absl::StatusOr<Info> GetInfo() override {
@@ -128,9 +130,8 @@ class SqliteStore : public Store {
     return row;
   }
 
-  FileLock lock_;
-  std::string reserve_path_;
-  ReserveFile reserve_;
+  std::optional<FileLock> lock_;
+  std::unique_ptr<Reserve> reserve_;
   Database database_;
   StatementCache statements_;  // after database_: finalized before it closes
   MutationWriter writer_;
@@ -432,6 +433,16 @@ absl::StatusOr<std::vector<bool>> SqliteStore::HasArtifacts(
   return stored;
 }
 
+absl::StatusOr<bool> SqliteStore::HasDuplicate(TaskId task, Epoch epoch,
+                                               const Digest& payload_digest) {
+  QSWEEP_ASSIGN_OR_RETURN(Statement * find,
+                          statements_.Get(sql::kHasDuplicate));
+  find->BindAll(task, epoch, Blob{payload_digest.bytes()});
+  QSWEEP_ASSIGN_OR_RETURN(const bool found, find->Step());
+  find->Reset();
+  return found;
+}
+
 }  // namespace
 
 std::string DatabasePath(const std::string& directory) {
@@ -439,16 +450,21 @@ std::string DatabasePath(const std::string& directory) {
 }
 
 absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(
-    const SqliteStoreOptions& options) {
-  QSWEEP_ASSIGN_OR_RETURN(
-      FileLock lock,
-      FileLock::Acquire(absl::StrCat(options.directory, "/coordinator.lock")));
+    SqliteStoreOptions options) {
+  std::optional<FileLock> lock;
+  if (options.vfs.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(lock, FileLock::Acquire(absl::StrCat(
+                                      options.directory, "/coordinator.lock")));
+    options.reserve = std::make_unique<ReserveFile>(
+        absl::StrCat(options.directory, "/coordinator.reserve"));
+  }
   QSWEEP_ASSIGN_OR_RETURN(
       Database database,
       OpenWriter(DatabasePath(options.directory), options.vfs));
-  return std::make_unique<SqliteStore>(
-      std::move(lock), std::move(database),
-      absl::StrCat(options.directory, "/coordinator.reserve"));
+  // Without room for it the coordinator serves all the same.
+  options.reserve->Take();
+  return std::make_unique<SqliteStore>(std::move(lock), std::move(database),
+                                       std::move(options.reserve));
 }
 
 }  // namespace qsweep

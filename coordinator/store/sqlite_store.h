@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "coordinator/store/database_file.h"
 #include "coordinator/store/store.h"
 
 namespace qsweep {
@@ -15,8 +16,11 @@ struct SqliteStoreOptions {
   // Exists. Holds coordinator.db, its WAL, coordinator.lock and
   // coordinator.reserve.
   std::string directory;
-  // Name of a registered VFS; empty: the system's. For tests that cut power.
+  // For simulations that cut power: the name of a registered VFS, which then
+  // holds the database, and the space kept aside there. The directory is a name
+  // only and is not locked.
   std::string vfs;
+  std::unique_ptr<Reserve> reserve;
 };
 
 // The path of the database in a directory, for readers.
@@ -28,7 +32,7 @@ std::string DatabasePath(const std::string& directory);
 // FAILED_PRECONDITION QS4003: another coordinator runs on the directory.
 // FAILED_PRECONDITION QS4005, DATA_LOSS QS4006: as OpenWriter.
 absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(
-    const SqliteStoreOptions& options);
+    SqliteStoreOptions options);
 
 }  // namespace qsweep
 

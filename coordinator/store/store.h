@@ -42,14 +42,15 @@ class Store {
 
   // Writes the durable mutations of the batch, in order, in one transaction;
   // memory-only ones are skipped. OK: all of them survive a power cut.
-  // After every error but UNAVAILABLE nothing was written:
+  // After INTERNAL and RESOURCE_EXHAUSTED nothing was written:
   //   INTERNAL            a statement failed and was rolled back (a defect, or
   //                       one mutation that breaks a constraint);
   //   RESOURCE_EXHAUSTED  QS4004, the disk is full;
   //   UNAVAILABLE         COMMIT itself failed: all or nothing, unknown which;
   //                       Load tells;
-  //   DATA_LOSS           QS4006, I/O error or corruption: the process must
-  //                       end, the store refuses everything from then on.
+  //   DATA_LOSS           QS4006, I/O error or corruption: unknown as well;
+  //                       the process must end, the store refuses everything
+  //                       from then on.
   virtual absl::Status Commit(std::span<const Mutation> batch) = 0;
 
   // Status of each stored measurement, [configurations, documents] row-major;
@@ -88,6 +89,10 @@ class Store {
   // Which of the artifacts are stored, parallel to digests.
   virtual absl::StatusOr<std::vector<bool>> HasArtifacts(
       std::span<const Digest> digests) = 0;
+
+  // Whether this result of the attempt is kept as a duplicate.
+  virtual absl::StatusOr<bool> HasDuplicate(TaskId task, Epoch epoch,
+                                            const Digest& payload_digest) = 0;
 
   // Called when there is nothing else to do: checkpoints the WAL.
   virtual absl::Status Idle() = 0;

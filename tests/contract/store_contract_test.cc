@@ -274,6 +274,19 @@ TEST_P(StoreContract, ReadsWhatStateDoesNotHold) {
   EXPECT_GT(store_->GetInfo()->database_bytes, 0);
 }
 
+TEST_P(StoreContract, KnowsADuplicateByItsAttemptAndPayload) {
+  for (const auto& batch : WholeSweep()) {
+    QSWEEP_ASSERT_OK(store_->Commit(batch));
+  }
+  const auto batch = DuplicateBatch(1, 1);
+  const Digest payload = std::get<DuplicateRecorded>(batch[0]).payload_digest;
+  EXPECT_FALSE(*store_->HasDuplicate(TaskId(1), Epoch(1), payload));
+  QSWEEP_ASSERT_OK(store_->Commit(batch));
+  EXPECT_TRUE(*store_->HasDuplicate(TaskId(1), Epoch(1), payload));
+  EXPECT_FALSE(*store_->HasDuplicate(TaskId(2), Epoch(1), payload));
+  EXPECT_FALSE(*store_->HasDuplicate(TaskId(1), Epoch(1), Digest::Of("other")));
+}
+
 TEST_P(StoreContract, SaysWhatIsMissing) {
   EXPECT_EQ(CodeOf(store_->ReadJob(JobNumber(1))), "QS4020");
   EXPECT_EQ(CodeOf(store_->ReadTaskSpec(TaskId(1))), "QS4021");

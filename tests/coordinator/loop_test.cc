@@ -208,6 +208,51 @@ TEST(Loop, AnswersEveryCall_WhenItEndsWithAnError) {
   }
 }
 
+TEST(Loop, TellsWorkersNothingThatWasNotStored_WhenItEndsWithAnError) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  const auto link = Attach(harness, "w");
+  const size_t told = link->states.size();
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  ASSERT_GT(link->states.size(), told);  // a lease
+  v1::CancelJobRequest cancel;
+  cancel.mutable_job()->set_text("1");
+  harness.loop().Post(cancel, [](auto) {});
+  harness.store().FailNext(Fault::kBeforeCommit,
+                           absl::DataLossError("fsync failed"));
+  const size_t before = link->states.size();
+  const absl::Status status = harness.Step();
+  EXPECT_TRUE(absl::IsDataLoss(status));
+  harness.loop().End(status);
+  EXPECT_EQ(link->states.size(), before);  // not that the lease is gone
+  EXPECT_TRUE(absl::IsUnavailable(*link->closed));
+}
+
+TEST(Loop, RaisesOneAlarm_WhenADifferingResultIsSentAgain) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  const v1::DesiredLease lease = Attach(harness, "w")->states[0].leases(0);
+  v1::TaskResult result = HonestResult(lease.spec());
+  const auto commit = [&] {
+    return harness.Commit(EnvelopeOf(lease.spec(), lease.epoch(), result))
+        .outcome();
+  };
+  EXPECT_EQ(commit(), v1::COMMIT_OUTCOME_OK);
+  result.mutable_rows(0)->set_nll_sum(99);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(commit(), v1::COMMIT_OUTCOME_SUPERSEDED);
+  }
+  int alarms = 0;
+  const auto events =
+      harness.store().ReadEvents(JobNumber(1), EventSeq(0), 1000);
+  QSWEEP_ASSERT_OK(events);
+  for (const v1::DurableEvent& event : *events) {
+    alarms += event.kind() == "determinism_alarm" ? 1 : 0;
+  }
+  EXPECT_EQ(alarms, 1);
+}
+
 TEST(Loop, TakesOneBadRequestOutOfItsBatch) {
   LoopHarness harness;
   harness.AddCorpus(3);
@@ -402,6 +447,32 @@ TEST(Loop, ShowsEachEventOnceAndInOrder_ToOldAndNewWatchers) {
   QSWEEP_ASSERT_OK(harness.Step());
   EXPECT_THAT(late->Kinds(), ElementsAre("snapshot", "job_succeeded"));
   QSWEEP_EXPECT_OK(*late->closed);
+}
+
+TEST(Loop, LetsWatchersResume_WhenACommitThatFailedWasWritten) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  const auto watch = [&](uint64_t from_seq) {
+    auto sink = std::make_shared<RecordingSink>();
+    v1::WatchJobRequest request;
+    request.mutable_job()->set_text("1");
+    request.set_from_seq(from_seq);
+    harness.loop().PostWatch(request, sink);
+    QSWEEP_EXPECT_OK(harness.Step());
+    return sink;
+  };
+  const auto first = watch(0);
+  harness.store().FailNext(Fault::kAfterCommit,
+                           absl::UnavailableError("COMMIT"));
+  v1::CancelJobRequest cancel;
+  cancel.mutable_job()->set_text("1");
+  harness.Call<v1::CancelJobResponse>(cancel);
+  ASSERT_TRUE(first->closed && absl::IsUnavailable(*first->closed));
+  const auto second = watch(first->events.back().durable().seq());
+  EXPECT_EQ(second->Kinds().back(), "job_cancelled");
+  EXPECT_EQ(second->events[1].durable().job_seq(),
+            first->events.back().durable().job_seq() + 1);
 }
 
 TEST(Loop, CutsASlowWatcher_AndRefusesAnUnknownJob) {

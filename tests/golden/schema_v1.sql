@@ -293,6 +293,7 @@ CREATE INDEX lease_by_worker ON lease (worker);
 CREATE INDEX measurement_by_task ON measurement (task);
 CREATE INDEX measurement_skipped ON measurement
   (evaluation, document, configuration) WHERE status <> 'ok';
+CREATE INDEX duplicate_by_attempt ON duplicate_result (task, epoch);
 CREATE UNIQUE INDEX event_by_job ON event (job, job_seq) WHERE job IS NOT NULL;
 CREATE VIEW measurements_v1 AS
 SELECT lower(hex(c.model)) AS model, lower(hex(c.digest)) AS configuration,

@@ -85,6 +85,10 @@ class FaultyStore : public Store {
       std::span<const Digest> digests) override {
     return store_->HasArtifacts(digests);
   }
+  absl::StatusOr<bool> HasDuplicate(TaskId task, Epoch epoch,
+                                    const Digest& payload_digest) override {
+    return store_->HasDuplicate(task, epoch, payload_digest);
+  }
   absl::Status Idle() override { return store_->Idle(); }
   absl::Status ReleaseReserve() override { return store_->ReleaseReserve(); }
   absl::Status RestoreReserve() override {

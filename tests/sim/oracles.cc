@@ -1,0 +1,211 @@
+// What was acknowledged, and what a restart finds. Mutations:
+// oracles_commit.cc; leases: oracles_lease.cc.
+#include "tests/sim/oracles.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace qsweep::sim {
+namespace {
+
+TaskId TaskOf(const v1::ResultEnvelope& envelope) {
+  return TaskId(static_cast<int64_t>(envelope.task_id()));
+}
+Epoch EpochOf(const v1::ResultEnvelope& envelope) {
+  return Epoch(static_cast<int64_t>(envelope.epoch()));
+}
+
+// The first lines that differ, for people.
+std::string Difference(const std::string& found, const std::string& expected) {
+  const std::vector<std::string> a = absl::StrSplit(found, '\n');
+  const std::vector<std::string> b = absl::StrSplit(expected, '\n');
+  std::string text;
+  for (size_t i = 0, shown = 0; i < std::max(a.size(), b.size()) && shown < 2;
+       ++i) {
+    const std::string& x = i < a.size() ? a[i] : "nothing";
+    const std::string& y = i < b.size() ? b[i] : "nothing";
+    if (x != y) {
+      absl::StrAppend(&text, "\n  found    ", x, "\n  expected ", y);
+      ++shown;
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+Oracles::Oracles(const Schedule& schedule, const Settings& settings,
+                 Counts& counts)
+    : schedule_(schedule), settings_(settings), counts_(counts) {}
+
+void Oracles::Fail(int invariant, const std::string& what) {
+  if (problems_.size() < 5) {
+    problems_.push_back(absl::StrCat("invariant ", invariant, ": ", what));
+  }
+}
+
+void Oracles::OnCommitted(std::span<const Mutation> batch) {
+  for (const Mutation& mutation : batch) {
+    if (IsDurable(mutation) && !failed()) {
+      Write(mutation);
+    }
+  }
+  if (alarms_due_ > 0) {
+    Fail(3, "a repeated measurement differs and no alarm was written");
+  }
+}
+
+void Oracles::OnUnknownCommit(std::span<const Mutation> batch) {
+  if (unknown_.empty()) {  // what a dead process does later is not written
+    unknown_.assign(batch.begin(), batch.end());
+  }
+}
+
+void Oracles::OnLoaded(const StateSnapshot& snapshot) {
+  counts_.checks.Add("reload equals what was written");
+  const State loaded(snapshot);
+  const std::string found = loaded.DumpDurable();
+  std::string expected = durable_.DumpDurable();
+  if (found != expected && !unknown_.empty()) {
+    counts_.checks.Add("an unknown commit had been written");
+    OnCommitted(std::exchange(unknown_, {}));
+    expected = durable_.DumpDurable();
+  }
+  unknown_.clear();
+  if (found != expected && !failed()) {
+    Fail(19, "the database does not hold what was written, all and no more:" +
+                 Difference(found, expected));
+  }
+  CheckAcknowledged(loaded);
+  reports_.clear();
+  loaded_at_ = schedule_.now();
+  ++loads_;
+}
+
+void Oracles::CheckReload(const StateSnapshot& snapshot) {
+  counts_.checks.Add("reload equals what was written");
+  const std::string found = State(snapshot).DumpDurable();
+  const std::string expected = durable_.DumpDurable();
+  if (found != expected) {
+    Fail(19, "the database does not hold what was written:" +
+                 Difference(found, expected));
+  }
+}
+
+void Oracles::CheckAcknowledged(const State& state) {
+  for (const auto& [uuid, number] : jobs_) {
+    const Job* job = state.FindJob(*JobUuid::FromBytes(uuid));
+    if (job == nullptr || job->number != number) {
+      Fail(9, absl::StrCat("acknowledged job ", number.value(), " is lost"));
+    }
+  }
+  for (const JobNumber number : cancelled_) {
+    const Job* job = state.FindJob(number);
+    if (job == nullptr || job->state != v1::JOB_STATE_CANCELLED) {
+      Fail(17, absl::StrCat("the acknowledged cancel of job ", number.value(),
+                            " is lost"));
+    }
+  }
+  for (const auto& [key, answered] : results_) {
+    const Task* task = state.FindTask(key.first);
+    const bool own = answered.outcome == v1::COMMIT_OUTCOME_OK ||
+                     answered.outcome == v1::COMMIT_OUTCOME_ALREADY_COMMITTED;
+    if (task == nullptr || task->state != v1::TASK_STATE_DONE ||
+        (own && (task->result_epoch != key.second ||
+                 task->result_digest != answered.payload_digest))) {
+      Fail(2,
+           absl::StrCat("the acknowledged result of task ", key.first.value(),
+                        " epoch ", key.second.value(), " is lost"));
+    }
+  }
+}
+
+void Oracles::AfterStep(const State& state, bool disk_full) {
+  for (const Report& report : std::exchange(reports_, {})) {
+    Accept(state, report);
+  }
+  if (!disk_full) {
+    CheckOverdue(state);
+  }
+}
+
+void Oracles::CheckAll(const State& state) {
+  counts_.checks.Add("all of State");
+  for (const std::string& problem : CheckInvariants(state)) {
+    Fail(4, problem);
+  }
+  // A reload that is not written yet has the next coordinator epoch.
+  if (state.coordinator_epoch() == durable_.coordinator_epoch()) {
+    const std::string found = state.DumpDurable();
+    const std::string expected = durable_.DumpDurable();
+    if (found != expected) {
+      Fail(19, "State is not what was written:" + Difference(found, expected));
+    }
+  }
+}
+
+void Oracles::OnProduced(const v1::ResultEnvelope& envelope) {
+  Produced produced{.payload_digest =
+                        *Digest::FromBytes(envelope.payload_sha256())};
+  produced.result.ParseFromString(envelope.payload());
+  produced_[{TaskOf(envelope), EpochOf(envelope)}].push_back(
+      std::move(produced));
+}
+
+std::vector<const v1::TaskResult*> Oracles::ProducedBy(TaskId task,
+                                                       Epoch epoch) const {
+  std::vector<const v1::TaskResult*> results;
+  if (const auto it = produced_.find({task, epoch}); it != produced_.end()) {
+    for (const Produced& produced : it->second) {
+      results.push_back(&produced.result);
+    }
+  }
+  return results;
+}
+
+void Oracles::OnResultAnswered(const v1::ResultEnvelope& envelope,
+                               v1::CommitOutcome outcome) {
+  counts_.outcomes.Add(v1::CommitOutcome_Name(outcome));
+  const bool of_produced =
+      produced_.contains({TaskOf(envelope), EpochOf(envelope)});
+  if (outcome == v1::COMMIT_OUTCOME_REJECTED && of_produced) {
+    Fail(2, absl::StrCat("the result of task ", envelope.task_id(), " epoch ",
+                         envelope.epoch(), " was rejected"));
+  }
+  if (outcome == v1::COMMIT_OUTCOME_OK ||
+      outcome == v1::COMMIT_OUTCOME_ALREADY_COMMITTED ||
+      outcome == v1::COMMIT_OUTCOME_SUPERSEDED) {
+    results_[{TaskOf(envelope), EpochOf(envelope)}] = {
+        outcome, *Digest::FromBytes(envelope.payload_sha256())};
+  }
+}
+
+void Oracles::OnSubmitAnswered(const std::string& uuid,
+                               const v1::SubmitJobResponse& response) {
+  const JobNumber number(static_cast<int64_t>(response.job_number()));
+  const auto [it, inserted] = jobs_.emplace(uuid, number);
+  if (it->second != number) {
+    Fail(9, absl::StrCat("one UUID made jobs ", it->second.value(), " and ",
+                         number.value()));
+  }
+  for (const auto& [other_uuid, other] : jobs_) {
+    if (other == number && other_uuid != uuid) {
+      Fail(9, absl::StrCat("two submits were told job ", number.value()));
+    }
+  }
+}
+
+void Oracles::OnCancelAnswered(JobNumber job) {
+  if (!retried_.contains(job)) {
+    cancelled_.insert(job);
+  }
+}
+
+void Oracles::OnRetry(JobNumber job) {
+  retried_.insert(job);
+  cancelled_.erase(job);
+}
+
+}  // namespace qsweep::sim

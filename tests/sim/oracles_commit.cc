@@ -1,0 +1,153 @@
+// What each mutation that was written may do.
+#include <algorithm>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+
+#include "coordinator/core/commit.h"
+#include "coordinator/core/decision.h"
+#include "tests/sim/oracles.h"
+
+namespace qsweep::sim {
+namespace {
+
+struct Move {
+  v1::TaskState from;
+  v1::TaskState to;
+};
+
+// All there are: docs/reference/state-machine.md.
+constexpr Move kMoves[] = {
+    {v1::TASK_STATE_BLOCKED, v1::TASK_STATE_READY},
+    {v1::TASK_STATE_READY, v1::TASK_STATE_LEASED},
+    {v1::TASK_STATE_LEASED, v1::TASK_STATE_DONE},
+    {v1::TASK_STATE_READY, v1::TASK_STATE_DONE},
+    {v1::TASK_STATE_BACKOFF, v1::TASK_STATE_DONE},
+    {v1::TASK_STATE_QUARANTINED, v1::TASK_STATE_DONE},
+    {v1::TASK_STATE_LEASED, v1::TASK_STATE_BACKOFF},
+    {v1::TASK_STATE_LEASED, v1::TASK_STATE_READY},
+    {v1::TASK_STATE_LEASED, v1::TASK_STATE_QUARANTINED},
+    {v1::TASK_STATE_BACKOFF, v1::TASK_STATE_READY},
+    {v1::TASK_STATE_READY, v1::TASK_STATE_CANCELLED},
+    {v1::TASK_STATE_BACKOFF, v1::TASK_STATE_CANCELLED},
+    {v1::TASK_STATE_LEASED, v1::TASK_STATE_CANCELLED},
+    {v1::TASK_STATE_QUARANTINED, v1::TASK_STATE_READY},
+    {v1::TASK_STATE_CANCELLED, v1::TASK_STATE_READY},
+};
+
+std::string MeasurementKey(const MeasuredRow& row,
+                           const std::string& evaluation) {
+  return absl::StrCat(row.configuration.bytes(), row.document.bytes(),
+                      evaluation);
+}
+
+}  // namespace
+
+void Oracles::Write(const Mutation& mutation) {
+  std::visit([this](const auto& m) { Check(m); }, mutation);
+  if (!failed()) {  // State would end the process
+    durable_.Apply(mutation);
+  }
+}
+
+void Oracles::CheckMove(const Task& task, v1::TaskState to) {
+  counts_.transitions.Add(
+      absl::StrCat(ShortName(task.state), " -> ", ShortName(to)));
+  const bool legal = std::ranges::any_of(kMoves, [&](const Move& move) {
+    return move.from == task.state && move.to == to;
+  });
+  if (!legal) {
+    Fail(task.state == v1::TASK_STATE_DONE ? 7 : 4,
+         absl::StrCat("task ", task.id.value(), " moved from ",
+                      ShortName(task.state), " to ", ShortName(to)));
+  }
+}
+
+void Oracles::Check(const JobAdded& m) {
+  if (durable_.FindJob(m.uuid) != nullptr || m.number != durable_.next_job()) {
+    Fail(9, absl::StrCat("job ", m.number.value(),
+                         " was made twice or out of order"));
+  }
+}
+
+void Oracles::Check(const TaskStateChanged& m) {
+  const Task& task = durable_.task(m.task);
+  CheckMove(task, m.to);
+  if (m.new_budgets) {
+    charged_.erase(m.task);
+  }
+}
+
+void Oracles::Check(const ResultCommitted& m) {
+  const Task& task = durable_.task(m.task);
+  CheckMove(task, v1::TASK_STATE_DONE);
+  if (!m.epoch.valid() || m.epoch > task.epoch()) {
+    Fail(3, absl::StrCat("task ", task.id.value(), " has a result of epoch ",
+                         m.epoch.value(), ", which was never granted"));
+    return;
+  }
+  const auto produced = produced_.find({m.task, m.epoch});
+  const bool made =
+      produced != produced_.end() &&
+      std::ranges::any_of(produced->second, [&m](const Produced& p) {
+        return p.payload_digest == m.payload_digest;
+      });
+  if (!made) {
+    Fail(3, absl::StrCat("the stored result of task ", task.id.value(),
+                         " is not what epoch ", m.epoch.value(), " made"));
+    return;
+  }
+  CheckRows(m, task);
+  if (task.lease) {
+    talks_.erase({m.task, task.epoch()});
+  }
+}
+
+// The rows of a result and those stored before are the task's keys, once each.
+void Oracles::CheckRows(const ResultCommitted& m, const Task& task) {
+  for (const MeasuredRow& row : m.rows) {
+    const Origin origin{.task = m.task, .epoch = m.epoch};
+    if (!measured_.emplace(MeasurementKey(row, m.evaluation), origin).second) {
+      Fail(1, absl::StrCat("a measurement of task ", task.id.value(),
+                           " was written twice"));
+    }
+  }
+  const TaskKeys keys = KeysOfTask(durable_, task);
+  for (const Digest& configuration : keys.configurations) {
+    for (const Digest& document : keys.documents) {
+      if (!measured_.contains(absl::StrCat(
+              configuration.bytes(), document.bytes(), keys.evaluation))) {
+        Fail(1, absl::StrCat("task ", task.id.value(),
+                             " is done and a measurement of it is missing"));
+      }
+    }
+  }
+}
+
+void Oracles::Check(const DuplicateRecorded& m) {
+  counts_.checks.Add("repeated measurements compared", m.num_compared);
+  if (!duplicates_.emplace(Key(m.task, m.epoch), m.payload_digest).second) {
+    Fail(3, absl::StrCat("one repeated result of task ", m.task.value(),
+                         " was recorded twice"));
+  }
+  if (!m.differing.empty()) {
+    counts_.checks.Add("repeated measurements differ");
+    alarms_due_ = static_cast<int64_t>(durable_.task(m.task).jobs.size());
+  }
+}
+
+void Oracles::Check(const EventAppended& m) {
+  const Job* job = durable_.FindJob(m.job);  // none: of a worker
+  if (m.event->seq() !=
+          static_cast<uint64_t>(durable_.last_event().value()) + 1 ||
+      (job != nullptr &&
+       m.event->job_seq() != static_cast<uint64_t>(job->last_job_seq) + 1)) {
+    Fail(11, absl::StrCat("an event of job ", m.job.value(),
+                          " leaves a gap or repeats a number"));
+  }
+  if (m.event->kind() == "determinism_alarm") {
+    --alarms_due_;
+  }
+}
+
+}  // namespace qsweep::sim

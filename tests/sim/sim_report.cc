@@ -1,0 +1,117 @@
+// What a run has to have met. The numbers are for 100 seeds of 200 tasks, far
+// below what is usual: a fault that stops happening is what they catch.
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+
+#include "tests/sim/run_seeds.h"
+
+namespace qsweep::sim {
+namespace {
+
+struct Least {
+  const char* name;
+  int64_t per_100_seeds;
+};
+
+constexpr Least kFaults[] = {
+    {"JOB_ACTION_PAUSE", 5},
+    {"JOB_ACTION_RETRY", 2},
+    {"JOB_ACTION_STOP", 5},
+    {"worker drained", 10},
+    {"cancel", 20},
+    {"commit fails, nothing written", 20},
+    {"commit written, error said", 20},
+    {"coordinator drained", 10},
+    {"coordinator gave up", 10},
+    {"coordinator killed", 50},
+    {"death after commit", 10},
+    {"death amid replies", 10},
+    {"death at start", 5},
+    {"death before commit", 10},
+    {"death between steps", 10},
+    {"death in commit", 10},
+    {"disk filled", 20},
+    {"disk full met", 5},
+    {"engine crashed", 20},
+    {"engine hangs", 10},
+    {"forged result", 20},
+    {"message late", 1000},
+    {"message lost", 500},
+    {"message twice", 500},
+    {"partition", 20},
+    {"partition, in only", 20},
+    {"partition, out only", 20},
+    {"poison task kills its engine", 10},
+    {"poison task kills its machine", 10},
+    {"poison task refused", 10},
+    {"power cut", 20},
+    {"read error", 5},
+    {"request the database cannot take", 10},
+    {"short write", 5},
+    {"slow consumer cut", 5},
+    {"slow sync", 20},
+    {"stream broken", 50},
+    {"submit sent again after an unknown outcome", 5},
+    {"sync error", 5},
+    {"wall clock drifts", 10},
+    {"wall clock jumps", 30},
+    {"watch broken", 20},
+    {"worker frozen", 20},
+    {"worker frozen beyond its leases", 20},
+    {"worker killed", 20},
+    {"worker machine lost", 10},
+    {"worker preempted", 50},
+    {"worker with a time limit", 20},
+    {"worker_uuid used twice", 20},
+    {"write error", 5},
+    {"wrong result", 100},
+};
+
+constexpr Least kTaskMoves[] = {
+    {"READY -> LEASED", 10'000},   {"LEASED -> DONE", 10'000},
+    {"LEASED -> READY", 100},      {"LEASED -> BACKOFF", 500},
+    {"LEASED -> QUARANTINED", 10}, {"LEASED -> CANCELLED", 5},
+    {"BACKOFF -> READY", 300},     {"READY -> CANCELLED", 50},
+    {"READY -> DONE", 3}};
+
+constexpr Least kOutcomes[] = {
+    {"COMMIT_OUTCOME_OK", 10'000},     {"COMMIT_OUTCOME_ALREADY_COMMITTED", 50},
+    {"COMMIT_OUTCOME_SUPERSEDED", 20}, {"COMMIT_OUTCOME_CANCELLED", 5},
+    {"COMMIT_OUTCOME_REJECTED", 20},
+};
+
+constexpr Least kChecks[] = {
+    {"all of State", 100},
+    {"an unknown commit had been written", 20},
+    {"progress frames", 5000},
+    {"reload equals what was written", 500},
+    {"repeated measurements compared", 1000},
+    {"repeated measurements differ", 5},
+    {"watched events", 10'000},
+};
+
+template <typename Leasts>
+void AddSeldom(const Leasts& leasts, const Tally& tally, int64_t seeds,
+               std::vector<std::string>& seldom) {
+  for (const Least& least : leasts) {
+    const int64_t want = least.per_100_seeds * seeds / 100;
+    if (tally.of(least.name) < want) {
+      seldom.push_back(absl::StrCat(least.name, ": ", tally.of(least.name),
+                                    " times, not ", want));
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> TooSeldom(const SeedsResult& result) {
+  std::vector<std::string> seldom;
+  AddSeldom(kFaults, result.counts.faults, result.seeds, seldom);
+  AddSeldom(kTaskMoves, result.counts.transitions, result.seeds, seldom);
+  AddSeldom(kOutcomes, result.counts.outcomes, result.seeds, seldom);
+  AddSeldom(kChecks, result.counts.checks, result.seeds, seldom);
+  return seldom;
+}
+
+}  // namespace qsweep::sim

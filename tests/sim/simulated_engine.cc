@@ -1,0 +1,166 @@
+// What the engine of a simulated worker does with a task.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/rpc/failure.h"
+#include "tests/sim/simulated_worker.h"
+#include "tests/support/sweep_requests.h"
+
+namespace qsweep::sim {
+namespace {
+
+// A function of what is measured: a poison task is one on every machine.
+uint64_t HashOf(const v1::TaskSpec& task) {
+  uint64_t hash = 0;
+  for (int i = 0; i < 8; ++i) {
+    hash = hash << 8 | static_cast<unsigned char>(
+                           task.content_key()[static_cast<size_t>(i)]);
+  }
+  return hash;
+}
+
+}  // namespace
+
+SimulatedWorker::Fate SimulatedWorker::FateOf(const v1::TaskSpec& task) {
+  const uint64_t hash = HashOf(task) % 400;
+  if (hash == 0) {
+    counts_.faults.Add("poison task refused");
+    return Fate::kRefused;
+  }
+  if (hash == 1) {
+    counts_.faults.Add("poison task kills its engine");
+    return Fate::kCrashes;
+  }
+  if (hash == 2 && faulty_) {
+    counts_.faults.Add("poison task kills its machine");
+    return Fate::kKillsMachine;
+  }
+  if (!faulty_) {
+    return Fate::kFinishes;
+  }
+  const double chance = random_.Uniform();
+  if (chance < 0.01) {
+    counts_.faults.Add("engine crashed");
+    return Fate::kCrashes;
+  }
+  if (chance < 0.015) {
+    counts_.faults.Add("engine hangs");
+    return Fate::kHangs;
+  }
+  return Fate::kFinishes;
+}
+
+void SimulatedWorker::Do(const action::Run& run) {
+  run_ = {run.run, ++runs_};
+  const bool warm = run.run->task().model_digest() == resident_;
+  Later(warm ? absl::Milliseconds(10) : UpTo(absl::Seconds(3)),
+        [this, number = runs_, r = run.run] {
+          if (run_.number == number && run_.run != nullptr) {
+            resident_ = r->task().model_digest();
+            RunEngine(r->task(), number);
+            Progress(r->task().task_id(), v1::TASK_PHASE_RUN);
+          }
+        });
+}
+
+void SimulatedWorker::RunEngine(const v1::TaskSpec& task, uint64_t number) {
+  const bool long_run = faulty_ && Chance(0.02);
+  const absl::Duration takes =
+      long_run ? absl::Seconds(30) + UpTo(absl::Seconds(60))
+               : absl::Milliseconds(300) + UpTo(absl::Seconds(5));
+  const auto then = [this, number](absl::Duration delay,
+                                   std::function<void()> act) {
+    Later(delay, [this, number, act = std::move(act)] {
+      if (run_.number == number && run_.run != nullptr) {
+        act();
+      }
+    });
+  };
+  if (long_run) {
+    then(takes / 2,
+         [this, id = task.task_id()] { Progress(id, v1::TASK_PHASE_RUN); });
+  }
+  switch (FateOf(task)) {
+    case Fate::kHangs:
+      break;
+    case Fate::kKillsMachine:
+      then(takes / 2, [this] { Kill(true); });
+      break;
+    case Fate::kCrashes:
+      then(takes / 2, [this] {
+        run_ = {};
+        resident_.clear();
+        Feed(event::EngineExited{absl::UnavailableError("signal 11")});
+      });
+      break;
+    case Fate::kRefused:
+      then(takes / 2, [this, id = task.task_id()] {
+        run_ = {};
+        event::EngineRefused refused;
+        refused.failed.set_task_id(id);
+        *refused.failed.mutable_failure() = FailureFromStatus(
+            absl::InvalidArgumentError("cannot be measured"), false);
+        Feed(std::move(refused));
+      });
+      break;
+    case Fate::kFinishes:
+      then(takes, [this] {
+        const v1::TaskSpec done = run_.run->task();
+        run_ = {};
+        Finish(done);
+      });
+      break;
+  }
+}
+
+void SimulatedWorker::Progress(uint64_t task, v1::TaskPhase phase) {
+  event::EngineProgressed progressed;
+  progressed.progress.set_task_id(task);
+  progressed.progress.mutable_progress()->set_phase(phase);
+  Feed(std::move(progressed));
+}
+
+void SimulatedWorker::Finish(const v1::TaskSpec& task) {
+  event::EngineFinished finished;
+  finished.done.set_task_id(task.task_id());
+  v1::TaskResult& result = *finished.done.mutable_result();
+  result = testing::HonestResult(task);
+  if (options_.wrong_results && faulty_ && Chance(0.2)) {
+    counts_.faults.Add("wrong result");
+    v1::Measurement& row = *result.mutable_rows(0);
+    row.set_nll_sum(row.nll_sum() + 1e-9);
+  }
+  Feed(std::move(finished));
+}
+
+void SimulatedWorker::SendForgery() {
+  const auto& tasks = oracles_.durable().tasks();
+  if (!up() || tasks.empty()) {
+    return;
+  }
+  auto it = tasks.begin();
+  std::advance(it, static_cast<ptrdiff_t>(random_.Below(tasks.size())));
+  const Task& task = it->second;
+  if (task.state == v1::TASK_STATE_DONE) {
+    return;
+  }
+  counts_.faults.Add("forged result");
+  const v1::TaskSpec spec = oracles_.durable().MakeTaskSpec(task);
+  v1::CommitResultRequest request;
+  *request.add_results() = testing::EnvelopeOf(
+      spec, static_cast<uint64_t>(task.epoch().value()) + 1000,
+      testing::HonestResult(spec));
+  network_.Send(options_.node, kCoordinator, [this, request] {
+    coordinator_.Call<v1::CommitResultResponse>(
+        options_.node, request,
+        [this](const absl::StatusOr<v1::CommitResultResponse>& response) {
+          if (response.ok()) {
+            counts_.outcomes.Add(
+                v1::CommitOutcome_Name(response->results(0).outcome()));
+          }
+        });
+  });
+}
+
+}  // namespace qsweep::sim

@@ -1,0 +1,294 @@
+#include "tests/sim/world.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "common/base/check.h"
+#include "coordinator/core/commit.h"
+#include "coordinator/store/database_file.h"
+#include "coordinator/store/sqlite_store.h"
+#include "tests/support/sweep_requests.h"
+
+namespace qsweep::sim {
+namespace {
+
+constexpr int kWorkers = 5;
+constexpr absl::Duration kSafetyPhase = absl::Minutes(8);
+
+Settings SimulationSettings() {
+  Settings settings;
+  settings.max_rows_per_task = 4;
+  return settings;
+}
+
+}  // namespace
+
+World::World(const SeedOptions& options)
+    : options_(options),
+      random_(options.seed),
+      trace_(schedule_, options.trace),
+      network_(schedule_, random_, counts_),
+      settings_(SimulationSettings()),
+      oracles_(schedule_, settings_, counts_),
+      coordinator_(schedule_, network_, random_, counts_, trace_, oracles_,
+                   settings_),
+      chaos_(schedule_, network_, random_, counts_, trace_, coordinator_,
+             workers_, clone_, clients_),
+      units_(std::max(2, options.tasks / 10)) {
+  const auto worker = [this](const SimulatedWorker::Options& o) {
+    return std::make_unique<SimulatedWorker>(o, schedule_, network_, random_,
+                                             counts_, trace_, oracles_,
+                                             coordinator_);
+  };
+  for (int i = 1; i <= kWorkers; ++i) {
+    SimulatedWorker::Options o{.node = i, .name = absl::StrCat("w", i)};
+    if (i == 1) {
+      o.evaluations = {"aligned@1"};
+    }
+    o.wrong_results = i == 2;
+    workers_.push_back(worker(o));
+  }
+  clone_ = worker({.node = kWorkers + 1, .name = "clone"});
+  clone_->set_keeps_running(false);
+  Node node = kWorkers + 2;
+  for (const char* owner : {"ann", "bob"}) {
+    clients_.push_back(std::make_unique<SimulatedClient>(
+        node++, owner, schedule_, network_, random_, counts_, trace_, oracles_,
+        coordinator_));
+  }
+}
+
+SeedResult World::Run() {
+  network_.set_faulty(false);
+  coordinator_.Start();
+  AddCorpus();
+  network_.set_faulty(true);
+  for (const auto& worker : workers_) {
+    schedule_.After(
+        absl::Milliseconds(static_cast<int64_t>(random_.Below(20'000))),
+        [w = worker.get()] { w->Start(); });
+  }
+  SubmitJobs();
+  chaos_.Start();
+  RunUntil(schedule_.now() + kSafetyPhase, true);
+  CalmDown();
+  RunUntil(schedule_.now() + LivenessBound(), true);
+  if (!oracles_.failed() && !AllSettled()) {
+    oracles_.Fail(0, absl::StrCat("not everything has ended ",
+                                  absl::FormatDuration(LivenessBound()),
+                                  " after the last fault"));
+  }
+  if (!oracles_.failed()) {
+    CheckEnd();
+  }
+  return {.problems = oracles_.problems(),
+          .counts = std::move(counts_),
+          .events = events_,
+          .virtual_time = schedule_.now().since_boot() - absl::Seconds(1000)};
+}
+
+void World::AddCorpus() {
+  const CorpusData data = testing::SmallCorpus(units_);
+  const Node node = kWorkers + 2;
+  int answers = 0;
+  for (size_t i = 0; i < data.artifacts.size(); ++i) {
+    coordinator_.PutArtifact(
+        node,
+        *Digest::FromBytes(
+            data.corpus.languages(static_cast<int>(i)).artifact_digest()),
+        data.artifacts[i], [&answers](const auto& r) {
+          QSWEEP_CHECK(r.ok());
+          ++answers;
+        });
+  }
+  while (answers < static_cast<int>(data.artifacts.size())) {
+    schedule_.RunNext();
+  }
+  v1::AddCorpusRequest request;
+  *request.mutable_corpus() = data.corpus;
+  coordinator_.Call<v1::AddCorpusResponse>(node, request,
+                                           [&answers](const auto& r) {
+                                             QSWEEP_CHECK(r.ok());
+                                             answers = 0;
+                                           });
+  while (answers > 0) {
+    schedule_.RunNext();
+  }
+}
+
+// A job at a time until there are enough tasks, most of them before the last
+// are done.
+void World::SubmitJobs() {
+  if (AllSubmitted()) {
+    return;
+  }
+  clients_[random_.Below(clients_.size())]->Submit(NextJob());
+  schedule_.After(
+      absl::Milliseconds(static_cast<int64_t>(random_.Below(25'000))),
+      [this] { SubmitJobs(); });
+}
+
+v1::SubmitJobRequest World::NextJob() {
+  const uint64_t kind = random_.Below(6);
+  v1::SubmitJobRequest request = testing::SweepRequest(
+      {.uuid = absl::StrCat(++jobs_),
+       .layers = kind < 3 ? 2 : 3,
+       .layer_range = kind == 0 ? "0" : "all",
+       .reuse = kind == 1 || jobs_ > 6 ? v1::REUSE_NEVER : v1::REUSE_AUTO});
+  if (random_.Below(3) == 0) {
+    request.mutable_spec()->mutable_evals(0)->set_eval("hf-text");
+  }
+  return request;
+}
+
+bool World::AllSubmitted() const {
+  int64_t planned = 0;
+  for (const auto& client : clients_) {
+    planned += client->tasks_planned();
+  }
+  return planned >= options_.tasks;
+}
+
+bool World::AllSettled() const {
+  return AllSubmitted() && coordinator_.up() &&
+         coordinator_.state().active_jobs().empty() &&
+         std::ranges::all_of(clients_,
+                             [](const auto& c) { return c->settled(); }) &&
+         std::ranges::all_of(workers_,
+                             [](const auto& w) { return w->spool_empty(); });
+}
+
+// Of everything that may come after one another: a frozen worker, a dead
+// coordinator, leases it has to honour, the longest back-off, then all tasks on
+// one worker, thrice.
+absl::Duration World::LivenessBound() const {
+  return absl::Seconds(300) + settings_.failover_ttl + settings_.lease_ttl +
+         settings_.backoff_max + options_.tasks * absl::Seconds(20);
+}
+
+void World::RunUntil(SteadyTime limit, bool stop_when_settled) {
+  while (schedule_.now() < limit && !oracles_.failed() && !schedule_.empty()) {
+    schedule_.RunNext();
+    if (++events_ % 64 == 0 && stop_when_settled && AllSettled()) {
+      return;
+    }
+  }
+}
+
+void World::CalmDown() {
+  trace_.Line("no more faults");
+  chaos_.Stop();
+  network_.set_faulty(false);
+  network_.Heal();
+  coordinator_.disk().ClearFaults();
+  coordinator_.disk().set_capacity(int64_t{1} << 40);
+  coordinator_.set_sync_time(absl::Milliseconds(1));
+  if (coordinator_.up()) {
+    coordinator_.store().ClearFaults();
+  }
+  clone_->Kill(false);
+  Operate();
+  for (const auto& worker : workers_) {
+    worker->set_faulty(false);
+    if (!worker->up()) {
+      worker->Start();
+    }
+  }
+}
+
+// What a person does about paused jobs and workers that are kept apart.
+void World::Operate() {
+  if (coordinator_.up()) {
+    for (const auto& [uuid, worker] : coordinator_.state().workers()) {
+      if (worker.mode != WorkerMode::kOpen) {
+        clients_.front()->ControlWorker(uuid, v1::WORKER_ACTION_RESUME);
+      }
+    }
+    for (const JobNumber number : coordinator_.state().active_jobs()) {
+      if (coordinator_.state().job(number).state == v1::JOB_STATE_PAUSED) {
+        clients_.front()->ControlJob(number, v1::JOB_ACTION_RESUME);
+      }
+    }
+  }
+  schedule_.After(absl::Seconds(15), [this] { Operate(); });
+}
+
+void World::CheckEnd() {
+  oracles_.CheckAll(coordinator_.state());
+  const auto snapshot = coordinator_.store().Load();
+  if (!snapshot.ok()) {
+    oracles_.Fail(19, snapshot.status().ToString());
+    return;
+  }
+  for (const auto& client : clients_) {
+    client->CheckWatches(coordinator_.store());
+  }
+  CheckRows();
+}
+
+// The raw rows: each key once, and as the attempt that it names made it. The
+// counts that users see are those of the rows.
+void World::CheckRows() {
+  auto database =
+      OpenReader(DatabasePath("/coordinator"), coordinator_.disk().name());
+  if (!database.ok()) {
+    oracles_.Fail(1, database.status().ToString());
+    return;
+  }
+  if (database->Execute("UPDATE coordinator SET epoch = epoch").ok()) {
+    oracles_.Fail(1, "there is a second connection that can write");
+  }
+  auto rows = database->Prepare(
+      "SELECT m.task, m.epoch, c.digest, d.digest, m.nll_sum "
+      "FROM measurement AS m JOIN configuration AS c ON c.id = m.configuration "
+      "JOIN document AS d ON d.id = m.document");
+  QSWEEP_CHECK(rows.ok());
+  size_t num_rows = 0;
+  std::map<TaskId, TaskKeys> keys_of_task;
+  while (true) {
+    const auto more = rows->Step();
+    if (!more.ok() || !*more) {
+      break;
+    }
+    ++num_rows;
+    const TaskId task(rows->Integer(0));
+    auto [keys, fresh] = keys_of_task.try_emplace(task);
+    if (fresh) {
+      keys->second = KeysOfSpec(*coordinator_.store().ReadTaskSpec(task));
+    }
+    const auto made = oracles_.ProducedBy(task, Epoch(rows->Integer(1)));
+    const bool honest = std::ranges::any_of(made, [&](const auto* result) {
+      return std::ranges::any_of(result->rows(), [&](const auto& row) {
+        return keys->second.configurations[row.configuration_index()].bytes() ==
+                   rows->View(2) &&
+               keys->second.documents[row.document_index()].bytes() ==
+                   rows->View(3) &&
+               row.nll_sum() == rows->Real(4);
+      });
+    });
+    if (!honest) {
+      oracles_.Fail(1, absl::StrCat("a measurement of task ", task.value(),
+                                    " is not what its attempt made"));
+    }
+  }
+  if (num_rows != oracles_.measured().size()) {
+    oracles_.Fail(1, absl::StrCat(num_rows, " measurements are stored, ",
+                                  oracles_.measured().size(), " were written"));
+  }
+  for (const auto& [number, job] : coordinator_.state().jobs()) {
+    const auto done = database->QueryInteger(
+        absl::StrCat("SELECT measurements_done FROM jobs_v1 WHERE number = ",
+                     number.value()));
+    const bool all = job.state != v1::JOB_STATE_SUCCEEDED ||
+                     (done.ok() && *done == job.measurements_total);
+    if (!all) {
+      oracles_.Fail(13, absl::StrCat("job ", number.value(), " succeeded with ",
+                                     done.ok() ? *done : -1, " of ",
+                                     job.measurements_total, " measurements"));
+    }
+  }
+}
+
+}  // namespace qsweep::sim

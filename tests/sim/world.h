@@ -1,0 +1,77 @@
+#ifndef QSWEEP_TESTS_SIM_WORLD_H_
+#define QSWEEP_TESTS_SIM_WORLD_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/random.h"
+#include "tests/sim/chaos.h"
+#include "tests/sim/coordinator_process.h"
+#include "tests/sim/counts.h"
+#include "tests/sim/network.h"
+#include "tests/sim/oracles.h"
+#include "tests/sim/schedule.h"
+#include "tests/sim/simulated_client.h"
+#include "tests/sim/simulated_worker.h"
+
+namespace qsweep::sim {
+
+struct SeedOptions {
+  uint64_t seed = 1;
+  int tasks = 200;               // that its jobs make, at least
+  std::string* trace = nullptr;  // gets a line for each thing that happens
+};
+
+struct SeedResult {
+  std::vector<std::string> problems;  // empty: everything held
+  Counts counts;
+  int64_t events = 0;
+  absl::Duration virtual_time;
+};
+
+// One coordinator, its workers and clients under a virtual clock, on one
+// thread: everything follows from the seed. Two phases. Safety: faults of every
+// kind while jobs come and run. Liveness: no faults any more, and every job has
+// to end within a bound. The oracles look on in both.
+class World {
+ public:
+  explicit World(const SeedOptions& options);
+  ~World() { coordinator_.Destroy(); }
+  SeedResult Run();
+
+ private:
+  void AddCorpus();
+  void SubmitJobs();
+  v1::SubmitJobRequest NextJob();
+  bool AllSubmitted() const;
+  bool AllSettled() const;
+  absl::Duration LivenessBound() const;
+  void RunUntil(SteadyTime limit, bool stop_when_settled);
+  void CalmDown();
+  void Operate();
+  void CheckEnd();
+  void CheckRows();
+
+  const SeedOptions options_;
+  Random random_;
+  Counts counts_;
+  Schedule schedule_;
+  Trace trace_;
+  Network network_;
+  const Settings settings_;
+  Oracles oracles_;
+  CoordinatorProcess coordinator_;
+  std::vector<std::unique_ptr<SimulatedWorker>> workers_;
+  std::unique_ptr<SimulatedWorker> clone_;
+  std::vector<std::unique_ptr<SimulatedClient>> clients_;
+  Chaos chaos_;
+  int units_ = 0;  // of the corpus
+  int jobs_ = 0;
+  int64_t events_ = 0;
+};
+
+}  // namespace qsweep::sim
+
+#endif  // QSWEEP_TESTS_SIM_WORLD_H_
