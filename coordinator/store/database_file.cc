@@ -183,10 +183,11 @@ absl::StatusOr<Database> OpenWriter(const std::string& path,
 absl::StatusOr<Database> OpenReader(const std::string& path,
                                     const std::string& vfs) {
   QSWEEP_ASSIGN_OR_RETURN(Database database,
-                          Database::Open(path, Planted(Bug::kSecondWriter)
-                               ? Database::Mode::kReadWriteCreate
-                               : Database::Mode::kReadOnly,
-                     vfs));
+                          Database::Open(path,
+                                         Planted(Bug::kSecondWriter)
+                                             ? Database::Mode::kReadWriteCreate
+                                             : Database::Mode::kReadOnly,
+                                         vfs));
   QSWEEP_RETURN_IF_ERROR(NameFile(database.Execute(kReaderPragmas), path));
   QSWEEP_RETURN_IF_ERROR(SetDefensive(database));
   return database;
