@@ -271,7 +271,8 @@ TEST_F(RealPipeTest, FailsTheTask_WhenItIsNotForThisModel) {
   v1::EngineEvent event = served.NextOutcome();
   ASSERT_TRUE(event.has_failed());
   EXPECT_EQ(event.failed().failure().detail().code(), "QS3010");
-  EXPECT_FALSE(event.failed().failure().retryable());
+  // Another machine may have the right one.
+  EXPECT_TRUE(event.failed().failure().retryable());
 
   request = Request();
   request.mutable_run()->mutable_task()->mutable_documents(1)->set_digest(
