@@ -7,7 +7,9 @@
 #include "common/base/error_codes.h"
 #include "common/base/mutex.h"
 #include "coordinator/commit_gather.h"
+#include "coordinator/core/access.h"
 #include "coordinator/core/lists.h"
+#include "coordinator/loop_access.h"
 #include "coordinator/loop_calls.h"
 #include "coordinator/loop_control.h"
 #include "coordinator/loop_core.h"
@@ -183,6 +185,8 @@ SteadyTime Loop::NextDeadline() const { return impl_->core.NextDeadline(); }
 
 const State& Loop::state() const { return impl_->core.state(); }
 
+const TokenTable& Loop::tokens() const { return impl_->core.tokens(); }
+
 bool Loop::Healthy() const {
   MutexLock lock(impl_->mutex);
   return !impl_->closed &&
@@ -261,6 +265,49 @@ void Loop::Post(v1::ListCorporaRequest request,
   impl_->Forward(RunListCorpora, std::move(request), std::move(reply));
 }
 
+void Loop::Post(Caller caller, v1::CreateTokenRequest request,
+                Reply<v1::CreateTokenResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::CreateTokenResponse>(
+      [caller = std::move(caller), request = std::move(request)](
+          LoopCore& core) { return RunCreateToken(core, caller, request); },
+      std::move(reply)));
+}
+
+void Loop::Post(v1::ListTokensRequest, Reply<v1::ListTokensResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::ListTokensResponse>(
+      [](LoopCore& core) { return ListTokens(core.state()); },
+      std::move(reply)));
+}
+
+void Loop::Post(Caller caller, v1::RevokeTokenRequest request,
+                Reply<v1::RevokeTokenResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::RevokeTokenResponse>(
+      [caller = std::move(caller), request = std::move(request)](
+          LoopCore& core) { return RunRevokeToken(core, caller, request); },
+      std::move(reply)));
+}
+
+void Loop::PostJoin(TokenId join_token, v1::JoinRequest request,
+                    Reply<v1::JoinResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::JoinResponse>(
+      [join_token, request = std::move(request)](LoopCore& core) {
+        return RunJoin(core, join_token, request);
+      },
+      std::move(reply)));
+}
+
+void Loop::PostAudit(AuditRecorded record) {
+  impl_->Enqueue({.run =
+                      [record = std::move(record)](LoopCore& core) {
+                        if (!core.disk_full()) {
+                          AuditRecorded line = record;
+                          line.time = core.now().wall;
+                          core.Apply({std::move(line)});
+                        }
+                      },
+                  .refuse = [](const absl::Status&) {}});
+}
+
 void Loop::Post(v1::JobSelector selector, Reply<v1::JobSummary> reply) {
   impl_->Enqueue(MakeCall<v1::JobSummary>(
       [selector = std::move(selector)](
@@ -291,9 +338,10 @@ void Loop::PostArtifact(const Digest& digest, std::string bytes,
       std::move(reply)));
 }
 
-void Loop::PostWatch(v1::WatchJobRequest request,
+void Loop::PostWatch(Caller caller, v1::WatchJobRequest request,
                      std::shared_ptr<WatchSink> sink) {
-  impl_->Enqueue(MakeWatchCall(std::move(request), std::move(sink)));
+  impl_->Enqueue(
+      MakeWatchCall(std::move(caller), std::move(request), std::move(sink)));
 }
 
 void Loop::Post(Caller caller, v1::CommitResultRequest request,

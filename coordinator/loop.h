@@ -33,6 +33,8 @@ struct Caller {
   std::string identity;
 };
 
+class TokenTable;
+
 // The coordinator's end of one Attach stream. The service implements it with
 // an outbox; called on the loop thread, must not block. Each DesiredState is
 // whole, so the outbox may keep the newest only.
@@ -105,6 +107,9 @@ class Loop {
   SteadyTime NextDeadline() const;
   const State& state() const;  // after Start; loop thread only
 
+  // The tokens that are on disk. Thread-safe; after Start.
+  const TokenTable& tokens() const;
+
   // True while the loop commits what is queued within 5 s. Thread-safe.
   bool Healthy() const;
 
@@ -128,13 +133,25 @@ class Loop {
   // Which job a selector means, for readers of rows. NOT_FOUND QS4020,
   // INVALID_ARGUMENT QS4024.
   void Post(v1::JobSelector selector, Reply<v1::JobSummary> reply);
+  // Tokens. Join is called with the join token's number.
+  void Post(Caller caller, v1::CreateTokenRequest request,
+            Reply<v1::CreateTokenResponse> reply);
+  void Post(v1::ListTokensRequest request, Reply<v1::ListTokensResponse> reply);
+  void Post(Caller caller, v1::RevokeTokenRequest request,
+            Reply<v1::RevokeTokenResponse> reply);
+  void PostJoin(TokenId join_token, v1::JoinRequest request,
+                Reply<v1::JoinResponse> reply);
+  // A line for the audit; dropped when it cannot be stored now.
+  void PostAudit(AuditRecorded record);
   // Stores a whole artifact. INVALID_ARGUMENT QS4042: `bytes` do not have the
   // digest.
   void PostArtifact(const Digest& digest, std::string bytes,
                     Reply<v1::PutArtifactResponse> reply);
   // Sends the snapshot, the events above from_seq and what follows to `sink`,
-  // until it refuses or the job ends. NOT_FOUND through sink->Close.
-  void PostWatch(v1::WatchJobRequest request, std::shared_ptr<WatchSink> sink);
+  // until it refuses, the job ends or the caller's token is revoked. NOT_FOUND
+  // through sink->Close.
+  void PostWatch(Caller caller, v1::WatchJobRequest request,
+                 std::shared_ptr<WatchSink> sink);
 
   // Workers' calls.
   void Post(Caller caller, v1::CommitResultRequest request,

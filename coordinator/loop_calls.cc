@@ -12,6 +12,7 @@
 #include "common/base/planted.h"
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
+#include "coordinator/core/access.h"
 #include "coordinator/core/attach.h"
 #include "coordinator/core/commit.h"
 #include "coordinator/core/corpora.h"
@@ -54,6 +55,8 @@ absl::StatusOr<SessionId> RunWorkerState(
     LoopCore& core, const Caller& caller,
     const std::shared_ptr<const v1::WorkerState>& report,
     const std::shared_ptr<WorkerLink>& link) {
+  QSWEEP_RETURN_IF_ERROR(
+      CheckIdentity(core.state(), caller.identity, core.now()));
   const SessionId new_session = core.NewSession();
   auto decision = DecideWorkerState(core.state(), caller.identity, report,
                                     new_session, core.settings(), core.now());
@@ -290,25 +293,26 @@ absl::StatusOr<v1::ReleaseTaskResponse> RunRelease(
                                    core.settings(), core.now()));
 }
 
-Call MakeWatchCall(v1::WatchJobRequest request,
+Call MakeWatchCall(Caller caller, v1::WatchJobRequest request,
                    std::shared_ptr<WatchSink> sink) {
-  return {.run =
-              [request = std::move(request), sink](LoopCore& core) {
-                const auto number =
-                    ResolveJob(core.state(), request.job().text());
-                // Not before its job is on disk, should it be of this batch.
-                core.Answer([&core, number, request,
-                             sink](const absl::Status& stored) {
-                  if (!stored.ok() || !number.ok()) {
-                    sink->Close(stored.ok() ? number.status() : stored);
-                    return;
-                  }
-                  core.watchers().Add(
-                      *number,
-                      EventSeq(static_cast<int64_t>(request.from_seq())), sink);
-                });
-              },
-          .refuse = [sink](const absl::Status& why) { sink->Close(why); }};
+  return {
+      .run =
+          [caller = std::move(caller), request = std::move(request),
+           sink](LoopCore& core) {
+            const auto number = ResolveJob(core.state(), request.job().text());
+            // Not before its job is on disk, should it be of this batch.
+            core.Answer([&core, caller, number, request,
+                         sink](const absl::Status& stored) {
+              if (!stored.ok() || !number.ok()) {
+                sink->Close(stored.ok() ? number.status() : stored);
+                return;
+              }
+              core.watchers().Add(
+                  *number, EventSeq(static_cast<int64_t>(request.from_seq())),
+                  sink, caller.identity);
+            });
+          },
+      .refuse = [sink](const absl::Status& why) { sink->Close(why); }};
 }
 
 Call MakePollCall(Caller caller, v1::WorkerState state,

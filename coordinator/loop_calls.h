@@ -5,8 +5,8 @@
 #include <memory>
 #include <utility>
 
-#include "coordinator/loop.h"
 #include "coordinator/core/submit.h"
+#include "coordinator/loop.h"
 #include "coordinator/loop_core.h"
 
 namespace qsweep {
@@ -31,8 +31,7 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
 absl::StatusOr<v1::ReleaseTaskResponse> RunRelease(
     LoopCore& core, const Caller& caller,
     const v1::ReleaseTaskRequest& request);
-
-Call MakeWatchCall(v1::WatchJobRequest request,
+Call MakeWatchCall(Caller caller, v1::WatchJobRequest request,
                    std::shared_ptr<WatchSink> sink);
 // A report by long poll, and one on a stream. A hello is answered at once, a
 // beat when there is news or a heartbeat has passed.

@@ -25,6 +25,11 @@ constexpr int kFailuresMax = 10;
 // After the last write: a checkpoint in between would only slow the next.
 constexpr absl::Duration kIdleAfter = absl::Seconds(1);
 
+bool ChangesTokens(const Mutation& mutation) {
+  return std::holds_alternative<TokenAdded>(mutation) ||
+         std::holds_alternative<TokenRevoked>(mutation);
+}
+
 absl::Status Retry(const absl::Status& why) {
   absl::Status status =
       absl::UnavailableError(absl::StrCat("not stored: ", why.message()));
@@ -66,6 +71,7 @@ absl::Status LoopCore::Start() {
 absl::Status LoopCore::Reload() {
   QSWEEP_ASSIGN_OR_RETURN(StateSnapshot snapshot, store_->Load());
   state_ = State(std::move(snapshot));
+  tokens_.Publish(state_.tokens());
   batch_.clear();
   batch_tasks_.clear();
   batch_rows_.clear();
@@ -236,6 +242,9 @@ absl::Status LoopCore::CommitBatch() {
     idle_at_ = now_.steady + kIdleAfter;
   }
   failures_in_row_ = 0;
+  if (std::ranges::any_of(batch_, ChangesTokens)) {
+    tokens_.Publish(state_.tokens());
+  }
   ReportEndedJobs();
   watchers_.OnCommitted(batch_);
   batch_.clear();

@@ -18,6 +18,7 @@
 #include "coordinator/loop_links.h"
 #include "coordinator/loop_watchers.h"
 #include "coordinator/store/store.h"
+#include "coordinator/token_table.h"
 
 namespace qsweep {
 
@@ -62,6 +63,7 @@ class LoopCore {
   const Now& now() const { return now_; }
   Links& links() { return links_; }
   Watchers& watchers() { return watchers_; }
+  const TokenTable& tokens() const { return tokens_; }
   SessionId NewSession();
   bool disk_full() const { return disk_full_; }
 
@@ -111,6 +113,7 @@ class LoopCore {
   Random random_;
   Links links_;
   Watchers watchers_;
+  TokenTable tokens_;
   Now now_;
   absl::Status fatal_;
 

@@ -68,6 +68,22 @@ void Links::Close(const std::shared_ptr<WorkerLink>& link,
   }
 }
 
+void Links::CloseOf(const State& state, const std::string& credential,
+                    const absl::Status& why) {
+  for (auto& [id, session] : sessions_) {
+    const Worker* worker = state.FindWorker(session.worker);
+    if (worker == nullptr || worker->credential != credential) {
+      continue;
+    }
+    if (session.link != nullptr) {
+      Close(session.link, why);
+    }
+    if (session.parked) {
+      std::exchange(session.parked, nullptr)(why);
+    }
+  }
+}
+
 SessionId Links::Remove(const WorkerLink* link) {
   closed_.erase(link);
   const auto it = session_of_link_.find(link);
@@ -83,7 +99,9 @@ SessionId Links::Remove(const WorkerLink* link) {
 std::vector<WorkerUuid> Links::Reachable() const {
   std::vector<WorkerUuid> workers;
   for (const auto& [id, session] : sessions_) {
-    if (session.link != nullptr || session.parked) {
+    const bool streams =
+        session.link != nullptr && !IsClosed(session.link.get());
+    if (streams || session.parked) {
       workers.push_back(session.worker);
     }
   }

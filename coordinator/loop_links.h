@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,9 @@ class Links {
             SteadyTime until);
   // Ends a stream from our side; its messages are ignored from now on.
   void Close(const std::shared_ptr<WorkerLink>& link, const absl::Status& why);
+  // Ends the streams and answers the polls of workers with this credential.
+  void CloseOf(const State& state, const std::string& credential,
+               const absl::Status& why);
   bool IsClosed(const WorkerLink* link) const { return closed_.contains(link); }
   // The stream has ended: forgets it. Its session; empty: none.
   SessionId Remove(const WorkerLink* link);

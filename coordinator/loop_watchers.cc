@@ -16,8 +16,21 @@ constexpr int kSlice = 500;  // events read at once: the loop has more to do
 }  // namespace
 
 void Watchers::Add(JobNumber job, EventSeq after,
-                   std::shared_ptr<WatchSink> sink) {
-  watchers_.push_back({.job = job, .after = after, .sink = std::move(sink)});
+                   std::shared_ptr<WatchSink> sink, std::string identity) {
+  watchers_.push_back({.job = job,
+                       .after = after,
+                       .sink = std::move(sink),
+                       .identity = std::move(identity)});
+}
+
+void Watchers::CloseOf(const std::string& identity, const absl::Status& why) {
+  std::erase_if(watchers_, [&](const Watcher& watcher) {
+    if (watcher.identity != identity) {
+      return false;
+    }
+    watcher.sink->Close(why);
+    return true;
+  });
 }
 
 bool Watchers::Watches(const Task& task) const {

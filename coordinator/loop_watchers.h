@@ -3,6 +3,7 @@
 
 #include <list>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,7 +20,9 @@ namespace qsweep {
 // the loop's.
 class Watchers {
  public:
-  void Add(JobNumber job, EventSeq after, std::shared_ptr<WatchSink> sink);
+  // identity: of the caller, for CloseOf.
+  void Add(JobNumber job, EventSeq after, std::shared_ptr<WatchSink> sink,
+           std::string identity);
   bool empty() const { return watchers_.empty(); }
   bool Watches(const Task& task) const;
 
@@ -33,12 +36,15 @@ class Watchers {
   // Some watcher has not read all old events yet.
   bool Behind() const;
   void CloseAll(const absl::Status& why);
+  // Those of one caller.
+  void CloseOf(const std::string& identity, const absl::Status& why);
 
  private:
   struct Watcher {
     JobNumber job;
     EventSeq after;  // last one sent
     std::shared_ptr<WatchSink> sink;
+    std::string identity;
     bool greeted = false;    // the snapshot went out
     bool caught_up = false;  // with the store
     bool gone = false;       // refused an event

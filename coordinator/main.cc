@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unistd.h>
 #include <vector>
@@ -23,6 +24,8 @@
 #include "common/base/random.h"
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
+#include "coordinator/service/certificates.h"
+#include "coordinator/service/data_directory.h"
 #include "coordinator/service/server.h"
 #include "coordinator/store/backup.h"
 
@@ -36,7 +39,24 @@ constexpr char kExamples[] =
     "  qcoordinator serve --dir .qsweep\n"
     "  qcoordinator serve --dir /var/lib/qsweep --listen 127.0.0.1:7680\n"
     "  qcoordinator serve --dir .qsweep --listen unix:.qsweep/.sock "
-    "--listen 127.0.0.1:0\n";
+    "--listen 127.0.0.1:0\n"
+    "  qcoordinator init --dir /var/lib/qsweep    then, for other machines:\n"
+    "  qcoordinator serve --dir /var/lib/qsweep --listen 0.0.0.0:7680\n";
+
+constexpr char kInitDescription[] =
+    "Makes a certificate authority and a certificate in DIR/tls, so that "
+    "other\n"
+    "machines can connect. Keeps what is there.\n\n"
+    "Examples:\n"
+    "  qcoordinator init --dir /var/lib/qsweep\n"
+    "  qcoordinator init --dir /var/lib/qsweep --name sweeps.example.org\n"
+    "  qcoordinator init --dir /var/lib/qsweep --renew";
+
+struct InitFlags {
+  std::string directory;
+  std::vector<std::string> names;
+  bool renew = false;
+};
 
 struct Flags {
   ServerOptions server;
@@ -47,6 +67,20 @@ struct Flags {
   double task_seconds = 0;
 };
 
+void AddInitOptions(CLI::App& init, InitFlags& flags) {
+  init.add_option("--dir", flags.directory,
+                  "The coordinator's directory; made if missing")
+      ->required();
+  init.add_option("--name", flags.names,
+                  "One more host name or address for the certificate; may be "
+                  "repeated. qsweep's own programs need none")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  init.add_flag("--renew", flags.renew,
+                "Sign a new certificate with the authority that is there; "
+                "nobody has to join again");
+}
+
 void AddOptions(CLI::App& serve, Flags& flags) {
   serve
       .add_option("--dir", flags.server.directory,
@@ -54,10 +88,13 @@ void AddOptions(CLI::App& serve, Flags& flags) {
       ->required();
   serve
       .add_option("--listen", flags.server.listen,
-                  "unix:PATH or HOST:PORT on loopback; may be repeated; "
-                  "default: unix:DIR/.sock")
+                  "unix:PATH or HOST:PORT; may be repeated; default: "
+                  "unix:DIR/.sock. Off loopback calls are encrypted: run init "
+                  "first")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  serve.add_flag("--tls", flags.server.tls_on_loopback,
+                 "Encrypt calls on loopback, too");
   serve.add_option("--heartbeat", flags.heartbeat,
                    "How often workers report, as 10s (default)");
   serve.add_option("--lease-ttl", flags.lease_ttl,
@@ -157,6 +194,36 @@ absl::Status ServeUntilSignal(Server& server, const sigset_t& signals) {
   }
 }
 
+absl::Status Init(const InitFlags& flags) {
+  QSWEEP_RETURN_IF_ERROR(MakeDataDirectory(flags.directory));
+  const absl::Time now = Clock::Real().Now();
+  QSWEEP_ASSIGN_OR_RETURN(
+      const bool made,
+      InitCertificates(flags.directory, flags.names, flags.renew, now));
+  QSWEEP_ASSIGN_OR_RETURN(const std::optional<Certificates> certificates,
+                          ReadCertificates(flags.directory, now));
+  const std::string text =
+      absl::StrCat(made ? "made" : "kept", "       ", flags.directory, "/tls\n",
+                   "expires    ",
+                   absl::FormatTime("%Y-%m-%d", certificates->expires_at,
+                                    absl::UTCTimeZone()),
+                   "\nSHA-256    ", certificates->ca_digest.hex(),
+                   "\nKeep ca.key secret; it is needed only for --renew.\n"
+                   "next:  qcoordinator serve --dir ",
+                   flags.directory, " --listen unix:", flags.directory,
+                   "/.sock --listen 0.0.0.0:7680\n"
+                   "       qctl tokens create --role worker --dir ",
+                   flags.directory, "\n");
+  std::fputs(text.c_str(), stdout);
+  return absl::OkStatus();
+}
+
+// What qctl --dir reads: the address, and "tls" when calls to it are encrypted.
+std::string ServerFile(const Server& server) {
+  return absl::StrCat(server.addresses().front(), "\n",
+                      server.encrypted().front() ? "tls\n" : "");
+}
+
 absl::Status Serve(Flags flags) {
   QSWEEP_RETURN_IF_ERROR(ApplyFlags(flags));
   umask(077);  // texts and results are their owner's alone
@@ -173,8 +240,7 @@ absl::Status Serve(Flags flags) {
                           Server::Start(flags.server, Clock::Real()));
   const std::string& directory = flags.server.directory;
   QSWEEP_RETURN_IF_ERROR(WriteFile(directory + "/coordinator.pid", PidLine()));
-  QSWEEP_RETURN_IF_ERROR(
-      WriteFile(directory + "/server", server->addresses().front() + "\n"));
+  QSWEEP_RETURN_IF_ERROR(WriteFile(directory + "/server", ServerFile(*server)));
   LogInfo(absl::StrCat("serving on ", absl::StrJoin(server->addresses(), " "),
                        ", directory ", directory, ", version ", kVersion, " ",
                        kRevision));
@@ -222,13 +288,19 @@ int Main(int argc, char** argv) {
       ->add_option("--from", restore_flags.backup,
                    "A file that 'qctl admin backup' made")
       ->required();
+  InitFlags init_flags;
+  CLI::App* init = app.add_subcommand(
+      "init", "Make certificates, so that other machines can connect");
+  init->description(kInitDescription);
+  AddInitOptions(*init, init_flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
-  const absl::Status status =
-      restore->parsed() ? Restore(restore_flags) : Serve(std::move(flags));
+  const absl::Status status = init->parsed()      ? Init(init_flags)
+                              : restore->parsed() ? Restore(restore_flags)
+                                                  : Serve(std::move(flags));
   if (!status.ok()) {
     std::fputs((FormatErrorForPeople(status) + "\n").c_str(), stderr);
   }

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <pthread.h>
 #include <signal.h>
 #include <string>
@@ -18,8 +19,11 @@
 #include "common/base/error_codes.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/base/token_text.h"
 #include "common/base/version.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/credential.h"
+#include "common/rpc/tls_peer.h"
 #include "common/rpc/worker_client.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/worker_directory.h"
@@ -31,9 +35,10 @@ constexpr char kDescription[] =
     "Computes tasks for a qsweep coordinator.\n\n"
     "Examples:\n"
     "  qworker --server unix:.qsweep/.sock --dir .qsweep/worker-1\n"
+    "  qworker --server sweeps.example.org:7680 --dir w --join qsw-join-...\n"
+    "  qworker --dir w --time-limit 11h30m      (has joined before)\n"
     "  qworker --server localhost:7680 --token-file token --dir /var/qworker\n"
-    "  qworker --server localhost:7680 --token-file token --dir w --time-limit "
-    "11h30m\n\n"
+    "\n"
     "SIGTERM: takes no new task, lets the running one end within "
     "--drain-deadline, says\ngoodbye. Ctrl-C or a second SIGTERM: gives tasks "
     "back at no charge and ends within\na second. Results that wait in "
@@ -42,7 +47,9 @@ constexpr char kDescription[] =
 struct Flags {
   std::string server;
   std::string dir;
+  std::string join;
   std::string token_file;
+  std::string ca_file;
   std::string name;
   int threads = 0;
   std::string engine;
@@ -53,13 +60,19 @@ struct Flags {
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
-  app.add_option("--server", flags.server,
-                 "Coordinator: unix:PATH or HOST:PORT")
-      ->required()
+  app.add_option("--server,--coordinator", flags.server,
+                 "Coordinator: unix:PATH or HOST:PORT; default: the one this "
+                 "worker has joined")
       ->envname("QCTL_SERVER");
   app.add_option("--dir", flags.dir, "This worker's own folder")->required();
+  app.add_option("--join", flags.join,
+                 "Join token, or @FILE with one; needed at the first start, "
+                 "ignored when it has joined with it");
   app.add_option("--token-file", flags.token_file,
-                 "File with the token, for HOST:PORT");
+                 "File with an access token, for HOST:PORT");
+  app.add_option("--ca-file", flags.ca_file,
+                 "The coordinator's certificate, for --token-file off this "
+                 "machine");
   app.add_option("--name", flags.name, "Name for people; default: host name");
   app.add_option("--threads", flags.threads,
                  "Compute threads of the engine; 0: one per CPU")
@@ -86,6 +99,10 @@ std::string HostName() {
   char name[256] = "worker";
   gethostname(name, sizeof(name) - 1);
   return name;
+}
+
+std::string WorkerName(const Flags& flags) {
+  return flags.name.empty() ? HostName() : flags.name;
 }
 
 std::string BesideThisProgram(const std::string& name) {
@@ -117,7 +134,7 @@ absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
   hello.set_worker_uuid(directory.worker().bytes());
   hello.set_boot_id(directory.boot().bytes());
   hello.set_boot_seq(directory.boot_seq());
-  hello.set_name(flags.name.empty() ? HostName() : flags.name);
+  hello.set_name(WorkerName(flags));
   options.settings.seed = static_cast<uint64_t>(getpid());
   options.settings.on_server_lost = flags.on_server_lost == "stop"
                                         ? OnServerLost::kStop
@@ -144,11 +161,66 @@ absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
   return options;
 }
 
-absl::StatusOr<Endpoint> MakeEndpoint(const Flags& flags) {
-  QSWEEP_ASSIGN_OR_RETURN(Endpoint endpoint, ParseEndpoint(flags.server));
-  if (!endpoint.unix_socket() && !flags.token_file.empty()) {
+absl::StatusOr<JoinTokenText> ReadJoinToken(const std::string& flag) {
+  std::string text = flag;
+  if (text.rfind('@', 0) == 0) {
+    QSWEEP_ASSIGN_OR_RETURN(text, ReadTokenFile(text.substr(1)));
+  }
+  return ParseJoinToken(text);
+}
+
+// What this worker keeps of its coordinator; joins when it has a token that it
+// has not joined with.
+absl::StatusOr<std::optional<Credential>> FindCredential(
+    const Flags& flags, const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(std::optional<Credential> known,
+                          ReadCredential(path));
+  if (flags.join.empty()) {
+    return known;
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const JoinTokenText token, ReadJoinToken(flags.join));
+  if (known.has_value() && known->joined_with == token.id) {
+    QSWEEP_ASSIGN_OR_RETURN(const Digest pinned,
+                            DigestOfCertificate(known->ca_pem));
+    if (pinned == token.ca) {
+      return known;
+    }
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(flags.server));
+  if (endpoint.unix_socket()) {
+    return MakeError(kBadValue, "a socket needs no --join", "join");
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      known, JoinCoordinator(endpoint.address, token, WorkerName(flags), path));
+  LogInfo(absl::StrCat("joined ", endpoint.address));
+  return known;
+}
+
+absl::StatusOr<Endpoint> MakeEndpoint(const Flags& flags,
+                                      const std::string& directory) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::optional<Credential> credential,
+                          FindCredential(flags, directory + "/credential"));
+  Endpoint endpoint;
+  if (!flags.server.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(endpoint, ParseEndpoint(flags.server));
+  } else if (!credential.has_value()) {
+    return MakeError(kBadCommandLine, "--server is needed", "server",
+                     "name the coordinator: unix:PATH or HOST:PORT");
+  }
+  if (credential.has_value() && !endpoint.unix_socket()) {
+    // Wherever it is now, it must be the one with the pinned certificate.
+    const std::string address = endpoint.address;
+    endpoint = credential->endpoint();
+    endpoint.address = address.empty() ? endpoint.address : address;
+  }
+  if (!flags.token_file.empty() && !endpoint.unix_socket()) {
     QSWEEP_ASSIGN_OR_RETURN(endpoint.token, ReadTokenFile(flags.token_file));
   }
+  if (!flags.ca_file.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(endpoint.ca_pem,
+                            ReadCertificateFile(flags.ca_file));
+  }
+  QSWEEP_RETURN_IF_ERROR(CheckEncrypted(endpoint));
   return endpoint;
 }
 
@@ -177,18 +249,20 @@ class SignalThread {
 };
 
 absl::Status RunWorker(const Flags& flags) {
-  QSWEEP_ASSIGN_OR_RETURN(const Endpoint endpoint, MakeEndpoint(flags));
-  QSWEEP_ASSIGN_OR_RETURN(const WorkerDirectory directory,
-                          WorkerDirectory::Open(flags.dir));
-  QSWEEP_ASSIGN_OR_RETURN(const AgentOptions options,
-                          MakeOptions(flags, directory));
   signal(SIGPIPE, SIG_IGN);
   sigset_t signals;
   sigemptyset(&signals);
   for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
     sigaddset(&signals, number);
   }
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts
+  // Before any thread starts: a join has some already.
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  QSWEEP_ASSIGN_OR_RETURN(const WorkerDirectory directory,
+                          WorkerDirectory::Open(flags.dir));
+  QSWEEP_ASSIGN_OR_RETURN(const Endpoint endpoint,
+                          MakeEndpoint(flags, directory.path()));
+  QSWEEP_ASSIGN_OR_RETURN(const AgentOptions options,
+                          MakeOptions(flags, directory));
   LogInfo(absl::StrCat("worker ", directory.worker().text(), " start ",
                        directory.boot_seq(), ", server ", endpoint.address));
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Agent> agent,

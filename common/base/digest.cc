@@ -49,6 +49,10 @@ absl::StatusOr<Digest> Digest::FromBytes(absl::string_view bytes) {
 }
 
 absl::StatusOr<Digest> Digest::FromHex(absl::string_view hex) {
+  if (hex.size() != 2 * kSize) {  // of an odd number the last would be lost
+    return absl::InvalidArgumentError(
+        absl::StrCat("a digest has 64 hex digits, not ", hex.size()));
+  }
   for (const char c : hex) {
     if (!absl::ascii_isxdigit(static_cast<unsigned char>(c))) {
       return absl::InvalidArgumentError(

@@ -244,13 +244,42 @@ inline constexpr ErrorCode kUnknownSession = {
     "The coordinator does not know the session; the worker attaches again."};
 inline constexpr ErrorCode kNotAuthenticated = {
     "QS6001", absl::StatusCode::kUnauthenticated, ExitCode::kNotAllowed,
-    "The token is missing, wrong or expired."};
+    "The token is missing or not this coordinator's."};
 inline constexpr ErrorCode kNotAllowed = {
     "QS6002", absl::StatusCode::kPermissionDenied, ExitCode::kNotAllowed,
     "The token's role does not allow this."};
 inline constexpr ErrorCode kProtocolVersion = {
     "QS6003", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
     "Worker and coordinator have no protocol version in common."};
+inline constexpr ErrorCode kTokenExpired = {
+    "QS6004", absl::StatusCode::kUnauthenticated, ExitCode::kNotAllowed,
+    "The token has expired."};
+inline constexpr ErrorCode kTokenRevoked = {
+    "QS6005", absl::StatusCode::kUnauthenticated, ExitCode::kNotAllowed,
+    "The token was revoked."};
+inline constexpr ErrorCode kTokenUsed = {
+    "QS6006", absl::StatusCode::kPermissionDenied, ExitCode::kNotAllowed,
+    "The join token was used before and is good for one use."};
+inline constexpr ErrorCode kMalformedToken = {
+    "QS6007", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
+    "The text is not a token."};
+inline constexpr ErrorCode kWrongCertificate = {
+    "QS6008", absl::StatusCode::kPermissionDenied, ExitCode::kNotAllowed,
+    "Who answers at the address is not the coordinator the token or the pinned "
+    "certificate names."};
+inline constexpr ErrorCode kPlaintext = {
+    "QS6009", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
+    "Calls that leave the machine must be encrypted."};
+inline constexpr ErrorCode kCertificateExpired = {
+    "QS6010", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
+    "The coordinator's certificate has expired."};
+inline constexpr ErrorCode kBadKeyFile = {
+    "QS6011", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
+    "A file with a key, a certificate or a credential is missing or cannot be "
+    "used."};
+inline constexpr ErrorCode kTokenNotFound = {
+    "QS6012", absl::StatusCode::kNotFound, ExitCode::kNotFound,
+    "There is no token with this number."};
 inline constexpr ErrorCode kUnknownFormat = {
     "QS7001", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "The output format does not exist."};

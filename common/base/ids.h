@@ -36,6 +36,7 @@ using TaskId = IntegerId<struct TaskIdTag>;
 using JobNumber = IntegerId<struct JobNumberTag>;
 using Epoch = IntegerId<struct EpochTag>;  // grants of a task so far
 using EventSeq = IntegerId<struct EventSeqTag>;
+using TokenId = IntegerId<struct TokenIdTag>;
 
 // 128 random bits. Tag keeps a job's from a worker's.
 template <typename Tag>

@@ -9,14 +9,17 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include <arpa/inet.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
+#include <netinet/in.h>
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/rpc/tls_peer.h"
 
 namespace qsweep {
 namespace {
@@ -69,6 +72,31 @@ absl::StatusOr<Endpoint> ParseEndpoint(absl::string_view address,
   return endpoint;
 }
 
+bool IsLoopbackHost(absl::string_view host) {
+  if (host == "localhost" || host == "[::1]") {
+    return true;
+  }
+  in_addr address = {};
+  return inet_pton(AF_INET, std::string(host).c_str(), &address) == 1 &&
+         (ntohl(address.s_addr) >> 24) == 127;
+}
+
+absl::Status CheckEncrypted(const Endpoint& endpoint) {
+  const absl::string_view host = absl::string_view(endpoint.address)
+                                     .substr(0, endpoint.address.rfind(':'));
+  if (endpoint.unix_socket() || !endpoint.ca_pem.empty() ||
+      IsLoopbackHost(host)) {
+    return absl::OkStatus();
+  }
+  return MakeError(
+      kPlaintext,
+      absl::StrCat("no pinned certificate for ", endpoint.address,
+                   ": the calls would not be encrypted"),
+      "server",
+      "join first (qctl login HOST:PORT --token T, qworker --join T), or name "
+      "the coordinator's certificate with --ca-file");
+}
+
 absl::StatusOr<std::string> ReadTokenFile(const std::string& path) {
   constexpr char kHint[] = "name the file the coordinator wrote: DIR/token";
   std::ifstream file(path);
@@ -102,8 +130,15 @@ std::shared_ptr<grpc::Channel> MakeChannel(const Endpoint& endpoint) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, max_ms);
   // Not shared with other channels of the process: their back-off is not ours.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(
-      endpoint.address, grpc::InsecureChannelCredentials(), arguments);
+  if (endpoint.ca_pem.empty()) {
+    return grpc::CreateCustomChannel(
+        endpoint.address, grpc::InsecureChannelCredentials(), arguments);
+  }
+  grpc::SslCredentialsOptions trust;
+  trust.pem_root_certs = endpoint.ca_pem;
+  arguments.SetSslTargetNameOverride(kCertificateName);
+  return grpc::CreateCustomChannel(endpoint.address,
+                                   grpc::SslCredentials(trust), arguments);
 }
 
 void AddToken(const Endpoint& endpoint, grpc::ClientContext& context) {

@@ -20,6 +20,7 @@ namespace qsweep {
 struct Endpoint {
   std::string address;  // "unix:/absolute/or/relative/path" or "host:port"
   std::string token;    // bearer token for TCP; a unix socket needs none
+  std::string ca_pem;   // the only authority trusted; empty: no encryption
   // Longest pause between attempts to connect. The coordinator's Welcome tells
   // workers a shorter one in tests.
   absl::Duration reconnect_backoff_max = absl::Seconds(20);
@@ -33,13 +34,22 @@ struct Endpoint {
 absl::StatusOr<Endpoint> ParseEndpoint(absl::string_view address,
                                        absl::string_view token = "");
 
+// "localhost", "[::1]" or an address of 127.0.0.0/8 in numbers: what cannot
+// mean another machine. "127.example.org" can.
+bool IsLoopbackHost(absl::string_view host);
+
+// INVALID_ARGUMENT QS6009: the calls would leave the machine, and there is no
+// pinned authority to encrypt them for.
+absl::Status CheckEncrypted(const Endpoint& endpoint);
+
 // The first line of a token file, without white space. NOT_FOUND QS6001 when it
 // cannot be read, INVALID_ARGUMENT QS6001 when it is empty.
 absl::StatusOr<std::string> ReadTokenFile(const std::string& path);
 
-// A channel that connects when first used. Keepalive 30 s + 15 s, pings also
-// between data; reconnect back-off 1 s to endpoint.reconnect_backoff_max. Each
-// channel has its own connection.
+// A channel that connects when first used: with TLS when there is a pinned
+// authority, and then only to a server with the coordinator's name. Keepalive
+// 30 s + 15 s, pings also between data; reconnect back-off 1 s to
+// endpoint.reconnect_backoff_max. Each channel has its own connection.
 std::shared_ptr<grpc::Channel> MakeChannel(const Endpoint& endpoint);
 
 // Adds the bearer token as metadata "authorization" to a call. Call credentials

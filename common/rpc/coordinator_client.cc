@@ -11,9 +11,11 @@
 
 #include "common/base/clock.h"
 #include "common/base/digest.h"
+#include "common/base/error.h"
 #include "common/base/random.h"
 #include "common/rpc/retry.h"
 #include "common/rpc/status_conversion.h"
+#include "common/rpc/tls_peer.h"
 #include "qsweep/v1/coordinator.grpc.pb.h"
 
 namespace qsweep {
@@ -21,7 +23,21 @@ namespace {
 
 constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);
 constexpr absl::Duration kWholeFileTimeout = absl::Minutes(10);
+constexpr absl::Duration kHandshakeTimeout = absl::Seconds(5);
 constexpr size_t kChunkBytes = size_t{256} << 10;
+
+// To gRPC a bad certificate is one more way of not being reachable.
+absl::Status Explain(const Endpoint& endpoint, const absl::Status& status) {
+  if (absl::IsUnavailable(status) && !endpoint.ca_pem.empty() &&
+      !GetErrorInfo(status)) {
+    const absl::Status certificate = CheckServerCertificate(
+        endpoint.address, endpoint.ca_pem, kHandshakeTimeout);
+    if (!certificate.ok() && !absl::IsUnavailable(certificate)) {
+      return certificate;
+    }
+  }
+  return ExplainCallStatus(endpoint, status);
+}
 
 std::chrono::system_clock::time_point GrpcDeadline(absl::Duration timeout) {
   return absl::ToChronoTime(Clock::Real().Now() + timeout);
@@ -61,7 +77,7 @@ struct CoordinatorClient::Impl {
               (stub.get()->*method)(&context, request, &response));
         });
     if (!status.ok()) {
-      return ExplainCallStatus(endpoint, status);
+      return Explain(endpoint, status);
     }
     return response;
   }
@@ -79,7 +95,7 @@ struct CoordinatorClient::Impl {
       context.TryCancel();
     }
     const absl::Status status = FromGrpcStatus(reader.Finish());
-    return stopped ? absl::OkStatus() : ExplainCallStatus(endpoint, status);
+    return stopped ? absl::OkStatus() : Explain(endpoint, status);
   }
 };
 
@@ -120,6 +136,10 @@ QSWEEP_UNARY_CALL(AddCorpus, impl_->options.timeout)
 QSWEEP_UNARY_CALL(ListCorpora, impl_->options.timeout)
 QSWEEP_UNARY_CALL(Query, impl_->options.timeout +
                              absl::Milliseconds(request.deadline_ms()))
+QSWEEP_UNARY_CALL(Join, impl_->options.timeout)
+QSWEEP_UNARY_CALL(CreateToken, impl_->options.timeout)
+QSWEEP_UNARY_CALL(ListTokens, impl_->options.timeout)
+QSWEEP_UNARY_CALL(RevokeToken, impl_->options.timeout)
 
 #undef QSWEEP_UNARY_CALL
 
@@ -154,7 +174,7 @@ absl::StatusOr<v1::PutArtifactResponse> CoordinatorClient::PutArtifact(
   writer->WritesDone();
   const absl::Status status = FromGrpcStatus(writer->Finish());
   if (!status.ok()) {
-    return ExplainCallStatus(impl_->endpoint, status);
+    return Explain(impl_->endpoint, status);
   }
   return response;
 }

@@ -29,7 +29,8 @@ struct CoordinatorClientOptions {
 //   QSWEEP_ASSIGN_OR_RETURN(v1::GetStatusResponse status,
 //   client.GetStatus({}));
 // Errors: what the coordinator said, with its QS code; QS4001 when it does not
-// answer; DEADLINE_EXCEEDED. Thread-safe.
+// answer; QS6008, QS6010 when its certificate is not the pinned authority's or
+// has expired; DEADLINE_EXCEEDED. Thread-safe.
 class CoordinatorClient {
  public:
   explicit CoordinatorClient(const Endpoint& endpoint,
@@ -69,6 +70,14 @@ class CoordinatorClient {
       absl::Duration timeout = absl::Minutes(2));
   // Waits a little longer than the request's own deadline.
   absl::StatusOr<v1::QueryResponse> Query(const v1::QueryRequest& request);
+  // Of the endpoint's token, which must be a join token: see credential.h.
+  absl::StatusOr<v1::JoinResponse> Join(const v1::JoinRequest& request);
+  absl::StatusOr<v1::CreateTokenResponse> CreateToken(
+      const v1::CreateTokenRequest& request);
+  absl::StatusOr<v1::ListTokensResponse> ListTokens(
+      const v1::ListTokensRequest& request);
+  absl::StatusOr<v1::RevokeTokenResponse> RevokeToken(
+      const v1::RevokeTokenRequest& request);
 
   // Sends bytes under the digest of them, in chunks of 256 KiB; existed: they
   // were there already.

@@ -15,6 +15,7 @@
 #include "common/base/digest.h"
 #include "common/base/ids.h"
 #include "common/job/canonical_spelling.h"
+#include "coordinator/core/token.h"
 #include "qsweep/v1/coordinator.pb.h"
 #include "qsweep/v1/job.pb.h"
 #include "qsweep/v1/task.pb.h"
@@ -315,14 +316,32 @@ struct WorkerInformed {
   uint64_t state_seq = 0;
 };
 
-using Mutation =
-    std::variant<CoordinatorStarted, ArtifactAdded, CorpusAdded, ModelAdded,
-                 JobAdded, JobReopened, JobPriorityChanged, JobStateChanged,
-                 TaskGroupAdded, TaskAdded, JobTaskAdded, JobTaskRemoved,
-                 LeaseGranted, LeaseEnded, TaskStateChanged, ResultCommitted,
-                 DuplicateRecorded, EventAppended, WorkerAttached,
-                 WorkerModeChanged, WorkerBlamed, WorkerReported,
-                 WorkerLivenessChanged, LeaseRenewed, WorkerInformed>;
+struct TokenAdded {
+  Token token;
+};
+struct TokenRevoked {
+  TokenId token;
+  absl::Time revoked_at;
+};
+
+// Who changed access, and calls that were refused. Stored only: nothing is
+// decided from it.
+struct AuditRecorded {
+  absl::Time time;
+  std::string actor;    // "socket", "token/7", "local/...", or an address
+  std::string action;   // "token_created", "joined", "token_revoked", "refused"
+  std::string subject;  // the token, or the method that was refused
+  std::string detail;
+  int64_t count = 1;  // calls refused since the last line
+};
+
+using Mutation = std::variant<
+    CoordinatorStarted, ArtifactAdded, CorpusAdded, ModelAdded, JobAdded,
+    JobReopened, JobPriorityChanged, JobStateChanged, TaskGroupAdded, TaskAdded,
+    JobTaskAdded, JobTaskRemoved, LeaseGranted, LeaseEnded, TaskStateChanged,
+    ResultCommitted, DuplicateRecorded, EventAppended, WorkerAttached,
+    WorkerModeChanged, WorkerBlamed, WorkerReported, WorkerLivenessChanged,
+    LeaseRenewed, WorkerInformed, TokenAdded, TokenRevoked, AuditRecorded>;
 
 // False for the memory-only ones: a batch without a durable mutation needs no
 // transaction.

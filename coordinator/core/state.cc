@@ -50,6 +50,9 @@ State::State(StateSnapshot snapshot)
     }
     jobs_.emplace(job.number, std::move(job));
   }
+  for (Token& token : snapshot.tokens) {
+    On(TokenAdded{std::move(token)});
+  }
   for (Worker& worker : snapshot.workers) {
     workers_.emplace(worker.uuid, std::move(worker));
   }
@@ -401,6 +404,21 @@ void State::On(const WorkerInformed& m) {
     }
   }
 }
+
+void State::On(const TokenAdded& m) {
+  QSWEEP_CHECK(m.token.id >= next_token());
+  if (m.token.joined_with.valid()) {
+    ++tokens_.at(m.token.joined_with).uses;
+  }
+  QSWEEP_CHECK(token_of_secret_.emplace(m.token.secret, m.token.id).second);
+  tokens_.emplace(m.token.id, m.token);
+}
+
+void State::On(const TokenRevoked& m) {
+  tokens_.at(m.token).revoked_at = m.revoked_at;
+}
+
+void State::On(const AuditRecorded&) {}
 
 TaskGroup MakeTaskGroup(TaskGroupId id,
                         std::shared_ptr<const v1::TaskSpec> prototype) {

@@ -157,6 +157,7 @@ struct StateSnapshot {
   std::vector<Worker> workers;
   std::map<std::string, Digest> corpora;  // name -> newest digest
   std::set<Digest> models;
+  std::vector<Token> tokens;  // `uses` empty
 };
 
 // Everything decisions are made from. Single-thread: the loop's. Copyable.
@@ -176,6 +177,7 @@ class State {
   TaskId next_task() const { return last_task_.Next(); }
   TaskGroupId next_group() const { return last_group_.Next(); }
   EventSeq last_event() const { return last_event_; }
+  TokenId next_token() const;
 
   // Null: unknown. Pointers live until the next Apply.
   const Job* FindJob(JobNumber number) const;
@@ -185,6 +187,8 @@ class State {
   const TaskGroup* FindGroup(TaskGroupId id) const;
   const Worker* FindWorker(const WorkerUuid& uuid) const;
   const Worker* FindWorkerBySession(const SessionId& session) const;
+  const Token* FindToken(TokenId id) const;
+  const Token* FindTokenBySecret(const Digest& secret) const;
   // For ids that are known to exist.
   const Job& job(JobNumber number) const { return jobs_.at(number); }
   const Task& task(TaskId id) const { return tasks_.at(id); }
@@ -195,6 +199,7 @@ class State {
   const std::map<WorkerUuid, Worker>& workers() const { return workers_; }
   const std::map<std::string, Digest>& corpora() const { return corpora_; }
   const std::set<Digest>& models() const { return models_; }
+  const std::map<TokenId, Token>& tokens() const { return tokens_; }
   const std::set<JobNumber>& active_jobs() const { return active_jobs_; }
   // Tasks in BACKOFF and LEASED: what a tick has to look at.
   const std::set<TaskId>& backoff_tasks() const { return backoff_tasks_; }
@@ -235,6 +240,9 @@ class State {
   void On(const WorkerLivenessChanged& m);
   void On(const LeaseRenewed& m);
   void On(const WorkerInformed& m);
+  void On(const TokenAdded& m);
+  void On(const TokenRevoked& m);
+  void On(const AuditRecorded& m);
 
   // Indexes and counters that follow from the task's state and subscribers:
   // Leave before a change of either, Enter after it.
@@ -254,6 +262,7 @@ class State {
   std::map<WorkerUuid, Worker> workers_;
   std::map<std::string, Digest> corpora_;
   std::set<Digest> models_;
+  std::map<TokenId, Token> tokens_;
 
   // Derived.
   std::map<JobUuid, JobNumber> job_of_uuid_;
@@ -262,6 +271,7 @@ class State {
   std::set<JobNumber> active_jobs_;  // not terminal
   std::set<TaskId> backoff_tasks_;
   std::set<TaskId> leased_tasks_;
+  std::map<Digest, TokenId> token_of_secret_;
 };
 
 // What is wrong with the state, a sentence each; empty: nothing. Holds after

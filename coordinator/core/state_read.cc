@@ -64,6 +64,12 @@ std::string TaskLine(const Task& task) {
   return line;
 }
 
+std::string TokenLine(const Token& token) {
+  return absl::StrCat("token ", token.id.value(), " ", token.secret.hex(),
+                      " lifetime=", absl::FormatDuration(token.lifetime), " ",
+                      ToProto(token).ShortDebugString());
+}
+
 }  // namespace
 
 const Job* State::FindJob(JobNumber number) const {
@@ -102,6 +108,17 @@ const Worker* State::FindWorkerBySession(const SessionId& session) const {
   return nullptr;
 }
 
+TokenId State::next_token() const {
+  return tokens_.empty() ? TokenId(1) : tokens_.rbegin()->first.Next();
+}
+
+const Token* State::FindToken(TokenId id) const { return Find(tokens_, id); }
+
+const Token* State::FindTokenBySecret(const Digest& secret) const {
+  const TokenId* id = Find(token_of_secret_, secret);
+  return id == nullptr ? nullptr : FindToken(*id);
+}
+
 const std::set<TaskId>& State::LiveTasksOfModel(const Digest& model) const {
   static const std::set<TaskId> kNone;
   const std::set<TaskId>* tasks = Find(live_tasks_of_model_, model);
@@ -138,6 +155,9 @@ std::string State::DumpDurable() const {
   }
   for (const auto& [id, task] : tasks_) {
     lines.push_back(TaskLine(task));
+  }
+  for (const auto& [id, token] : tokens_) {
+    lines.push_back(TokenLine(token));
   }
   for (const auto& [uuid, worker] : workers_) {
     lines.push_back(absl::StrCat(

@@ -1,9 +1,11 @@
 #include "coordinator/qctl/command.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 #include "common/base/error_codes.h"
 
@@ -16,6 +18,8 @@ std::span<const Flag> GlobalFlags() {
       {"server", 's', "ADDR", "coordinator: unix:PATH or HOST:PORT"},
       {"dir", 0, "DIR", "folder of a local cluster (default: ./.qsweep)"},
       {"token-file", 0, "FILE", "file with the access token"},
+      {"ca-file", 0, "FILE",
+       "certificate of the coordinator, for --token-file"},
       {"output", 'o', "FORMAT",
        "table, wide, json, jsonl, yaml, csv, tsv, md, tex or name"},
       {"columns", 0, "A,B", "show these columns only, in this order"},
@@ -76,15 +80,19 @@ absl::StatusOr<absl::Duration> Arguments::GetDuration(
   const std::string text = Get(name);
   double seconds = 0;
   absl::Duration duration;
+  int days = 0;
   if (absl::SimpleAtod(text, &seconds)) {
     duration = absl::Seconds(seconds);
+  } else if (absl::EndsWith(text, "d") &&
+             absl::SimpleAtoi(absl::StripSuffix(text, "d"), &days)) {
+    duration = days * absl::Hours(24);
   } else if (!absl::ParseDuration(text, &duration)) {
     duration = -absl::InfiniteDuration();
   }
   if (duration < absl::ZeroDuration()) {
     return MakeError(kBadValue, absl::StrCat("\"", text, "\" is not a time"),
                      absl::StrCat("--", name),
-                     "write it like 90s, 5m or 1h30m");
+                     "write it like 90s, 5m, 1h30m or 30d");
   }
   return duration;
 }

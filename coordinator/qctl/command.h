@@ -73,7 +73,7 @@ class Arguments {
   // INVALID_ARGUMENT QS1004: not an integer from low to high.
   absl::StatusOr<int64_t> GetInteger(absl::string_view name, int64_t otherwise,
                                      int64_t low, int64_t high) const;
-  // "300s", "5m", "1h30m", "300" (seconds). INVALID_ARGUMENT QS1004.
+  // "300s", "5m", "1h30m", "30d", "300" (seconds). INVALID_ARGUMENT QS1004.
   absl::StatusOr<absl::Duration> GetDuration(absl::string_view name,
                                              absl::Duration otherwise) const;
 

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <ostream>
 #include <utility>
 
@@ -11,6 +12,8 @@
 
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/credential.h"
+#include "common/rpc/tls_peer.h"
 
 namespace qsweep::qctl {
 namespace {
@@ -23,6 +26,15 @@ std::string FirstLine(const std::string& path) {
   std::string line;
   std::getline(file, line);
   return std::string(absl::StripAsciiWhitespace(line));
+}
+
+// Whether the coordinator that wrote the file encrypts calls to its address.
+bool IsEncrypted(const std::string& server_path) {
+  std::ifstream file(server_path);
+  std::string address;
+  std::string mark;
+  return std::getline(file, address) && std::getline(file, mark) &&
+         mark == "tls";
 }
 
 }  // namespace
@@ -94,24 +106,58 @@ absl::StatusOr<Endpoint> Context::EndpointOfDir(const std::string& dir) const {
         absl::StrCat("qctl up", arguments_.Has("dir") ? ServerFlags() : "",
                      ", or --server ADDR for another one"));
   }
-  return ParseEndpoint(
-      address, arguments_.Has("token-file")
-                   ? FirstLine(AbsolutePath(arguments_.Get("token-file")))
-                   : FirstLine(dir + "/token"));
+  QSWEEP_ASSIGN_OR_RETURN(
+      Endpoint endpoint,
+      ParseEndpoint(address,
+                    arguments_.Has("token-file")
+                        ? FirstLine(AbsolutePath(arguments_.Get("token-file")))
+                        : FirstLine(dir + "/token")));
+  if (IsEncrypted(dir + "/server")) {
+    QSWEEP_ASSIGN_OR_RETURN(endpoint.ca_pem,
+                            ReadCertificateFile(dir + "/tls/ca.pem"));
+  }
+  return WithAuthority(std::move(endpoint));
 }
 
+// What `login` keeps of the server; --token-file and --ca-file win over it.
 absl::StatusOr<Endpoint> Context::EndpointOfAddress(
     const std::string& address) const {
+  QSWEEP_ASSIGN_OR_RETURN(Endpoint endpoint, ParseEndpoint(address));
+  if (!endpoint.unix_socket()) {
+    QSWEEP_ASSIGN_OR_RETURN(const std::optional<Credential> login,
+                            ReadCredential(LoginPath(endpoint.address)));
+    if (login.has_value()) {
+      endpoint = login->endpoint();
+    }
+  }
   std::string token_file = arguments_.Get("token-file");
   if (token_file.empty()) {
     token_file = environment_.Get("QCTL_TOKEN_FILE");
   }
-  if (token_file.empty()) {
-    return ParseEndpoint(address);
+  if (!token_file.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(endpoint.token,
+                            ReadTokenFile(AbsolutePath(token_file)));
   }
-  QSWEEP_ASSIGN_OR_RETURN(const std::string token,
-                          ReadTokenFile(AbsolutePath(token_file)));
-  return ParseEndpoint(address, token);
+  return WithAuthority(std::move(endpoint));
+}
+
+absl::StatusOr<Endpoint> Context::WithAuthority(Endpoint endpoint) const {
+  if (arguments_.Has("ca-file")) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        endpoint.ca_pem,
+        ReadCertificateFile(AbsolutePath(arguments_.Get("ca-file"))));
+  }
+  return endpoint;
+}
+
+std::string Context::LoginPath(const std::string& address) const {
+  const std::string xdg = environment_.Get("XDG_CONFIG_HOME");
+  std::string name;
+  for (const char c : address) {
+    name.push_back(c == '/' ? '%' : c);
+  }
+  return absl::StrCat(xdg.empty() ? environment_.Get("HOME") + "/.config" : xdg,
+                      "/qsweep/servers/", name);
 }
 
 absl::StatusOr<Endpoint> Context::FindEndpoint() const {
@@ -127,6 +173,7 @@ absl::StatusOr<Endpoint> Context::FindEndpoint() const {
 absl::StatusOr<CoordinatorClient*> Context::Client() {
   if (client_ == nullptr) {
     QSWEEP_ASSIGN_OR_RETURN(const Endpoint endpoint, FindEndpoint());
+    QSWEEP_RETURN_IF_ERROR(CheckEncrypted(endpoint));
     client_ = std::make_unique<CoordinatorClient>(endpoint);
   }
   return client_.get();

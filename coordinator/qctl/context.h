@@ -43,10 +43,14 @@ class Context {
   // The folder of the local cluster: --dir, QCTL_DIR, ./.qsweep; absolute.
   std::string ClusterDir() const;
   // The coordinator of --server, --dir, QCTL_SERVER, QCTL_DIR or ./.qsweep, in
-  // this order. QS4001: none is running there; QS1004, QS6001.
+  // this order. QS4001: none is running there; QS1004, QS6001, QS6009, QS6011.
   absl::StatusOr<CoordinatorClient*> Client();
   // How a suggested command names the same coordinator: "", " --dir X".
   std::string ServerFlags() const;
+
+  // Where `login` keeps the credential of a server: XDG_CONFIG_HOME, else
+  // ~/.config, qsweep/servers/HOST:PORT.
+  std::string LoginPath(const std::string& address) const;
 
   // An absolute path of what the user wrote.
   std::string AbsolutePath(absl::string_view path) const;
@@ -55,6 +59,8 @@ class Context {
   absl::StatusOr<Endpoint> FindEndpoint() const;
   absl::StatusOr<Endpoint> EndpointOfDir(const std::string& dir) const;
   absl::StatusOr<Endpoint> EndpointOfAddress(const std::string& address) const;
+  // Puts --ca-file in, when it is given.
+  absl::StatusOr<Endpoint> WithAuthority(Endpoint endpoint) const;
 
   const Environment& environment_;
   const Arguments arguments_;

@@ -55,7 +55,8 @@ constexpr char kEnvironment[] =
   QCTL_SERVER        as --server
   QCTL_DIR           as --dir
   ./.qsweep          the local cluster of `qctl up` without --dir
-The token: --token-file, QCTL_TOKEN_FILE, or the file `token` in DIR.
+The token: --token-file, QCTL_TOKEN_FILE, what `qctl login` kept of the server
+($XDG_CONFIG_HOME/qsweep/servers, else ~/.config), or the file `token` in DIR.
 NO_COLOR switches colours off. XDG_STATE_HOME (else ~/.local/state) holds
 qsweep/submits: job UUIDs of submits whose answer has not come yet.
 )";

@@ -26,6 +26,7 @@ std::string Canonical(const std::string& word) {
       {"t", "tasks"},        {"worker", "workers"}, {"w", "workers"},
       {"corpus", "corpora"}, {"c", "corpora"},      {"ls", "list"},
       {"get", "show"},       {"describe", "show"},  {"result", "results"},
+      {"token", "tokens"},
   };
   const auto found = aliases.find(word);
   return found == aliases.end() ? word : found->second;

@@ -4,8 +4,12 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
-#include "coordinator/loop.h"
+#include "common/base/clock.h"
+#include "coordinator/service/method_rules.h"
+#include "coordinator/service/refusal_log.h"
+#include "coordinator/token_table.h"
 
 namespace grpc {
 class ServerContextBase;
@@ -13,20 +17,33 @@ class ServerContextBase;
 
 namespace qsweep {
 
-// Says who makes a call. Immutable, thread-safe.
+// Says who makes a call, and whether it may. Thread-safe.
 class Authenticator {
  public:
-  // token: what callers over TCP must show as metadata "authorization: Bearer
-  // ..."; never empty. Who can reach the unix socket needs none.
-  explicit Authenticator(const std::string& token);
+  // local_token: the text of DIR/token, an admin's; never empty. The others
+  // outlive this.
+  Authenticator(const std::string& local_token, const TokenTable& tokens,
+                const Clock& clock, RefusalLog& refusals);
 
-  // UNAUTHENTICATED QS6001: no token, or another.
-  absl::StatusOr<Caller> Authenticate(
-      const grpc::ServerContextBase& context) const;
+  // The caller of `method` ("SubmitJob"), from the metadata "authorization:
+  // Bearer ..."; the peer of a unix socket needs none and is an admin.
+  // UNAUTHENTICATED QS6001 no token, or not a valid one; QS6004 expired; QS6005
+  // revoked. PERMISSION_DENIED QS6002: its role does not allow the method.
+  absl::StatusOr<Principal> Authorize(const grpc::ServerContextBase& context,
+                                      absl::string_view method) const;
+  // The same, for methods that only need the identity.
+  absl::StatusOr<Caller> CallerOf(const grpc::ServerContextBase& context,
+                                  absl::string_view method) const;
 
  private:
-  const std::string expected_;  // the metadata value
-  const std::string identity_;
+  absl::StatusOr<Principal> Identify(
+      const grpc::ServerContextBase& context) const;
+
+  const std::string local_token_;
+  const std::string local_identity_;
+  const TokenTable& tokens_;
+  const Clock& clock_;
+  RefusalLog& refusals_;
 };
 
 }  // namespace qsweep

@@ -52,78 +52,85 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
  public:
   CoordinatorServiceImpl(Loop& loop, ReaderPool& readers, AnalysisCache& cache,
                          AnalysisThread& analysis,
-                         const Authenticator& authenticator)
+                         const Authenticator& authenticator,
+                         const Digest& certificate_authority)
       : loop_(loop),
         readers_(readers),
         cache_(cache),
         analysis_(analysis),
-        authenticator_(authenticator) {}
+        authenticator_(authenticator),
+        certificate_authority_(certificate_authority) {}
 
   UnaryReactor* GetStatus(Context* context, const v1::GetStatusRequest* request,
                           v1::GetStatusResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "GetStatus", *request, response);
   }
   UnaryReactor* SubmitJob(Context* context, const v1::SubmitJobRequest* request,
                           v1::SubmitJobResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "SubmitJob", *request, response);
   }
   UnaryReactor* ListJobs(Context* context, const v1::ListJobsRequest* request,
                          v1::ListJobsResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "ListJobs", *request, response);
   }
   UnaryReactor* GetJob(Context* context, const v1::GetJobRequest* request,
                        v1::GetJobResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "GetJob", *request, response);
   }
   UnaryReactor* CancelJob(Context* context, const v1::CancelJobRequest* request,
                           v1::CancelJobResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "CancelJob", *request, response);
   }
   UnaryReactor* ControlJob(Context* context,
                            const v1::ControlJobRequest* request,
                            v1::ControlJobResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "ControlJob", *request, response);
   }
   UnaryReactor* ExplainTask(Context* context,
                             const v1::ExplainTaskRequest* request,
                             v1::ExplainTaskResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "ExplainTask", *request, response);
   }
   UnaryReactor* ControlWorker(Context* context,
                               const v1::ControlWorkerRequest* request,
                               v1::ControlWorkerResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "ControlWorker", *request, response);
   }
   UnaryReactor* ListTasks(Context* context, const v1::ListTasksRequest* request,
                           v1::ListTasksResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "ListTasks", *request, response);
   }
   UnaryReactor* ListWorkers(Context* context,
                             const v1::ListWorkersRequest* request,
                             v1::ListWorkersResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "ListWorkers", *request, response);
   }
   UnaryReactor* AddCorpus(Context* context, const v1::AddCorpusRequest* request,
                           v1::AddCorpusResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "AddCorpus", *request, response);
   }
   UnaryReactor* ListCorpora(Context* context,
                             const v1::ListCorporaRequest* request,
                             v1::ListCorporaResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "ListCorpora", *request, response);
   }
 
   grpc::ServerWriteReactor<v1::WatchEvent>* WatchJob(
       Context* context, const v1::WatchJobRequest* request) override {
-    return NewWatchReactor(loop_, *request, Allowed(*context));
+    return NewWatchReactor(loop_, *request,
+                           authenticator_.CallerOf(*context, "WatchJob"));
   }
   grpc::ServerReadReactor<v1::ArtifactChunk>* PutArtifact(
       Context* context, v1::PutArtifactResponse* response) override {
-    return NewPutArtifactReactor(loop_, response, Allowed(*context));
+    return NewPutArtifactReactor(
+        loop_, response,
+        authenticator_.CallerOf(*context, "PutArtifact").status());
   }
   grpc::ServerWriteReactor<v1::MeasurementBatch>* ExportMeasurements(
       Context* context, const v1::ExportMeasurementsRequest* request) override {
-    return NewExportReactor(loop_, readers_, *request, Allowed(*context));
+    return NewExportReactor(
+        loop_, readers_, *request,
+        authenticator_.CallerOf(*context, "ExportMeasurements").status());
   }
 
   UnaryReactor* GetResults(Context* context,
@@ -132,7 +139,7 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   UnaryReactor* Query(Context* context, const v1::QueryRequest* request,
                       v1::QueryResponse* response) override {
     return Read(
-        context, response,
+        context, "Query", response,
         [this, request](Reader& reader) -> absl::StatusOr<v1::QueryResponse> {
           QSWEEP_RETURN_IF_ERROR(CheckResultsReady(*request));
           return reader.Query(*request);
@@ -140,27 +147,39 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   }
   UnaryReactor* Backup(Context* context, const v1::BackupRequest* request,
                        v1::BackupResponse* response) override {
-    return Read(context, response,
+    return Read(context, "Backup", response,
                 [request](Reader& reader) { return BackUp(reader, *request); });
   }
   UnaryReactor* CheckDatabase(Context* context, const v1::CheckDatabaseRequest*,
                               v1::CheckDatabaseResponse* response) override {
-    return Read(context, response, FindProblems);
+    return Read(context, "CheckDatabase", response, FindProblems);
   }
+
+  UnaryReactor* Join(Context* context, const v1::JoinRequest* request,
+                     v1::JoinResponse* response) override;
+  UnaryReactor* CreateToken(Context* context,
+                            const v1::CreateTokenRequest* request,
+                            v1::CreateTokenResponse* response) override;
+  UnaryReactor* ListTokens(Context* context,
+                           const v1::ListTokensRequest* request,
+                           v1::ListTokensResponse* response) override {
+    return Forward(context, "ListTokens", *request, response);
+  }
+  UnaryReactor* RevokeToken(Context* context,
+                            const v1::RevokeTokenRequest* request,
+                            v1::RevokeTokenResponse* response) override;
 
  private:
-  absl::Status Allowed(const Context& context) const {
-    return authenticator_.Authenticate(context).status();
-  }
-
   absl::Status CheckResultsReady(const v1::QueryRequest& request) const;
 
   // Posts the request to the loop; its reply ends the call.
   template <typename Request, typename Response>
-  UnaryReactor* Forward(Context* context, const Request& request,
-                        Response* response) {
+  UnaryReactor* Forward(Context* context, absl::string_view method,
+                        const Request& request, Response* response) {
     UnaryReactor* reactor = context->DefaultReactor();
-    if (absl::Status status = Allowed(*context); !status.ok()) {
+    if (absl::Status status =
+            authenticator_.CallerOf(*context, method).status();
+        !status.ok()) {
       reactor->Finish(ToGrpcStatus(status));
     } else {
       loop_.Post(request, FinishWith(reactor, response));
@@ -171,10 +190,13 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   // Runs `read` on a reader thread; what it returns ends the call. gRPC keeps
   // request and response until then.
   template <typename Response, typename Function>
-  UnaryReactor* Read(Context* context, Response* response, Function read) {
+  UnaryReactor* Read(Context* context, absl::string_view method,
+                     Response* response, Function read) {
     UnaryReactor* reactor = context->DefaultReactor();
     const Reply<Response> finish = FinishWith(reactor, response);
-    if (absl::Status status = Allowed(*context); !status.ok()) {
+    if (absl::Status status =
+            authenticator_.CallerOf(*context, method).status();
+        !status.ok()) {
       finish(status);
     } else {
       readers_.Post([finish, read](Reader& reader) { finish(read(reader)); });
@@ -187,6 +209,7 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   AnalysisCache& cache_;
   AnalysisThread& analysis_;
   const Authenticator& authenticator_;
+  const Digest certificate_authority_;  // empty: none
 };
 
 // The loop knows which job is meant; a reader thread does the rest, after the
@@ -197,7 +220,9 @@ UnaryReactor* CoordinatorServiceImpl::GetResults(
     v1::GetResultsResponse* response) {
   UnaryReactor* reactor = context->DefaultReactor();
   const Reply<v1::GetResultsResponse> finish = FinishWith(reactor, response);
-  if (absl::Status status = Allowed(*context); !status.ok()) {
+  if (absl::Status status =
+          authenticator_.CallerOf(*context, "GetResults").status();
+      !status.ok()) {
     finish(status);
     return reactor;
   }
@@ -236,13 +261,73 @@ absl::Status CoordinatorServiceImpl::CheckResultsReady(
                                      "sql", "Try again in a few seconds.");
 }
 
+UnaryReactor* CoordinatorServiceImpl::Join(Context* context,
+                                           const v1::JoinRequest* request,
+                                           v1::JoinResponse* response) {
+  UnaryReactor* reactor = context->DefaultReactor();
+  const absl::StatusOr<Principal> principal =
+      authenticator_.Authorize(*context, "Join");
+  if (!principal.ok()) {
+    reactor->Finish(ToGrpcStatus(principal.status()));
+  } else {
+    loop_.PostJoin(principal->token, *request, FinishWith(reactor, response));
+  }
+  return reactor;
+}
+
+UnaryReactor* CoordinatorServiceImpl::CreateToken(
+    Context* context, const v1::CreateTokenRequest* request,
+    v1::CreateTokenResponse* response) {
+  UnaryReactor* reactor = context->DefaultReactor();
+  const Reply<v1::CreateTokenResponse> finish = FinishWith(reactor, response);
+  absl::StatusOr<Caller> caller =
+      authenticator_.CallerOf(*context, "CreateToken");
+  if (!caller.ok()) {
+    finish(caller.status());
+    return reactor;
+  }
+  if (request->kind() == v1::TOKEN_KIND_JOIN &&
+      certificate_authority_.empty()) {
+    finish(MakeError(kBadKeyFile,
+                     "a join token names the coordinator's certificate, and "
+                     "this one has none",
+                     "kind",
+                     "run 'qcoordinator init --dir DIR' and start it again, or "
+                     "make a token for this machine with --direct"));
+    return reactor;
+  }
+  loop_.Post(*std::move(caller), *request,
+             [this, finish](absl::StatusOr<v1::CreateTokenResponse> created) {
+               if (created.ok() && !certificate_authority_.empty()) {
+                 created->set_ca_sha256(certificate_authority_.bytes());
+               }
+               finish(std::move(created));
+             });
+  return reactor;
+}
+
+UnaryReactor* CoordinatorServiceImpl::RevokeToken(
+    Context* context, const v1::RevokeTokenRequest* request,
+    v1::RevokeTokenResponse* response) {
+  UnaryReactor* reactor = context->DefaultReactor();
+  absl::StatusOr<Caller> caller =
+      authenticator_.CallerOf(*context, "RevokeToken");
+  if (!caller.ok()) {
+    reactor->Finish(ToGrpcStatus(caller.status()));
+  } else {
+    loop_.Post(*std::move(caller), *request, FinishWith(reactor, response));
+  }
+  return reactor;
+}
+
 }  // namespace
 
 std::unique_ptr<grpc::Service> MakeCoordinatorService(
     Loop& loop, ReaderPool& readers, AnalysisCache& cache,
-    AnalysisThread& analysis, const Authenticator& authenticator) {
-  return std::make_unique<CoordinatorServiceImpl>(loop, readers, cache,
-                                                  analysis, authenticator);
+    AnalysisThread& analysis, const Authenticator& authenticator,
+    const Digest& certificate_authority) {
+  return std::make_unique<CoordinatorServiceImpl>(
+      loop, readers, cache, analysis, authenticator, certificate_authority);
 }
 
 }  // namespace qsweep

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "common/base/digest.h"
 #include "coordinator/loop.h"
 #include "coordinator/service/analysis_thread.h"
 #include "coordinator/service/authenticator.h"
@@ -16,10 +17,12 @@ class Service;
 namespace qsweep {
 
 // qctl's calls on the callback API: each handler unpacks, posts to the loop or
-// to a reader thread, and returns. All arguments outlive the service.
+// to a reader thread, and returns. certificate_authority: its SHA-256, for join
+// tokens; empty: there is none. The other arguments outlive the service.
 std::unique_ptr<grpc::Service> MakeCoordinatorService(
     Loop& loop, ReaderPool& readers, AnalysisCache& cache,
-    AnalysisThread& analysis, const Authenticator& authenticator);
+    AnalysisThread& analysis, const Authenticator& authenticator,
+    const Digest& certificate_authority);
 
 }  // namespace qsweep
 

@@ -5,22 +5,15 @@
 #include <system_error>
 #include <unistd.h>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include <sys/stat.h>
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
-#include "common/base/random.h"
+#include "common/base/token_text.h"
 #include "common/rpc/channel.h"
 
 namespace qsweep {
-namespace {
-
-constexpr int kTokenBytes = 32;
-
-}  // namespace
-
 absl::Status MakeDataDirectory(const std::string& path) {
   struct stat info = {};
   if (stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
@@ -48,8 +41,7 @@ absl::StatusOr<std::string> ReadOrMakeToken(const std::string& directory) {
                                   std::generic_category().message(errno)),
                      path);
   }
-  const std::string token =
-      absl::BytesToHexString(SecureRandomBytes(kTokenBytes));
+  const std::string token = absl::StrCat("qsw-local-", Secret::Make().hex());
   const std::string line = token + "\n";
   const bool written = write(descriptor, line.data(), line.size()) ==
                        static_cast<ssize_t>(line.size());

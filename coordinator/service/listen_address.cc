@@ -8,8 +8,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -23,17 +21,6 @@ namespace qsweep {
 namespace {
 
 constexpr char kUnixPrefix[] = "unix:";
-
-// Only the numeric form of 127.0.0.0/8: "127.example.org" is a host's name, and
-// resolves to whatever its owner says.
-bool IsLoopback(absl::string_view host) {
-  if (host == "localhost" || host == "[::1]") {
-    return true;
-  }
-  in_addr address = {};
-  return inet_pton(AF_INET, std::string(host).c_str(), &address) == 1 &&
-         (ntohl(address.s_addr) >> 24) == 127;
-}
 
 // True: a process listens on the socket.
 bool SomebodyAnswers(const std::string& path) {
@@ -68,17 +55,9 @@ absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view text) {
     return MakeError(kBadValue, absl::StrCat("no address: '", text, "'"),
                      "--listen", "use unix:PATH or HOST:PORT");
   }
-  if (!IsLoopback(text.substr(0, colon))) {
-    return MakeError(
-        kBadValue,
-        absl::StrCat("cannot listen on ", text,
-                     ": calls are not encrypted, so only programs of this "
-                     "machine may connect"),
-        "--listen",
-        "use unix:PATH, or a loopback address such as 127.0.0.1:7680; reach "
-        "it from other machines through an SSH tunnel");
-  }
-  return ListenAddress{.address = std::string(text)};
+  return ListenAddress{
+      .address = std::string(text),
+      .leaves_machine = !IsLoopbackHost(text.substr(0, colon))};
 }
 
 absl::Status PrepareSocket(const ListenAddress& listen) {
@@ -121,6 +100,16 @@ absl::Status AddressTaken(const std::string& address) {
       kPortInUse, absl::StrCat("cannot listen on ", address), "--listen",
       "another program may use the address; give another one, or port 0 for "
       "any that is free");
+}
+
+absl::Status CertificateNeeded(const std::string& address,
+                               const std::string& directory) {
+  return MakeError(
+      kPlaintext,
+      absl::StrCat("cannot listen on ", address,
+                   ": there is no certificate to encrypt calls with"),
+      "--listen",
+      absl::StrCat("make one: qcoordinator init --dir ", directory));
 }
 
 }  // namespace qsweep

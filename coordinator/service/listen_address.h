@@ -9,15 +9,15 @@
 
 namespace qsweep {
 
-// Where the coordinator listens: "unix:PATH", or "HOST:PORT" on loopback. Port
-// 0: any free one.
+// Where the coordinator listens: "unix:PATH" or "HOST:PORT". Port 0: any free
+// one.
 struct ListenAddress {
-  std::string address;      // as gRPC wants it
-  std::string socket_path;  // of a unix socket; empty: TCP
+  std::string address;          // as gRPC wants it
+  std::string socket_path;      // of a unix socket; empty: TCP
+  bool leaves_machine = false;  // others can reach it: calls must be encrypted
 };
 
-// INVALID_ARGUMENT QS1004: neither form, or a host that others can reach; calls
-// are not encrypted, so only this machine may make them.
+// INVALID_ARGUMENT QS1004: neither form.
 absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view text);
 
 // Makes the folder of a unix socket (0700) and removes a socket that nobody
@@ -27,6 +27,11 @@ absl::Status PrepareSocket(const ListenAddress& listen);
 
 // FAILED_PRECONDITION QS4002 for an address that could not be bound.
 absl::Status AddressTaken(const std::string& address);
+
+// INVALID_ARGUMENT QS6009 for an address whose calls must be encrypted, when
+// there is no certificate in the coordinator's directory.
+absl::Status CertificateNeeded(const std::string& address,
+                               const std::string& directory);
 
 }  // namespace qsweep
 

@@ -1,5 +1,6 @@
 #include "coordinator/service/server.h"
 
+#include <algorithm>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -10,12 +11,14 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/service_type.h>
 
+#include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/loop.h"
 #include "coordinator/service/analysis_thread.h"
 #include "coordinator/service/authenticator.h"
+#include "coordinator/service/certificates.h"
 #include "coordinator/service/coordinator_service.h"
 #include "coordinator/service/data_directory.h"
 #include "coordinator/service/listen_address.h"
@@ -31,19 +34,37 @@ constexpr int kNumReaders = 4;
 constexpr int kMinPingIntervalMs = 20'000;  // our clients ping every 30 s
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
+constexpr absl::Duration kWarnBefore = absl::Hours(24 * 30);  // of expiry
 // A corpus of 200 languages with 1,000 documents each in one message.
 constexpr int kMaxReceiveBytes = 64 << 20;
+
+bool WantsTls(const ListenAddress& listen, bool on_loopback) {
+  return listen.socket_path.empty() && (listen.leaves_machine || on_loopback);
+}
+
+std::shared_ptr<grpc::ServerCredentials> TlsCredentials(
+    const Certificates& certificates) {
+  grpc::SslServerCredentialsOptions options;
+  options.pem_key_cert_pairs = {{certificates.key_pem, certificates.chain_pem}};
+  return grpc::SslServerCredentials(options);
+}
 
 class ServerImpl : public Server {
  public:
   ServerImpl(const ServerOptions& options, std::vector<ListenAddress> listen,
-             std::string token, std::unique_ptr<Store> store,
-             const Clock& clock)
+             std::optional<Certificates> certificates, std::string token,
+             std::unique_ptr<Store> store, const Clock& clock)
       : listen_(std::move(listen)),
+        tls_on_loopback_(options.tls_on_loopback),
+        certificates_(std::move(certificates)),
         token_(std::move(token)),
-        authenticator_(token_),
         clock_(clock),
-        loop_(std::move(store), options.settings, clock, options.seed) {}
+        loop_(std::move(store), options.settings, clock, options.seed),
+        refusals_(clock,
+                  [this](AuditRecorded record) {
+                    loop_.PostAudit(std::move(record));
+                  }),
+        authenticator_(token_, loop_.tokens(), clock, refusals_) {}
   ~ServerImpl() override { Stop(absl::Seconds(2)).IgnoreError(); }
 
   absl::Status StartAll(const std::string& directory, const Clock& clock) {
@@ -57,8 +78,9 @@ class ServerImpl : public Server {
     QSWEEP_RETURN_IF_ERROR(AddMissingResults());
     QSWEEP_ASSIGN_OR_RETURN(readers_,
                             ReaderPool::Start(directory, clock, kNumReaders));
-    coordinator_service_ = MakeCoordinatorService(loop_, *readers_, *cache_,
-                                                  *analysis_, authenticator_);
+    coordinator_service_ = MakeCoordinatorService(
+        loop_, *readers_, *cache_, *analysis_, authenticator_,
+        certificates_ ? certificates_->ca_digest : Digest());
     worker_service_ = MakeWorkerService(loop_, *readers_, authenticator_);
     QSWEEP_RETURN_IF_ERROR(Listen());
     loop_thread_ = std::thread([this] {
@@ -73,7 +95,11 @@ class ServerImpl : public Server {
   const std::vector<std::string>& addresses() const override {
     return addresses_;
   }
+  const std::vector<bool>& encrypted() const override { return encrypted_; }
   const std::string& token() const override { return token_; }
+  std::string certificate_authority() const override {
+    return certificates_ ? certificates_->ca_pem : "";
+  }
 
   absl::Status CheckHealth() override {
     const std::optional<absl::Status> end = LoopEnd();
@@ -140,8 +166,12 @@ class ServerImpl : public Server {
     builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
     std::vector<int> ports(listen_.size(), 0);
     for (size_t i = 0; i < listen_.size(); ++i) {
+      encrypted_.push_back(WantsTls(listen_[i], tls_on_loopback_));
       builder.AddListeningPort(listen_[i].address,
-                               grpc::InsecureServerCredentials(), &ports[i]);
+                               encrypted_.back()
+                                   ? TlsCredentials(*certificates_)
+                                   : grpc::InsecureServerCredentials(),
+                               &ports[i]);
     }
     builder.RegisterService(coordinator_service_.get());
     builder.RegisterService(worker_service_.get());
@@ -170,14 +200,18 @@ class ServerImpl : public Server {
   }
 
   const std::vector<ListenAddress> listen_;
+  const bool tls_on_loopback_;
+  const std::optional<Certificates> certificates_;  // one listens with TLS: set
   const std::string token_;
-  const Authenticator authenticator_;
   const Clock& clock_;
   std::vector<std::string> addresses_;
+  std::vector<bool> encrypted_;
   bool stopped_ = false;
 
   // In the order they start; the server goes first, the loop last.
   Loop loop_;
+  RefusalLog refusals_;
+  const Authenticator authenticator_;
   std::unique_ptr<AnalysisCache> cache_;
   std::unique_ptr<AnalysisThread> analysis_;
   std::unique_ptr<ReaderPool> readers_;
@@ -190,6 +224,36 @@ class ServerImpl : public Server {
   std::optional<absl::Status> loop_end_ ABSL_GUARDED_BY(mutex_);
 };
 
+// A coordinator of this machine alone needs none, and runs on without when they
+// cannot be used.
+absl::StatusOr<std::optional<Certificates>> CertificatesFor(
+    const ServerOptions& options, const std::vector<ListenAddress>& listen,
+    absl::Time now) {
+  const auto first =
+      std::ranges::find_if(listen, [&options](const ListenAddress& candidate) {
+        return WantsTls(candidate, options.tls_on_loopback);
+      });
+  auto certificates = ReadCertificates(options.directory, now);
+  if (first == listen.end()) {
+    if (!certificates.ok()) {
+      LogWarning(certificates.status().message());
+      return std::optional<Certificates>();
+    }
+    return certificates;
+  }
+  if (certificates.ok() && !certificates->has_value()) {
+    return CertificateNeeded(first->address, options.directory);
+  }
+  if (certificates.ok() && (*certificates)->expires_at - now < kWarnBefore) {
+    LogWarning(absl::StrCat(
+        "the certificate expires at ",
+        absl::FormatTime("%Y-%m-%d", (*certificates)->expires_at,
+                         absl::UTCTimeZone()),
+        ": qcoordinator init --dir ", options.directory, " --renew"));
+  }
+  return certificates;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
@@ -200,12 +264,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     QSWEEP_ASSIGN_OR_RETURN(listen.emplace_back(), ParseListenAddress(text));
   }
   QSWEEP_RETURN_IF_ERROR(MakeDataDirectory(options.directory));
+  QSWEEP_ASSIGN_OR_RETURN(std::optional<Certificates> certificates,
+                          CertificatesFor(options, listen, clock.Now()));
   QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Store> store,
                           OpenSqliteStore({.directory = options.directory}));
   QSWEEP_ASSIGN_OR_RETURN(std::string token,
                           ReadOrMakeToken(options.directory));
   auto server = std::make_unique<ServerImpl>(
-      options, std::move(listen), std::move(token), std::move(store), clock);
+      options, std::move(listen), std::move(certificates), std::move(token),
+      std::move(store), clock);
   QSWEEP_RETURN_IF_ERROR(server->StartAll(options.directory, clock));
   return server;
 }

@@ -17,8 +17,10 @@ namespace qsweep {
 
 struct ServerOptions {
   std::string directory;  // made (0700) when it does not exist
-  // "unix:PATH" or "HOST:PORT" on loopback, port 0: any. At least one.
+  // "unix:PATH" or "HOST:PORT", port 0: any. At least one.
   std::vector<std::string> listen;
+  // Encrypt calls on loopback, too; what others can reach always is.
+  bool tls_on_loopback = false;
   Settings settings;
   uint64_t seed = 0;  // of session ids and jitter
 };
@@ -33,9 +35,10 @@ struct ServerOptions {
 class Server {
  public:
   // Serving when it returns. clock outlives the server. Errors:
-  // INVALID_ARGUMENT QS1004 (listen, settings), FAILED_PRECONDITION QS4002
-  // (address in use), QS4003 (another coordinator on the directory), QS7002
-  // (directory cannot be written), and OpenSqliteStore's.
+  // INVALID_ARGUMENT QS1004 (listen, settings), QS6009 (encryption is needed
+  // and there are no certificates), FAILED_PRECONDITION QS4002 (address in
+  // use), QS4003 (another coordinator on the directory), QS7002 (directory
+  // cannot be written), ReadCertificates', and OpenSqliteStore's.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const ServerOptions& options, const Clock& clock);
 
@@ -44,8 +47,12 @@ class Server {
 
   // What clients dial, parallel to options.listen, ports filled in.
   virtual const std::vector<std::string>& addresses() const = 0;
-  // The bearer token that calls over TCP need: what DIR/token holds.
+  // Parallel to addresses: whether calls there are encrypted.
+  virtual const std::vector<bool>& encrypted() const = 0;
+  // An admin's token: what DIR/token holds.
   virtual const std::string& token() const = 0;
+  // What clients of an encrypted address pin, PEM; empty: no certificates.
+  virtual std::string certificate_authority() const = 0;
 
   // Sets the health service to SERVING or NOT_SERVING by the loop's state, and
   // returns OK or the error that ended the loop: then nothing is served any

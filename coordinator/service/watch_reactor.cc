@@ -118,14 +118,14 @@ class WatchReactor : public Reactor {
 }  // namespace
 
 Reactor* NewWatchReactor(Loop& loop, const v1::WatchJobRequest& request,
-                         const absl::Status& allowed) {
+                         absl::StatusOr<Caller> caller) {
   auto* reactor = new WatchReactor;
   // Its end may delete the reactor; the outbox is ours until we return.
   const std::shared_ptr<WatchOutbox> outbox = reactor->outbox();
-  if (allowed.ok()) {
-    loop.PostWatch(request, outbox);
+  if (caller.ok()) {
+    loop.PostWatch(*std::move(caller), request, outbox);
   } else {
-    outbox->Close(allowed);
+    outbox->Close(caller.status());
   }
   return reactor;
 }

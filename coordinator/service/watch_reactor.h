@@ -1,7 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_SERVICE_WATCH_REACTOR_H_
 #define QSWEEP_COORDINATOR_SERVICE_WATCH_REACTOR_H_
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include <grpcpp/support/server_callback.h>
 
 #include "coordinator/loop.h"
@@ -14,10 +14,10 @@ inline constexpr int kWatchEventsMax = 256;
 inline constexpr size_t kWatchBytesMax = size_t{1} << 20;
 
 // Makes the reactor of one WatchJob stream, which deletes itself at its end.
-// allowed: not OK ends the stream with it.
+// caller: an error ends the stream with it.
 grpc::ServerWriteReactor<v1::WatchEvent>* NewWatchReactor(
     Loop& loop, const v1::WatchJobRequest& request,
-    const absl::Status& allowed);
+    absl::StatusOr<Caller> caller);
 
 }  // namespace qsweep
 

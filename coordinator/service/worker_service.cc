@@ -21,35 +21,36 @@ class WorkerServiceImpl : public v1::WorkerService::CallbackService {
 
   grpc::ServerBidiReactor<v1::WorkerState, v1::DesiredState>* Attach(
       Context* context) override {
-    return NewAttachReactor(loop_, authenticator_.Authenticate(*context));
+    return NewAttachReactor(loop_, authenticator_.CallerOf(*context, "Attach"));
   }
   UnaryReactor* Synchronize(Context* context, const v1::WorkerState* request,
                             v1::DesiredState* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "Synchronize", *request, response);
   }
   UnaryReactor* CommitResult(Context* context,
                              const v1::CommitResultRequest* request,
                              v1::CommitResultResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "CommitResult", *request, response);
   }
   UnaryReactor* ReleaseTask(Context* context,
                             const v1::ReleaseTaskRequest* request,
                             v1::ReleaseTaskResponse* response) override {
-    return Forward(context, *request, response);
+    return Forward(context, "ReleaseTask", *request, response);
   }
   grpc::ServerWriteReactor<v1::ArtifactChunk>* GetArtifact(
       Context* context, const v1::GetArtifactRequest* request) override {
     return NewGetArtifactReactor(
-        readers_, *request, authenticator_.Authenticate(*context).status());
+        readers_, *request,
+        authenticator_.CallerOf(*context, "GetArtifact").status());
   }
 
  private:
   // Posts the request with its caller to the loop; its reply ends the call.
   template <typename Request, typename Response>
-  UnaryReactor* Forward(Context* context, const Request& request,
-                        Response* response) {
+  UnaryReactor* Forward(Context* context, absl::string_view method,
+                        const Request& request, Response* response) {
     UnaryReactor* reactor = context->DefaultReactor();
-    absl::StatusOr<Caller> caller = authenticator_.Authenticate(*context);
+    absl::StatusOr<Caller> caller = authenticator_.CallerOf(*context, method);
     if (!caller.ok()) {
       reactor->Finish(ToGrpcStatus(caller.status()));
     } else {

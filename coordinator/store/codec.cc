@@ -43,6 +43,16 @@ constexpr std::pair<v1::RowStatus, const char*> kRowStatuses[] = {
     {v1::ROW_STATUS_TOO_LONG, "too_long"},
     {v1::ROW_STATUS_EMPTY, "empty"},
 };
+constexpr std::pair<v1::TokenKind, const char*> kTokenKinds[] = {
+    {v1::TOKEN_KIND_ACCESS, "access"},
+    {v1::TOKEN_KIND_JOIN, "join"},
+};
+constexpr std::pair<v1::Role, const char*> kRoles[] = {
+    {v1::ROLE_READ, "read"},
+    {v1::ROLE_SUBMIT, "submit"},
+    {v1::ROLE_WORKER, "worker"},
+    {v1::ROLE_ADMIN, "admin"},
+};
 
 template <typename Enum, size_t kSize>
 absl::string_view ToText(const std::pair<Enum, const char*> (&names)[kSize],
@@ -83,6 +93,16 @@ absl::string_view TaskStateText(v1::TaskState state) {
 }
 absl::string_view RowStatusText(v1::RowStatus status) {
   return ToText(kRowStatuses, status);
+}
+absl::string_view TokenKindText(v1::TokenKind kind) {
+  return ToText(kTokenKinds, kind);
+}
+absl::string_view RoleText(v1::Role role) { return ToText(kRoles, role); }
+absl::StatusOr<v1::TokenKind> TokenKindFromText(absl::string_view text) {
+  return FromText(kTokenKinds, text);
+}
+absl::StatusOr<v1::Role> RoleFromText(absl::string_view text) {
+  return FromText(kRoles, text);
 }
 absl::StatusOr<v1::JobState> JobStateFromText(absl::string_view text) {
   return FromText(kJobStates, text);

@@ -23,6 +23,10 @@ absl::string_view JobStateText(v1::JobState state);     // "running"
 absl::string_view JobKindText(v1::JobKind kind);        // "layer_sweep"
 absl::string_view TaskStateText(v1::TaskState state);   // "ready"
 absl::string_view RowStatusText(v1::RowStatus status);  // "one_token"
+absl::string_view TokenKindText(v1::TokenKind kind);    // "join"
+absl::string_view RoleText(v1::Role role);              // "worker"
+absl::StatusOr<v1::TokenKind> TokenKindFromText(absl::string_view text);
+absl::StatusOr<v1::Role> RoleFromText(absl::string_view text);
 absl::StatusOr<v1::JobState> JobStateFromText(absl::string_view text);
 absl::StatusOr<v1::TaskState> TaskStateFromText(absl::string_view text);
 absl::StatusOr<v1::RowStatus> RowStatusFromText(absl::string_view text);

@@ -309,6 +309,37 @@ absl::Status MutationWriter::On(const WorkerBlamed& m) {
   return statements_.Run(sql::kBlameWorker, m.worker);
 }
 
+absl::Status MutationWriter::On(const TokenAdded& m) {
+  const Token& token = m.token;
+  std::optional<int64_t> lifetime_us;
+  if (token.lifetime != absl::InfiniteDuration()) {
+    lifetime_us = absl::ToInt64Microseconds(token.lifetime);
+  }
+  std::optional<int64_t> joined_with;
+  if (token.joined_with.valid()) {
+    joined_with = token.joined_with.value();
+  }
+  std::optional<int64_t> expires_at_us;
+  if (token.expires_at != absl::InfiniteFuture()) {
+    expires_at_us = absl::ToUnixMicros(token.expires_at);
+  }
+  return statements_.Run(sql::kAddToken, token.id, Blob{token.secret.bytes()},
+                         TokenKindText(token.kind), RoleText(token.role),
+                         token.name, token.reusable, lifetime_us, joined_with,
+                         token.created_by, absl::ToUnixMicros(token.created_at),
+                         expires_at_us);
+}
+
+absl::Status MutationWriter::On(const TokenRevoked& m) {
+  return statements_.Run(sql::kRevokeToken, m.token,
+                         absl::ToUnixMicros(m.revoked_at));
+}
+
+absl::Status MutationWriter::On(const AuditRecorded& m) {
+  return statements_.Run(sql::kAddAudit, absl::ToUnixMicros(m.time), m.actor,
+                         m.action, m.subject, m.detail, m.count);
+}
+
 // Memory only: what a restart must not know, or learns again from the workers.
 absl::Status MutationWriter::On(const WorkerReported&) {
   return absl::OkStatus();

@@ -67,6 +67,9 @@ class MutationWriter {
   absl::Status On(const WorkerLivenessChanged& m);
   absl::Status On(const LeaseRenewed& m);
   absl::Status On(const WorkerInformed& m);
+  absl::Status On(const TokenAdded& m);
+  absl::Status On(const TokenRevoked& m);
+  absl::Status On(const AuditRecorded& m);
 
   absl::Status AddConfigurations(const JobAdded& m);
   absl::Status AddMeasurement(const ResultCommitted& m, const MeasuredRow& row);

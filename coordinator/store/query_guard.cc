@@ -122,7 +122,8 @@ constexpr const char* kFunctions[] = {"->",
 absl::Status NotASelect(absl::string_view message) {
   return MakeError(kNotASelect, message, "sql",
                    "send one SELECT over measurements_v1, job_measurements_v1, "
-                   "results_v1, jobs_v1, tasks_v1, workers_v1 or events_v1");
+                   "results_v1, jobs_v1, tasks_v1, workers_v1, events_v1 or "
+                   "audit_v1");
 }
 
 bool IsBlank(absl::string_view text) {

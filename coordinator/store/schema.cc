@@ -285,6 +285,36 @@ CREATE TABLE event (
   CHECK ((job IS NULL) = (job_seq IS NULL))
 ) STRICT;
 CREATE UNIQUE INDEX event_by_job ON event (job, job_seq) WHERE job IS NOT NULL;
+
+-- Secrets are 256 random bits: their SHA-256 needs no salt.
+CREATE TABLE token (
+  id INTEGER PRIMARY KEY CHECK (id > 0),
+  secret_sha256 BLOB NOT NULL UNIQUE CHECK (length(secret_sha256) = 32),
+  kind TEXT NOT NULL CHECK (kind IN ('access', 'join')),
+  role TEXT NOT NULL CHECK (role IN ('read', 'submit', 'worker', 'admin')),
+  name TEXT NOT NULL,
+  reusable INTEGER NOT NULL CHECK (reusable IN (0, 1)),
+  lifetime_us INTEGER CHECK (lifetime_us > 0),  -- join: of what it gives
+  joined_with INTEGER REFERENCES token (id),
+  created_by TEXT NOT NULL,
+  created_at_us INTEGER NOT NULL,
+  expires_at_us INTEGER,
+  revoked_at_us INTEGER
+) STRICT;
+
+CREATE TABLE audit (
+  seq INTEGER PRIMARY KEY,
+  time_us INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  action TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  count INTEGER NOT NULL CHECK (count > 0)  -- calls it stands for
+) STRICT;
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
+CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
+BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
 )sql",
 };
 
@@ -419,6 +449,11 @@ SELECT e.seq,
   e.job, e.job_seq, e.task, e.worker, e.kind, e.from_state, e.to_state,
   e.epoch, e.reason
 FROM event AS e)sql"},
+    {"audit_v1", R"sql(
+SELECT a.seq,
+  strftime('%Y-%m-%dT%H:%M:%fZ', a.time_us / 1000000.0, 'unixepoch') AS time,
+  a.actor, a.action, a.subject, a.detail, a.count
+FROM audit AS a)sql"},
 };
 
 // A cache: another version is dropped, never migrated.

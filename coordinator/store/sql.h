@@ -149,6 +149,16 @@ inline constexpr const char kSetWorkerMode[] =
 inline constexpr const char kBlameWorker[] =
     "UPDATE worker SET blamed = blamed + 1 WHERE uuid = ?";
 
+inline constexpr const char kAddToken[] =
+    "INSERT INTO token (id, secret_sha256, kind, role, name, reusable, "
+    "lifetime_us, joined_with, created_by, created_at_us, expires_at_us) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+inline constexpr const char kRevokeToken[] =
+    "UPDATE token SET revoked_at_us = ?2 WHERE id = ?1";
+inline constexpr const char kAddAudit[] =
+    "INSERT INTO audit (time_us, actor, action, subject, detail, count) "
+    "VALUES (?, ?, ?, ?, ?, ?)";
+
 // --- Load ---
 
 inline constexpr const char kReadCoordinatorEpoch[] =
@@ -180,6 +190,11 @@ inline constexpr const char kReadCorpusNames[] =
     "SELECT name, corpus FROM corpus_name ORDER BY name";
 inline constexpr const char kReadModelDigests[] =
     "SELECT digest FROM model ORDER BY digest";
+
+inline constexpr const char kReadTokens[] =
+    "SELECT id, secret_sha256, kind, role, name, reusable, lifetime_us, "
+    "joined_with, created_by, created_at_us, expires_at_us, revoked_at_us "
+    "FROM token ORDER BY id";
 
 // --- Reads of the loop ---
 

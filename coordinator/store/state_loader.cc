@@ -124,6 +124,31 @@ absl::StatusOr<Worker> ReadWorker(const Statement& row) {
   return worker;
 }
 
+absl::StatusOr<Token> ReadToken(const Statement& row) {
+  const auto time = [&row](int column) {
+    return row.IsNull(column) ? absl::InfiniteFuture()
+                              : absl::FromUnixMicros(row.Integer(column));
+  };
+  Token token;
+  token.id = TokenId(row.Integer(0));
+  QSWEEP_ASSIGN_OR_RETURN(token.secret, DigestColumn(row, 1));
+  QSWEEP_ASSIGN_OR_RETURN(token.kind, TokenKindFromText(row.View(2)));
+  QSWEEP_ASSIGN_OR_RETURN(token.role, RoleFromText(row.View(3)));
+  token.name = row.Text(4);
+  token.reusable = row.Integer(5) != 0;
+  if (!row.IsNull(6)) {
+    token.lifetime = absl::Microseconds(row.Integer(6));
+  }
+  if (!row.IsNull(7)) {
+    token.joined_with = TokenId(row.Integer(7));
+  }
+  token.created_by = row.Text(8);
+  token.created_at = time(9);
+  token.expires_at = time(10);
+  token.revoked_at = time(11);
+  return token;
+}
+
 // One load: rows that belong together are joined here, by ids, in memory.
 class Loader {
  public:
@@ -162,6 +187,13 @@ class Loader {
           snapshot_.models.insert(digest);
           return absl::OkStatus();
         }));
+    QSWEEP_RETURN_IF_ERROR(
+        ForEachRow(statements_, sql::kReadTokens,
+                   [&](const Statement& row) -> absl::Status {
+                     QSWEEP_ASSIGN_OR_RETURN(Token token, ReadToken(row));
+                     snapshot_.tokens.push_back(std::move(token));
+                     return absl::OkStatus();
+                   }));
     return ForEachRow(statements_, sql::kReadWorkers,
                       [&](const Statement& row) -> absl::Status {
                         QSWEEP_ASSIGN_OR_RETURN(Worker worker, ReadWorker(row));

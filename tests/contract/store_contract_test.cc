@@ -92,6 +92,36 @@ TEST_P(StoreContract, ReloadsWhatWasApplied_AfterEveryBatch) {
   }
 }
 
+TEST_P(StoreContract, ReloadsTokens) {
+  Token join{.id = TokenId(1),
+             .secret = Digest::Of("join"),
+             .kind = v1::TOKEN_KIND_JOIN,
+             .role = v1::ROLE_WORKER,
+             .name = "lab",
+             .reusable = true,
+             .lifetime = absl::Hours(48),
+             .created_by = "socket",
+             .created_at = absl::FromUnixSeconds(1'700'000'000),
+             .expires_at = absl::FromUnixSeconds(1'700'003'600)};
+  Token access{.id = TokenId(2),
+               .secret = Digest::Of("access"),
+               .kind = v1::TOKEN_KIND_ACCESS,
+               .role = v1::ROLE_WORKER,
+               .joined_with = TokenId(1),
+               .created_by = "token/1",
+               .created_at = absl::FromUnixSeconds(1'700'000'001)};
+  Commit({TokenAdded{join}, TokenAdded{access},
+          AuditRecorded{.time = access.created_at,
+                        .actor = "token/1",
+                        .action = "joined",
+                        .subject = "token/2"}});
+  EXPECT_EQ(Reloaded(), state_.DumpDurable());
+  EXPECT_NE(Reloaded(), State().DumpDurable());
+  Commit({TokenRevoked{.token = TokenId(2),
+                       .revoked_at = absl::FromUnixSeconds(1'700'000'002)}});
+  EXPECT_EQ(Reloaded(), state_.DumpDurable());
+}
+
 TEST_P(StoreContract, ReloadsEveryEndOfALease) {
   CommitAll({StartBatch(1), CorpusBatch(), SubmitBatch(1), AttachBatch()});
   int64_t epoch = 0;

@@ -136,7 +136,7 @@ TEST(RetryCancelledJob, TakesItsOwnTaskUpAgain) {
   auto sink = std::make_shared<RecordingSink>();
   v1::WatchJobRequest watch;
   watch.mutable_job()->set_text("1");
-  harness.loop().PostWatch(watch, sink);
+  harness.loop().PostWatch(Caller{}, watch, sink);
   ASSERT_EQ(harness.Step(), absl::OkStatus());
   EXPECT_THAT(
       sink->Kinds(),

@@ -426,7 +426,7 @@ TEST(Loop, ShowsEachEventOnceAndInOrder_ToOldAndNewWatchers) {
   v1::WatchJobRequest request;
   request.mutable_job()->set_text("1");
   auto early = std::make_shared<RecordingSink>();
-  harness.loop().PostWatch(request, early);
+  harness.loop().PostWatch(Caller{}, request, early);
   const auto link = Attach(harness, "w");
   const v1::DesiredLease& lease = link->states[0].leases(0);
   harness.Commit(
@@ -443,7 +443,7 @@ TEST(Loop, ShowsEachEventOnceAndInOrder_ToOldAndNewWatchers) {
   // One that resumes after the job has ended.
   request.set_from_seq(early->events[5].durable().seq());
   auto late = std::make_shared<RecordingSink>();
-  harness.loop().PostWatch(request, late);
+  harness.loop().PostWatch(Caller{}, request, late);
   QSWEEP_ASSERT_OK(harness.Step());
   EXPECT_THAT(late->Kinds(), ElementsAre("snapshot", "job_succeeded"));
   QSWEEP_EXPECT_OK(*late->closed);
@@ -458,7 +458,7 @@ TEST(Loop, LetsWatchersResume_WhenACommitThatFailedWasWritten) {
     v1::WatchJobRequest request;
     request.mutable_job()->set_text("1");
     request.set_from_seq(from_seq);
-    harness.loop().PostWatch(request, sink);
+    harness.loop().PostWatch(Caller{}, request, sink);
     QSWEEP_EXPECT_OK(harness.Step());
     return sink;
   };
@@ -483,10 +483,10 @@ TEST(Loop, CutsASlowWatcher_AndRefusesAnUnknownJob) {
   request.mutable_job()->set_text("1");
   auto slow = std::make_shared<RecordingSink>();
   slow->capacity = 2;
-  harness.loop().PostWatch(request, slow);
+  harness.loop().PostWatch(Caller{}, request, slow);
   request.mutable_job()->set_text("no-such-job");
   auto unknown = std::make_shared<RecordingSink>();
-  harness.loop().PostWatch(request, unknown);
+  harness.loop().PostWatch(Caller{}, request, unknown);
   QSWEEP_ASSERT_OK(harness.Step());
   ASSERT_TRUE(slow->closed && unknown->closed);
   EXPECT_EQ(CodeOf(*slow->closed), "QS4040");

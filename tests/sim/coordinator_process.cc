@@ -446,7 +446,7 @@ void CoordinatorProcess::Watch(v1::WatchJobRequest request,
     sink->Close(absl::UnavailableError("connection refused"));
     return;
   }
-  loop_->PostWatch(std::move(request), std::move(sink));
+  loop_->PostWatch(Caller{}, std::move(request), std::move(sink));
   WakeSoon();
 }
 

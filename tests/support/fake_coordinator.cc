@@ -64,6 +64,34 @@ class Service : public v1::CoordinatorService::Service {
     return ToGrpcStatus(script.submit_error);
   }
 
+  Status CreateToken(Context*, const v1::CreateTokenRequest* request,
+                     v1::CreateTokenResponse* response) override {
+    const std::lock_guard lock(mutex_);
+    received.tokens.push_back(*request);
+    response->mutable_token()->set_token_id(7);
+    response->mutable_token()->set_kind(request->kind());
+    response->mutable_token()->set_role(request->role());
+    response->set_ca_sha256(script.ca_sha256);
+    return Status::OK;
+  }
+  Status ListTokens(Context*, const v1::ListTokensRequest*,
+                    v1::ListTokensResponse* response) override {
+    const std::lock_guard lock(mutex_);
+    *response->mutable_tokens() = {script.tokens.begin(), script.tokens.end()};
+    return Status::OK;
+  }
+  Status RevokeToken(Context*, const v1::RevokeTokenRequest* request,
+                     v1::RevokeTokenResponse* response) override {
+    const std::lock_guard lock(mutex_);
+    received.revoked.push_back(*request);
+    for (const v1::Token& token : script.tokens) {
+      if (token.token_id() == request->token_id()) {
+        *response->add_revoked() = token;
+      }
+    }
+    return Status::OK;
+  }
+
   Status ListJobs(Context*, const v1::ListJobsRequest* request,
                   v1::ListJobsResponse* response) override {
     const std::lock_guard lock(mutex_);

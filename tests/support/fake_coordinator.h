@@ -34,6 +34,8 @@ class FakeCoordinator {
     v1::GetResultsResponse results;
     std::vector<v1::TaskSummary> tasks;
     std::vector<v1::WorkerSummary> workers;
+    std::vector<v1::Token> tokens;
+    std::string ca_sha256;  // of a new token; empty: no certificate
   };
   Script& script();
 
@@ -43,6 +45,8 @@ class FakeCoordinator {
     std::vector<v1::Corpus> corpora;
     std::vector<std::string> artifacts;
     std::vector<v1::GetResultsRequest> results;
+    std::vector<v1::CreateTokenRequest> tokens;
+    std::vector<v1::RevokeTokenRequest> revoked;
   };
   const Received& received() const;
   // Watchers so far, any thread.

@@ -56,6 +56,10 @@ class FakeWorker {
   // Opens the stream; it must end, with this.
   absl::Status AttachRefused() {
     Open();
+    return AwaitClosed();
+  }
+  // The stream must end; with what it did.
+  absl::Status AwaitClosed() {
     MutexLock lock(mutex_);
     while (!closed_.has_value()) {
       if (changed_.WaitFor(mutex_, absl::Seconds(20))) {
@@ -124,6 +128,11 @@ class FakeWorker {
  private:
   void Open() {
     state_.set_beat_seq(1);
+    stream_.reset();
+    {
+      MutexLock lock(mutex_);
+      closed_.reset();
+    }
     stream_ = client_->Attach(state_, {.on_state =
                                            [this](v1::DesiredState state) {
                                              MutexLock lock(mutex_);

@@ -11,7 +11,8 @@ std::span<const Command> AllCommands() {
     for (auto* of :
          {&ClusterCommands, &CorporaCommands, &SubmitCommands, &WatchCommands,
           &JobsCommands, &TasksCommands, &WorkersCommands, &ResultsCommands,
-          &DataCommands, &AdminCommands, &HelpCommands}) {
+          &DataCommands, &TokensCommands, &LoginCommands, &AdminCommands,
+          &HelpCommands}) {
       std::vector<Command> some = of();
       std::move(some.begin(), some.end(), std::back_inserter(all));
     }

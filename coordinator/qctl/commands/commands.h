@@ -18,16 +18,20 @@ std::vector<Command> WatchCommands();    // watch, wait
 std::vector<Command> ResultsCommands();  // results, plot, report
 std::vector<Command> DataCommands();     // query, export
 std::vector<Command> AdminCommands();    // admin backup, check
-std::vector<Command> HelpCommands();     // help, docs, version
+std::vector<Command> TokensCommands();
+std::vector<Command> LoginCommands();
+std::vector<Command> HelpCommands();  // help, docs, version
 
 // Headings of the help, in its order.
 inline constexpr char kStartGroup[] = "Start";
 inline constexpr char kRunGroup[] = "Run";
 inline constexpr char kLookGroup[] = "Look";
 inline constexpr char kAnswerGroup[] = "Answer";
+inline constexpr char kAccessGroup[] = "Access";
 inline constexpr char kOtherGroup[] = "Other";
-inline constexpr const char* kGroups[] = {kStartGroup, kRunGroup, kLookGroup,
-                                          kAnswerGroup, kOtherGroup};
+inline constexpr const char* kGroups[] = {kStartGroup,  kRunGroup,
+                                          kLookGroup,   kAnswerGroup,
+                                          kAccessGroup, kOtherGroup};
 
 }  // namespace qsweep::qctl
 

@@ -29,7 +29,8 @@ constexpr absl::Duration kResultsPause = absl::Milliseconds(100);
 // The views queries may read; an older coordinator may lack some.
 constexpr const char* kViews[] = {
     "jobs_v1",   "tasks_v1",        "attempts_v1",         "workers_v1",
-    "events_v1", "measurements_v1", "job_measurements_v1", "results_v1"};
+    "events_v1", "measurements_v1", "job_measurements_v1", "results_v1",
+    "audit_v1"};
 
 constexpr std::pair<const char*, const char*> kQueryExamples[] = {
     {"perplexity per configuration and language, over all jobs",
@@ -57,6 +58,9 @@ constexpr std::pair<const char*, const char*> kQueryExamples[] = {
     {"tasks that were tried more than once",
      "SELECT id, state, epoch, failed, lost, preempted, reason FROM tasks_v1 "
      "WHERE epoch > 1 ORDER BY epoch DESC"},
+    {"who was refused, and who made tokens",
+     "SELECT time, actor, action, subject, detail, count FROM audit_v1 ORDER "
+     "BY seq DESC LIMIT 20"},
     {"the last things that happened",
      "SELECT time, job, task, worker, kind, reason FROM events_v1 ORDER BY seq "
      "DESC LIMIT 20"},

@@ -29,6 +29,7 @@ TEST(Digest, ReadsBack_WhatItPrints) {
 
 TEST(Digest, RefusesText_ThatIsNoDigest) {
   EXPECT_FALSE(Digest::FromHex("abc").ok());
+  EXPECT_FALSE(Digest::FromHex(std::string(kAbc) + "0").ok());
   EXPECT_FALSE(Digest::FromHex(std::string(64, 'x')).ok());
   EXPECT_FALSE(Digest::FromBytes("short").ok());
 }

@@ -97,6 +97,7 @@ class RealCoordinatorTest : public ::testing::Test {
 
 TEST_F(RealCoordinatorTest, RunsEveryExampleQuery) {
   Sweep(6, 3);
+  EXPECT_EQ(Run({"tokens", "create", "--role", "read", "--direct"}).code, 0);
   const Outcome examples = Run({"query", "--examples", "-o", "jsonl"});
   EXPECT_EQ(examples.code, 0) << examples.err;
   int count = 0;

@@ -16,18 +16,22 @@ TEST(ParseListenAddress, TakesLoopbackAndSockets) {
     QSWEEP_ASSERT_OK(listen);
     EXPECT_EQ(listen->address, text);
     EXPECT_EQ(listen->socket_path, "");
+    EXPECT_FALSE(listen->leaves_machine);
   }
   const auto socket = ParseListenAddress("unix:/run/qsweep.sock");
   QSWEEP_ASSERT_OK(socket);
   EXPECT_EQ(socket->socket_path, "/run/qsweep.sock");
+  EXPECT_FALSE(socket->leaves_machine);
 }
 
-TEST(ParseListenAddress, RefusesWhatOthersMayReach) {
+TEST(ParseListenAddress, KnowsWhatOthersMayReach) {
   for (const char* text :
        {"0.0.0.0:7680", "[::]:7680", ":7680", "10.0.0.1:7680",
         "127.example.org:7680", "127.0.0.1.example.org:7680", "127.1:7680",
         "1270.0.0.1:7680", "128.0.0.1:7680", "localhost.example.org:7680"}) {
-    EXPECT_EQ(CodeOf(ParseListenAddress(text)), "QS1004") << text;
+    const auto listen = ParseListenAddress(text);
+    QSWEEP_ASSERT_OK(listen);
+    EXPECT_TRUE(listen->leaves_machine) << text;
   }
 }
 

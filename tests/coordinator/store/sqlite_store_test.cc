@@ -196,6 +196,21 @@ TEST(SqliteStore, CommitsResults_WhenTheDiskIsFullAndTheReserveIsFreed) {
   EXPECT_EQ(umount(directory.path().c_str()), 0);
 }
 
+TEST(Audit, IsAppendOnly_WhoeverWrites) {
+  TempDir directory;
+  const std::string path = DatabasePath(directory.path());
+  {
+    auto store = OpenSqliteStore({.directory = directory.path()});
+    QSWEEP_ASSERT_OK(store);
+    QSWEEP_ASSERT_OK((*store)->Commit(std::vector<Mutation>{
+        AuditRecorded{.actor = "socket", .action = "token_created"}}));
+  }
+  Database database = OpenPlain(path);
+  EXPECT_FALSE(database.Execute("UPDATE audit SET actor = 'eve'").ok());
+  EXPECT_FALSE(database.Execute("DELETE FROM audit").ok());
+  EXPECT_EQ(*database.QueryText("SELECT actor FROM audit"), "socket");
+}
+
 // tests/golden/schema_v1.sql is a database as version 1 wrote it: WholeSweep().
 TEST(Migrate, ReadsTheGoldenDatabaseOfVersion1) {
   TempDir directory;
