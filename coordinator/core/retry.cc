@@ -13,6 +13,23 @@ bool IsGivenUp(const Task& task) {
          task.state == v1::TASK_STATE_CANCELLED;
 }
 
+// Other jobs that ended do not wait for it any more.
+void TryAgain(Draft& draft, const Task& task, JobNumber number) {
+  for (const JobNumber other : task.jobs) {
+    if (other != number && draft.state().job(other).terminal()) {
+      draft.Add(JobTaskRemoved{.job = other, .task = task.id});
+    } else {
+      draft.AddEvent(other, task.id,
+                     {.kind = "task_ready",
+                      .from = ShortName(task.state),
+                      .to = "READY",
+                      .reason = "tried again"});
+    }
+  }
+  draft.Add(TaskStateChanged{
+      .task = task.id, .to = v1::TASK_STATE_READY, .new_budgets = true});
+}
+
 }  // namespace
 
 bool NeedsNewPlan(const Job& job, bool reuse) {
@@ -37,12 +54,7 @@ Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber number,
     if (!IsGivenUp(task)) {
       continue;
     }
-    draft.Add(TaskStateChanged{
-        .task = id, .to = v1::TASK_STATE_READY, .new_budgets = true});
-    draft.AddTaskEvent(task, {.kind = "task_ready",
-                              .from = ShortName(task.state),
-                              .to = "READY",
-                              .reason = "tried again"});
+    TryAgain(draft, task, number);
   }
   if (job.terminal()) {
     draft.Add(JobStateChanged{

@@ -1,0 +1,41 @@
+#include "coordinator/core/retry.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "coordinator/core/lease.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+TEST(DecideRetryTasks, LeavesJobsThatEndedBehind) {
+  // Both jobs want task 1, which was given up: job 2 has failed with it, job 1
+  // waits for task 2.
+  State state = StateBuilder()
+                    .Job({.state = v1::JOB_STATE_RUNNING})
+                    .Job({.state = v1::JOB_STATE_RUNNING})
+                    .Task({.jobs = {1, 2}})
+                    .Task({.documents = {"d3"}})
+                    .Worker("w")
+                    .Lease(1, "w")
+                    .Build();
+  state =
+      After(state, DecideLeaseEnd(state, TaskId(1), LeaseEnd::kFailed,
+                                  "bad weights", false, Settings(), TestNow()));
+  ASSERT_EQ(state.job(JobNumber(2)).state, v1::JOB_STATE_FAILED);
+  const auto decision = DecideRetryTasks(state, JobNumber(1), TestNow());
+  QSWEEP_ASSERT_OK(decision.reply);
+  EXPECT_THAT(EventsOf(decision.mutations), ElementsAre("1:task_ready"));
+  const State after = After(state, decision.mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  EXPECT_THAT(after.task(TaskId(1)).jobs, ElementsAre(JobNumber(1)));
+  EXPECT_EQ(after.task(TaskId(1)).failed, 0);
+}
+
+}  // namespace
+}  // namespace qsweep::testing
