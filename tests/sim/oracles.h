@@ -125,7 +125,9 @@ class Oracles {
   State durable_;
   std::vector<Mutation> unknown_;  // last batch, should it not be known
   std::map<std::string, Origin> measured_;
-  std::map<Key, Talk> talks_;    // of leases that are held
+  std::map<Key, Talk> talks_;  // of leases that are held
+  // Session and number of each worker's last report that counted.
+  std::map<WorkerUuid, std::pair<std::string, uint64_t>> heard_;
   std::vector<Report> reports_;  // delivered since the last step
   SteadyTime loaded_at_;
   int64_t loads_ = 0;

@@ -75,6 +75,14 @@ void Oracles::Accept(const State& state, const Report& report) {
        worker->boot.bytes() != report.report.hello().boot_id())) {
     return;
   }
+  // One that a later report overtook in this very step did not count.
+  auto& [session, beat] = heard_[report.worker];
+  if (!report.report.has_hello() && session == report.report.session_id() &&
+      report.report.beat_seq() <= beat) {
+    return;
+  }
+  session = report.report.session_id();
+  beat = report.report.beat_seq();
   for (const v1::HeldTask& held : report.report.held()) {
     const auto it = talks_.find({TaskId(static_cast<int64_t>(held.task_id())),
                                  Epoch(static_cast<int64_t>(held.epoch()))});
