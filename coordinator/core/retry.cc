@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/check.h"
 #include "coordinator/core/submit_planner.h"
 
 namespace qsweep {
@@ -13,24 +14,26 @@ bool IsGivenUp(const Task& task) {
          task.state == v1::TASK_STATE_CANCELLED;
 }
 
-// Other jobs that ended do not wait for it any more.
-void TryAgain(Draft& draft, const Task& task, JobNumber number) {
-  for (const JobNumber other : task.jobs) {
-    if (other != number && draft.state().job(other).terminal()) {
-      draft.Add(JobTaskRemoved{.job = other, .task = task.id});
-    } else {
-      draft.AddEvent(other, task.id,
-                     {.kind = "task_ready",
-                      .from = ShortName(task.state),
-                      .to = "READY",
-                      .reason = "tried again"});
+}  // namespace
+
+void ReviveTask(Draft& draft, const Task& task, JobNumber wanting) {
+  // Live ones are shared; a DONE one leaves nothing to try.
+  QSWEEP_CHECK(IsGivenUp(task));
+  for (const JobNumber number : task.jobs) {
+    if (number != wanting && draft.state().job(number).terminal()) {
+      draft.Add(JobTaskRemoved{.job = number, .task = task.id});
+      continue;
     }
+    draft.AddEvent(
+        number, task.id,
+        {.kind = "task_ready",
+         .from = ShortName(task.state),
+         .to = "READY",
+         .reason = number == wanting ? "tried again" : "another job needs it"});
   }
   draft.Add(TaskStateChanged{
       .task = task.id, .to = v1::TASK_STATE_READY, .new_budgets = true});
 }
-
-}  // namespace
 
 bool NeedsNewPlan(const Job& job, bool reuse) {
   return job.terminal() && reuse;
@@ -51,10 +54,9 @@ Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber number,
   }
   for (const auto& [id, measurements] : job.tasks) {
     const Task& task = state.task(id);
-    if (!IsGivenUp(task)) {
-      continue;
+    if (IsGivenUp(task)) {
+      ReviveTask(draft, task, number);
     }
-    TryAgain(draft, task, number);
   }
   if (job.terminal()) {
     draft.Add(JobStateChanged{

@@ -10,6 +10,7 @@
 
 #include "common/base/check.h"
 #include "common/base/error_codes.h"
+#include "coordinator/core/retry.h"
 
 namespace qsweep {
 namespace {
@@ -340,7 +341,8 @@ void SubmitPlanner::AddTask(Draft& draft, const NewTask& task,
                             TaskId& next) const {
   const Task* known = state_.FindTaskByKey(task.content_key);
   if (known != nullptr) {
-    ReviveTask(draft, *known);
+    // Cancelled or given up before. Of a job planned again Reopen removed it.
+    ReviveTask(draft, *known, number_);
   } else {
     draft.Add(TaskAdded{.id = next,
                         .group = task.group,
@@ -354,33 +356,6 @@ void SubmitPlanner::AddTask(Draft& draft, const NewTask& task,
   if (known == nullptr) {
     next = next.Next();
   }
-}
-
-// The same work was cancelled or given up before: it gets new budgets and goes
-// on counting its epochs.
-void SubmitPlanner::ReviveTask(Draft& draft, const Task& task) const {
-  // Live ones are shared; a DONE one left nothing missing.
-  QSWEEP_CHECK(task.state == v1::TASK_STATE_CANCELLED ||
-               task.state == v1::TASK_STATE_QUARANTINED);
-  for (const JobNumber job : task.jobs) {
-    if (job == number_) {  // Reopen removed it, and AddTask adds it again
-      draft.AddEvent(job, task.id,
-                     {.kind = "task_ready",
-                      .from = ShortName(task.state),
-                      .to = "READY",
-                      .reason = "tried again"});
-    } else if (state_.job(job).terminal()) {
-      draft.Add(JobTaskRemoved{.job = job, .task = task.id});
-    } else {
-      draft.AddEvent(job, task.id,
-                     {.kind = "task_ready",
-                      .from = ShortName(task.state),
-                      .to = "READY",
-                      .reason = "another job needs it"});
-    }
-  }
-  draft.Add(TaskStateChanged{
-      .task = task.id, .to = v1::TASK_STATE_READY, .new_budgets = true});
 }
 
 void SubmitPlanner::StartOrEnd(Draft& draft) const {

@@ -51,7 +51,6 @@ class SubmitPlanner {
   void AddJob(Draft& draft) const;
   void Reopen(Draft& draft);
   void AddTask(Draft& draft, const NewTask& task, TaskId& next) const;
-  void ReviveTask(Draft& draft, const Task& task) const;
   void StartOrEnd(Draft& draft) const;
 
   const State& state_;

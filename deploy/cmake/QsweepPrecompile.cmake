@@ -56,7 +56,7 @@ qsweep_precompile(qsweep_pch_grpc
   DEPS qsweep_proto_grpc
   TARGETS qsweep_rpc qsweep_coordinator_service)
 
-# What reads the command line and prints gains nothing from -O2, which takes a third of its time.
+# What reads the command line and prints gains nothing from -O2.
 foreach(target qsweep_qctl qsweep_qctl_output qsweep_qctl_results)
   target_compile_options(${target} PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1>)
 endforeach()
