@@ -10,6 +10,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "common/base/random.h"
+#include "tests/support/damage.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/temp_dir.h"
 
@@ -195,6 +197,52 @@ TEST_F(CorpusTest, RefusesBadFiles) {
   EXPECT_THAT(FieldOf(second_line), HasSubstr("bad:2"));
   EXPECT_EQ(CodeOf(Read(folder_ / "missing")), "QS2114");
   EXPECT_EQ(CodeOf(Read(folder_.string())), "QS2114");  // no *.html
+}
+
+// The three formats, and the artifacts that come over the network.
+TEST_F(CorpusTest, ReadsOrRefusesWithACode_WhateverTheBytes) {
+  const std::string json =
+      "{\"he\": \"\xD7\x94 \\u00e9.\", \"en\": [\"One.\", \"\"]}\n";
+  const std::string lines =
+      "{\"language\": \"swh\", \"id\": 7, \"text\": \"a\\nb\"}\n"
+      "{\"language\": \"eng\", \"id\": \"x\", \"text\": \"c\"}";
+  const std::string html =
+      "<html data-code=\"eng\" data-iso6393=\"eng\" lang=\"en\"><head><title>T"
+      "</title></head><body><header><p>P &#x26; Q</p></header><article "
+      "data-number=\"1\"><h2>A</h2><p>\u3000x</p></article></body></html>";
+  Random random(9);
+  int num_read = 0;
+  int num_refused = 0;
+  const auto count = [&](const auto& result) {
+    ASSERT_TRUE(result.ok() || !CodeOf(result).empty()) << result.status();
+    (result.ok() ? num_read : num_refused) += 1;
+  };
+  for (int round = 0; round < 400; ++round) {
+    Write("declaration/eng.html", testing::Damaged(html, random));
+    count(Read(Write("texts.json", testing::Damaged(json, random))));
+    count(Read(Write("texts.jsonl", testing::Damaged(lines, random))));
+    count(Read(folder_.string()));
+  }
+  EXPECT_GT(num_read, 100);
+  EXPECT_GT(num_refused, 100);
+
+  v1::LanguageCorpus language;
+  language.set_language("eng");
+  for (const char* text : {"One.", "", "Three \xD7\x94"}) {
+    v1::Document& document = *language.add_documents();
+    document.set_id(absl::StrCat(language.documents_size()));
+    document.set_text(text);
+  }
+  const std::string artifact = SerializeLanguageCorpus(language);
+  for (int round = 0; round < 2000; ++round) {
+    const std::string bytes = testing::Damaged(artifact, random);
+    const auto read = ParseLanguageCorpus(bytes);
+    if (read.ok()) {
+      ASSERT_EQ(SerializeLanguageCorpus(*read), bytes);
+    } else {
+      ASSERT_EQ(CodeOf(read), "QS4042");
+    }
+  }
 }
 
 TEST_F(CorpusTest, ReadsTheRealUdhr) {

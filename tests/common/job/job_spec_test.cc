@@ -9,7 +9,9 @@
 #include "google/protobuf/util/message_differencer.h"
 #include "gtest/gtest.h"
 
+#include "common/base/random.h"
 #include "common/job/spec_tree.h"
+#include "tests/support/damage.h"
 #include "tests/support/error_matchers.h"
 
 namespace qsweep {
@@ -289,6 +291,33 @@ TEST(FormatJobSpecYaml, ParsesBackToTheSameSpec) {
     EXPECT_TRUE(MessageDifferencer::Equals(*again, *spec)) << yaml;
     EXPECT_EQ(FormatJobSpecYaml(*again), yaml);
   }
+}
+
+// Whatever is read can be written, and means the same then.
+TEST(ParseJobSpec, ReadsOrRefusesWithACode_WhateverTheText) {
+  Random random(3);
+  int num_read = 0;
+  int num_refused = 0;
+  for (int round = 0; round < 2000; ++round) {
+    const std::string text =
+        testing::Damaged(round % 2 == 0 ? kFull : kSmall, random);
+    SCOPED_TRACE(text);
+    const auto spec = ParseJobSpec(text);
+    if (!spec.ok()) {
+      ASSERT_THAT(CodeOf(spec), HasSubstr("QS1"));
+      ++num_refused;
+      continue;
+    }
+    const std::string yaml = FormatJobSpecYaml(*spec);
+    const auto again = ParseJobSpec(yaml);
+    ASSERT_EQ(again.status(), absl::OkStatus()) << yaml;
+    ASSERT_TRUE(MessageDifferencer::Equals(*again, *spec)) << yaml;
+    const absl::Status valid = ValidateJobSpec(*spec);
+    ASSERT_TRUE(valid.ok() || !CodeOf(valid).empty()) << valid;
+    ++num_read;
+  }
+  EXPECT_GT(num_read, 100);
+  EXPECT_GT(num_refused, 100);
 }
 
 // The identity of a submit: a change here breaks repeated submits.

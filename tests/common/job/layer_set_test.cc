@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 
 #include "common/base/random.h"
+#include "tests/support/damage.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/model_descriptions.h"
 
@@ -215,6 +216,32 @@ TEST(ResolveLayerSet, ParsesBackToTheSameChoices) {
       ASSERT_EQ(first.tensors[i].bits, second.tensors[i].bits);
     }
   }
+}
+
+TEST(LayerSet, ReadsOrRefusesWithACode_WhateverTheText) {
+  const ModelDescription model = testing::TinyLlamaDescription(7);
+  Random random(5);
+  int num_resolved = 0;
+  int num_refused = 0;
+  for (int round = 0; round < 4000; ++round) {
+    const std::string text = testing::Damaged(
+        round % 2 == 0 ? "attn@L0-3+mlp@even+q@L75%+norm.final:int8"
+                       : "L-3--1+embed+head:fp+up@L2,4",
+        random);
+    SCOPED_TRACE(text);
+    const auto set = LayerSet::Parse(text);
+    if (!set.ok()) {
+      ASSERT_FALSE(CodeOf(set).empty()) << set.status();
+      ++num_refused;
+      continue;
+    }
+    ASSERT_EQ(LayerSet::Parse(set->text())->text(), set->text());
+    const auto resolved = ResolveLayerSet(*set, model);
+    ASSERT_TRUE(resolved.ok() || !CodeOf(resolved).empty());
+    num_resolved += resolved.ok();
+  }
+  EXPECT_GT(num_resolved, 100);
+  EXPECT_GT(num_refused, 100);
 }
 
 TEST(ParseLayerRange, ReadsListsAndRanges) {

@@ -6,6 +6,8 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
+#include "common/base/random.h"
+#include "tests/support/damage.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "worker/tokenizer/tokenizer.h"
@@ -203,6 +205,41 @@ TEST(LoadTokenizerJson, NeverCrashes_OnATruncatedFile) {
                   directory.Write("tokenizer.json", whole.substr(0, size)))),
               "QS3003");
   }
+}
+
+// Every part the golden file has, damaged; and any bytes as text.
+TEST(LoadTokenizerJson, ReadsOrRefusesWithACode_WhateverTheBytes) {
+  std::ifstream file(QSWEEP_SOURCE_DIR "/tests/golden/tokenizers.json");
+  const Json golden = Json::parse(file);
+  const TempDir directory;
+  Random random(13);
+  int num_read = 0;
+  int num_refused = 0;
+  for (const Json& variant : golden["tokenizers"]) {
+    Json json = variant["json"];
+    json["model"] = Small()["model"];
+    const std::string whole = json.dump();
+    for (int round = 0; round < 60; ++round) {
+      const std::string bytes = testing::Damaged(whole, random);
+      SCOPED_TRACE(bytes);
+      const auto tokenizer =
+          LoadTokenizerJson(directory.Write("tokenizer.json", bytes));
+      if (!tokenizer.ok()) {
+        ASSERT_THAT(CodeOf(tokenizer), HasSubstr("QS300"));
+        ++num_refused;
+        continue;
+      }
+      for (const int32_t id :
+           (*tokenizer)
+               ->EncodeWithSpecial(testing::Damaged(
+                   "ab <e> \xd7\x94 \xf0\x9f\x98\x80 12", random))) {
+        (*tokenizer)->TokenBytes(id);
+      }
+      ++num_read;
+    }
+  }
+  EXPECT_GT(num_read, 50);
+  EXPECT_GT(num_refused, 50);
 }
 
 TEST(LoadTokenizerJson, SaysNotFound_WhenThereIsNoFile) {
