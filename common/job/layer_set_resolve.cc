@@ -250,6 +250,16 @@ std::set<int> WholeLayers(const ModelDescription& model,
   return whole;
 }
 
+std::vector<int> Chosen(const std::vector<bool>& chosen) {
+  std::vector<int> layers;
+  for (size_t layer = 0; layer < chosen.size(); ++layer) {
+    if (chosen[layer]) {
+      layers.push_back(static_cast<int>(layer));
+    }
+  }
+  return layers;
+}
+
 }  // namespace
 
 absl::StatusOr<ResolvedLayerSet> ResolveLayerSet(
@@ -284,12 +294,10 @@ absl::StatusOr<ResolvedLayerSet> ResolveLayerSet(
 
 absl::StatusOr<std::vector<int>> ParseLayerRange(absl::string_view text,
                                                  int num_layers) {
-  std::set<int> layers;
+  std::vector<bool> chosen(static_cast<size_t>(num_layers));
   if (absl::StripAsciiWhitespace(text) == "all") {
-    for (int layer = 0; layer < num_layers; ++layer) {
-      layers.insert(layer);
-    }
-    return std::vector<int>(layers.begin(), layers.end());
+    chosen.flip();
+    return Chosen(chosen);
   }
   for (absl::string_view part : absl::StrSplit(text, ',')) {
     part = absl::StripAsciiWhitespace(part);
@@ -311,11 +319,9 @@ absl::StatusOr<std::vector<int>> ParseLayerRange(absl::string_view text,
           absl::StrCat("layer ", last, " of a model with layers 0-",
                        num_layers - 1));
     }
-    for (int layer = first; layer <= last; ++layer) {
-      layers.insert(layer);
-    }
+    std::fill(chosen.begin() + first, chosen.begin() + last + 1, true);
   }
-  return std::vector<int>(layers.begin(), layers.end());
+  return Chosen(chosen);
 }
 
 }  // namespace qsweep
