@@ -50,6 +50,6 @@ run_preset release
 if [ $full = 1 ]; then
   run_preset clang
   run_preset asan --label-exclude 'oracle|e2e'
-  run_preset tsan --label-regex 'unit|contract|sim'
+  run_preset tsan --label-regex 'unit|contract|sim' --label-exclude grpc
 fi
 say "All tests passed in $((SECONDS - started)) s"
