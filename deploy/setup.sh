@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs what qsweep needs on Debian 12. Sourced or called by demo.sh and test.sh.
+# Installs what qsweep needs on Debian 12. Sourced or called by demo.sh, test.sh and bench.sh.
 #
 #   bash deploy/setup.sh            packages, libtorch, the demo model, the UDHR
 #   bash deploy/setup.sh --tests    the same and what the tests compare with
 #   bash deploy/setup.sh --full     the same and clang 16
+#   bash deploy/setup.sh --bench    without what tests need, with what benchmarks compare with
 #
 # Everything but system packages goes under build/. Safe to run again: what is there stays. Who
 # sources it calls wait_for_data before using the model or the UDHR.
@@ -22,7 +23,8 @@ for argument in "$@"; do
   case "$argument" in
     --tests) sections="build test" ;;
     --full) sections="build test full" ;;
-    *) echo "setup.sh: unknown argument '$argument' (use --tests or --full)" >&2; exit 2 ;;
+    --bench) sections="build bench" ;;
+    *) echo "setup.sh: unknown argument '$argument' (use --tests, --full or --bench)" >&2; exit 2 ;;
   esac
 done
 
@@ -86,6 +88,17 @@ install_oracles() {
   build/venv/bin/pip install --quiet --disable-pip-version-check -r tests/oracle/requirements.txt
 }
 
+# Ray and Dask have no Debian package. Without them the benchmark says so and goes on.
+install_python_peers() {
+  case " $sections " in *" bench "*) ;; *) return 0 ;; esac
+  if build/venv-bench/bin/python -c 'import ray, distributed' 2>/dev/null
+  then echo "Python peers: all there"; return; fi
+  say "Installing Ray and Dask into build/venv-bench"
+  [ -x build/venv-bench/bin/python ] || python3 -m venv build/venv-bench
+  build/venv-bench/bin/pip install --quiet --disable-pip-version-check ray "dask[distributed]" ||
+    echo "note: pip cannot get them; the benchmark runs without Ray and Dask"
+}
+
 fetch_model() {
   if compgen -G "$MODEL_DIR/*.gguf" >/dev/null; then echo "demo model: $MODEL_DIR"; return; fi
   say "Fetching SmolLM2-135M-Instruct (98 MB)"
@@ -127,6 +140,7 @@ install_packages
 make_venv
 install_torch
 install_oracles
+install_python_peers
 
 # Model and texts arrive while the caller builds. However the caller ends, this ends first: the
 # next run must not meet it.
