@@ -188,7 +188,9 @@ void QuantizeGroup(const float* weights, int64_t count,
     }
   }
   // out may be weights: no iteration reads what another one writes.
+#ifndef __clang__
 #pragma GCC ivdep
+#endif
   for (int64_t i = 0; i < count; ++i) {
     const float code = CodeOf<Arithmetic>(weights[i], p);
     const float value = Arithmetic::Round(code * p.scale);

@@ -1,8 +1,8 @@
 #include "coordinator/qctl/output/report.h"
 
-#include <regex>
-
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -18,11 +18,9 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-size_t Count(const std::string& text, const std::string& pattern) {
-  const std::regex regex(pattern);
-  return static_cast<size_t>(
-      std::distance(std::sregex_iterator(text.begin(), text.end(), regex),
-                    std::sregex_iterator()));
+size_t Count(const std::string& text, const std::string& part) {
+  const std::vector<std::string> between = absl::StrSplit(text, part);
+  return between.size() - 1;
 }
 
 std::string SampleReport() {
@@ -54,15 +52,19 @@ TEST(RenderReport, MakesNoRequest) {
   EXPECT_THAT(html, Not(HasSubstr("<script")));
   EXPECT_THAT(html, Not(HasSubstr("@import")));
   // Every link stays in the page or carries its content.
-  EXPECT_EQ(Count(html, "(src|href)=\"(?!#|data:)"), 0u);
-  EXPECT_EQ(Count(html, "url\\((?!#)"), 0u);
+  for (const std::string attribute : {"src=\"", "href=\""}) {
+    EXPECT_EQ(Count(html, attribute),
+              Count(html, attribute + "#") + Count(html, attribute + "data:"));
+  }
+  EXPECT_EQ(Count(html, "url("), Count(html, "url(#"));
 }
 
 TEST(RenderReport, HasATableBehindEveryPicture) {
   const std::string html = SampleReport();
-  EXPECT_EQ(Count(html, "<svg [^>]*role=\"img\""), 2u);
+  EXPECT_EQ(Count(html, "role=\"img\""), 2u);
   EXPECT_EQ(Count(html, "<figure>"), 2u);
-  EXPECT_EQ(Count(html, "</figure>\\s*<details>"), 2u);
+  EXPECT_EQ(
+      Count(absl::StrReplaceAll(html, {{"\n", ""}}), "</figure><details>"), 2u);
   EXPECT_THAT(html, HasSubstr("+1.00 [-4.00, 6.00] ?"));
   EXPECT_EQ(Count(html, "<table>"), Count(html, "tabindex=\"0\""));
   EXPECT_EQ(Count(html, "<table>"), Count(html, "<caption>"));
@@ -76,13 +78,12 @@ TEST(RenderReport, EscapesWhatUsersNamed) {
 
 TEST(RenderReport, CarriesItsRowsAndProvenance) {
   const std::string html = SampleReport();
-  std::smatch match;
-  ASSERT_TRUE(
-      std::regex_search(html, match,
-                        std::regex("download=\"rows-job12.csv\" "
-                                   "href=\"data:text/csv;base64,([^\"]*)\"")));
+  const std::vector<std::string> around = absl::StrSplit(
+      html, "download=\"rows-job12.csv\" href=\"data:text/csv;base64,");
+  ASSERT_EQ(around.size(), 2u);
   std::string rows;
-  ASSERT_TRUE(absl::Base64Unescape(match[1].str(), &rows));
+  ASSERT_TRUE(
+      absl::Base64Unescape(around[1].substr(0, around[1].find('"')), &rows));
   EXPECT_EQ(rows, "model,nll_sum\na,1.5\n");
   EXPECT_THAT(html, HasSubstr("qctl report 12"));
   EXPECT_THAT(html, HasSubstr(std::string(64, 'a')));
@@ -97,7 +98,7 @@ TEST(HeatmapSvg, HatchesWhatIsNotSignificant) {
   const std::string svg =
       HeatmapSvg(MakeHeatmap(SampleResults().panels(0)), {"command: a & b"});
   // Six cells of L1 and L2, and the legend.
-  EXPECT_EQ(Count(svg, "fill=\"url\\(#qs-hatch\\)\""), 7u);
+  EXPECT_EQ(Count(svg, "fill=\"url(#qs-hatch)\""), 7u);
   EXPECT_EQ(Count(svg, ">not learned</text>"), 4u);
   EXPECT_THAT(svg, HasSubstr("class=\"plus\" fill-opacity=\"0.94\""));
   EXPECT_THAT(svg, HasSubstr("command: a &amp; b"));
