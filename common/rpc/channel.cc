@@ -19,6 +19,7 @@
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/rpc/lock_checks.h"
 #include "common/rpc/tls_peer.h"
 
 namespace qsweep {
@@ -116,6 +117,7 @@ absl::StatusOr<std::string> ReadTokenFile(const std::string& path) {
 }
 
 std::shared_ptr<grpc::Channel> MakeChannel(const Endpoint& endpoint) {
+  DisableGrpcLockChecks();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);

@@ -14,6 +14,7 @@
 #include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/lock_checks.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/loop.h"
 #include "coordinator/service/analysis_thread.h"
@@ -258,6 +259,7 @@ absl::StatusOr<std::optional<Certificates>> CertificatesFor(
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     const ServerOptions& options, const Clock& clock) {
+  DisableGrpcLockChecks();
   QSWEEP_RETURN_IF_ERROR(options.settings.Validate());
   std::vector<ListenAddress> listen;
   for (const std::string& text : options.listen) {

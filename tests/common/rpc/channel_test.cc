@@ -4,12 +4,14 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/synchronization/mutex.h"
 #include <gmock/gmock.h>
 #include <grpcpp/support/status.h>
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/rpc/lock_checks.h"
 #include "common/rpc/status_conversion.h"
 
 namespace qsweep {
@@ -68,6 +70,19 @@ TEST(ExplainCallStatus, KeepsTheCoordinatorsOwnCode) {
   const absl::Status overloaded =
       MakeError(kSpoolFull, "no room", "spool", "free some");
   EXPECT_EQ(ExplainCallStatus({.address = "h:1"}, overloaded), overloaded);
+}
+
+// Debian's Abseil ends the process at the second order.
+TEST(DisableGrpcLockChecks, LetsLocksBeTakenInAnyOrder) {
+  DisableGrpcLockChecks();
+  absl::Mutex one;
+  absl::Mutex two;
+  {
+    const absl::MutexLock first(&one);
+    const absl::MutexLock second(&two);
+  }
+  const absl::MutexLock second(&two);
+  const absl::MutexLock first(&one);
 }
 
 TEST(GrpcStatus, KeepsCodeTextAndErrorInfo_ThereAndBack) {
