@@ -22,7 +22,7 @@ enum class Bug {
 #ifdef QSWEEP_PLANTED_BUGS
 bool Planted(Bug bug);
 #else
-constexpr bool Planted(Bug) { return false; }
+consteval bool Planted(Bug) { return false; }
 #endif
 
 }  // namespace qsweep
