@@ -207,6 +207,12 @@ void LoopCore::Tick() {
 // Round after round, one lease for each worker that still has credit, so that
 // the first worker does not take all.
 void LoopCore::GrantLeases() {
+  // A thousand workers report a hundred times a second.
+  if (std::ranges::none_of(state_.active_jobs(), [this](JobNumber job) {
+        return !state_.job(job).ready.empty();
+      })) {
+    return;
+  }
   std::vector<WorkerUuid> workers = links_.Reachable();
   while (!workers.empty()) {
     std::erase_if(workers, [this](const WorkerUuid& worker) {
