@@ -39,13 +39,33 @@ uint64_t MemoryOf(const Worker& worker) {
   return memory;
 }
 
+bool TakesTasks(const Worker& worker) {
+  return worker.liveness == WorkerLiveness::kLive &&
+         worker.mode == WorkerMode::kOpen && worker.state != nullptr &&
+         !worker.state->draining() && !worker.state->goodbye();
+}
+
 // A job with work for the worker.
 struct Candidate {
   const Job* job;
   TaskId task;
   int64_t priority;
-  double share = 0;
+};
+
+// Workers held and the share of them, of one owner or one job.
+struct Standing {
   int64_t held = 0;
+  double share = 0;
+
+  bool below_floor() const {
+    return static_cast<double>(held) < std::floor(share);
+  }
+  bool above_floor() const {
+    return static_cast<double>(held) > std::floor(share);
+  }
+  bool above_share() const {
+    return static_cast<double>(held) > std::ceil(share);
+  }
 };
 
 int64_t PriorityOf(const Job& job, const Settings& settings, const Now& now) {
@@ -101,8 +121,10 @@ std::optional<TaskId> BestTaskOfJob(const State& state, const Job& job,
   int best_level = -1;
   for (const auto& [group, tasks] : job.ready) {
     const Digest& model = state.group(group).model_digest;
-    const int level = Residency(worker, model);
-    if (level <= best_level || (bound != nullptr && *bound != model) ||
+    constexpr int kBound = 3;
+    const int level =
+        bound != nullptr && *bound == model ? kBound : Residency(worker, model);
+    if (level <= best_level ||
         (level == 0 && IsLoadedByAnother(state, worker, model))) {
       continue;
     }
@@ -121,35 +143,91 @@ std::optional<TaskId> BestTaskOfJob(const State& state, const Job& job,
   return best;
 }
 
-void FillShares(const State& state, std::vector<Candidate>& candidates) {
-  int64_t live = 0;
-  std::map<JobNumber, int64_t> held;
+struct OwnerStanding : Standing {
+  std::map<JobNumber, Standing> jobs;  // those with a candidate
+};
+using Standings = std::map<std::string, OwnerStanding>;
+
+// Of the owners with a candidate. A worker that takes no new task counts for
+// nobody.
+Standings MakeStandings(const State& state,
+                        const std::vector<Candidate>& candidates) {
+  Standings standings;
+  for (const Candidate& candidate : candidates) {
+    standings[candidate.job->owner].jobs[candidate.job->number];
+  }
+  int64_t workers = 0;
   for (const auto& [uuid, worker] : state.workers()) {
-    live += worker.liveness == WorkerLiveness::kLive;
-    if (worker.liveness != WorkerLiveness::kLost && worker.holder.valid()) {
-      ++held[worker.holder];
+    if (!TakesTasks(worker)) {
+      continue;
+    }
+    ++workers;
+    const Job* holder = state.FindJob(worker.holder);
+    const auto owner =
+        holder == nullptr ? standings.end() : standings.find(holder->owner);
+    if (owner == standings.end()) {
+      continue;
+    }
+    ++owner->second.held;
+    if (const auto job = owner->second.jobs.find(holder->number);
+        job != owner->second.jobs.end()) {
+      ++job->second.held;
     }
   }
-  std::map<std::string, int64_t> jobs_of_owner;
-  for (const Candidate& candidate : candidates) {
-    ++jobs_of_owner[candidate.job->owner];
+  for (auto& [name, owner] : standings) {
+    owner.share =
+        static_cast<double>(workers) / static_cast<double>(standings.size());
+    for (auto& [number, job] : owner.jobs) {
+      job.share = owner.share / static_cast<double>(owner.jobs.size());
+    }
   }
-  for (Candidate& candidate : candidates) {
-    candidate.share = static_cast<double>(live) /
-                      static_cast<double>(jobs_of_owner.size()) /
-                      static_cast<double>(jobs_of_owner[candidate.job->owner]);
-    candidate.held = held[candidate.job->number];
-  }
+  return standings;
 }
 
-bool MustMove(const Candidate& own, const std::vector<Candidate>& candidates) {
-  if (static_cast<double>(own.held) > std::ceil(own.share)) {
-    return true;
+// Whether a worker of `own` goes to another of `all`.
+template <typename Entries>
+bool MustMove(const Standing& own, const Entries& all) {
+  return own.above_share() ||
+         (own.above_floor() && std::ranges::any_of(all, [](const auto& entry) {
+            return entry.second.below_floor();
+          }));
+}
+
+bool HoldsLess(const Standing& a, const Standing& b) {
+  return static_cast<double>(a.held) * b.share <
+         static_cast<double>(b.held) * a.share;
+}
+
+// First whose worker it is, then for which of his jobs; both stay what they
+// are unless they must not. Candidates come by age, which decides ties.
+const Candidate& Choose(const Worker& worker, const Standings& standings,
+                        const std::vector<Candidate>& candidates) {
+  const auto held = std::ranges::find_if(candidates, [&](const Candidate& c) {
+    return c.job->number == worker.holder;
+  });
+  const bool stays = held != candidates.end() &&
+                     !MustMove(standings.at(held->job->owner), standings);
+  const std::string& name =
+      stays ? held->job->owner
+            : std::ranges::min_element(
+                  candidates, HoldsLess,
+                  [&](const Candidate& c) -> const Standing& {
+                    return standings.at(c.job->owner);
+                  })
+                  ->job->owner;
+  const OwnerStanding& owner = standings.at(name);
+  if (stays && !MustMove(owner.jobs.at(held->job->number), owner.jobs)) {
+    return *held;
   }
-  return static_cast<double>(own.held) > std::floor(own.share) &&
-         std::ranges::any_of(candidates, [](const Candidate& other) {
-           return static_cast<double>(other.held) < std::floor(other.share);
-         });
+  const Candidate* next = nullptr;
+  for (const Candidate& candidate : candidates) {
+    if (candidate.job->owner == name &&
+        (next == nullptr || HoldsLess(owner.jobs.at(candidate.job->number),
+                                      owner.jobs.at(next->job->number)))) {
+      next = &candidate;
+    }
+  }
+  return *next;
 }
 
 }  // namespace
@@ -238,19 +316,16 @@ std::optional<Pick> PickTask(const State& state, const Worker& worker,
   if (candidates.empty()) {
     return std::nullopt;
   }
-  FillShares(state, candidates);
-  const auto own = std::ranges::find_if(candidates, [&](const Candidate& c) {
-    return c.job->number == worker.holder;
-  });
-  if (own != candidates.end() && !MustMove(*own, candidates)) {
-    return Pick{.task = own->task, .job = own->job->number};
+  const Candidate& chosen =
+      Choose(worker, MakeStandings(state, candidates), candidates);
+  // A task of another model waits until the worker is free: meanwhile it gets
+  // nothing, or those whose turn it is not would keep it for ever.
+  const Digest* bound = BoundModel(state, worker);
+  const Task& task = state.task(chosen.task);
+  if (bound != nullptr && *bound != state.group(task.group).model_digest) {
+    return std::nullopt;
   }
-  const auto next = std::ranges::min_element(
-      candidates, [](const Candidate& a, const Candidate& b) {
-        return static_cast<double>(a.held) * b.share <
-               static_cast<double>(b.held) * a.share;
-      });
-  return Pick{.task = next->task, .job = next->job->number};
+  return Pick{.task = task.id, .job = chosen.job->number};
 }
 
 }  // namespace qsweep

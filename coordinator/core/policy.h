@@ -29,20 +29,23 @@ struct Pick {
   JobNumber job;  // the subscriber on whose behalf: it holds the worker then
 };
 
-// The task the worker should run next; nothing: none fits.
+// The task the worker should run next; nothing: none fits, or the one whose
+// turn it is has to wait until the worker holds no lease.
 //   1. Fit. A worker that holds a lease takes only tasks of the same model, so
 //      that a prefetched task never waits for a model load. A model that no
 //      worker has run goes to one worker until that one runs it. A task goes
 //      back to a worker it failed on only when no other fits.
 //   2. Priority classes, highest first; a job that waits for its first lease
 //      rises a class per Settings::ageing.
-//   3. Fairness over workers held, inside a class. A job's share is the live
-//      workers divided by the owners with placeable work, then by the owner's
-//      jobs. The worker stays with the job that holds it, unless that holds
-//      more than ceil(share), or another holds less than floor(share) while
-//      this one is above its own floor. Else: lowest held / share, then oldest.
-//   4. Inside the job: a model that is in the worker's memory, then on its
-//      disk, then any; then the oldest task.
+//   3. Fairness over workers held, inside a class: first between owners, then
+//      between the jobs of one. An owner's share is the live workers divided by
+//      the owners with work for this one; a job's is the owner's divided by his
+//      jobs. The worker stays with the owner whose job holds it, unless he
+//      holds more than ceil(share), or another less than floor(share) while he
+//      is above his own floor; and with the job likewise. Else: lowest held /
+//      share, then oldest.
+//   4. Inside the job: the model of the leases it holds, one that is in its
+//      memory, then on its disk, then any; then the oldest task.
 std::optional<Pick> PickTask(const State& state, const Worker& worker,
                              const Settings& settings, const Now& now);
 

@@ -130,6 +130,52 @@ TEST(PickTask, GivesFreeWorkerToTheUserWhoHoldsLeast) {
   EXPECT_EQ(Picked(Held(1, 1), "w1"), 3);
 }
 
+// Of four workers three users have 4/3 each; of the third's two jobs each has
+// 2/3, the floor of which is nothing.
+TEST(PickTask, MovesWorker_WhenAUserWithSeveralJobsIsBelowHisFloor) {
+  StateBuilder builder;
+  builder.Job()
+      .Job({.owner = "bob"})
+      .Job({.owner = "cleo"})
+      .Job({.owner = "cleo"});
+  for (int job = 1; job <= 4; ++job) {
+    for (int i = 0; i < 3; ++i) {
+      builder.Task({.jobs = {job}, .documents = {absl::StrCat(job, " ", i)}});
+    }
+  }
+  for (const char* worker : {"a", "b", "c", "d"}) {
+    builder.Worker(worker,
+                   {.models = {{"model", v1::ResidentModel::LEVEL_DISK}}});
+  }
+  builder.Lease(1, "a").Lease(2, "b").Lease(4, "c").Lease(5, "d");
+  EXPECT_EQ(Picked(builder.Build(), "a"), 7);
+  builder.Lease(7, "d");  // cleo has her worker, bob keeps one
+  EXPECT_EQ(Picked(builder.Build(), "a"), 3);
+}
+
+// Else it would take the next task of its model for ever.
+TEST(PickTask, LetsAWorkerRunDry_WhenATaskOfAnotherModelIsDue) {
+  StateBuilder builder;
+  builder.Job().Job({.owner = "bob"});
+  for (int i = 0; i < 4; ++i) {
+    builder.Task({.documents = {absl::StrCat("a", i)}});
+  }
+  builder.Task({.jobs = {2}, .model = "other"})
+      .Worker("w0")
+      .Worker("w1")
+      .Lease(1, "w0")
+      .Lease(2, "w1");
+  EXPECT_EQ(Picked(builder.Build(), "w0"), std::nullopt);
+  builder.Apply(LeaseEnded{.task = TaskId(1),
+                           .epoch = Epoch(1),
+                           .end = LeaseEnd::kPreempted,
+                           .to = v1::TASK_STATE_READY});
+  EXPECT_EQ(Picked(builder.Build(), "w0"), 5);
+  EXPECT_EQ(Picked(builder.Build(), "w1"), std::nullopt);
+  builder.Lease(5, "w0");
+  EXPECT_EQ(Picked(builder.Build(), "w1"), 1);
+}
+
 TEST(WhyNotFit, NamesEachReason) {
   const State state =
       StateBuilder()
