@@ -18,7 +18,7 @@ void CancelTask(Draft& draft, const Task& task, absl::string_view reason) {
                          .end = LeaseEnd::kCancelled,
                          .to = v1::TASK_STATE_CANCELLED,
                          .reason = std::string(reason),
-                         .held = draft.now().steady - task.lease->granted_at,
+                         .held = draft.HeldTime(task),
                          .ended_at = draft.now().wall,
                          .now = draft.now().steady});
   } else {

@@ -184,7 +184,6 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
                const WorkerUuid& worker,
                const std::map<JobNumber, int64_t>& skipped,
                const Settings& settings) {
-  const std::optional<Lease>& lease = reading.task->lease;
   const std::string name = WorkerName(draft.state(), worker);
   draft.Add(ResultCommitted{.task = reading.task->id,
                             .epoch = reading.epoch,
@@ -195,8 +194,8 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
                             .worker = worker,
                             .worker_name = name,
                             .committed_at = draft.now().wall,
-                            .held = lease
-                                        ? draft.now().steady - lease->granted_at
+                            .held = reading.task->lease
+                                        ? draft.HeldTime(*reading.task)
                                         : absl::ZeroDuration(),
                             .documents_skipped = skipped});
   draft.AddTaskEvent(*reading.task, {.kind = "task_done",

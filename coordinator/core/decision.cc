@@ -1,5 +1,6 @@
 #include "coordinator/core/decision.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "absl/strings/ascii.h"
@@ -60,6 +61,26 @@ void Draft::AddEvent(JobNumber job, TaskId task, const EventText& text) {
   event->set_epoch(static_cast<uint64_t>(text.epoch.value()));
   event->set_reason(text.reason);
   Add(EventAppended{.job = job, .event = std::move(event)});
+}
+
+absl::Duration Draft::HeldTime(const Task& task) {
+  const Lease& lease = *task.lease;
+  const Worker& worker = *state_.FindWorker(lease.worker);
+  ended_.insert(task.id);
+  for (const TaskId id : worker.leases) {
+    const SteadyTime granted_at = state_.task(id).lease->granted_at;
+    const bool older = granted_at < lease.granted_at ||
+                       (granted_at == lease.granted_at && id < task.id);
+    if (older && !ended_.contains(id)) {
+      return absl::ZeroDuration();
+    }
+  }
+  SteadyTime& until =
+      charged_until_.try_emplace(lease.worker, worker.charged_until)
+          .first->second;
+  const SteadyTime from = std::max(lease.granted_at, until);
+  until = std::max(from, now_.steady);
+  return until - from;
 }
 
 void Draft::AddWorkerEvent(const EventText& text) {

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -56,6 +57,12 @@ class Draft {
   void AddEvent(JobNumber job, TaskId task, const EventText& text);
   void AddWorkerEvent(const EventText& text);
 
+  // What the lease of `task`, which ends with this decision, is charged. The
+  // time of a worker belongs to the oldest lease it holds, so each second of a
+  // busy worker is in one lease: a task that was fetched ahead pays from when
+  // the one before it ended. Time in which no coordinator ran is in none.
+  absl::Duration HeldTime(const Task& task);
+
   const State& state() const { return state_; }
   const Now& now() const { return now_; }
   std::vector<Mutation> Take() { return std::move(mutations_); }
@@ -66,6 +73,8 @@ class Draft {
   std::vector<Mutation> mutations_;
   int64_t events_ = 0;
   std::map<JobNumber, int64_t> job_events_;
+  std::map<WorkerUuid, SteadyTime> charged_until_;  // by this decision
+  std::set<TaskId> ended_;                          // leases, by this decision
 };
 
 // Name of a state without its prefix: "LEASED".

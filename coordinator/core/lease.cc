@@ -149,7 +149,7 @@ std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId id,
                    .end = end,
                    .to = to,
                    .reason = std::string(reason),
-                   .held = now.steady - task.lease->granted_at,
+                   .held = draft.HeldTime(task),
                    .ended_at = now.wall,
                    .now = now.steady};
   if (to == v1::TASK_STATE_BACKOFF) {

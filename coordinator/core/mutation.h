@@ -196,7 +196,7 @@ struct LeaseEnded {
                                                   // QUARANTINED, CANCELLED
   std::string reason;
   absl::Duration backoff;  // BACKOFF: stored, armed again at a restart
-  absl::Duration held;     // since the grant, for the cost ledger
+  absl::Duration held;     // for the cost ledger: Draft::HeldTime
   absl::Time ended_at;     // for people
   SteadyTime now;          // memory only
 };

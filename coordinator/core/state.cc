@@ -113,9 +113,14 @@ void State::Move(Task& task, v1::TaskState to) {
   Enter(task);
 }
 
-void State::EndLease(Task& task, LeaseEnd end) {
+void State::EndLease(Task& task, LeaseEnd end, absl::Duration held) {
   QSWEEP_CHECK(task.lease);
-  workers_.at(task.lease->worker).leases.erase(task.id);
+  Worker& worker = workers_.at(task.lease->worker);
+  worker.leases.erase(task.id);
+  if (held > absl::ZeroDuration()) {
+    worker.charged_until =
+        std::max(worker.charged_until, task.lease->granted_at) + held;
+  }
   task.grants.back().end = end;
   task.lease.reset();
 }
@@ -257,7 +262,7 @@ void State::On(const LeaseGranted& m) {
 void State::On(const LeaseEnded& m) {
   Task& task = tasks_.at(m.task);
   QSWEEP_CHECK(task.lease && m.epoch == task.epoch());
-  EndLease(task, m.end);
+  EndLease(task, m.end, m.held);
   task.failed += m.end == LeaseEnd::kFailed || m.end == LeaseEnd::kStalled;
   task.lost += m.end == LeaseEnd::kLost;
   task.preempted += m.end == LeaseEnd::kPreempted;
@@ -285,8 +290,10 @@ void State::On(const ResultCommitted& m) {
   QSWEEP_CHECK(task.state != v1::TASK_STATE_DONE && m.epoch.valid() &&
                m.epoch <= task.epoch());
   if (task.lease) {
-    EndLease(task, m.epoch == task.epoch() ? LeaseEnd::kCommitted
-                                           : LeaseEnd::kSuperseded);
+    EndLease(
+        task,
+        m.epoch == task.epoch() ? LeaseEnd::kCommitted : LeaseEnd::kSuperseded,
+        m.held);
   }
   task.grants[static_cast<size_t>(m.epoch.value() - 1)].end =
       LeaseEnd::kCommitted;

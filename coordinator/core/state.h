@@ -141,8 +141,9 @@ struct Worker {
   uint64_t beat_seq = 0;
   uint64_t state_seq = 0;  // of the last DesiredState
   std::set<TaskId> leases;
-  JobNumber holder;  // the job of its last lease: it holds the worker
-  Digest loaded;     // model of the last task it was seen to run
+  JobNumber holder;          // the job of its last lease: it holds the worker
+  Digest loaded;             // model of the last task it was seen to run
+  SteadyTime charged_until;  // its leases that ended paid for its time so far
 };
 
 // What Store::Load returns, and all a State is made from: the durable members
@@ -213,8 +214,12 @@ class State {
   // The durable part as text, one fact a line, sorted: two states are equal
   // after a reload exactly when these are.
   std::string DumpDurable() const;
+  // Equal when the dumps are; differs between runs of a program.
+  uint64_t HashDurable() const;
 
  private:
+  template <typename Out>
+  void DescribeDurable(Out& out) const;
   void On(const CoordinatorStarted& m);
   void On(const ArtifactAdded& m);
   void On(const CorpusAdded& m);
@@ -249,7 +254,7 @@ class State {
   void Enter(const Task& task);
   void Leave(const Task& task);
   void Move(Task& task, v1::TaskState to);
-  void EndLease(Task& task, LeaseEnd end);
+  void EndLease(Task& task, LeaseEnd end, absl::Duration held);
 
   int64_t coordinator_epoch_ = 0;
   JobNumber last_job_;

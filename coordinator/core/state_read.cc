@@ -1,8 +1,10 @@
 // The reading half of State: look-ups, the spec of a task, the dump.
 #include <algorithm>
+#include <type_traits>
+#include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 
 #include "common/base/check.h"
 #include "coordinator/core/state.h"
@@ -16,58 +18,158 @@ const typename Map::mapped_type* Find(const Map& map, const Key& key) {
   return it == map.end() ? nullptr : &it->second;
 }
 
-std::string JobLine(const Job& job) {
-  std::string line = absl::StrCat(
-      "job ", job.number.value(), " ", job.uuid.text(), " ",
-      job.spec_digest.hex(), " '", job.name, "' owner=", job.owner,
-      " kind=", job.kind, " priority=", job.priority,
-      " max_retries=", job.max_retries, " max_fails=", job.max_fails);
+// Where Describe puts the durable members: a text for people.
+class TextOut {
+ public:
+  void Begin(absl::string_view kind) {
+    absl::StrAppend(&text_, text_.empty() ? "" : "\n", kind);
+  }
+  template <typename T>
+  void operator()(absl::string_view name, const T& value) {
+    absl::StrAppend(&text_, " ", name, "=");
+    Append(value);
+  }
+  std::string Take() { return std::move(text_); }
+
+ private:
+  template <typename T>
+  void Append(const T& value) {
+    if constexpr (std::is_base_of_v<google::protobuf::MessageLite, T>) {
+      text_ += Digest::Of(value.SerializeAsString()).hex();
+    } else {
+      absl::StrAppend(&text_, value);
+    }
+  }
+  void Append(const Digest& digest) { text_ += digest.hex(); }
+  template <typename Tag>
+  void Append(const UuidId<Tag>& id) {
+    text_ += id.text();
+  }
+  template <typename Tag>
+  void Append(const IntegerId<Tag>& id) {
+    absl::StrAppend(&text_, id.value());
+  }
+  void Append(absl::Time time) {
+    absl::StrAppend(&text_, absl::ToUnixMicros(time));
+  }
+  void Append(absl::Duration duration) {
+    text_ += absl::FormatDuration(duration);
+  }
+  std::string text_;
+};
+
+// And a hash, for machines.
+class HashOut {
+ public:
+  void Begin(absl::string_view kind) { hash_ = absl::HashOf(hash_, kind); }
+  template <typename T>
+  void operator()(absl::string_view, const T& value) {
+    if constexpr (std::is_base_of_v<google::protobuf::MessageLite, T>) {
+      bytes_.clear();
+      value.AppendToString(&bytes_);
+      hash_ = absl::HashOf(hash_, bytes_);
+    } else if constexpr (std::is_same_v<T, absl::Time>) {
+      hash_ = absl::HashOf(hash_, absl::ToUnixMicros(value));
+    } else if constexpr (std::is_convertible_v<const T&, absl::string_view>) {
+      hash_ = absl::HashOf(hash_, absl::string_view(value));
+    } else {
+      hash_ = absl::HashOf(hash_, value);
+    }
+  }
+  uint64_t hash() const { return hash_; }
+
+ private:
+  uint64_t hash_ = 0;
+  std::string bytes_;
+};
+
+template <typename Out>
+void Describe(const Job& job, Out& out) {
+  out.Begin("job");
+  out("number", job.number);
+  out("uuid", job.uuid);
+  out("spec", job.spec_digest);
+  out("name", job.name);
+  out("owner", job.owner);
+  out("kind", static_cast<int>(job.kind));
+  out("priority", job.priority);
+  out("max_retries", job.max_retries);
+  out("max_fails", job.max_fails);
   for (const auto& [key, value] : job.labels) {
-    absl::StrAppend(&line, " ", key, "=", value);
+    out("label", key);
+    out("is", value);
   }
-  absl::StrAppend(
-      &line, " created=", absl::ToUnixMicros(job.created_at),
-      " finished=", job.terminal() ? absl::ToUnixMicros(job.finished_at) : 0,
-      " state=", v1::JobState_Name(job.state), " reason='", job.reason,
-      "' total=", job.measurements_total, " reused=", job.measurements_reused,
-      " done=", job.measurements_done, " skipped=", job.documents_skipped,
-      " job_seq=", job.last_job_seq, " tasks=");
+  out("created", job.created_at);
+  out("finished", job.terminal() ? job.finished_at : absl::UnixEpoch());
+  out("state", v1::JobState_Name(job.state));
+  out("reason", job.reason);
+  out("total", job.measurements_total);
+  out("reused", job.measurements_reused);
+  out("done", job.measurements_done);
+  out("skipped", job.documents_skipped);
+  out("job_seq", job.last_job_seq);
   for (const auto& [task, measurements] : job.tasks) {
-    absl::StrAppend(&line, task.value(), ":", measurements, ",");
+    out("task", task);
+    out("brings", measurements);
   }
-  return line;
 }
 
-std::string TaskLine(const Task& task) {
-  std::string line =
-      absl::StrCat("task ", task.id.value(), " group=", task.group.value(), " ",
-                   task.content_key.hex(), " documents=", task.num_documents,
-                   " seconds=", task.estimated_seconds,
-                   " state=", v1::TaskState_Name(task.state), " reason='",
-                   task.reason, "' failed=", task.failed, " lost=", task.lost,
-                   " preempted=", task.preempted,
-                   " backoff_us=", absl::ToInt64Microseconds(task.backoff),
-                   " result=", task.result_epoch.value(), ":",
-                   task.result_digest.hex(), " grants=");
+template <typename Out>
+void Describe(const Task& task, Out& out) {
+  out.Begin("task");
+  out("id", task.id);
+  out("group", task.group);
+  out("key", task.content_key);
+  out("documents", task.num_documents);
+  out("seconds", task.estimated_seconds);
+  out("state", v1::TaskState_Name(task.state));
+  out("reason", task.reason);
+  out("failed", task.failed);
+  out("lost", task.lost);
+  out("preempted", task.preempted);
+  out("backoff", task.backoff);
+  out("result_epoch", task.result_epoch);
+  out("result", task.result_digest);
   for (const Grant& grant : task.grants) {
-    absl::StrAppend(&line, grant.worker.text(), "/", grant.credential, "/",
-                    grant.end ? LeaseEndName(*grant.end) : "held", ",");
+    out("grant", grant.worker);
+    out("credential", grant.credential);
+    out("end", grant.end ? LeaseEndName(*grant.end) : "held");
   }
   if (task.lease) {
-    absl::StrAppend(&line, " lease=", task.lease->worker.text(), "/",
-                    task.lease->session.text());
+    out("lease", task.lease->worker);
+    out("session", task.lease->session);
   }
-  absl::StrAppend(&line, " keys=");
   for (const TaskDocumentKey& key : task.documents) {
-    absl::StrAppend(&line, key.language_index, ":", key.digest.hex(), ",");
+    out("language", key.language_index);
+    out("document", key.digest);
   }
-  return line;
 }
 
-std::string TokenLine(const Token& token) {
-  return absl::StrCat("token ", token.id.value(), " ", token.secret.hex(),
-                      " lifetime=", absl::FormatDuration(token.lifetime), " ",
-                      ToProto(token).ShortDebugString());
+template <typename Out>
+void Describe(const Worker& worker, Out& out) {
+  out.Begin("worker");
+  out("uuid", worker.uuid);
+  out("name", worker.name);
+  out("build", worker.build_id);
+  out("boot_seq", worker.boot_seq);
+  out("credential", worker.credential);
+  out("mode", WorkerModeName(worker.mode));
+  out("mode_reason", worker.mode_reason);
+  out("blamed", worker.blamed);
+  out("done", worker.tasks_done);
+  out("seen", worker.last_seen);
+  for (const v1::Device& device : worker.devices) {
+    out("device", device);
+  }
+}
+
+template <typename Out>
+void Describe(const Token& token, Out& out) {
+  out.Begin("token");
+  out("id", token.id);
+  out("secret", token.secret);
+  out("lifetime", token.lifetime);
+  out("rest", ToProto(token));
 }
 
 }  // namespace
@@ -139,45 +241,52 @@ v1::TaskSpec State::MakeTaskSpec(const Task& task) const {
   return spec;
 }
 
-std::string State::DumpDurable() const {
-  std::vector<std::string> lines;
-  lines.push_back(absl::StrCat(
-      "counters epoch=", coordinator_epoch_, " job=", last_job_.value(),
-      " task=", last_task_.value(), " group=", last_group_.value(),
-      " event=", last_event_.value()));
+template <typename Out>
+void State::DescribeDurable(Out& out) const {
+  out.Begin("counters");
+  out("epoch", coordinator_epoch_);
+  out("job", last_job_);
+  out("task", last_task_);
+  out("group", last_group_);
+  out("event", last_event_);
   for (const auto& [number, job] : jobs_) {
-    lines.push_back(JobLine(job));
+    Describe(job, out);
   }
   for (const auto& [id, group] : groups_) {
-    lines.push_back(
-        absl::StrCat("group ", id.value(), " ",
-                     Digest::Of(group.prototype->SerializeAsString()).hex()));
+    out.Begin("group");
+    out("id", id);
+    out("prototype", *group.prototype);
   }
   for (const auto& [id, task] : tasks_) {
-    lines.push_back(TaskLine(task));
+    Describe(task, out);
   }
   for (const auto& [id, token] : tokens_) {
-    lines.push_back(TokenLine(token));
+    Describe(token, out);
   }
   for (const auto& [uuid, worker] : workers_) {
-    lines.push_back(absl::StrCat(
-        "worker ", uuid.text(), " '", worker.name, "' build=", worker.build_id,
-        " boot_seq=", worker.boot_seq, " credential=", worker.credential,
-        " mode=", WorkerModeName(worker.mode), " '", worker.mode_reason,
-        "' blamed=", worker.blamed, " done=", worker.tasks_done,
-        " seen=", absl::ToUnixMicros(worker.last_seen), " devices=",
-        absl::StrJoin(worker.devices, ",",
-                      [](std::string* out, const v1::Device& device) {
-                        out->append(device.SerializeAsString());
-                      })));
+    Describe(worker, out);
   }
   for (const auto& [name, digest] : corpora_) {
-    lines.push_back(absl::StrCat("corpus '", name, "' ", digest.hex()));
+    out.Begin("corpus");
+    out("name", name);
+    out("digest", digest);
   }
   for (const Digest& digest : models_) {
-    lines.push_back(absl::StrCat("model ", digest.hex()));
+    out.Begin("model");
+    out("digest", digest);
   }
-  return absl::StrJoin(lines, "\n");
+}
+
+std::string State::DumpDurable() const {
+  TextOut out;
+  DescribeDurable(out);
+  return out.Take();
+}
+
+uint64_t State::HashDurable() const {
+  HashOut out;
+  DescribeDurable(out);
+  return out.hash();
 }
 
 }  // namespace qsweep

@@ -115,7 +115,7 @@ inline constexpr const char kSetJobSkipped[] =
 inline constexpr const char kSetLeaseCommitted[] =
     "UPDATE lease SET ended_at_us = ?3, end_reason = 'committed', "
     "engine = ?4, device = ?5, report = ?6, held_us = ifnull(held_us, ?7), "
-    "load_us = ?8 WHERE task = ?1 AND epoch = ?2";
+    "load_us = min(?8, ifnull(held_us, ?7)) WHERE task = ?1 AND epoch = ?2";
 inline constexpr const char kSupersedeOpenLease[] =
     "UPDATE lease SET ended_at_us = ?2, end_reason = 'superseded', "
     "held_us = ?3 "

@@ -196,7 +196,8 @@ CREATE TABLE lease (
   granted_at_us INTEGER NOT NULL,
   ended_at_us INTEGER,
   end_reason TEXT,
-  held_us INTEGER CHECK (held_us >= 0),  -- by a clock that never jumps
+  -- While it was the oldest lease its worker held, by a clock that never jumps.
+  held_us INTEGER CHECK (held_us >= 0),
   load_us INTEGER,           -- of it, for a result: loading the model
   engine TEXT,               -- of the rows it brought
   device TEXT,
