@@ -123,14 +123,20 @@ void Statement::Bind(int index, double value) {
 void Statement::Bind(int index, absl::string_view text) {
   QSWEEP_CHECK(sqlite3_bind_text64(
                    handle_, index, text.data() == nullptr ? "" : text.data(),
-                   text.size(), CopyBytes(), SQLITE_UTF8) == SQLITE_OK);
+                   text.size(), borrows_ ? SQLITE_STATIC : CopyBytes(),
+                   SQLITE_UTF8) == SQLITE_OK);
 }
 
 void Statement::Bind(int index, Blob blob) {
+  BindBytes(index, blob.bytes, !borrows_);
+}
+
+void Statement::BindBytes(int index, absl::string_view bytes, bool copy) {
   // A null pointer would bind NULL instead of an empty blob.
-  const char* data = blob.bytes.data() == nullptr ? "" : blob.bytes.data();
-  QSWEEP_CHECK(sqlite3_bind_blob64(handle_, index, data, blob.bytes.size(),
-                                   CopyBytes()) == SQLITE_OK);
+  const char* data = bytes.data() == nullptr ? "" : bytes.data();
+  QSWEEP_CHECK(sqlite3_bind_blob64(handle_, index, data, bytes.size(),
+                                   copy ? CopyBytes() : SQLITE_STATIC) ==
+               SQLITE_OK);
 }
 
 void Statement::Bind(int index, std::nullptr_t) {
@@ -175,8 +181,15 @@ void Database::Closer::operator()(sqlite3* connection) const {
   sqlite3_close_v2(connection);
 }
 
+void ConfigureSqlite() {
+  // Refused when SQLite was in use before: then it counts.
+  [[maybe_unused]] static const int result =
+      sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 absl::StatusOr<Database> Database::Open(const std::string& path, Mode mode,
                                         const std::string& vfs) {
+  ConfigureSqlite();
   const int flags =
       SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
       (mode == Mode::kReadOnly ? SQLITE_OPEN_READONLY

@@ -24,8 +24,9 @@ struct Blob {
   absl::string_view bytes;
 };
 
-// A prepared statement. Parameters are numbered from 1, columns from 0. Bound
-// text is copied. Single-thread, like its Database, which must outlive it.
+// A prepared statement. Parameters are numbered from 1, columns from 0. BindAll
+// copies text, Run only borrows it. Single-thread, like its Database, which
+// must outlive it.
 //   QSWEEP_RETURN_IF_ERROR(statement.Run(task.value(), Blob{digest}));
 // or, for rows:
 //   statement.BindAll(job.value());
@@ -50,11 +51,15 @@ class Statement {
     (Bind(++index, args), ...);
   }
 
-  // BindAll, then steps to the end; rows are ignored.
+  // Binds without a copy, steps to the end, unbinds; rows are ignored.
   template <typename... Args>
   absl::Status Run(const Args&... args) {
+    borrows_ = true;
     BindAll(args...);
-    return Finish();
+    borrows_ = false;
+    absl::Status status = Finish();
+    Reset();  // the bindings point to what the caller owns
+    return status;
   }
 
   // True: a row is there. False: the end; the statement is reset. After an
@@ -101,7 +106,7 @@ class Statement {
   }
   template <typename Tag>
   void Bind(int index, UuidId<Tag> id) {
-    Bind(index, Blob{id.bytes()});
+    BindBytes(index, id.bytes(), /*copy=*/true);
   }
   template <typename T>
   void Bind(int index, const std::optional<T>& value) {
@@ -111,11 +116,18 @@ class Statement {
       Bind(index, nullptr);
     }
   }
+  void BindBytes(int index, absl::string_view bytes, bool copy);
   absl::Status Finish();
 
   sqlite3* connection_ = nullptr;
   sqlite3_stmt* handle_ = nullptr;
+  bool borrows_ = false;  // Run binds
 };
+
+// Settings of the whole process, made once: allocations are not counted, which
+// takes a lock that all connections share. Before anything else is asked of
+// SQLite; Database::Open does it. Thread-safe.
+void ConfigureSqlite();
 
 // One connection, confined to one thread at a time (opened NOMUTEX).
 class Database {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/base/check.h"
+#include "coordinator/store/sqlite.h"
 #include "sqlite3.h"
 
 namespace qsweep::sim {
@@ -326,6 +327,7 @@ MemoryVfs::MemoryVfs(uint64_t seed)
           .xGetLastError = VfsCalls::GetLastError,
           .xCurrentTimeInt64 = VfsCalls::CurrentTimeInt64,
       })) {
+  ConfigureSqlite();
   QSWEEP_CHECK(sqlite3_vfs_register(vfs_.get(), 0) == SQLITE_OK);
 }
 
