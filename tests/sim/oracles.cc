@@ -18,14 +18,16 @@ Epoch EpochOf(const v1::ResultEnvelope& envelope) {
 }
 
 // The first lines that differ, for people.
-std::string Difference(const std::string& found, const std::string& expected) {
-  const std::vector<std::string> a = absl::StrSplit(found, '\n');
-  const std::vector<std::string> b = absl::StrSplit(expected, '\n');
+std::string Difference(const State& found, const State& expected) {
+  const std::string dump_a = found.DumpDurable();
+  const std::string dump_b = expected.DumpDurable();
+  const std::vector<absl::string_view> a = absl::StrSplit(dump_a, '\n');
+  const std::vector<absl::string_view> b = absl::StrSplit(dump_b, '\n');
   std::string text;
   for (size_t i = 0, shown = 0; i < std::max(a.size(), b.size()) && shown < 2;
        ++i) {
-    const std::string& x = i < a.size() ? a[i] : "nothing";
-    const std::string& y = i < b.size() ? b[i] : "nothing";
+    const absl::string_view x = i < a.size() ? a[i] : "nothing";
+    const absl::string_view y = i < b.size() ? b[i] : "nothing";
     if (x != y) {
       absl::StrAppend(&text, "\n  found    ", x, "\n  expected ", y);
       ++shown;
@@ -47,6 +49,11 @@ void Oracles::Fail(int invariant, const std::string& what) {
 }
 
 void Oracles::OnCommitted(std::span<const Mutation> batch) {
+  WriteBatch(batch, schedule_.now());
+}
+
+void Oracles::WriteBatch(std::span<const Mutation> batch, SteadyTime at) {
+  written_at_ = at;
   for (const Mutation& mutation : batch) {
     if (IsDurable(mutation) && !failed()) {
       Write(mutation);
@@ -60,37 +67,39 @@ void Oracles::OnCommitted(std::span<const Mutation> batch) {
 void Oracles::OnUnknownCommit(std::span<const Mutation> batch) {
   if (unknown_.empty()) {  // what a dead process does later is not written
     unknown_.assign(batch.begin(), batch.end());
+    unknown_at_ = schedule_.now();
   }
 }
 
 void Oracles::OnLoaded(const StateSnapshot& snapshot) {
   counts_.checks.Add("reload equals what was written");
   const State loaded(snapshot);
-  const std::string found = loaded.DumpDurable();
-  std::string expected = durable_.DumpDurable();
+  const uint64_t found = loaded.HashDurable();
+  uint64_t expected = durable_.HashDurable();
   if (found != expected && !unknown_.empty()) {
     counts_.checks.Add("an unknown commit had been written");
-    OnCommitted(std::exchange(unknown_, {}));
-    expected = durable_.DumpDurable();
+    WriteBatch(std::exchange(unknown_, {}), unknown_at_);
+    expected = durable_.HashDurable();
   }
   unknown_.clear();
   if (found != expected && !failed()) {
     Fail(19, "the database does not hold what was written, all and no more:" +
-                 Difference(found, expected));
+                 Difference(loaded, durable_));
   }
   CheckAcknowledged(loaded);
   reports_.clear();
   loaded_at_ = schedule_.now();
   ++loads_;
+  RestartLedger();
+  fairness_.OnLoaded();
 }
 
 void Oracles::CheckReload(const StateSnapshot& snapshot) {
   counts_.checks.Add("reload equals what was written");
-  const std::string found = State(snapshot).DumpDurable();
-  const std::string expected = durable_.DumpDurable();
-  if (found != expected) {
+  const State loaded(snapshot);
+  if (loaded.HashDurable() != durable_.HashDurable()) {
     Fail(19, "the database does not hold what was written:" +
-                 Difference(found, expected));
+                 Difference(loaded, durable_));
   }
 }
 
@@ -129,6 +138,14 @@ void Oracles::AfterStep(const State& state, bool disk_full) {
   if (!disk_full) {
     CheckOverdue(state);
   }
+  const int64_t compared = fairness_.num_compared();
+  for (const std::string& problem : fairness_.AfterStep(state)) {
+    Fail(16, problem);
+  }
+  if (fairness_.num_compared() > compared) {
+    counts_.checks.Add("fair grant compared",
+                       fairness_.num_compared() - compared);
+  }
 }
 
 void Oracles::CheckAll(const State& state) {
@@ -138,10 +155,8 @@ void Oracles::CheckAll(const State& state) {
   }
   // A reload that is not written yet has the next coordinator epoch.
   if (state.coordinator_epoch() == durable_.coordinator_epoch()) {
-    const std::string found = state.DumpDurable();
-    const std::string expected = durable_.DumpDurable();
-    if (found != expected) {
-      Fail(19, "State is not what was written:" + Difference(found, expected));
+    if (state.HashDurable() != durable_.HashDurable()) {
+      Fail(19, "State is not what was written:" + Difference(state, durable_));
     }
   }
 }

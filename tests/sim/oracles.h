@@ -18,6 +18,7 @@
 #include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
 #include "tests/sim/counts.h"
+#include "tests/sim/fairness.h"
 #include "tests/sim/schedule.h"
 
 namespace qsweep::sim {
@@ -62,6 +63,9 @@ class Oracles {
   void OnCancelAnswered(JobNumber job);
   void OnRetry(JobNumber job);  // asked for: it may go on after a cancel
 
+  // What the lease of an attempt was charged; nothing: it has not ended.
+  std::optional<absl::Duration> ChargeOf(TaskId task, Epoch epoch) const;
+
   // All that is durable, as the batches that were written say.
   const State& durable() const { return durable_; }
   // Of each measurement that was written, the attempt it is of.
@@ -88,6 +92,12 @@ class Oracles {
     bool goodbye = false;
     std::optional<v1::ReleaseTaskRequest> release;
   };
+  // A lease in this life of the coordinator, for the ledger.
+  struct Span {
+    Key lease;
+    SteadyTime begin;
+    SteadyTime end = SteadyTime::InfiniteFuture();  // not yet
+  };
   struct Report {
     WorkerUuid worker;
     v1::WorkerState report;
@@ -107,7 +117,14 @@ class Oracles {
   void Check(const JobAdded& m);
   template <typename Other>
   void Check(const Other&) {}
+  void Check(const JobStateChanged& m);
+  void Check(const JobPriorityChanged& m);
   void CheckMove(const Task& task, v1::TaskState to);
+  // The time that the lease was its worker's oldest is what it is charged.
+  void CheckCharge(const Key& lease, const WorkerUuid& worker,
+                   absl::Duration charged);
+  void WriteBatch(std::span<const Mutation> batch, SteadyTime at);
+  void RestartLedger();
   void CheckRows(const ResultCommitted& m, const Task& task);
   void CheckEndReason(const LeaseEnded& m, const Talk& talk);
   void CheckBudgets(const LeaseEnded& m, const Task& task, const Talk& talk);
@@ -124,6 +141,8 @@ class Oracles {
 
   State durable_;
   std::vector<Mutation> unknown_;  // last batch, should it not be known
+  SteadyTime unknown_at_;
+  SteadyTime written_at_;  // of the batch that is being written
   std::map<std::string, Origin> measured_;
   std::map<Key, Talk> talks_;  // of leases that are held
   // Session and number of each worker's last report that counted.
@@ -134,6 +153,9 @@ class Oracles {
   std::map<TaskId, std::pair<int, int>> charged_;  // failed, lost
   std::map<Key, std::vector<Produced>> produced_;
   int64_t alarms_due_ = 0;
+  std::map<WorkerUuid, std::vector<Span>> spans_;  // by begin
+  std::map<Key, absl::Duration> charges_;
+  GrantFairness fairness_;
   std::set<std::pair<Key, Digest>> duplicates_;
 
   // Acknowledged.

@@ -100,7 +100,17 @@ void Oracles::Check(const ResultCommitted& m) {
   CheckRows(m, task);
   if (task.lease) {
     talks_.erase({m.task, task.epoch()});
+    CheckCharge({m.task, task.epoch()}, task.lease->worker, m.held);
+  } else if (m.held != absl::ZeroDuration()) {
+    Fail(15, absl::StrCat("a late result of task ", task.id.value(),
+                          " was charged once more"));
   }
+}
+
+void Oracles::Check(const JobStateChanged& m) { fairness_.OnJobChanged(m.job); }
+
+void Oracles::Check(const JobPriorityChanged& m) {
+  fairness_.OnJobChanged(m.job);
 }
 
 // The rows of a result and those stored before are the task's keys, once each.

@@ -152,6 +152,9 @@ void Oracles::Check(const LeaseGranted& m) {
                                .granted_at = schedule_.now(),
                                .listed_at = schedule_.now(),
                                .progress_at = schedule_.now()};
+  spans_[m.worker].push_back(
+      {.lease = {m.task, m.epoch}, .begin = written_at_});
+  fairness_.OnGranted(m);
 }
 
 void Oracles::Check(const LeaseEnded& m) {
@@ -165,6 +168,7 @@ void Oracles::Check(const LeaseEnded& m) {
   }
   CheckEndReason(m, it->second);
   CheckBudgets(m, task, it->second);
+  CheckCharge({m.task, m.epoch}, task.lease->worker, m.held);
   talks_.erase(it);
 }
 

@@ -1,17 +1,18 @@
 #include "tests/sim/run_seeds.h"
 
-#include <algorithm>
-#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <optional>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "tests/sim/seed_log.h"
 #include "tests/sim/world.h"
 
 namespace qsweep::sim {
@@ -37,42 +38,108 @@ void AppendTally(const char* title, const Tally& tally, std::string& out) {
   }
 }
 
+void Add(const SeedsResult& part, SeedsResult& total) {
+  total.seeds += part.seeds;
+  total.counts.Add(part.counts);
+  total.violations.insert(total.violations.end(), part.violations.begin(),
+                          part.violations.end());
+}
+
+// What the threads share.
+class Run {
+ public:
+  Run(const SeedsOptions& options, SeedLog* log)
+      : options_(options),
+        block_(log == nullptr ? 1 : SeedLog::kBlock),
+        next_(options.first),
+        log_(log) {
+    if (log != nullptr) {
+      total_ = log->total();
+    }
+  }
+
+  // A thread's work.
+  void Work() {
+    while (const std::optional<uint64_t> first = NextBlock()) {
+      const SteadyTime began = Clock::Real().SteadyNow();
+      SeedsResult block;
+      for (uint64_t seed = *first;
+           seed < *first + block_ && seed <= options_.last; ++seed) {
+        running_seed = seed;
+        const SeedResult result =
+            World({.seed = seed, .tasks = options_.tasks}).Run();
+        ++block.seeds;
+        block.counts.Add(result.counts);
+        for (const std::string& problem : result.problems) {
+          block.violations.push_back(
+              absl::StrCat("seed ", seed, ": ", problem));
+        }
+      }
+      block.seconds = absl::ToDoubleSeconds(Clock::Real().SteadyNow() - began);
+      Finish(*first, block);
+    }
+  }
+  SeedsResult Take() {
+    MutexLock lock(mutex_);
+    return std::move(total_);
+  }
+
+ private:
+  std::optional<uint64_t> NextBlock() {
+    MutexLock lock(mutex_);
+    while (log_ != nullptr && log_->Has(next_) && next_ <= options_.last) {
+      next_ += block_;
+    }
+    if (next_ > options_.last || total_.violations.size() >= kViolationsMax) {
+      return std::nullopt;
+    }
+    return std::exchange(next_, next_ + block_);
+  }
+
+  void Finish(uint64_t first, const SeedsResult& block) {
+    MutexLock lock(mutex_);
+    Add(block, total_);
+    if (log_ == nullptr) {
+      return;
+    }
+    if (const absl::Status status = log_->Append(first, block); !status.ok()) {
+      total_.violations.push_back(status.ToString());
+    }
+    absl::FPrintF(stderr, "%d of %d seeds, %d violations\n", total_.seeds,
+                  options_.last - options_.first + 1, total_.violations.size());
+  }
+
+  const SeedsOptions options_;
+  const uint64_t block_;
+  Mutex mutex_;
+  uint64_t next_ ABSL_GUARDED_BY(mutex_);
+  SeedsResult total_ ABSL_GUARDED_BY(mutex_);
+  SeedLog* const log_;  // used under mutex_
+};
+
 }  // namespace
 
 SeedsResult RunSeeds(const SeedsOptions& options) {
   std::signal(SIGABRT, OnAbort);
   const SteadyTime began = Clock::Real().SteadyNow();
-  Mutex mutex;
-  SeedsResult total;
-  std::atomic<uint64_t> next = options.first;
-  std::atomic<bool> stop = false;
-  const auto work = [&] {
-    SeedsResult mine;
-    for (uint64_t seed = next++; seed <= options.last && !stop; seed = next++) {
-      running_seed = seed;
-      const SeedResult result =
-          World({.seed = seed, .tasks = options.tasks}).Run();
-      ++mine.seeds;
-      mine.counts.Add(result.counts);
-      for (const std::string& problem : result.problems) {
-        mine.violations.push_back(absl::StrCat("seed ", seed, ": ", problem));
-      }
-      stop = stop || mine.violations.size() >= kViolationsMax;
+  std::optional<SeedLog> log;
+  if (!options.jsonl.empty()) {
+    absl::StatusOr<SeedLog> opened = SeedLog::Open(options);
+    if (!opened.ok()) {
+      return {.violations = {opened.status().ToString()}};
     }
-    MutexLock lock(mutex);
-    total.seeds += mine.seeds;
-    total.counts.Add(mine.counts);
-    total.violations.insert(total.violations.end(), mine.violations.begin(),
-                            mine.violations.end());
-  };
+    log = *std::move(opened);
+  }
+  Run run(options, log ? &*log : nullptr);
   std::vector<std::thread> threads;
   for (int i = 1; i < options.threads; ++i) {
-    threads.emplace_back(work);
+    threads.emplace_back([&run] { run.Work(); });
   }
-  work();
+  run.Work();
   for (std::thread& thread : threads) {
     thread.join();
   }
+  SeedsResult total = run.Take();
   total.seconds = absl::ToDoubleSeconds(Clock::Real().SteadyNow() - began);
   return total;
 }

@@ -14,6 +14,9 @@ struct SeedsOptions {
   uint64_t last = 2000;  // included
   int tasks = 200;       // of each seed
   int threads = 2;
+  // A file that keeps what ran, block by block: the same call goes on from
+  // there. Empty: none. Says on stderr how far it is.
+  std::string jsonl;
 };
 
 struct SeedsResult {

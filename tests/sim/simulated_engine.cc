@@ -23,6 +23,9 @@ uint64_t HashOf(const v1::TaskSpec& task) {
 }  // namespace
 
 SimulatedWorker::Fate SimulatedWorker::FateOf(const v1::TaskSpec& task) {
+  if (!options_.poison) {
+    return Fate::kFinishes;
+  }
   const uint64_t hash = HashOf(task) % 400;
   if (hash == 0) {
     counts_.faults.Add("poison task refused");
@@ -65,6 +68,7 @@ void SimulatedWorker::Do(const action::Run& run) {
 }
 
 void SimulatedWorker::RunEngine(const v1::TaskSpec& task, uint64_t number) {
+  counts_.checks.Add("run begun in an engine");
   const bool long_run = faulty_ && Chance(0.02);
   const absl::Duration takes =
       long_run ? absl::Seconds(30) + UpTo(absl::Seconds(60))
@@ -126,6 +130,9 @@ void SimulatedWorker::Finish(const v1::TaskSpec& task) {
   finished.done.set_task_id(task.task_id());
   v1::TaskResult& result = *finished.done.mutable_result();
   result = testing::HonestResult(task);
+  if (Chance(0.2)) {
+    result.mutable_report()->set_load_seconds(10 * random_.Uniform());
+  }
   if (options_.wrong_results && faulty_ && Chance(0.2)) {
     counts_.faults.Add("wrong result");
     v1::Measurement& row = *result.mutable_rows(0);

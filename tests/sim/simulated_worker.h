@@ -25,6 +25,7 @@ class SimulatedWorker {
     std::string name;
     std::vector<std::string> evaluations = {"aligned@1", "hf-text@1"};
     bool wrong_results = false;  // now and then, as a bad GPU
+    bool poison = true;          // some tasks break or hang it
   };
 
   SimulatedWorker(const Options& options, Schedule& schedule, Network& network,
@@ -42,6 +43,7 @@ class SimulatedWorker {
   void Shutdown();
   // Starts again after it ended, unless false.
   void set_keeps_running(bool keeps_running) { keeps_running_ = keeps_running; }
+  bool keeps_running() const { return keeps_running_; }
   // Another machine with the same worker_uuid and boot_seq, as from a cloned
   // image.
   void CloneFrom(const SimulatedWorker& other);

@@ -6,15 +6,11 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/base/check.h"
-#include "coordinator/core/commit.h"
-#include "coordinator/store/database_file.h"
-#include "coordinator/store/sqlite_store.h"
 #include "tests/support/sweep_requests.h"
 
 namespace qsweep::sim {
 namespace {
 
-constexpr int kWorkers = 5;
 constexpr absl::Duration kSafetyPhase = absl::Minutes(8);
 
 Settings SimulationSettings() {
@@ -42,18 +38,19 @@ World::World(const SeedOptions& options)
                                              counts_, trace_, oracles_,
                                              coordinator_);
   };
-  for (int i = 1; i <= kWorkers; ++i) {
-    SimulatedWorker::Options o{.node = i, .name = absl::StrCat("w", i)};
-    if (i == 1) {
+  for (int i = 1; i <= options.workers; ++i) {
+    SimulatedWorker::Options o{
+        .node = i, .name = absl::StrCat("w", i), .poison = options.faults};
+    if (i == 1 && options.faults) {
       o.evaluations = {"aligned@1"};
     }
     o.wrong_results = i == 2;
     workers_.push_back(worker(o));
   }
-  clone_ = worker({.node = kWorkers + 1, .name = "clone"});
+  clone_ = worker({.node = options.workers + 1, .name = "clone"});
   clone_->set_keeps_running(false);
-  Node node = kWorkers + 2;
-  for (const char* owner : {"ann", "bob"}) {
+  Node node = options.workers + 2;
+  for (const char* owner : {"ann", "bob", "cleo", "dan"}) {
     clients_.push_back(std::make_unique<SimulatedClient>(
         node++, owner, schedule_, network_, random_, counts_, trace_, oracles_,
         coordinator_));
@@ -64,14 +61,18 @@ SeedResult World::Run() {
   network_.set_faulty(false);
   coordinator_.Start();
   AddCorpus();
-  network_.set_faulty(true);
+  network_.set_faulty(options_.faults);
   for (const auto& worker : workers_) {
+    worker->set_faulty(options_.faults);
     schedule_.After(
         absl::Milliseconds(static_cast<int64_t>(random_.Below(20'000))),
         [w = worker.get()] { w->Start(); });
   }
   SubmitJobs();
-  chaos_.Start();
+  if (options_.faults) {
+    chaos_.Start();
+  }
+  PreemptSome();
   RunUntil(schedule_.now() + kSafetyPhase, true);
   CalmDown();
   RunUntil(schedule_.now() + LivenessBound(), true);
@@ -81,17 +82,21 @@ SeedResult World::Run() {
                                   " after the last fault"));
   }
   if (!oracles_.failed()) {
+    SubmitAgain();
+  }
+  if (!oracles_.failed()) {
     CheckEnd();
   }
   return {.problems = oracles_.problems(),
           .counts = std::move(counts_),
           .events = events_,
-          .virtual_time = schedule_.now().since_boot() - absl::Seconds(1000)};
+          .virtual_time = schedule_.now().since_boot() - absl::Seconds(1000),
+          .below_floor = floor_clock_.longest()};
 }
 
 void World::AddCorpus() {
   const CorpusData data = testing::SmallCorpus(units_);
-  const Node node = kWorkers + 2;
+  const Node node = options_.workers + 2;
   int answers = 0;
   for (size_t i = 0; i < data.artifacts.size(); ++i) {
     coordinator_.PutArtifact(
@@ -124,7 +129,9 @@ void World::SubmitJobs() {
   if (AllSubmitted()) {
     return;
   }
-  clients_[random_.Below(clients_.size())]->Submit(NextJob());
+  v1::SubmitJobRequest job = NextJob();
+  submitted_[job.job_uuid()] = job;
+  clients_[random_.Below(clients_.size())]->Submit(std::move(job));
   schedule_.After(
       absl::Milliseconds(static_cast<int64_t>(random_.Below(25'000))),
       [this] { SubmitJobs(); });
@@ -139,6 +146,9 @@ v1::SubmitJobRequest World::NextJob() {
        .reuse = kind == 1 || jobs_ > 6 ? v1::REUSE_NEVER : v1::REUSE_AUTO});
   if (random_.Below(3) == 0) {
     request.mutable_spec()->mutable_evals(0)->set_eval("hf-text");
+  }
+  if (options_.faults && random_.Below(6) == 0) {
+    request.mutable_spec()->mutable_policy()->set_priority(1);
   }
   return request;
 }
@@ -156,8 +166,9 @@ bool World::AllSettled() const {
          coordinator_.state().active_jobs().empty() &&
          std::ranges::all_of(clients_,
                              [](const auto& c) { return c->settled(); }) &&
-         std::ranges::all_of(workers_,
-                             [](const auto& w) { return w->spool_empty(); });
+         std::ranges::all_of(workers_, [](const auto& w) {
+           return w->spool_empty() || !w->keeps_running();
+         });
 }
 
 // Of everything that may come after one another: a frozen worker, a dead
@@ -171,9 +182,25 @@ absl::Duration World::LivenessBound() const {
 void World::RunUntil(SteadyTime limit, bool stop_when_settled) {
   while (schedule_.now() < limit && !oracles_.failed() && !schedule_.empty()) {
     schedule_.RunNext();
+    if (!options_.faults && coordinator_.up()) {
+      floor_clock_.Look(coordinator_.state(), schedule_.now());
+    }
     if (++events_ % 64 == 0 && stop_when_settled && AllSettled()) {
       return;
     }
+  }
+}
+
+void World::PreemptSome() {
+  for (int i = 0; i < options_.preempted; ++i) {
+    SimulatedWorker* worker = workers_[static_cast<size_t>(i)].get();
+    worker->set_keeps_running(false);
+    const bool announced = random_.Below(2) == 0;
+    schedule_.After(absl::Seconds(30) + absl::Milliseconds(static_cast<int64_t>(
+                                            random_.Below(30'000))),
+                    [worker, announced] {
+                      announced ? worker->Shutdown() : worker->Kill(true);
+                    });
   }
 }
 
@@ -192,7 +219,7 @@ void World::CalmDown() {
   Operate();
   for (const auto& worker : workers_) {
     worker->set_faulty(false);
-    if (!worker->up()) {
+    if (!worker->up() && worker->keeps_running()) {
       worker->Start();
     }
   }
@@ -213,82 +240,6 @@ void World::Operate() {
     }
   }
   schedule_.After(absl::Seconds(15), [this] { Operate(); });
-}
-
-void World::CheckEnd() {
-  oracles_.CheckAll(coordinator_.state());
-  const auto snapshot = coordinator_.store().Load();
-  if (!snapshot.ok()) {
-    oracles_.Fail(19, snapshot.status().ToString());
-    return;
-  }
-  for (const auto& client : clients_) {
-    client->CheckWatches(coordinator_.store());
-  }
-  CheckRows();
-}
-
-// The raw rows: each key once, and as the attempt that it names made it. The
-// counts that users see are those of the rows.
-void World::CheckRows() {
-  auto database =
-      OpenReader(DatabasePath("/coordinator"), coordinator_.disk().name());
-  if (!database.ok()) {
-    oracles_.Fail(1, database.status().ToString());
-    return;
-  }
-  if (database->Execute("UPDATE coordinator SET epoch = epoch").ok()) {
-    oracles_.Fail(1, "there is a second connection that can write");
-  }
-  auto rows = database->Prepare(
-      "SELECT m.task, m.epoch, c.digest, d.digest, m.nll_sum "
-      "FROM measurement AS m JOIN configuration AS c ON c.id = m.configuration "
-      "JOIN document AS d ON d.id = m.document");
-  QSWEEP_CHECK(rows.ok());
-  size_t num_rows = 0;
-  std::map<TaskId, TaskKeys> keys_of_task;
-  while (true) {
-    const auto more = rows->Step();
-    if (!more.ok() || !*more) {
-      break;
-    }
-    ++num_rows;
-    const TaskId task(rows->Integer(0));
-    auto [keys, fresh] = keys_of_task.try_emplace(task);
-    if (fresh) {
-      keys->second = KeysOfSpec(*coordinator_.store().ReadTaskSpec(task));
-    }
-    const auto made = oracles_.ProducedBy(task, Epoch(rows->Integer(1)));
-    const bool honest = std::ranges::any_of(made, [&](const auto* result) {
-      return std::ranges::any_of(result->rows(), [&](const auto& row) {
-        return keys->second.configurations[row.configuration_index()].bytes() ==
-                   rows->View(2) &&
-               keys->second.documents[row.document_index()].bytes() ==
-                   rows->View(3) &&
-               row.nll_sum() == rows->Real(4);
-      });
-    });
-    if (!honest) {
-      oracles_.Fail(1, absl::StrCat("a measurement of task ", task.value(),
-                                    " is not what its attempt made"));
-    }
-  }
-  if (num_rows != oracles_.measured().size()) {
-    oracles_.Fail(1, absl::StrCat(num_rows, " measurements are stored, ",
-                                  oracles_.measured().size(), " were written"));
-  }
-  for (const auto& [number, job] : coordinator_.state().jobs()) {
-    const auto done = database->QueryInteger(
-        absl::StrCat("SELECT measurements_done FROM jobs_v1 WHERE number = ",
-                     number.value()));
-    const bool all = job.state != v1::JOB_STATE_SUCCEEDED ||
-                     (done.ok() && *done == job.measurements_total);
-    if (!all) {
-      oracles_.Fail(13, absl::StrCat("job ", number.value(), " succeeded with ",
-                                     done.ok() ? *done : -1, " of ",
-                                     job.measurements_total, " measurements"));
-    }
-  }
 }
 
 }  // namespace qsweep::sim

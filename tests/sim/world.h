@@ -2,11 +2,13 @@
 #define QSWEEP_TESTS_SIM_WORLD_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "common/base/random.h"
+#include "coordinator/store/sqlite.h"
 #include "tests/sim/chaos.h"
 #include "tests/sim/coordinator_process.h"
 #include "tests/sim/counts.h"
@@ -22,6 +24,9 @@ struct SeedOptions {
   uint64_t seed = 1;
   int tasks = 200;               // that its jobs make, at least
   std::string* trace = nullptr;  // gets a line for each thing that happens
+  bool faults = true;            // false: nothing breaks but `preempted`
+  int workers = 5;
+  int preempted = 0;  // of the workers: vanish and do not come back
 };
 
 struct SeedResult {
@@ -29,6 +34,9 @@ struct SeedResult {
   Counts counts;
   int64_t events = 0;
   absl::Duration virtual_time;
+  // Without faults: the longest that an owner with work held less than his
+  // share, and whose turn it was.
+  absl::Duration below_floor;
 };
 
 // One coordinator, its workers and clients under a virtual clock, on one
@@ -48,11 +56,15 @@ class World {
   bool AllSubmitted() const;
   bool AllSettled() const;
   absl::Duration LivenessBound() const;
+  void PreemptSome();
   void RunUntil(SteadyTime limit, bool stop_when_settled);
   void CalmDown();
   void Operate();
+  void SubmitAgain();
   void CheckEnd();
-  void CheckRows();
+  void CheckRows(Database& database);
+  void CheckJobs(Database& database);
+  void CheckLedger(Database& database);
 
   const SeedOptions options_;
   Random random_;
@@ -67,6 +79,8 @@ class World {
   std::unique_ptr<SimulatedWorker> clone_;
   std::vector<std::unique_ptr<SimulatedClient>> clients_;
   Chaos chaos_;
+  std::map<std::string, v1::SubmitJobRequest> submitted_;  // by UUID
+  FloorClock floor_clock_;
   int units_ = 0;  // of the corpus
   int jobs_ = 0;
   int64_t events_ = 0;
