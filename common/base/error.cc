@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
@@ -13,7 +14,9 @@
 namespace qsweep {
 namespace {
 
-// Private to this file; on the wire it is a qsweep.v1.ErrorDetail.
+// Private to this file; on the wire it is a qsweep.v1.ErrorDetail. Code, size
+// of the field, field and hint: a field is what a user wrote, any byte may be
+// in it.
 constexpr char kPayloadUrl[] = "qsweep/error-info";
 constexpr char kSeparator = '\0';
 
@@ -21,9 +24,9 @@ constexpr char kSeparator = '\0';
 
 void SetErrorInfo(absl::Status& status, const ErrorInfo& info) {
   const absl::string_view separator(&kSeparator, 1);
-  status.SetPayload(kPayloadUrl,
-                    absl::Cord(absl::StrCat(info.code, separator, info.field,
-                                            separator, info.hint)));
+  status.SetPayload(kPayloadUrl, absl::Cord(absl::StrCat(
+                                     info.code, separator, info.field.size(),
+                                     separator, info.field, info.hint)));
 }
 
 absl::Status MakeError(const ErrorCode& code, absl::string_view message,
@@ -39,11 +42,14 @@ std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
     return std::nullopt;
   }
   const std::vector<std::string> parts =
-      absl::StrSplit(std::string(*payload), kSeparator);
-  if (parts.size() != 3) {
+      absl::StrSplit(std::string(*payload), absl::MaxSplits(kSeparator, 2));
+  size_t field_size = 0;
+  if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &field_size) ||
+      field_size > parts[2].size()) {
     return std::nullopt;
   }
-  return ErrorInfo{parts[0], parts[1], parts[2]};
+  return ErrorInfo{parts[0], parts[2].substr(0, field_size),
+                   parts[2].substr(field_size)};
 }
 
 absl::Status WithFieldPrefix(const absl::Status& status,

@@ -21,6 +21,15 @@ TEST(Error, CarriesCodeFieldAndHint) {
   EXPECT_EQ(info.hint, "did you mean \"languages\"?");
 }
 
+TEST(Error, KeepsEveryByteOfAField) {
+  const std::string field("a\0b\0", 4);
+  const ErrorInfo info =
+      GetErrorInfo(MakeError(kUnknownField, "x", field, "hint")).value();
+  EXPECT_EQ(info.code, "QS1001");
+  EXPECT_EQ(info.field, field);
+  EXPECT_EQ(info.hint, "hint");
+}
+
 TEST(Error, PrintsCodeTextPlaceAndHint) {
   EXPECT_EQ(
       FormatErrorForPeople(MakeError(kBadSelector, "cannot read",
