@@ -124,7 +124,8 @@ std::vector<Mutation> Links::Push(const State& state, const Settings& settings,
   for (auto& [id, session] : sessions_) {
     const Worker* worker = state.FindWorker(session.worker);
     if (worker == nullptr || worker->session != id ||
-        (session.link == nullptr && !session.parked)) {
+        (session.link == nullptr ? !session.parked
+                                 : IsClosed(session.link.get()))) {
       continue;
     }
     LeaseList leases = LeasesOf(state, *worker);
@@ -163,7 +164,7 @@ void Links::CloseAll(const State& state, const Settings& settings,
   for (auto& [id, session] : sessions_) {
     const Worker* worker = state.FindWorker(session.worker);
     if (session.link != nullptr) {
-      if (going_away && worker != nullptr) {
+      if (going_away && worker != nullptr && !IsClosed(session.link.get())) {
         v1::DesiredState desired = MakeDesiredState(state, *worker, settings);
         desired.set_going_away(true);
         desired.set_retry_after_ms(kRetryAfterMs);

@@ -104,6 +104,17 @@ TEST(Loop, CountsASkippedDocumentOnceForEachJobThatHasIt) {
   EXPECT_EQ(harness.state().job(JobNumber(2)).documents_skipped, 1);
 }
 
+TEST(Loop, SaysNothingOnAStreamItHasClosed) {
+  LoopHarness harness;
+  const auto old = Attach(harness, "w", 1);
+  const auto link = Attach(harness, "w", 2);
+  ASSERT_TRUE(old->closed.has_value());
+  const size_t said = old->states.size();
+  harness.loop().End(absl::OkStatus());  // tells every open stream
+  EXPECT_EQ(old->states.size(), said);
+  EXPECT_TRUE(link->states.back().going_away());
+}
+
 TEST(Loop, AnswersRepeatedSubmitWithThePlanOfThen) {
   LoopHarness harness;
   harness.AddCorpus(3);
