@@ -8,10 +8,14 @@
 
 #include "common/base/status_macros.h"
 #include "coordinator/store/codec.h"
+#include "coordinator/store/snapshot_check.h"
 #include "coordinator/store/sql.h"
 
 namespace qsweep {
 namespace {
+
+// Of a task: so far above what a task has that a job's sum cannot overflow.
+constexpr int64_t kMostMeasurements = int64_t{1} << 32;
 
 // Runs `sql` and hands each row to use(row).
 template <typename Use>
@@ -168,6 +172,7 @@ class Loader {
     QSWEEP_RETURN_IF_ERROR(LoadNames());
     QSWEEP_RETURN_IF_ERROR(LoadTasks());
     QSWEEP_RETURN_IF_ERROR(LoadJobs());
+    QSWEEP_RETURN_IF_ERROR(CheckSnapshot(snapshot_));
     return std::move(snapshot_);
   }
 
@@ -267,6 +272,9 @@ class Loader {
     Job& job = snapshot_.jobs[job_found->second];
     Task& task = snapshot_.tasks[task_found->second];
     const int64_t measurements = row.Integer(2);
+    if (measurements < 0 || measurements > kMostMeasurements) {
+      return DamagedColumn("measurements");
+    }
     job.tasks[task.id] = measurements;
     task.jobs.push_back(job.number);  // ascending: rows come by job
     if (task.state == v1::TASK_STATE_DONE) {

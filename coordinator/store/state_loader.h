@@ -10,7 +10,8 @@ namespace qsweep {
 
 // Reads everything State is made of. The inverse of MutationWriter: what it
 // returns equals the state that applied the same mutations, deadlines aside.
-// DATA_LOSS QS4006: a value qsweep never writes. Else as Statement::Step.
+// DATA_LOSS QS4006: a value qsweep never writes, or rows that do not fit each
+// other. Else as Statement::Step.
 absl::StatusOr<StateSnapshot> LoadState(StatementCache& statements);
 
 }  // namespace qsweep
