@@ -19,6 +19,10 @@ namespace {
 
 namespace dom = simdjson::dom;
 
+// What ValidateModelDescription lets through: the tensors of a model are listed
+// before any is looked for.
+constexpr int kMostLayers = 10'000;
+
 constexpr char kRopeHint[] =
     "Add the base the model was trained with; guessing it would change every "
     "result.";
@@ -55,6 +59,11 @@ absl::Status CheckConfig(const ModelConfig& config, const std::string& file) {
     if (value <= 0) {
       return BadConfig(file, absl::StrCat(name, " is ", value));
     }
+  }
+  if (config.layers > kMostLayers) {
+    return BadConfig(file,
+                     absl::StrCat("the number of layers is ", config.layers,
+                                  ", more than ", kMostLayers));
   }
   if (config.heads % config.kv_heads != 0) {
     return BadConfig(
@@ -397,7 +406,8 @@ absl::StatusOr<ModelConfig> ReadConfigJson(absl::string_view json,
   dom::parser parser;
   dom::element document;
   dom::object object;
-  if (parser.parse(json.data(), json.size()).get(document) !=
+  if (json.empty() ||
+      parser.parse(json.data(), json.size()).get(document) !=
           simdjson::SUCCESS ||
       document.get(object) != simdjson::SUCCESS) {
     return MakeError(kCorruptModel, "the file is not a JSON object", file,

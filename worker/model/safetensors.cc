@@ -182,7 +182,8 @@ absl::StatusOr<std::map<std::string, std::string>> ParseSafetensorsIndex(
   dom::parser parser;
   dom::element document;
   dom::object weight_map;
-  if (parser.parse(json.data(), json.size()).get(document) !=
+  if (json.empty() ||
+      parser.parse(json.data(), json.size()).get(document) !=
           simdjson::SUCCESS ||
       document["weight_map"].get(weight_map) != simdjson::SUCCESS) {
     return Corrupt(file, "the index has no weight_map");

@@ -5,8 +5,10 @@
 #include <pcre2.h>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/check.h"
@@ -49,6 +51,7 @@ class Translator {
         return Refuse("an intersection of character classes");
       } else {
         out_.push_back(c);
+        QSWEEP_RETURN_IF_ERROR(in_class_ ? absl::OkStatus() : Structure(c));
       }
     }
     return std::move(out_);
@@ -63,6 +66,54 @@ class Translator {
       out_.push_back(c);
       ++position_;
     }
+  }
+
+  // What c, outside a class and already taken, means for groups and repeats.
+  absl::Status Structure(char c) {
+    if (c == '(') {
+      return OpenGroup();
+    }
+    if (c == ')' && repeats_.size() > 1) {
+      const bool repeats = repeats_.back();
+      repeats_.pop_back();
+      // Time exponential in the text, and nothing limits a match.
+      if (repeats && IsRepeat(Peek(), position_ + 1)) {
+        return Refuse("a repeat of a group that has repeats");
+      }
+      repeats_.back() = repeats_.back() || repeats;
+    } else if (IsRepeat(c, position_)) {
+      repeats_.back() = true;
+    }
+    return absl::OkStatus();
+  }
+
+  // Both read these alike. Recursion, verbs, callouts and conditions, which
+  // PCRE2 has besides, may end a match with an error.
+  absl::Status OpenGroup() {
+    repeats_.push_back(false);
+    const absl::string_view rest = pattern_.substr(position_);
+    if (rest.empty() || (rest[0] != '?' && rest[0] != '*')) {
+      return absl::OkStatus();
+    }
+    for (const absl::string_view kind :
+         {"?:", "?=", "?!", "?<=", "?<!", "?>", "?i:"}) {
+      if (absl::StartsWith(rest, kind)) {
+        absl::StrAppend(&out_, kind);
+        position_ += kind.size();
+        return absl::OkStatus();
+      }
+    }
+    return Refuse(absl::StrCat("'(", rest.substr(0, 2), "'"));
+  }
+
+  // Whether c, before `next`, repeats what precedes it a varying number of
+  // times: "*", "+", "{2,}", "{2,4}".
+  bool IsRepeat(char c, size_t next) const {
+    if (c != '{') {
+      return c == '*' || c == '+';
+    }
+    const size_t comma = pattern_.find_first_not_of("0123456789", next);
+    return comma != absl::string_view::npos && pattern_[comma] == ',';
   }
 
   absl::Status Escape() {
@@ -93,6 +144,7 @@ class Translator {
   const absl::string_view pattern_;
   size_t position_ = 0;
   bool in_class_ = false;
+  std::vector<bool> repeats_ = {false};  // of each open group: it has repeats
   std::string out_;
 };
 

@@ -14,7 +14,8 @@ namespace qsweep {
 // A regular expression of a tokenizer, in the part of Oniguruma's (Ruby's)
 // syntax whose meaning is the same in PCRE2: alternation, groups, quantifiers,
 // lookaround, character classes without nesting, \p{..}, \s, \S, \d, \D and
-// escaped punctuation. Unicode throughout. Immutable, thread-safe.
+// escaped punctuation. No group that has repeats is itself repeated: its time
+// could be exponential in the text. Unicode throughout. Immutable, thread-safe.
 class Regex {
  public:
   // INVALID_ARGUMENT: cannot be parsed, or uses something outside that part;

@@ -124,6 +124,7 @@ TEST(ReadConfigJson, RefusesWhatItCannotRun_AndSaysWhy) {
            Case{"quantization_config", R"({"bits": 4})", "QS3009", "packed"},
            Case{"num_hidden_layers", "0", "QS3011", "layers is 0"},
            Case{"num_hidden_layers", "-1", "QS3011", "num_hidden_layers"},
+           Case{"num_hidden_layers", "10001", "QS3011", "more than 10000"},
            Case{"num_hidden_layers", "3000000000", "QS3011",
                 "num_hidden_layers"},
            Case{"hidden_size", "null", "QS3011", "no hidden_size"},
