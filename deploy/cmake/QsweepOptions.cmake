@@ -4,6 +4,7 @@ option(QSWEEP_CCACHE "Compile through ccache when it is installed" OFF)
 option(QSWEEP_WERROR "Warnings are errors" OFF)
 option(QSWEEP_TORCH "Build the engine on libtorch; OFF leaves qengine out" ON)
 option(QSWEEP_CUDA "Fail the configuration when nvcc is missing" OFF)
+option(QSWEEP_FUZZ "Link the fuzz targets with libFuzzer; OFF replays their seeds as tests" OFF)
 set(QSWEEP_SANITIZE "" CACHE STRING "Value of -fsanitize=, or empty")
 set(QSWEEP_TORCH_DIR "$ENV{QSWEEP_TORCH_DIR}" CACHE PATH
     "Folder of a libtorch (holds include/ and lib/); empty: the one in build/venv")
