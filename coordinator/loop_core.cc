@@ -62,10 +62,22 @@ SessionId LoopCore::NewSession() {
 absl::Status LoopCore::Start() {
   QSWEEP_RETURN_IF_ERROR(settings_.Validate());
   now_ = {.steady = clock_.SteadyNow(), .wall = clock_.Now()};
+  last_step_at_ = now_.steady;
   QSWEEP_RETURN_IF_ERROR(Reload());
-  QSWEEP_RETURN_IF_ERROR(store_->Commit(batch_));
+  const absl::Status committed = store_->Commit(batch_);
+  if (absl::IsResourceExhausted(committed)) {
+    LogError(absl::StrCat("starting on a full disk: ", committed.message()));
+    EnterDiskFull();  // the batch stays: it goes with the next
+    return store_->ReleaseReserve();
+  }
+  QSWEEP_RETURN_IF_ERROR(committed);
   batch_.clear();
   return absl::OkStatus();
+}
+
+void LoopCore::EnterDiskFull() {
+  disk_full_ = true;
+  disk_retry_at_ = now_.steady + settings_.heartbeat;
 }
 
 absl::Status LoopCore::Reload() {
@@ -99,6 +111,7 @@ absl::Status LoopCore::Step(SteadyTime now, std::vector<Call> calls) {
 
 absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
                                size_t& num_run) {
+  NoticeAbsence(now);
   // Microseconds are what the store keeps.
   now_ = {.steady = now,
           .wall = absl::FromUnixMicros(absl::ToUnixMicros(clock_.Now()))};
@@ -133,8 +146,10 @@ absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
   QSWEEP_RETURN_IF_ERROR(watchers_.Advance(state_, *store_));
   if (calls.empty() && now_.steady >= idle_at_) {
     idle_at_ = SteadyTime::InfiniteFuture();
-    // A checkpoint takes room: not before there is some.
-    return disk_full_ ? absl::OkStatus() : store_->Idle();
+    // A checkpoint takes room: not before there is some. What it moves is safe
+    // in the WAL.
+    const absl::Status idle = disk_full_ ? absl::OkStatus() : store_->Idle();
+    return absl::IsResourceExhausted(idle) ? absl::OkStatus() : idle;
   }
   return absl::OkStatus();
 }
@@ -186,12 +201,29 @@ absl::Status LoopCore::Flush() {
   return status;
 }
 
+// While there are leases a step is due with each heartbeat. When none was made
+// for much longer, this process was stopped or its machine slept: whoever is
+// silent may have spoken meanwhile, and has a lease's time to be heard.
+void LoopCore::NoticeAbsence(SteadyTime now) {
+  const absl::Duration away = now - last_step_at_;
+  last_step_at_ = now;
+  if (!state_.leased_tasks().empty() &&
+      away > settings_.heartbeat + settings_.lease_ttl / 4) {
+    LogWarning(absl::StrCat("did not run for ", absl::FormatDuration(away),
+                            ": no lease expires for ",
+                            absl::FormatDuration(settings_.lease_ttl)));
+    expire_not_before_ = now + settings_.lease_ttl;
+  }
+}
+
 void LoopCore::Tick() {
   // Copies: each decision changes the sets.
-  std::vector<TaskId> tasks(state_.leased_tasks().begin(),
-                            state_.leased_tasks().end());
-  tasks.insert(tasks.end(), state_.backoff_tasks().begin(),
-               state_.backoff_tasks().end());
+  std::vector<TaskId> tasks(state_.backoff_tasks().begin(),
+                            state_.backoff_tasks().end());
+  if (now_.steady >= expire_not_before_) {
+    tasks.insert(tasks.end(), state_.leased_tasks().begin(),
+                 state_.leased_tasks().end());
+  }
   for (const TaskId task : tasks) {
     Apply(DecideTimeout(state_, task, settings_, now_));
   }
@@ -280,8 +312,7 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
     return why;
   }
   if (absl::IsResourceExhausted(why)) {
-    disk_full_ = true;
-    disk_retry_at_ = now_.steady + settings_.heartbeat;
+    EnterDiskFull();
   }
   // Workers say hello again, which restores what only memory knew of them.
   // Watchers resume: should the batch be on disk, they missed its events.
@@ -352,8 +383,12 @@ SteadyTime LoopCore::NextDeadline() const {
   if (disk_full_) {
     return std::min(next, disk_retry_at_);
   }
+  if (!state_.leased_tasks().empty()) {
+    next = std::min(next, last_step_at_ + settings_.heartbeat);
+  }
   for (const TaskId task : state_.leased_tasks()) {
-    next = std::min(next, TimeoutOf(state_.task(task), settings_));
+    next = std::min(next, std::max(TimeoutOf(state_.task(task), settings_),
+                                   expire_not_before_));
   }
   for (const TaskId task : state_.backoff_tasks()) {
     next = std::min(next, TimeoutOf(state_.task(task), settings_));

@@ -87,8 +87,10 @@ class LoopCore {
   // num_run: how many of the calls were started, errors included.
   absl::Status RunStep(SteadyTime now, std::vector<Call>& calls,
                        size_t& num_run);
+  void NoticeAbsence(SteadyTime now);
   void Tick();
   void GrantLeases();
+  void EnterDiskFull();
   void TryToLeaveDiskFull();
   // Commits the batch and answers its calls; an error is fatal.
   absl::Status CommitBatch();
@@ -125,7 +127,9 @@ class LoopCore {
 
   int failures_in_row_ = 0;  // of commits, a full disk aside
   int64_t failures_ = 0;     // in all
-  bool disk_full_ = false;   // no leases, no submits
+  SteadyTime last_step_at_;
+  SteadyTime expire_not_before_;  // leases: see NoticeAbsence
+  bool disk_full_ = false;        // no leases, no submits
   SteadyTime disk_retry_at_;
   SteadyTime idle_at_ = SteadyTime::InfiniteFuture();  // time for Store::Idle
 };

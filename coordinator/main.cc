@@ -1,5 +1,6 @@
 // qcoordinator: the process that owns a directory's jobs and results. Reads the
 // command line, starts the server, turns SIGTERM into a drain.
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -170,15 +171,22 @@ std::string PidLine() {
                       "\n");
 }
 
+// On a full disk it is not written: qctl then needs --server.
 absl::Status WriteFile(const std::string& path, const std::string& text) {
   const std::string temporary = path + ".new";
+  errno = 0;
   std::ofstream file(temporary);
   file << text;
   file.close();
-  if (!file || rename(temporary.c_str(), path.c_str()) != 0) {
-    return MakeError(kCannotWrite, absl::StrCat("cannot write ", path), path);
+  if (file && rename(temporary.c_str(), path.c_str()) == 0) {
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
+  if (errno == ENOSPC) {
+    LogWarning(absl::StrCat("the disk is full: ", path, " is not written"));
+    unlink(temporary.c_str());
+    return absl::OkStatus();
+  }
+  return MakeError(kCannotWrite, absl::StrCat("cannot write ", path), path);
 }
 
 // Serves until SIGTERM or SIGINT, or until the loop ends by an error.

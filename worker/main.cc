@@ -1,5 +1,7 @@
 // qworker: the process that computes for a coordinator. Reads the command
 // line, wires the agent, turns SIGTERM into a goodbye.
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -44,6 +46,11 @@ constexpr char kDescription[] =
     "back at no charge and ends within\na second. Results that wait in "
     "DIR/spool are sent at the next start.";
 
+// The newest version of docs/protocol.md that this program speaks, and the
+// oldest.
+constexpr uint32_t kProtocol = 1;
+constexpr uint32_t kProtocolMin = 1;
+
 struct Flags {
   std::string server;
   std::string dir;
@@ -57,6 +64,7 @@ struct Flags {
   std::string drain_deadline = "30s";
   std::string on_server_lost = "finish";
   std::string control = "stream";
+  uint32_t protocol_max = kProtocol;
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
@@ -93,6 +101,10 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "stream: one long call, polls when none gets through; poll: "
                  "for proxies that break long calls")
       ->check(CLI::IsMember({"stream", "poll"}));
+  app.add_option("--protocol-max", flags.protocol_max,
+                 "Speak no newer version of the protocol, as an older worker "
+                 "would")
+      ->check(CLI::Range(0u, kProtocol));
 }
 
 std::string HostName() {
@@ -128,8 +140,8 @@ absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
   AgentOptions options;
   options.directory = directory.path();
   v1::Hello& hello = options.settings.hello;
-  hello.set_protocol_min(1);
-  hello.set_protocol_max(1);
+  hello.set_protocol_min(std::min(kProtocolMin, flags.protocol_max));
+  hello.set_protocol_max(flags.protocol_max);
   hello.set_build_id(absl::StrCat(kVersion, " ", kRevision));
   hello.set_worker_uuid(directory.worker().bytes());
   hello.set_boot_id(directory.boot().bytes());

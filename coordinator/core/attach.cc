@@ -66,6 +66,22 @@ absl::StatusOr<Greeting> CheckHello(const State& state,
   return greeting;
 }
 
+// A hello is stored, a report kept in memory.
+absl::Status CheckSize(const v1::WorkerState& report) {
+  constexpr size_t kHelloBytesMax = 64 << 10;
+  constexpr size_t kBytesMax = 4 << 20;  // partial metrics of two tasks
+  const size_t hello = report.hello().ByteSizeLong();
+  const size_t all = report.ByteSizeLong();
+  if (hello <= kHelloBytesMax && all <= kBytesMax) {
+    return absl::OkStatus();
+  }
+  return MakeError(
+      kBadValue,
+      absl::StrCat("a message of ", all, " bytes, of which ", hello,
+                   " are hello; at most ", kBytesMax, " and ", kHelloBytesMax),
+      hello > kHelloBytesMax ? "hello" : "");
+}
+
 std::map<TaskId, const v1::HeldTask*> HeldTasks(const v1::WorkerState& report) {
   std::map<TaskId, const v1::HeldTask*> held;
   for (const v1::HeldTask& task : report.held()) {
@@ -114,6 +130,9 @@ Decision<AttachReply> DecideWorkerState(
     const State& state, const std::string& credential,
     std::shared_ptr<const v1::WorkerState> report, const SessionId& new_session,
     const Settings& settings, const Now& now) {
+  if (absl::Status size = CheckSize(*report); !size.ok()) {
+    return {.reply = std::move(size)};
+  }
   Decision<AttachReply> decision{.reply = AttachReply()};
   AttachReply& reply = *decision.reply;
   const SteadyTime deadline = now.steady + settings.lease_ttl;

@@ -108,6 +108,11 @@ Epoch EpochOf(const Task& task, const v1::ResultEnvelope& envelope) {
              : Epoch(static_cast<int64_t>(envelope.epoch()));
 }
 
+// A row is at most twenty numbers of ten bytes each; a report two names and a
+// few numbers. What is beyond would be stored for ever.
+constexpr size_t kRowBytesMax = 256;
+constexpr size_t kReportBytesMax = 4096;
+
 // A valid result of a known task, read.
 struct Reading {
   const Task* task;
@@ -123,6 +128,15 @@ absl::StatusOr<Reading> Read(
     const State& state, const v1::ResultEnvelope& envelope,
     v1::TaskResult result, const TaskKeys& keys,
     const std::vector<std::optional<v1::Measurement>>& stored) {
+  const size_t bytes_max = kReportBytesMax + kRowBytesMax *
+                                                 keys.configurations.size() *
+                                                 keys.documents.size();
+  if (envelope.payload().size() > bytes_max) {
+    return MakeError(kBadResult,
+                     absl::StrCat("the payload has ", envelope.payload().size(),
+                                  " bytes; its rows have at most ", bytes_max),
+                     "payload");
+  }
   Reading reading;
   reading.result = std::move(result);
   reading.task =

@@ -91,6 +91,20 @@ std::string FailureText(const v1::Failure& failure) {
              : absl::StrCat(failure.detail().code(), ": ", failure.message());
 }
 
+// What a worker says is stored with the task and in events: not at any length,
+// and not cut within a character.
+std::string Shortened(absl::string_view text) {
+  constexpr size_t kBytesMax = 4096;
+  if (text.size() <= kBytesMax) {
+    return std::string(text);
+  }
+  size_t end = kBytesMax;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) {
+    --end;
+  }
+  return absl::StrCat(text.substr(0, end), " ...");
+}
+
 }  // namespace
 
 Decision<std::optional<LeaseGrant>> DecideLease(const State& state,
@@ -137,6 +151,7 @@ std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId id,
                                      LeaseEnd end, absl::string_view reason,
                                      bool retryable, const Settings& settings,
                                      const Now& now) {
+  const std::string shortened = Shortened(reason);
   const Task& task = state.task(id);
   QSWEEP_CHECK(task.lease);
   v1::TaskState to = StateAfter(state, task, end, retryable, settings);
@@ -148,7 +163,7 @@ std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId id,
                    .epoch = task.epoch(),
                    .end = end,
                    .to = to,
-                   .reason = std::string(reason),
+                   .reason = shortened,
                    .held = draft.HeldTime(task),
                    .ended_at = now.wall,
                    .now = now.steady};
@@ -163,7 +178,7 @@ std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId id,
              .from = ShortName(task.state),
              .to = ShortName(to),
              .reason = absl::StrCat(LeaseEndName(end),
-                                    reason.empty() ? "" : ": ", reason),
+                                    shortened.empty() ? "" : ": ", shortened),
              .worker = WorkerName(state, task.lease->worker),
              .epoch = task.epoch()});
   if (to == v1::TASK_STATE_QUARANTINED || to == v1::TASK_STATE_CANCELLED) {

@@ -103,11 +103,13 @@ absl::StatusOr<v1::JobSummary> FollowJob(Context& context,
     if (absl::IsDeadlineExceeded(status)) {
       return TimedOut(summary, timeout);
     }
-    if (!status.ok() && !absl::IsUnavailable(status)) {
+    // It cuts who reads too slowly, as a program that was stopped.
+    const bool cut = absl::IsResourceExhausted(status);
+    if (!status.ok() && !absl::IsUnavailable(status) && !cut) {
       return status;
     }
     if (!enough) {
-      if (!status.ok()) {
+      if (!status.ok() && !cut) {
         context.Note("the coordinator is away; trying again");
       }
       RealSleeper()(kPauseBeforeAgain);

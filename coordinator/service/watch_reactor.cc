@@ -5,11 +5,17 @@
 #include <optional>
 #include <utility>
 
+#include "common/base/error_codes.h"
 #include "common/base/mutex.h"
 #include "common/rpc/status_conversion.h"
 
 namespace qsweep {
 namespace {
+
+absl::Status TooSlow() {
+  return MakeError(kOverloaded, "the watcher reads too slowly", "",
+                   "Watch again from the last sequence number.");
+}
 
 using Reactor = grpc::ServerWriteReactor<v1::WatchEvent>;
 
@@ -33,8 +39,7 @@ class WatchOutbox : public WatchSink {
     }
     if (full) {
       queue_.clear();
-      finish_ = absl::UnavailableError(
-          "reading too slowly; resume from the last sequence number");
+      finish_ = TooSlow();
       Advance();
       return false;
     }

@@ -458,12 +458,17 @@ absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(
     options.reserve = std::make_unique<ReserveFile>(
         absl::StrCat(options.directory, "/coordinator.reserve"));
   }
-  QSWEEP_ASSIGN_OR_RETURN(
-      Database database,
-      OpenWriter(DatabasePath(options.directory), options.vfs));
+  const std::string path = DatabasePath(options.directory);
+  absl::StatusOr<Database> database = OpenWriter(path, options.vfs);
+  if (absl::IsResourceExhausted(database.status())) {
+    // Recovery takes room, too.
+    options.reserve->Free();
+    database = OpenWriter(path, options.vfs);
+  }
+  QSWEEP_RETURN_IF_ERROR(database.status());
   // Without room for it the coordinator serves all the same.
   options.reserve->Take();
-  return std::make_unique<SqliteStore>(std::move(lock), std::move(database),
+  return std::make_unique<SqliteStore>(std::move(lock), *std::move(database),
                                        std::move(options.reserve));
 }
 

@@ -95,6 +95,7 @@ class Store {
                                             const Digest& payload_digest) = 0;
 
   // Called when there is nothing else to do: checkpoints the WAL.
+  // RESOURCE_EXHAUSTED QS4004: no room; nothing is lost.
   virtual absl::Status Idle() = 0;
   // Frees the disk space kept aside, so that results still commit when the
   // disk is full. No effect when it is free already.

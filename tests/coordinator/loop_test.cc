@@ -320,6 +320,17 @@ TEST(Loop, TakesResultsOnly_WhileTheDiskIsFull) {
   QSWEEP_EXPECT_OK(harness.Submit({.uuid = "b", .layer_range = "0"}));
 }
 
+TEST(Loop, ServesOn_WhenACheckpointFindsNoRoom) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  harness.store().FailNext(Fault::kIdle, MakeError(kDiskFull, "no space left"));
+  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(2)));
+  QSWEEP_EXPECT_OK(harness.Submit({}));
+  // What says that the disk lies is fatal all the same.
+  harness.store().FailNext(Fault::kIdle, MakeError(kDamagedDatabase, "fsync"));
+  EXPECT_EQ(CodeOf(harness.StepAfter(absl::Seconds(2))), "QS4006");
+}
+
 TEST(Loop, SleepsAndStillAnswersPolls_WhileTheDiskIsFull) {
   LoopHarness harness;
   harness.AddCorpus(3);
@@ -365,9 +376,29 @@ TEST(Loop, HonoursLeasesOfTheLastLife_UntilTheFailoverDeadline) {
   Attach(harness, "w");
   harness.Crash();
   EXPECT_EQ(harness.state().coordinator_epoch(), 2);
-  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(119)));
+  for (int beat = 0; beat < 12; ++beat) {
+    EXPECT_EQ(harness.state().task(TaskId(1)).state, v1::TASK_STATE_LEASED);
+    QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(10)));
+  }
+  EXPECT_EQ(harness.state().task(TaskId(1)).lost, 1);
+}
+
+TEST(Loop, LetsWorkersBeHeard_AfterItDidNotRun) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  Attach(harness, "w");
+  // The machine slept for an hour. What the worker said is still on its way.
+  EXPECT_LE(harness.loop().NextDeadline() - harness.clock().SteadyNow(),
+            absl::Seconds(10));
+  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Hours(1)));
   EXPECT_EQ(harness.state().task(TaskId(1)).state, v1::TASK_STATE_LEASED);
-  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(1)));
+  // It says nothing for a lease's time.
+  for (int beat = 0; beat < 6; ++beat) {
+    EXPECT_EQ(harness.state().task(TaskId(1)).lost, 0);
+    EXPECT_GT(harness.loop().NextDeadline(), harness.clock().SteadyNow());
+    QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(10)));
+  }
   EXPECT_EQ(harness.state().task(TaskId(1)).lost, 1);
 }
 

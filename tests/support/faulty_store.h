@@ -18,6 +18,7 @@ class FaultyStore : public Store {
     kBeforeCommit,  // nothing is written
     kAfterCommit,   // everything is written, the answer is an error
     kLoad,
+    kIdle,
     kRestoreReserve,
   };
 
@@ -89,7 +90,10 @@ class FaultyStore : public Store {
                                     const Digest& payload_digest) override {
     return store_->HasDuplicate(task, epoch, payload_digest);
   }
-  absl::Status Idle() override { return store_->Idle(); }
+  absl::Status Idle() override {
+    absl::Status status = Take(Fault::kIdle);
+    return status.ok() ? store_->Idle() : status;
+  }
   absl::Status ReleaseReserve() override { return store_->ReleaseReserve(); }
   absl::Status RestoreReserve() override {
     absl::Status status = Take(Fault::kRestoreReserve);

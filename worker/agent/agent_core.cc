@@ -18,6 +18,7 @@ AgentCore::AgentCore(const AgentSettings& settings)
 std::vector<AgentAction> AgentCore::Step(const AgentEvent& event,
                                          SteadyTime now) {
   QSWEEP_CHECK(now >= now_);
+  NoticeAbsence(now);
   now_ = now;
   if (exited_) {
     return {};
@@ -27,6 +28,20 @@ std::vector<AgentAction> AgentCore::Step(const AgentEvent& event,
   StartNextRun();
   SendBeatIfDue();
   return std::exchange(actions_, {});
+}
+
+// A step that comes long after it was asked for: this process was stopped, or
+// its machine slept. So was the engine, or its progress waits in the pipe.
+void AgentCore::NoticeAbsence(SteadyTime now) {
+  if (now < NextTick() + heartbeat_) {
+    return;
+  }
+  for (auto& [task, held] : held_) {
+    if (held.stage == Stage::kRunning) {
+      held.run_at = now;
+      held.progressed_at = now;
+    }
+  }
 }
 
 SteadyTime AgentCore::NextTick() const {

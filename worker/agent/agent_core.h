@@ -159,6 +159,7 @@ class AgentCore {
   void EndRun(HeldTasks::iterator it);
 
   // Time.
+  void NoticeAbsence(SteadyTime now);
   void CheckTimers();
   void CheckEngineTimers();
   void CheckLeaseCount();

@@ -69,6 +69,34 @@ TEST(DecideWorkerState, OpensSessionAndWelcomes_WhenWorkerSaysHello) {
   EXPECT_EQ(desired.welcome().lease_ttl_ms(), 60'000u);
 }
 
+TEST(DecideWorkerState, AgreesOnTheOlderVersion_WithANewerWorker) {
+  v1::WorkerState hello = Hello("w");
+  hello.mutable_hello()->set_protocol_max(kProtocolMax + 1);
+  const State state = StateBuilder().Build();
+  const auto decision = Decide(state, hello);
+  QSWEEP_ASSERT_OK(decision.reply);
+  const State after = After(state, decision.mutations);
+  EXPECT_EQ(
+      MakeDesiredState(after, *after.FindWorkerBySession(TestSession("new")),
+                       kSettings)
+          .welcome()
+          .protocol(),
+      kProtocolMax);
+}
+
+TEST(DecideWorkerState, RefusesAMessage_ThatWouldFillMemoryOrDisk) {
+  v1::WorkerState hello = Hello("w");
+  hello.mutable_hello()->set_name(std::string(70'000, 'x'));
+  const auto stored = Decide(StateBuilder().Build(), hello);
+  EXPECT_EQ(CodeOf(stored.reply), "QS1004");
+  EXPECT_EQ(FieldOf(stored.reply), "hello");
+  EXPECT_THAT(stored.mutations, IsEmpty());
+  v1::WorkerState report;
+  report.set_session_id(TestSession("w").bytes());
+  report.set_reason(std::string(10 << 20, 'x'));
+  EXPECT_EQ(CodeOf(Decide(Running(), report).reply), "QS1004");
+}
+
 TEST(DecideWorkerState, RefusesHello_WhenItMustNotAttach) {
   struct Case {
     const char* name;

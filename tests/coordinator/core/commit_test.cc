@@ -123,6 +123,14 @@ TEST(DecideCommit, RejectsAndChangesNothing_WhenEnvelopeIsWrong) {
                   e.set_payload("\xff\xff\xff");
                   e.set_payload_sha256(Digest::Of(e.payload()).bytes());
                 }},
+           Case{"good rows and 10 MiB of a name", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  result.mutable_report()->set_engine(
+                      std::string(10 << 20, 'x'));
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
        }) {
     SCOPED_TRACE(c.name);
     v1::ResultEnvelope envelope = Envelope(FullResult());

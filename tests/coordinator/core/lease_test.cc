@@ -148,6 +148,17 @@ TEST(DecideRelease, ChargesTheRightBudget) {
   }
 }
 
+TEST(DecideRelease, StoresTheBeginningOfALongReason) {
+  const State state = Attempted(0, 0);
+  v1::ReleaseTaskRequest request = Release(1, 1, v1::RELEASE_REASON_FAILED);
+  request.mutable_failure()->set_message(std::string(10 << 20, 'x'));
+  const auto decision = DecideRelease(state, "", request, kSettings, TestNow());
+  QSWEEP_ASSERT_OK(decision.reply);
+  const State after = After(state, decision.mutations);
+  EXPECT_LT(after.task(TaskId(1)).reason.size(), 5000u);
+  EXPECT_THAT(after.task(TaskId(1)).reason, ::testing::StartsWith("QS5006: x"));
+}
+
 TEST(DecideRelease, RefusesWhatWasNotGranted) {
   const State state = StateBuilder()
                           .Job()

@@ -1,7 +1,10 @@
 // The coordinator over real gRPC: a whole server in this process, real clients.
+#include <cmath>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -233,6 +236,66 @@ TEST_F(ServiceTest, RefusesAWorkerOfAnotherProtocol) {
   worker.hello().set_protocol_min(90);
   worker.hello().set_protocol_max(99);
   EXPECT_EQ(CodeOf(worker.AttachRefused()), "QS6003");
+}
+
+TEST_F(ServiceTest, RefusesEveryLieOfAWorker_AndStoresNothingOfIt) {
+  AddCorpus();
+  QSWEEP_ASSERT_OK(client_->SubmitJob(SmallSweepRequest()));
+  FakeWorker worker(endpoint_, "box");
+  worker.Attach();
+  const v1::DesiredLease lease = worker.AwaitLease();
+  const v1::ResultEnvelope honest = worker.Envelope(lease);
+  const auto with_result =
+      [&](const std::function<void(v1::TaskResult&)>& lie) {
+        v1::TaskResult result;
+        result.ParseFromString(honest.payload());
+        lie(result);
+        v1::ResultEnvelope envelope = honest;
+        envelope.set_payload(result.SerializeAsString());
+        envelope.set_payload_sha256(Digest::Of(envelope.payload()).bytes());
+        return envelope;
+      };
+  std::map<std::string, v1::ResultEnvelope> lies = {
+      {"an epoch that was not granted", honest},
+      {"a digest of something else", honest},
+      {"another task's content", honest},
+      {"a task that does not exist", honest},
+      {"rows that are not the task's", with_result([](v1::TaskResult& result) {
+         result.mutable_rows(0)->set_document_index(1'000);
+       })},
+      {"a row of nothing", with_result([](v1::TaskResult& result) {
+         result.mutable_rows()->RemoveLast();
+       })},
+      {"NaN", with_result([](v1::TaskResult& result) {
+         result.mutable_rows(0)->set_nll_sum(std::nan(""));
+       })},
+      {"10 MiB", with_result([](v1::TaskResult& result) {
+         result.mutable_report()->set_engine(std::string(10 << 20, 'x'));
+       })}};
+  lies["an epoch that was not granted"].set_epoch(7);
+  lies["a digest of something else"].set_payload_sha256(
+      Digest::Of("x").bytes());
+  lies["another task's content"].set_content_key(Digest::Of("x").bytes());
+  lies["a task that does not exist"].set_task_id(99);
+  for (const auto& [name, lie] : lies) {
+    SCOPED_TRACE(name);
+    v1::CommitResultRequest request;
+    *request.add_results() = lie;
+    const auto reply = worker.client().CommitResult(request);
+    QSWEEP_ASSERT_OK(reply);
+    EXPECT_EQ(reply->results(0).outcome(), v1::COMMIT_OUTCOME_REJECTED);
+    EXPECT_FALSE(reply->results(0).failure().detail().code().empty());
+  }
+  EXPECT_EQ(Summary().measurements_done(), 0u);
+  v1::CommitResultRequest request;
+  *request.add_results() = honest;
+  const auto reply = worker.client().CommitResult(request);
+  QSWEEP_ASSERT_OK(reply);
+  EXPECT_EQ(reply->results(0).outcome(), v1::COMMIT_OUTCOME_OK);
+
+  FakeWorker talker(endpoint_, "talker");
+  talker.hello().set_name(std::string(10 << 20, 'x'));
+  EXPECT_EQ(CodeOf(talker.AttachRefused()), "QS1004");
 }
 
 TEST_F(ServiceTest, GoesOnAfterARestart) {

@@ -233,6 +233,22 @@ TEST(AgentCore, ReleasesAsStalled_WhenTheEngineShowsNoProgress) {
   EXPECT_EQ(released[0].request.failure().detail().code(), "QS5003");
 }
 
+TEST(AgentCore, GivesTheEngineTime_AfterTheMachineSlept) {
+  Driver driver;
+  driver.StartAndAttach();
+  driver.Desire({{1, 1}});
+  driver.FetchAll();
+  driver.Progress(1);
+  driver.Stop(absl::Hours(1));
+  driver.Step(event::Tick{});
+  EXPECT_THAT(driver.Take<action::KillEngine>(), IsEmpty());
+  // Awake it has the usual time, and no more.
+  driver.Advance(absl::Seconds(119));
+  EXPECT_THAT(driver.Take<action::KillEngine>(), IsEmpty());
+  driver.Advance(absl::Seconds(2));
+  EXPECT_EQ(driver.Take<action::KillEngine>().size(), 1u);
+}
+
 TEST(AgentCore, WaitsHalfAnHour_WhileTheEngineLoadsTheModel) {
   Driver driver;
   driver.StartAndAttach();
