@@ -2,7 +2,6 @@
 
 #include <fstream>
 #include <iterator>
-#include <signal.h>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -28,18 +27,34 @@ v1::JobSelector Select(const std::string& job) {
 LocalCluster::LocalCluster(const Options& options) : options_(options) {}
 
 void LocalCluster::StartCoordinator() {
-  coordinator_ = ChildProcess::Start(
-      {.argv = {absl::StrCat(kBinaries, "qcoordinator"), "serve", "--dir",
-                dir_ / "coordinator", "--listen",
-                absl::StrCat("unix:", dir_ / "sock"), "--heartbeat", "250ms",
-                "--lease-ttl", "3s", "--failover-ttl", "6s", "--task-seconds",
-                absl::StrCat(options_.task_seconds)},
-       .log_path = dir_ / "coordinator.log"});
+  std::vector<std::string> argv = {
+      absl::StrCat(kBinaries, "qcoordinator"),
+      "serve",
+      "--dir",
+      coordinator_dir(),
+      "--listen",
+      endpoint().address,
+      "--heartbeat",
+      absl::FormatDuration(options_.heartbeat),
+      "--lease-ttl",
+      absl::FormatDuration(options_.lease_ttl),
+      "--failover-ttl",
+      absl::FormatDuration(options_.failover_ttl),
+      "--progress-deadline",
+      absl::FormatDuration(options_.progress_deadline),
+      "--task-seconds",
+      absl::StrCat(options_.task_seconds)};
+  argv.insert(argv.end(), options_.coordinator_flags.begin(),
+              options_.coordinator_flags.end());
+  coordinator_ =
+      ChildProcess::Start({.argv = std::move(argv),
+                           .environment = options_.coordinator_environment,
+                           .log_path = dir_ / "coordinator.log",
+                           .network = options_.coordinator_network});
   // A new client for a new coordinator: the old one's channel backs off.
   ASSERT_TRUE(AwaitTrue(kStartTimeout, [this] {
     client_ = std::make_unique<CoordinatorClient>(
-        Endpoint{.address = absl::StrCat("unix:", dir_ / "sock")},
-        CoordinatorClientOptions{.timeout = absl::Seconds(20)});
+        endpoint(), CoordinatorClientOptions{.timeout = absl::Seconds(20)});
     return !coordinator_->running() || client_->GetStatus({}).ok();
   })) << Logs();
   ASSERT_TRUE(coordinator_->running()) << Logs();
@@ -48,7 +63,9 @@ void LocalCluster::StartCoordinator() {
 void LocalCluster::StartWorker(const std::string& name, int threads) {
   std::vector<std::string> argv = {absl::StrCat(kBinaries, "qworker"),
                                    "--server",
-                                   absl::StrCat("unix:", dir_ / "sock"),
+                                   options_.worker_server.empty()
+                                       ? endpoint().address
+                                       : options_.worker_server,
                                    "--dir",
                                    dir_ / name,
                                    "--name",
@@ -62,17 +79,18 @@ void LocalCluster::StartWorker(const std::string& name, int threads) {
   workers_[name] =
       ChildProcess::Start({.argv = std::move(argv),
                            .environment = options_.worker_environment,
-                           .log_path = dir_ / (name + ".log")});
+                           .log_path = dir_ / (name + ".log"),
+                           .network = options_.worker_network});
 }
 
 void LocalCluster::KillWorker(const std::string& name) {
   workers_.at(name)->Kill();
 }
 
-bool LocalCluster::KillEngine(const std::string& name) {
+bool LocalCluster::SignalEngine(const std::string& name, int number) {
   const std::vector<pid_t> engines = ChildrenOf(workers_.at(name)->pid());
   for (const pid_t engine : engines) {
-    kill(engine, SIGKILL);
+    kill(engine, number);
   }
   return !engines.empty();
 }

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <signal.h>
 #include <string>
 #include <vector>
 
@@ -25,20 +26,38 @@ class LocalCluster {
   struct Options {
     std::string engine;        // program
     double task_seconds = 60;  // how long the coordinator thinks a task is
+    absl::Duration heartbeat = absl::Milliseconds(250);
+    absl::Duration lease_ttl = absl::Seconds(3);
+    absl::Duration failover_ttl = absl::Seconds(6);
+    absl::Duration progress_deadline = absl::Seconds(120);
+    std::vector<std::string> coordinator_flags;
+    std::map<std::string, std::string> coordinator_environment;
     std::map<std::string, std::string> worker_environment;
+    std::string worker_server;  // empty: the coordinator's socket
     std::vector<std::string> worker_flags;
+    // Where they run; -1: where the test does. See ChildProcess.
+    int coordinator_network = -1;
+    int worker_network = -1;
   };
   explicit LocalCluster(const Options& options);
+
+  // For processes that start from now on.
+  Options& options() { return options_; }
 
   // Starts it and waits until it answers.
   void StartCoordinator();
   void KillCoordinator() { coordinator_->Kill(); }
+  ChildProcess& coordinator() { return *coordinator_; }
   // name: also its folder, so a worker that is started again is the same one.
   void StartWorker(const std::string& name, int threads);
   // SIGKILL; its engine dies with it.
   void KillWorker(const std::string& name);
-  // SIGKILL for the engine of a worker; false: it has none at the moment.
-  bool KillEngine(const std::string& name);
+  ChildProcess& worker(const std::string& name) { return *workers_.at(name); }
+  // A signal for the engine of a worker; false: it has none at the moment.
+  bool SignalEngine(const std::string& name, int number);
+  bool KillEngine(const std::string& name) {
+    return SignalEngine(name, SIGKILL);
+  }
   // SIGTERM; the exit status.
   std::optional<int> StopWorker(const std::string& name,
                                 absl::Duration timeout);
@@ -47,6 +66,8 @@ class LocalCluster {
 
   CoordinatorClient& client() { return *client_; }
   const std::string& path() const { return dir_.path(); }
+  std::string coordinator_dir() const { return dir_ / "coordinator"; }
+  Endpoint endpoint() const { return {.address = "unix:" + (dir_ / "sock")}; }
 
   // Stores the corpus (language -> texts, aligned by position) under `name`.
   void AddCorpus(const std::string& name,
@@ -68,7 +89,7 @@ class LocalCluster {
   std::string Logs() const;
 
  private:
-  const Options options_;
+  Options options_;
   TempDir dir_;
   std::unique_ptr<CoordinatorClient> client_;
   std::unique_ptr<ChildProcess> coordinator_;

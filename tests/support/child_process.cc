@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sstream>
 #include <unistd.h>
@@ -60,6 +61,9 @@ std::unique_ptr<ChildProcess> ChildProcess::Start(const Options& options) {
     }
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
+    if (options.network >= 0 && setns(options.network, CLONE_NEWNET) != 0) {
+      _exit(126);
+    }
     execve(argv[0], argv.data(), environment.data());
     _exit(127);
   }

@@ -21,6 +21,8 @@ class ChildProcess {
     std::vector<std::string> argv;
     std::map<std::string, std::string> environment;  // on top of ours
     std::string log_path;  // its stdout and stderr, appended
+    int network =
+        -1;  // descriptor of the network namespace it runs in; -1: ours
   };
   // Aborts the test program when it cannot be started.
   static std::unique_ptr<ChildProcess> Start(const Options& options);

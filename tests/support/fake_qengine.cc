@@ -7,7 +7,6 @@
 //   QSWEEP_FAKE_HANG_ON   the n-th task never ends and cannot be cancelled
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <signal.h>
 #include <string>
@@ -20,13 +19,13 @@
 #include <sys/prctl.h>
 
 #include "common/base/check.h"
-#include "common/base/digest.h"
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/mutex.h"
 #include "common/rpc/failure.h"
 #include "common/rpc/frame.h"
 #include "qsweep/v1/engine.pb.h"
+#include "tests/support/fake_measurement.h"
 
 namespace qsweep {
 namespace {
@@ -35,14 +34,6 @@ int Knob(const char* name) {
   const char* text = std::getenv(name);
   int value = 0;
   return text != nullptr && absl::SimpleAtoi(text, &value) ? value : 0;
-}
-
-// A number of the row that only the digests decide, uniform in [0, 1).
-double Draw(absl::string_view a, absl::string_view b, const char* what) {
-  const std::string bytes = Digest::Of(absl::StrCat(a, "|", b, what)).bytes();
-  uint64_t bits;
-  std::memcpy(&bits, bytes.data(), sizeof(bits));
-  return static_cast<double>(bits >> 11) * 0x1.0p-53;
 }
 
 class FakeEngine {
@@ -189,26 +180,12 @@ class FakeEngine {
 
   static void AddRow(const v1::TaskSpec& task, int c, int d,
                      v1::Measurement& row) {
-    const std::string& document = task.documents(d).digest();
-    const std::string& configuration = task.configurations(c).digest();
-    const auto tokens =
-        static_cast<uint64_t>(20 + 100 * Draw(document, "", "n"));
-    const double nll_fp =
-        static_cast<double>(tokens) * (2 + Draw(document, "", "fp"));
-    const bool baseline = task.configurations(c).layer_set() == "all";
-    const double harm = baseline ? 0 : Draw(configuration, document, "harm");
+    const v1::ConfigurationSpec& configuration = task.configurations(c);
+    row = testing::FakeMeasurement(configuration.digest(),
+                                   task.documents(d).digest(),
+                                   configuration.layer_set() == "all");
     row.set_configuration_index(static_cast<uint32_t>(c));
     row.set_document_index(static_cast<uint32_t>(d));
-    row.set_status(v1::ROW_STATUS_OK);
-    row.set_nll_fp_sum(nll_fp);
-    row.set_nll_sum(nll_fp * (1 + 0.1 * harm));
-    row.set_unigram_nll_sum(static_cast<double>(tokens) * 7);
-    row.set_tokens(tokens);
-    row.set_bytes(4 * tokens + 4);
-    row.set_bytes_scored(4 * tokens);
-    row.set_chars(4 * tokens + 4);
-    row.set_kl_sum(harm);
-    row.set_top1(tokens - static_cast<uint64_t>(10 * harm));
   }
 
   const int output_;
