@@ -102,7 +102,7 @@ void Oracles::Accept(const State& state, const Report& report) {
 SteadyTime Oracles::ExpiryOf(const Talk& talk) const {
   SteadyTime expiry =
       std::max(talk.granted_at, talk.listed_at) + settings_.lease_ttl;
-  if (talk.loads < loads_ && talk.listed_at < loaded_at_) {
+  if (talk.loads < loads_ && talk.listed_at <= loaded_at_) {
     expiry = loaded_at_ + settings_.failover_ttl;
   }
   return expiry;
