@@ -204,7 +204,7 @@ void Loop::Post(v1::GetStatusRequest, Reply<v1::GetStatusResponse> reply) {
 
 void Loop::Post(v1::SubmitJobRequest request,
                 Reply<v1::SubmitJobResponse> reply) {
-  impl_->Forward(RunSubmit, std::move(request), std::move(reply));
+  impl_->Enqueue(MakeSubmitCall(std::move(request), std::move(reply)));
 }
 
 void Loop::Post(v1::CancelJobRequest request,
@@ -225,6 +225,11 @@ void Loop::Post(v1::ExplainTaskRequest request,
 void Loop::Post(v1::ControlWorkerRequest request,
                 Reply<v1::ControlWorkerResponse> reply) {
   impl_->Forward(RunControlWorker, std::move(request), std::move(reply));
+}
+
+void Loop::Post(v1::CollectGarbageRequest request,
+                Reply<v1::CollectGarbageResponse> reply) {
+  impl_->Forward(RunCollectGarbage, std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::ListJobsRequest request,
@@ -284,6 +289,14 @@ void Loop::Post(Caller caller, v1::RevokeTokenRequest request,
   impl_->Enqueue(MakeCall<v1::RevokeTokenResponse>(
       [caller = std::move(caller), request = std::move(request)](
           LoopCore& core) { return RunRevokeToken(core, caller, request); },
+      std::move(reply)));
+}
+
+void Loop::Post(Caller caller, v1::RotateTokenRequest request,
+                Reply<v1::RotateTokenResponse> reply) {
+  impl_->Enqueue(MakeCall<v1::RotateTokenResponse>(
+      [caller = std::move(caller), request = std::move(request)](
+          LoopCore& core) { return RunRotateToken(core, caller, request); },
       std::move(reply)));
 }
 

@@ -122,6 +122,8 @@ class Loop {
             Reply<v1::ExplainTaskResponse> reply);
   void Post(v1::ControlWorkerRequest request,
             Reply<v1::ControlWorkerResponse> reply);
+  void Post(v1::CollectGarbageRequest request,
+            Reply<v1::CollectGarbageResponse> reply);
   void Post(v1::ListJobsRequest request, Reply<v1::ListJobsResponse> reply);
   void Post(v1::GetJobRequest request, Reply<v1::GetJobResponse> reply);
   void Post(v1::ListTasksRequest request, Reply<v1::ListTasksResponse> reply);
@@ -139,6 +141,8 @@ class Loop {
   void Post(v1::ListTokensRequest request, Reply<v1::ListTokensResponse> reply);
   void Post(Caller caller, v1::RevokeTokenRequest request,
             Reply<v1::RevokeTokenResponse> reply);
+  void Post(Caller caller, v1::RotateTokenRequest request,
+            Reply<v1::RotateTokenResponse> reply);
   void PostJoin(TokenId join_token, v1::JoinRequest request,
                 Reply<v1::JoinResponse> reply);
   // A line for the audit; dropped when it cannot be stored now.

@@ -1,5 +1,8 @@
 #include "coordinator/loop_access.h"
 
+#include <utility>
+
+#include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/access.h"
 #include "coordinator/loop_calls.h"
@@ -37,6 +40,30 @@ absl::StatusOr<v1::RevokeTokenResponse> RunRevokeToken(
     }
   });
   return revoked;
+}
+
+absl::StatusOr<v1::RotateTokenResponse> RunRotateToken(
+    LoopCore& core, const Caller& caller,
+    const v1::RotateTokenRequest& request) {
+  QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
+  auto decision = DecideRotateToken(core.state(), AuditActor(caller.identity),
+                                    request, core.now());
+  const bool rotated = !decision.mutations.empty();
+  auto response = Carry(core, std::move(decision));
+  if (rotated) {
+    const std::string identity =
+        IdentityOfToken(TokenId(static_cast<int64_t>(request.token_id())));
+    core.Answer([&core, identity](const absl::Status& stored) {
+      if (stored.ok()) {
+        const absl::Status why =
+            MakeError(kNotAuthenticated, "the token has another secret now",
+                      "token", "use the new one");
+        core.links().CloseOf(core.state(), identity, why);
+        core.watchers().CloseOf(identity, why);
+      }
+    });
+  }
+  return response;
 }
 
 absl::StatusOr<v1::JoinResponse> RunJoin(LoopCore& core, TokenId join_token,

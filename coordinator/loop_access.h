@@ -15,6 +15,9 @@ absl::StatusOr<v1::CreateTokenResponse> RunCreateToken(
 absl::StatusOr<v1::RevokeTokenResponse> RunRevokeToken(
     LoopCore& core, const Caller& caller,
     const v1::RevokeTokenRequest& request);
+absl::StatusOr<v1::RotateTokenResponse> RunRotateToken(
+    LoopCore& core, const Caller& caller,
+    const v1::RotateTokenRequest& request);
 absl::StatusOr<v1::JoinResponse> RunJoin(LoopCore& core, TokenId join_token,
                                          const v1::JoinRequest& request);
 

@@ -18,28 +18,9 @@
 #include "coordinator/core/corpora.h"
 #include "coordinator/core/lease.h"
 #include "coordinator/core/lists.h"
-#include "coordinator/core/submit.h"
 
 namespace qsweep {
 namespace {
-
-absl::StatusOr<v1::SubmitJobResponse> AnswerRepeated(LoopCore& core,
-                                                     const Job& job) {
-  QSWEEP_ASSIGN_OR_RETURN(StoredJob stored, core.store().ReadJob(job.number));
-  v1::SubmitJobResponse response;
-  response.set_job_number(static_cast<uint64_t>(job.number.value()));
-  response.set_existed(true);
-  *response.mutable_plan() = std::move(stored.plan);
-  return response;
-}
-
-std::vector<Digest> DocumentDigests(const SubmitPanel& panel) {
-  std::vector<Digest> digests;
-  for (const PlanDocument& document : panel.documents) {
-    digests.push_back(document.digest);
-  }
-  return digests;
-}
 
 void RenewedProgress(LoopCore& core, const std::vector<Mutation>& mutations) {
   for (const Mutation& mutation : mutations) {
@@ -103,19 +84,6 @@ absl::Status CheckDiskHasRoom(const LoopCore& core) {
   return status;
 }
 
-absl::StatusOr<std::vector<PanelStatuses>> ReadPanelStatuses(
-    LoopCore& core, const PreparedSubmit& prepared) {
-  std::vector<PanelStatuses> measured;
-  for (const SubmitPanel& panel : prepared.panels) {
-    QSWEEP_ASSIGN_OR_RETURN(
-        PanelStatuses statuses,
-        core.store().MeasuredStatuses(panel.evaluation, panel.configurations,
-                                      DocumentDigests(panel)));
-    measured.push_back(std::move(statuses));
-  }
-  return measured;
-}
-
 absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
                                                    SteadyTime started) {
   QSWEEP_ASSIGN_OR_RETURN(const Store::Info info, core.store().GetInfo());
@@ -128,29 +96,6 @@ absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
   response.set_database_bytes(static_cast<uint64_t>(info.database_bytes));
   CountStatus(core.state(), response);
   return response;
-}
-
-absl::StatusOr<v1::SubmitJobResponse> RunSubmit(
-    LoopCore& core, const v1::SubmitJobRequest& request) {
-  QSWEEP_RETURN_IF_ERROR(core.Flush());
-  if (!request.dry_run()) {
-    QSWEEP_ASSIGN_OR_RETURN(const Job* const known,
-                            FindSubmitted(core.state(), request));
-    if (known != nullptr) {
-      return AnswerRepeated(core, *known);
-    }
-    QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
-  }
-  QSWEEP_ASSIGN_OR_RETURN(const Digest corpus_digest,
-                          ResolveCorpus(core.state(), request.spec().corpus()));
-  QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
-                          core.store().ReadCorpus(corpus_digest));
-  QSWEEP_ASSIGN_OR_RETURN(const PreparedSubmit prepared,
-                          PrepareSubmit(request, std::move(corpus)));
-  QSWEEP_ASSIGN_OR_RETURN(const std::vector<PanelStatuses> measured,
-                          ReadPanelStatuses(core, prepared));
-  return Carry(core, DecideSubmit(core.state(), prepared, measured,
-                                  core.settings(), core.now()));
 }
 
 absl::StatusOr<v1::GetJobResponse> RunGetJob(LoopCore& core,

@@ -3,9 +3,12 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "coordinator/core/submit.h"
+#include "coordinator/core/submit_planner.h"
 #include "coordinator/loop.h"
 #include "coordinator/loop_core.h"
 
@@ -15,8 +18,15 @@ namespace qsweep {
 // the decision, Apply. No more than that belongs here.
 absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
                                                    SteadyTime started);
-absl::StatusOr<v1::SubmitJobResponse> RunSubmit(
-    LoopCore& core, const v1::SubmitJobRequest& request);
+// Nothing: the submit is large, `later` is called when its plan is on disk.
+absl::StatusOr<std::optional<v1::SubmitJobResponse>> RunSubmit(
+    LoopCore& core, const v1::SubmitJobRequest& request,
+    const Reply<v1::SubmitJobResponse>& later);
+Call MakeSubmitCall(v1::SubmitJobRequest request,
+                    Reply<v1::SubmitJobResponse> reply);
+// The answer to a submit of a job that is there.
+absl::StatusOr<v1::SubmitJobResponse> AnswerRepeated(LoopCore& core,
+                                                     const Job& job);
 absl::StatusOr<v1::GetJobResponse> RunGetJob(LoopCore& core,
                                              const v1::GetJobRequest& request);
 absl::StatusOr<v1::AddCorpusResponse> RunAddCorpus(
@@ -44,10 +54,17 @@ Call MakeDetachCall(std::shared_ptr<WorkerLink> link);
 // UNAVAILABLE QS4004: the disk is full, and takes results only.
 absl::Status CheckDiskHasRoom(const LoopCore& core);
 
-// What the store has of a submit's panels, as DecideSubmit takes it. Call
-// LoopCore::Flush before.
+// A job's own spec and models, to plan it again. Call LoopCore::Flush before,
+// as for the two below.
+absl::StatusOr<PreparedSubmit> PrepareStored(LoopCore& core, JobNumber job);
+// What the store has of a submit's panels, as DecideSubmit takes it.
 absl::StatusOr<std::vector<PanelStatuses>> ReadPanelStatuses(
     LoopCore& core, const PreparedSubmit& prepared);
+// What the store has of one slice.
+absl::StatusOr<PanelStatuses> ReadStatuses(LoopCore& core,
+                                           const PreparedSubmit& prepared,
+                                           const SubmitPlanner& planner,
+                                           const PlanSlice& slice);
 
 // Applies a decision and hands on its reply.
 template <typename Response>

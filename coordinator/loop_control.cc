@@ -11,6 +11,7 @@
 #include "common/base/status_macros.h"
 #include "coordinator/core/cancel.h"
 #include "coordinator/core/explain.h"
+#include "coordinator/core/garbage.h"
 #include "coordinator/core/job_control.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/core/retry.h"
@@ -20,24 +21,23 @@
 namespace qsweep {
 namespace {
 
+constexpr uint64_t kDrainDeadlineMaxMs = uint64_t{30} * 24 * 3600 * 1000;
+
 absl::StatusOr<JobNumber> Retry(LoopCore& core, JobNumber number) {
   QSWEEP_RETURN_IF_ERROR(core.Flush());
-  QSWEEP_ASSIGN_OR_RETURN(StoredJob stored, core.store().ReadJob(number));
-  const bool reuse = stored.spec.policy().reuse() != v1::REUSE_NEVER;
-  if (!NeedsNewPlan(core.state().job(number), reuse)) {
+  const Job& job = core.state().job(number);
+  if (!NeedsNewPlan(job)) {
     return Carry(core, DecideRetryTasks(core.state(), number, core.now()));
   }
-  v1::SubmitJobRequest request;
-  request.set_job_uuid(core.state().job(number).uuid.bytes());
-  *request.mutable_spec() = std::move(stored.spec);
-  for (const Digest& digest : stored.models) {
-    QSWEEP_ASSIGN_OR_RETURN(const auto model, core.store().ReadModel(digest));
-    *request.add_models() = *model;
+  if (job.state == v1::JOB_STATE_SUCCEEDED) {
+    return number;
   }
-  QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
-                          core.store().ReadCorpus(stored.corpus));
-  QSWEEP_ASSIGN_OR_RETURN(const PreparedSubmit prepared,
-                          PrepareSubmit(request, std::move(corpus)));
+  QSWEEP_ASSIGN_OR_RETURN(PreparedSubmit prepared, PrepareStored(core, number));
+  if (!SubmitPlanner(core.state(), prepared, core.settings(), job).at_once()) {
+    core.plans().Replan(
+        core, std::make_unique<PreparedSubmit>(std::move(prepared)), job);
+    return number;
+  }
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<PanelStatuses> measured,
                           ReadPanelStatuses(core, prepared));
   return Carry(core, DecideReplan(core.state(), number, prepared, measured,
@@ -120,15 +120,29 @@ absl::StatusOr<v1::ControlWorkerResponse> RunControlWorker(
         absl::StrCat("unknown action ", static_cast<int>(request.action())),
         "action");
   }
+  if (request.deadline_ms() > kDrainDeadlineMaxMs ||
+      (request.deadline_ms() > 0 && mode != WorkerMode::kDraining)) {
+    return MakeError(kBadValue, "a deadline is of a drain, at most 30 days",
+                     "deadline_ms");
+  }
   QSWEEP_RETURN_IF_ERROR(
-      Carry(core, DecideWorkerMode(core.state(), uuid, mode, request.reason(),
-                                   core.now()))
+      Carry(core, DecideWorkerMode(
+                      core.state(), uuid, mode, request.reason(), core.now(),
+                      absl::Milliseconds(
+                          static_cast<int64_t>(request.deadline_ms()))))
           .status());
   core.links().MarkDirty(core.state().FindWorker(uuid)->session);
   v1::ControlWorkerResponse response;
   *response.mutable_worker() =
       MakeWorkerSummary(*core.state().FindWorker(uuid), core.now());
   return response;
+}
+
+absl::StatusOr<v1::CollectGarbageResponse> RunCollectGarbage(
+    LoopCore& core, const v1::CollectGarbageRequest& request) {
+  QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
+  return Carry(core, DecideCollectGarbage(core.state(), request,
+                                          core.settings(), core.now()));
 }
 
 }  // namespace qsweep

@@ -20,6 +20,9 @@ absl::StatusOr<v1::ExplainTaskResponse> RunExplainTask(
 absl::StatusOr<v1::ControlWorkerResponse> RunControlWorker(
     LoopCore& core, const v1::ControlWorkerRequest& request);
 
+absl::StatusOr<v1::CollectGarbageResponse> RunCollectGarbage(
+    LoopCore& core, const v1::CollectGarbageRequest& request);
+
 }  // namespace qsweep
 
 #endif  // QSWEEP_COORDINATOR_LOOP_CONTROL_H_

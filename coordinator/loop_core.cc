@@ -13,6 +13,7 @@
 #include "common/base/planted.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/attach.h"
+#include "coordinator/core/job_control.h"
 #include "coordinator/core/lease.h"
 #include "coordinator/core/lists.h"
 
@@ -27,6 +28,7 @@ constexpr absl::Duration kIdleAfter = absl::Seconds(1);
 
 bool ChangesTokens(const Mutation& mutation) {
   return std::holds_alternative<TokenAdded>(mutation) ||
+         std::holds_alternative<TokenRotated>(mutation) ||
          std::holds_alternative<TokenRevoked>(mutation);
 }
 
@@ -87,6 +89,7 @@ absl::Status LoopCore::Reload() {
   batch_.clear();
   batch_tasks_.clear();
   batch_rows_.clear();
+  plans_.Resume(state_);
   // Written with the next batch: a full disk must not keep us from serving.
   Apply({CoordinatorStarted{
       .epoch = state_.coordinator_epoch() + 1,
@@ -133,6 +136,8 @@ absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
     TryToLeaveDiskFull();
   }
   if (!disk_full_) {
+    QSWEEP_RETURN_IF_ERROR(ContinuePlans());
+    QSWEEP_RETURN_IF_ERROR(ContinuePurge());
     Tick();
     GrantLeases();
   }
@@ -227,6 +232,12 @@ void LoopCore::Tick() {
   for (const TaskId task : tasks) {
     Apply(DecideTimeout(state_, task, settings_, now_));
   }
+  watchers_.CloseExpired(state_, now_);
+  const std::vector<JobNumber> jobs(state_.active_jobs().begin(),
+                                    state_.active_jobs().end());
+  for (const JobNumber job : jobs) {
+    Apply(DecideJobWait(state_, job, settings_, now_));
+  }
   std::vector<WorkerUuid> workers;
   for (const auto& [uuid, worker] : state_.workers()) {
     workers.push_back(uuid);
@@ -283,12 +294,16 @@ absl::Status LoopCore::CommitBatch() {
   if (std::ranges::any_of(batch_, ChangesTokens)) {
     tokens_.Publish(state_.tokens());
   }
+  purging_ |= std::ranges::any_of(batch_, [](const Mutation& mutation) {
+    return std::holds_alternative<JobPurged>(mutation);
+  });
   ReportEndedJobs();
   watchers_.OnCommitted(batch_);
   batch_.clear();
   batch_tasks_.clear();
   batch_rows_.clear();
   AnswerAll();
+  plans_.AfterCommit(*this);
   return absl::OkStatus();
 }
 
@@ -320,6 +335,8 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
       absl::UnavailableError("the coordinator loads its state");
   links_.CloseAll(state_, settings_, false, loads);
   watchers_.CloseAll(loads);
+  // A piece that cannot be stored never can: its client must not try for ever.
+  plans_.Forget(absl::IsInternal(why) ? why : loads, loads);
   absl::Status status = Reload();
   if (status.ok() && disk_full_) {
     status = store_->ReleaseReserve();
@@ -363,6 +380,32 @@ void LoopCore::Forget(std::vector<Entry> entries, const absl::Status& why) {
   }
 }
 
+absl::Status LoopCore::ContinuePlans() {
+  if (plans_.empty()) {
+    return absl::OkStatus();
+  }
+  QSWEEP_RETURN_IF_ERROR(CommitBatch());  // so that the store answers as State
+  return plans_.empty() || disk_full_ ? absl::OkStatus() : plans_.Step(*this);
+}
+
+absl::Status LoopCore::ContinuePurge() {
+  constexpr int kRows = 1000;  // some milliseconds
+  if (!purging_ || !plans_.empty()) {
+    return absl::OkStatus();
+  }
+  QSWEEP_RETURN_IF_ERROR(CommitBatch());
+  const absl::StatusOr<bool> more = store_->Purge(kRows);
+  if (absl::IsDataLoss(more.status())) {
+    return more.status();
+  }
+  if (!more.ok()) {
+    LogWarning(absl::StrCat("deleting purged jobs: ", more.status().message()));
+  }
+  // After a failure the next purge or restart goes on.
+  purging_ = more.ok() && *more;
+  return absl::OkStatus();
+}
+
 void LoopCore::TryToLeaveDiskFull() {
   if (now_.steady < disk_retry_at_) {
     return;
@@ -376,10 +419,12 @@ void LoopCore::TryToLeaveDiskFull() {
 }
 
 SteadyTime LoopCore::NextDeadline() const {
-  if (watchers_.Behind() || (HasDurable() && !disk_full_)) {
+  if (watchers_.Behind() ||
+      ((HasDurable() || !plans_.empty() || purging_) && !disk_full_)) {
     return now_.steady;
   }
-  SteadyTime next = std::min(links_.NextDeadline(), idle_at_);
+  SteadyTime next = std::min(
+      {links_.NextDeadline(), idle_at_, watchers_.NextExpiry(state_, now_)});
   if (disk_full_) {
     return std::min(next, disk_retry_at_);
   }
@@ -393,6 +438,9 @@ SteadyTime LoopCore::NextDeadline() const {
   for (const TaskId task : state_.backoff_tasks()) {
     next = std::min(next, TimeoutOf(state_.task(task), settings_));
   }
+  for (const JobNumber job : state_.active_jobs()) {
+    next = std::min(next, WaitDeadlineOf(state_.job(job), settings_));
+  }
   for (const auto& [uuid, worker] : state_.workers()) {
     if (worker.liveness != WorkerLiveness::kLost) {
       next = std::min(next, worker.deadline);
@@ -404,6 +452,7 @@ SteadyTime LoopCore::NextDeadline() const {
 void LoopCore::Close(const absl::Status& status) {
   const absl::Status why = absl::UnavailableError("the coordinator stops");
   Forget(why);
+  plans_.Forget(why, why);
   links_.CloseAll(state_, settings_, status.ok(), why);
   watchers_.CloseAll(why);
 }

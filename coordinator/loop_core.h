@@ -16,6 +16,7 @@
 #include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
 #include "coordinator/loop_links.h"
+#include "coordinator/loop_plans.h"
 #include "coordinator/loop_watchers.h"
 #include "coordinator/store/store.h"
 #include "coordinator/token_table.h"
@@ -63,6 +64,7 @@ class LoopCore {
   const Now& now() const { return now_; }
   Links& links() { return links_; }
   Watchers& watchers() { return watchers_; }
+  LongPlans& plans() { return plans_; }
   const TokenTable& tokens() const { return tokens_; }
   SessionId NewSession();
   bool disk_full() const { return disk_full_; }
@@ -92,6 +94,8 @@ class LoopCore {
   void GrantLeases();
   void EnterDiskFull();
   void TryToLeaveDiskFull();
+  absl::Status ContinuePlans();
+  absl::Status ContinuePurge();
   // Commits the batch and answers its calls; an error is fatal.
   absl::Status CommitBatch();
   void AnswerAll();
@@ -115,6 +119,7 @@ class LoopCore {
   Random random_;
   Links links_;
   Watchers watchers_;
+  LongPlans plans_;
   TokenTable tokens_;
   Now now_;
   absl::Status fatal_;
@@ -131,6 +136,7 @@ class LoopCore {
   SteadyTime expire_not_before_;  // leases: see NoticeAbsence
   bool disk_full_ = false;        // no leases, no submits
   SteadyTime disk_retry_at_;
+  bool purging_ = true;  // perhaps rows of purged jobs are left
   SteadyTime idle_at_ = SteadyTime::InfiniteFuture();  // time for Store::Idle
 };
 

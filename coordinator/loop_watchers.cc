@@ -4,8 +4,11 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "coordinator/core/access.h"
 #include "coordinator/core/lists.h"
 
 namespace qsweep {
@@ -31,6 +34,28 @@ void Watchers::CloseOf(const std::string& identity, const absl::Status& why) {
     watcher.sink->Close(why);
     return true;
   });
+}
+
+void Watchers::CloseExpired(const State& state, const Now& now) {
+  std::erase_if(watchers_, [&](const Watcher& watcher) {
+    const absl::Status valid = CheckIdentity(state, watcher.identity, now);
+    if (valid.ok()) {
+      return false;
+    }
+    watcher.sink->Close(valid);
+    return true;
+  });
+}
+
+SteadyTime Watchers::NextExpiry(const State& state, const Now& now) const {
+  SteadyTime next = SteadyTime::InfiniteFuture();
+  for (const Watcher& watcher : watchers_) {
+    const Token* token = FindTokenOf(state, watcher.identity);
+    if (token != nullptr && token->expires_at != absl::InfiniteFuture()) {
+      next = std::min(next, now.steady + (token->expires_at - now.wall));
+    }
+  }
+  return next;
 }
 
 bool Watchers::Watches(const Task& task) const {
@@ -94,7 +119,14 @@ void Watchers::OnProgress(const State& state, const Task& task) {
 
 absl::Status Watchers::Advance(const State& state, Store& store) {
   for (Watcher& watcher : watchers_) {
-    const Job& job = state.job(watcher.job);
+    const Job* known = state.FindJob(watcher.job);
+    if (known == nullptr) {  // deleted meanwhile
+      watcher.sink->Close(MakeError(
+          kJobNotFound, absl::StrCat("no job ", watcher.job.value())));
+      watcher.gone = true;
+      continue;
+    }
+    const Job& job = *known;
     if (!watcher.greeted) {
       v1::WatchEvent snapshot;
       *snapshot.mutable_snapshot() = MakeJobSummary(job);

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 
+#include "coordinator/core/decision.h"
 #include "coordinator/core/mutation.h"
 #include "coordinator/core/state.h"
 #include "coordinator/loop.h"
@@ -36,6 +37,10 @@ class Watchers {
   // Some watcher has not read all old events yet.
   bool Behind() const;
   void CloseAll(const absl::Status& why);
+  // Those whose caller's token is not valid any more.
+  void CloseExpired(const State& state, const Now& now);
+  // When the next of them expires.
+  SteadyTime NextExpiry(const State& state, const Now& now) const;
   // Those of one caller.
   void CloseOf(const std::string& identity, const absl::Status& why);
 

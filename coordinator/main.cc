@@ -65,6 +65,9 @@ struct Flags {
   std::string lease_ttl;
   std::string failover_ttl;
   std::string progress_deadline;
+  std::string start_deadline;
+  std::string run_deadline;
+  std::string queue_warning;
   double task_seconds = 0;
 };
 
@@ -106,6 +109,14 @@ void AddOptions(CLI::App& serve, Flags& flags) {
                    "(120s); at least two lease TTLs");
   serve.add_option("--progress-deadline", flags.progress_deadline,
                    "How long a running task may show no progress (120s)");
+  serve.add_option("--start-deadline", flags.start_deadline,
+                   "How long a worker may take to begin with a lease (60s); "
+                   "the lease TTL at most");
+  serve.add_option("--run-deadline", flags.run_deadline,
+                   "How long an attempt may run at least (10m); ten times what "
+                   "such tasks take, where that is more");
+  serve.add_option("--queue-warning", flags.queue_warning,
+                   "When to tell of a job that no worker takes (30m)");
   serve
       .add_option("--task-seconds", flags.task_seconds,
                   "How long one task should take (60)")
@@ -135,6 +146,12 @@ absl::Status ApplyFlags(Flags& flags) {
   QSWEEP_RETURN_IF_ERROR(SetDuration(flags.progress_deadline,
                                      "--progress-deadline",
                                      settings.progress_deadline));
+  QSWEEP_RETURN_IF_ERROR(SetDuration(flags.start_deadline, "--start-deadline",
+                                     settings.start_deadline));
+  QSWEEP_RETURN_IF_ERROR(SetDuration(flags.run_deadline, "--run-deadline",
+                                     settings.run_deadline_min));
+  QSWEEP_RETURN_IF_ERROR(SetDuration(flags.queue_warning, "--queue-warning",
+                                     settings.queue_warning));
   if (flags.task_seconds > 0) {
     settings.task_target = absl::Seconds(flags.task_seconds);
   }

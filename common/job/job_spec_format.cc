@@ -10,6 +10,7 @@
 
 #include "common/job/job_spec.h"
 #include "common/job/job_spec_names.h"
+#include "common/job/requirements.h"
 
 namespace qsweep {
 namespace {
@@ -147,8 +148,16 @@ std::string FormatJobSpecYaml(const v1::JobSpec& given) {
                   ", maxRetries: ", policy.max_retries(),
                   ", maxFails: ", policy.max_fails(),
                   ", reuse: ", FindName(kReuseNames, policy.reuse()),
-                  ", compute: ", FindName(kProtoComputeNames, spec.compute()),
-                  "}\n", "seed: ", spec.seed(), "\n");
+                  ", compute: ", FindName(kProtoComputeNames, spec.compute()));
+  // Only where asked for: earlier specs keep their digest.
+  if (const std::string require = FormatRequirements(policy.require());
+      !require.empty()) {
+    absl::StrAppend(&text, ", require: ", require);
+  }
+  if (policy.queue_timeout_ms() > 0) {
+    absl::StrAppend(&text, ", queueTimeout: ", policy.queue_timeout_ms(), "ms");
+  }
+  absl::StrAppend(&text, "}\nseed: ", spec.seed(), "\n");
   return text;
 }
 

@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
@@ -14,6 +15,7 @@
 #include "common/job/did_you_mean.h"
 #include "common/job/job_spec.h"
 #include "common/job/job_spec_names.h"
+#include "common/job/requirements.h"
 #include "common/job/spec_tree.h"
 
 namespace qsweep {
@@ -208,6 +210,22 @@ absl::Status ReadName(const SpecNode& node, absl::string_view field,
   return absl::OkStatus();
 }
 
+// "gpu=T4,vram>=14GiB", or {gpu: T4, vram: 14GiB}; gpu may be a list.
+absl::Status ReadRequire(const SpecNode& node, v1::Requirements& require) {
+  if (node.kind == SpecNode::Kind::kScalar) {
+    QSWEEP_ASSIGN_OR_RETURN(require, ParseRequirements(node.scalar));
+    return absl::OkStatus();
+  }
+  for (const SpecNode::Entry& entry : node.entries) {
+    const bool list = entry.value.kind == SpecNode::Kind::kSequence;
+    for (const SpecNode& item :
+         list ? entry.value.items : std::vector<SpecNode>{entry.value}) {
+      QSWEEP_RETURN_IF_ERROR(SetRequirement(entry.key, item.scalar, require));
+    }
+  }
+  return CheckRequirements(require);
+}
+
 absl::Status ReadPolicy(const SpecNode& node, v1::JobSpec& spec) {
   v1::JobPolicy& policy = *spec.mutable_policy();
   return ReadFields(
@@ -242,6 +260,21 @@ absl::Status ReadPolicy(const SpecNode& node, v1::JobSpec& spec) {
           QSWEEP_RETURN_IF_ERROR(
               ReadName(value, "policy.reuse", kReuseNames, reuse));
           policy.set_reuse(reuse);
+          return absl::OkStatus();
+        }},
+       {"require",
+        [&](const SpecNode& value) {
+          return ReadRequire(value, *policy.mutable_require());
+        }},
+       {"queueTimeout",
+        [&](const SpecNode& value) -> absl::Status {
+          absl::Duration timeout;
+          if (!absl::ParseDuration(value.scalar, &timeout) ||
+              timeout <= absl::ZeroDuration()) {
+            return ValueError(value, "policy.queueTimeout", "like 30m or 12h");
+          }
+          policy.set_queue_timeout_ms(
+              static_cast<uint64_t>(absl::ToInt64Milliseconds(timeout)));
           return absl::OkStatus();
         }},
        {"compute", [&](const SpecNode& value) -> absl::Status {

@@ -13,6 +13,7 @@
 #include "common/job/job_spec.h"
 #include "common/job/job_spec_names.h"
 #include "common/job/layer_set.h"
+#include "common/job/requirements.h"
 #include "common/job/utf8.h"
 
 namespace qsweep {
@@ -260,6 +261,8 @@ absl::Status CheckEvals(const v1::JobSpec& spec) {
   return absl::OkStatus();
 }
 
+constexpr uint64_t kMostQueueTimeoutMs = uint64_t{366} * 24 * 3600 * 1000;
+
 absl::Status CheckPolicy(const v1::JobSpec& spec) {
   const v1::JobPolicy& policy = spec.policy();
   if (policy.priority() < -kHighestPriority ||
@@ -274,6 +277,11 @@ absl::Status CheckPolicy(const v1::JobSpec& spec) {
     return MakeError(kBadValue,
                      absl::StrCat("maxRetries is at most ", kMostRetries),
                      "policy.maxRetries");
+  }
+  QSWEEP_RETURN_IF_ERROR(CheckRequirements(policy.require()));
+  if (policy.queue_timeout_ms() > kMostQueueTimeoutMs) {
+    return MakeError(kBadValue, "queueTimeout is at most a year",
+                     "policy.queueTimeout");
   }
   if (FindName(kReuseNames, policy.reuse()).empty()) {
     return MakeError(kBadValue, "this version does not know the reuse mode",

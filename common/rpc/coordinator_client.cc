@@ -140,6 +140,9 @@ QSWEEP_UNARY_CALL(Join, impl_->options.timeout)
 QSWEEP_UNARY_CALL(CreateToken, impl_->options.timeout)
 QSWEEP_UNARY_CALL(ListTokens, impl_->options.timeout)
 QSWEEP_UNARY_CALL(RevokeToken, impl_->options.timeout)
+QSWEEP_UNARY_CALL(RotateToken, impl_->options.timeout)
+QSWEEP_UNARY_CALL(CollectGarbage,
+                  std::max(impl_->options.timeout, kWholeFileTimeout))
 
 #undef QSWEEP_UNARY_CALL
 

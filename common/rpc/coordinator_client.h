@@ -79,6 +79,11 @@ class CoordinatorClient {
   absl::StatusOr<v1::RevokeTokenResponse> RevokeToken(
       const v1::RevokeTokenRequest& request);
 
+  absl::StatusOr<v1::RotateTokenResponse> RotateToken(
+      const v1::RotateTokenRequest& request);
+  absl::StatusOr<v1::CollectGarbageResponse> CollectGarbage(
+      const v1::CollectGarbageRequest& request);
+
   // Sends bytes under the digest of them, in chunks of 256 KiB; existed: they
   // were there already.
   absl::StatusOr<v1::PutArtifactResponse> PutArtifact(absl::string_view bytes);

@@ -1,5 +1,6 @@
 #include "coordinator/core/access.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -8,6 +9,7 @@
 
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "common/job/role.h"
 
 namespace qsweep {
 namespace {
@@ -90,6 +92,16 @@ AuditRecorded Audit(const Now& now, const std::string& actor,
 
 absl::Status SecretTaken() {
   return Wrong("secret_sha256", "the secret is another token's");
+}
+
+// Nothing: the identity is no token's.
+std::optional<TokenId> TokenOfIdentity(absl::string_view identity) {
+  int64_t id = 0;
+  if (!absl::ConsumePrefix(&identity, "token/") ||
+      !absl::SimpleAtoi(identity, &id)) {
+    return std::nullopt;
+  }
+  return TokenId(id);
 }
 
 }  // namespace
@@ -192,6 +204,42 @@ Decision<v1::RevokeTokenResponse> DecideRevokeToken(
   return decision;
 }
 
+Decision<v1::RotateTokenResponse> DecideRotateToken(
+    const State& state, const std::string& actor,
+    const v1::RotateTokenRequest& request, const Now& now) {
+  const Token* token =
+      state.FindToken(TokenId(static_cast<int64_t>(request.token_id())));
+  if (token == nullptr) {
+    return {.reply = MakeError(kTokenNotFound,
+                               absl::StrCat("no token ", request.token_id()),
+                               "token_id", "see qctl tokens list")};
+  }
+  if (token->kind != v1::TOKEN_KIND_ACCESS) {
+    return {.reply =
+                MakeError(kBadValue, "a join token keeps its secret",
+                          "token_id", "make a new one: qctl tokens create")};
+  }
+  if (absl::Status valid = CheckValid(*token, now.wall); !valid.ok()) {
+    return {.reply = MakeError(kBadValue, valid.message(), "token_id",
+                               "make a new one: qctl tokens create")};
+  }
+  const absl::StatusOr<Digest> secret = SecretDigest(request.secret_sha256());
+  if (!secret.ok()) {
+    return {.reply = secret.status()};
+  }
+  v1::RotateTokenResponse response;
+  *response.mutable_token() = ToProto(*token);
+  if (const Token* known = state.FindTokenBySecret(*secret)) {
+    if (known != token) {
+      return {.reply = SecretTaken()};
+    }
+    return {.reply = response};
+  }
+  return {.mutations = {TokenRotated{.token = token->id, .secret = *secret},
+                        Audit(now, actor, "token_rotated", *token)},
+          .reply = response};
+}
+
 v1::ListTokensResponse ListTokens(const State& state) {
   v1::ListTokensResponse response;
   for (const auto& [id, token] : state.tokens()) {
@@ -200,14 +248,18 @@ v1::ListTokensResponse ListTokens(const State& state) {
   return response;
 }
 
+const Token* FindTokenOf(const State& state, absl::string_view identity) {
+  const auto id = TokenOfIdentity(identity);
+  return id ? state.FindToken(*id) : nullptr;
+}
+
 absl::Status CheckIdentity(const State& state, const std::string& identity,
                            const Now& now) {
-  absl::string_view rest = identity;
-  int64_t id = 0;
-  if (!absl::ConsumePrefix(&rest, "token/") || !absl::SimpleAtoi(rest, &id)) {
+  const auto id = TokenOfIdentity(identity);
+  if (!id) {
     return absl::OkStatus();
   }
-  const Token* token = state.FindToken(TokenId(id));
+  const Token* token = state.FindToken(*id);
   return token == nullptr ? MakeError(kNotAuthenticated, "no such token")
                           : CheckValid(*token, now.wall);
 }

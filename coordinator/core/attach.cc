@@ -9,6 +9,7 @@
 
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "coordinator/core/estimate.h"
 
 namespace qsweep {
 namespace {
@@ -185,13 +186,21 @@ Decision<AttachReply> DecideWorkerState(
   for (const TaskId id : worker->leases) {
     const Task& task = state.task(id);
     if (IsListed(held, task)) {
-      decision.mutations.push_back(
-          LeaseRenewed{.task = id,
-                       .epoch = task.epoch(),
-                       .session = session,
-                       .now = now.steady,
-                       .deadline = deadline,
-                       .progress = held.at(id)->progress()});
+      LeaseRenewed renewed{.task = id,
+                           .epoch = task.epoch(),
+                           .session = session,
+                           .now = now.steady,
+                           .deadline = deadline,
+                           .progress = held.at(id)->progress(),
+                           .run_deadline = task.lease->run_deadline,
+                           .progress_limit = task.lease->progress_limit};
+      if (renewed.progress.phase() == v1::TASK_PHASE_RUN &&
+          renewed.run_deadline == SteadyTime::InfiniteFuture()) {
+        const Expected expected = ExpectedOn(state, task, *worker, settings);
+        renewed.run_deadline = now.steady + RunLimit(expected, settings);
+        renewed.progress_limit = ProgressLimit(expected, settings);
+      }
+      decision.mutations.push_back(std::move(renewed));
     } else if (auto ended = EndOfUnlisted(task, *report, new_process,
                                           report->has_hello())) {
       reply.ended.push_back(*std::move(ended));
@@ -223,6 +232,11 @@ v1::DesiredState MakeDesiredState(const State& state, const Worker& worker,
   desired.set_beat_ack(worker.beat_seq);
   desired.set_state_seq(worker.state_seq + 1);
   desired.set_drain(worker.mode == WorkerMode::kDraining);
+  if (desired.drain()) {
+    // Said again it counts from the first time.
+    desired.set_drain_deadline_ms(static_cast<uint64_t>(
+        absl::ToInt64Milliseconds(worker.drain_deadline)));
+  }
   const auto held = worker.state == nullptr
                         ? std::map<TaskId, const v1::HeldTask*>()
                         : HeldTasks(*worker.state);

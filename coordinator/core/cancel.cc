@@ -142,7 +142,8 @@ void FailJobsOverLimit(Draft& draft, const Task& task) {
   for (const JobNumber number : task.jobs) {
     const Job& job = draft.state().job(number);
     // With no other live task EndJobsOf has ended the job.
-    if (!job.terminal() && job.max_fails > 0 && job.tasks_live() > 1 &&
+    if (!job.terminal() && job.state != v1::JOB_STATE_PLANNING &&
+        job.max_fails > 0 && job.tasks_live() > 1 &&
         CountOf(job, v1::TASK_STATE_QUARANTINED) + 1 >= job.max_fails) {
       leaving.insert(number);
     }

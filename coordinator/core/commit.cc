@@ -164,11 +164,6 @@ absl::StatusOr<Reading> Read(
   return reading;
 }
 
-std::string WorkerName(const State& state, const WorkerUuid& uuid) {
-  const Worker* worker = state.FindWorker(uuid);
-  return worker == nullptr ? "" : worker->name;
-}
-
 // Rows that arrived although their keys are stored, and the alarm when they
 // are not the same.
 void AddDuplicate(Draft& draft, Reading& reading, const TaskKeys& keys,
@@ -227,8 +222,8 @@ TaskKeys KeysOfTask(const State& state, const Task& task) {
   const TaskGroup& group = state.group(task.group);
   TaskKeys keys{.evaluation = group.prototype->evaluation(),
                 .configurations = group.configurations};
-  for (const TaskDocumentKey& document : task.documents) {
-    keys.documents.push_back(document.digest);
+  for (const DocumentRef& ref : task.documents) {
+    keys.documents.push_back(state.documents()[ref.document]);
   }
   return keys;
 }
@@ -260,8 +255,8 @@ absl::StatusOr<v1::TaskResult> OpenEnvelope(
                                   envelope.task_id(), " was never granted"),
                      "epoch");
   }
-  if (task->grants[static_cast<size_t>(epoch.value() - 1)].credential !=
-      credential) {
+  if (task->history->grants[static_cast<size_t>(epoch.value() - 1)]
+          .credential != credential) {
     return MakeError(kNotAllowed, "the lease was granted to another",
                      "worker_uuid");
   }
@@ -312,11 +307,12 @@ Decision<One> DecideCommit(
   }
   const Task& task = *reading->task;
   const WorkerUuid& worker =
-      task.grants[static_cast<size_t>(reading->epoch.value() - 1)].worker;
+      task.history->grants[static_cast<size_t>(reading->epoch.value() - 1)]
+          .worker;
   Draft draft(state, now);
   if (task.state == v1::TASK_STATE_DONE) {
-    if (reading->epoch == task.result_epoch &&
-        reading->payload_digest == task.result_digest) {
+    if (reading->epoch == task.history->result_epoch &&
+        reading->payload_digest == task.history->result_digest) {
       return {.reply = Outcome(v1::COMMIT_OUTCOME_ALREADY_COMMITTED)};
     }
     AddDuplicate(draft, *reading, keys, worker);

@@ -24,7 +24,7 @@ std::string QuarantineReason(const State& state, const Job& job) {
   for (const auto& [id, measurements] : job.tasks) {
     const Task& task = state.task(id);
     if (task.state == v1::TASK_STATE_QUARANTINED) {
-      return task.reason;
+      return task.history->reason;
     }
   }
   return "";
@@ -87,6 +87,11 @@ void Draft::AddWorkerEvent(const EventText& text) {
   AddEvent(JobNumber(), TaskId(), text);
 }
 
+std::string WorkerName(const State& state, const WorkerUuid& uuid) {
+  const Worker* worker = state.FindWorker(uuid);
+  return worker == nullptr ? "" : worker->name;
+}
+
 std::string ShortName(v1::TaskState state) {
   return std::string(
       absl::StripPrefix(v1::TaskState_Name(state), "TASK_STATE_"));
@@ -105,7 +110,9 @@ void EndJobsOf(Draft& draft, const Task& task, v1::TaskState becomes,
                const std::map<JobNumber, int64_t>& skipped) {
   for (const JobNumber number : task.jobs) {
     const Job& job = draft.state().job(number);
-    if (job.terminal() || !task.live() || job.tasks_live() > 1) {
+    // A plan that is being made ends the job itself, should nothing be left.
+    if (job.terminal() || job.state == v1::JOB_STATE_PLANNING || !task.live() ||
+        job.tasks_live() > 1) {
       continue;
     }
     const bool failed_now = becomes == v1::TASK_STATE_QUARANTINED;

@@ -81,6 +81,9 @@ class Draft {
 std::string ShortName(v1::TaskState state);
 std::string ShortName(v1::JobState state);
 
+// Name of the worker; "" when it is not known.
+std::string WorkerName(const State& state, const WorkerUuid& uuid);
+
 // A move of the job and its event.
 void MoveJob(Draft& draft, const Job& job, v1::JobState to,
              absl::string_view kind, absl::string_view reason);

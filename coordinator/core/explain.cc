@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
+#include "coordinator/core/estimate.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/core/policy.h"
 
@@ -37,17 +38,19 @@ class Explainer {
         break;
       case v1::TASK_STATE_QUARANTINED:
         Say(absl::StrCat("It was given up after ", Attempts(), ": ",
-                         Or(task_.reason, "no reason was given"), "."));
+                         Or(task_.history->reason, "no reason was given"),
+                         "."));
         Say(absl::StrCat("Once that is mended: qctl jobs retry ", AJob()));
         break;
       case v1::TASK_STATE_CANCELLED:
-        Say(absl::StrCat("It was cancelled", task_.reason.empty() ? "" : ": ",
-                         task_.reason, ". No job waits for it."));
+        Say(absl::StrCat("It was cancelled",
+                         task_.history->reason.empty() ? "" : ": ",
+                         task_.history->reason, ". No job waits for it."));
         break;
       case v1::TASK_STATE_DONE:
         Say(absl::StrCat("It is done: worker ", response_.task().worker(),
                          " brought the result in attempt ",
-                         task_.result_epoch.value(), " of ",
+                         task_.history->result_epoch.value(), " of ",
                          task_.epoch().value(), "."));
         break;
       default:
@@ -76,7 +79,7 @@ class Explainer {
   }
 
   std::string Attempts() const {
-    return Plural(task_.grants.size(), "attempt");
+    return Plural(task_.history->grants.size(), "attempt");
   }
 
   // A job of the task, for a command to type.
@@ -86,7 +89,7 @@ class Explainer {
 
   void AddAttempts() {
     int64_t epoch = 0;
-    for (const Grant& grant : task_.grants) {
+    for (const Grant& grant : task_.history->grants) {
       v1::TaskAttempt* attempt = response_.add_attempts();
       attempt->set_epoch(static_cast<uint64_t>(++epoch));
       const Worker* worker = state_.FindWorker(grant.worker);
@@ -104,15 +107,36 @@ class Explainer {
       }
       v1::WorkerFit* fit = response_.add_workers();
       fit->set_worker(worker.name);
-      for (std::string& reason : WhyNotFit(state_, task_, worker)) {
+      for (std::string& reason : WhyNotFit(state_, task_, worker, settings_)) {
         fit->add_reasons(std::move(reason));
       }
-      if (fit->reasons().empty() && IsForOthers(state_, task_, worker)) {
+      for (std::string& reason : WhyNoJob(worker)) {
+        fit->add_reasons(std::move(reason));
+      }
+      if (fit->reasons().empty() &&
+          IsForOthers(state_, task_, worker, settings_)) {
         fit->add_reasons(
             "it failed there, and another worker has not tried it");
       }
       fit->set_busy(fit->reasons().empty() && !HasCredit(worker));
     }
+  }
+
+  // What the jobs ask for, when it keeps all of them from the worker.
+  std::vector<std::string> WhyNoJob(const Worker& worker) const {
+    std::vector<std::string> all;
+    for (const JobNumber number : task_.jobs) {
+      const Job& job = state_.job(number);
+      if (job.terminal()) {
+        continue;
+      }
+      std::vector<std::string> reasons = WhyNotRequired(job, worker);
+      if (reasons.empty()) {
+        return {};
+      }
+      all.insert(all.end(), reasons.begin(), reasons.end());
+    }
+    return all;
   }
 
   void ExplainLeased() {
@@ -126,6 +150,7 @@ class Explainer {
       Say(absl::StrCat(PhaseText(lease.progress), " on worker ", worker.name,
                        " since ", Rounded(held), ", attempt ",
                        task_.epoch().value(), "."));
+      SayLimits(lease, worker);
     }
     if (worker.liveness != WorkerLiveness::kLive) {
       Say(absl::StrCat("The worker was last heard of ",
@@ -133,6 +158,18 @@ class Explainer {
                        Rounded(lease.deadline - now_.steady),
                        " the task is given to another."));
     }
+  }
+
+  void SayLimits(const Lease& lease, const Worker& worker) {
+    if (lease.progress.phase() != v1::TASK_PHASE_RUN) {
+      return;
+    }
+    Say(absl::StrCat("Nine in ten such tasks take less than ",
+                     Rounded(ExpectedOn(state_, task_, worker, settings_).run),
+                     " there. It goes to another worker after ",
+                     Rounded(lease.progress_limit), " without progress, or in ",
+                     Rounded(lease.run_deadline - now_.steady),
+                     " at the latest."));
   }
 
   static std::string PhaseText(const v1::TaskProgress& progress) {
@@ -150,13 +187,14 @@ class Explainer {
   }
 
   void ExplainBackoff() {
-    Say(absl::StrCat("It waits ", Rounded(task_.ready_at - now_.steady),
+    Say(absl::StrCat("It waits ",
+                     Rounded(task_.history->ready_at - now_.steady),
                      " before its next attempt, after: ",
-                     Or(task_.reason, "a failure"), "."));
+                     Or(task_.history->reason, "a failure"), "."));
     Say(absl::StrFormat(
         "Charged so far: %d failed of %d, %d lost of %d; %d preempted (free).",
-        task_.failed, settings_.failed_budget, task_.lost,
-        settings_.lost_budget, task_.preempted));
+        task_.history->failed, settings_.failed_budget, task_.history->lost,
+        settings_.lost_budget, task_.history->preempted));
   }
 
   void ExplainReady() {
@@ -165,6 +203,8 @@ class Explainer {
       const v1::JobState state = state_.job(number).state;
       if (state == v1::JOB_STATE_QUEUED || state == v1::JOB_STATE_RUNNING) {
         open.push_back(number);
+      } else if (state == v1::JOB_STATE_PLANNING) {
+        Say(absl::StrCat("Job ", number.value(), " is being planned."));
       } else if (state == v1::JOB_STATE_PAUSED) {
         Say(absl::StrCat("Job ", number.value(),
                          " is paused: qctl jobs resume ", number.value()));
@@ -221,6 +261,13 @@ class Explainer {
   void ExplainQueue(const std::vector<JobNumber>& open) {
     for (const JobNumber number : open) {
       const Job& job = state_.job(number);
+      if (job.queue_timeout > absl::ZeroDuration() &&
+          job.waiting_since != SteadyTime::InfiniteFuture()) {
+        Say(absl::StrCat(
+            "Job ", number.value(), " is cancelled in ",
+            Rounded(job.waiting_since + job.queue_timeout - now_.steady),
+            ", its queue timeout, unless a worker takes a task of it."));
+      }
       int64_t ahead = 0;
       for (const auto& [group, tasks] : job.ready) {
         ahead += std::distance(tasks.begin(), tasks.lower_bound(task_.id));

@@ -12,6 +12,18 @@ namespace {
 
 using Problems = std::vector<std::string>;
 
+// A live task stands at each of its documents, another at none.
+bool IsCoveredRight(const State& state, const Task& task) {
+  const TaskGroup& group = state.group(task.group);
+  return std::ranges::all_of(task.documents, [&](const DocumentRef& ref) {
+    const auto& tasks =
+        state.LiveTasksOn(group.model_digest, group.prototype->evaluation(),
+                          state.documents()[ref.document]);
+    return std::ranges::binary_search(tasks, Compact<TaskId>(task.id)) ==
+           task.live();
+  });
+}
+
 void CheckTask(const State& state, const Task& task, Problems& problems) {
   const std::string name = absl::StrCat("task ", task.id.value());
   if (task.lease.has_value() != (task.state == v1::TASK_STATE_LEASED)) {
@@ -25,29 +37,31 @@ void CheckTask(const State& state, const Task& task, Problems& problems) {
       problems.push_back(
           absl::StrCat(name, " is leased to a worker that does not know it"));
     }
-    if (task.grants.empty() || task.grants.back().end.has_value()) {
+    if (task.history->grants.empty() ||
+        task.history->grants.back().end.has_value()) {
       problems.push_back(
           absl::StrCat(name, " is leased but its last grant has ended"));
     }
   }
-  for (size_t i = 0; i + 1 < task.grants.size(); ++i) {
-    if (!task.grants[i].end) {
+  for (size_t i = 0; i + 1 < task.history->grants.size(); ++i) {
+    if (!task.history->grants[i].end) {
       problems.push_back(
           absl::StrCat(name, " has two grants that have not ended"));
     }
   }
   const bool done = task.state == v1::TASK_STATE_DONE;
-  if (done != task.result_epoch.valid() || task.result_epoch > task.epoch()) {
+  if (done != task.history->result_epoch.valid() ||
+      task.history->result_epoch > task.epoch()) {
     problems.push_back(absl::StrCat(
         name, " is ", ShortName(task.state), " with the result of epoch ",
-        task.result_epoch.value(), " of ", task.epoch().value()));
+        task.history->result_epoch.value(), " of ", task.epoch().value()));
   }
   if (done != (task.documents.empty() && task.num_documents > 0)) {
     problems.push_back(absl::StrCat(name, " is ", ShortName(task.state),
                                     " with ", task.documents.size(),
                                     " documents"));
   }
-  if (state.FindTaskByKey(task.content_key) != &task) {
+  if (task.given_up() && state.FindGivenUp(task.content_key) != &task) {
     problems.push_back(
         absl::StrCat(name, " is not the one of its content key"));
   }
@@ -58,16 +72,16 @@ void CheckTask(const State& state, const Task& task, Problems& problems) {
   }
   if (state.FindGroup(task.group) == nullptr) {
     problems.push_back(absl::StrCat(name, " has no group"));
-  } else if (state.LiveTasksOfModel(state.group(task.group).model_digest)
-                 .contains(task.id) != task.live()) {
-    problems.push_back(absl::StrCat(name, " is wrong in the index of models"));
+  } else if (!IsCoveredRight(state, task)) {
+    problems.push_back(
+        absl::StrCat(name, " is wrong in the index of documents"));
   }
 }
 
 void CheckJob(const State& state, const Job& job, Problems& problems) {
   const std::string name = absl::StrCat("job ", job.number.value());
   std::array<int64_t, v1::TaskState_ARRAYSIZE> by_state = {};
-  std::map<TaskGroupId, std::set<TaskId>> ready;
+  std::map<TaskGroupId, absl::btree_set<TaskId>> ready;
   int64_t done = job.measurements_reused;
   for (const auto& [id, measurements] : job.tasks) {
     const Task* task = state.FindTask(id);
@@ -99,7 +113,8 @@ void CheckJob(const State& state, const Job& job, Problems& problems) {
     problems.push_back(absl::StrCat(name, " is ", ShortName(job.state),
                                     " and has live tasks"));
   }
-  if (!job.terminal() && job.tasks_live() == 0) {
+  if (!job.terminal() && job.state != v1::JOB_STATE_PLANNING &&
+      job.tasks_live() == 0) {
     problems.push_back(absl::StrCat(name, " is ", ShortName(job.state),
                                     " and has nothing left to run"));
   }
@@ -133,6 +148,16 @@ std::vector<std::string> CheckInvariants(const State& state) {
   }
   for (const auto& [number, job] : state.jobs()) {
     CheckJob(state, job, problems);
+  }
+  std::array<int64_t, v1::TaskState_ARRAYSIZE> by_state = {};
+  for (const auto& [id, task] : state.tasks()) {
+    ++by_state[static_cast<size_t>(task.state)];
+  }
+  for (int i = 0; i < v1::TaskState_ARRAYSIZE; ++i) {
+    if (by_state[static_cast<size_t>(i)] !=
+        state.num_tasks(static_cast<v1::TaskState>(i))) {
+      problems.push_back("the tasks of a state are counted wrongly");
+    }
   }
   for (const auto& [uuid, worker] : state.workers()) {
     for (const TaskId id : worker.leases) {

@@ -1,9 +1,12 @@
 #include "coordinator/core/job_control.h"
 
+#include <algorithm>
+
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error_codes.h"
+#include "coordinator/core/cancel.h"
 
 namespace qsweep {
 namespace {
@@ -13,9 +16,13 @@ absl::StatusOr<const Job*> FindOpen(const State& state, JobNumber number) {
   if (job == nullptr) {
     return MakeError(kJobNotFound, absl::StrCat("no job ", number.value()));
   }
-  if (job->terminal() || job->state == v1::JOB_STATE_STOPPING) {
-    return MakeError(kWrongState, absl::StrCat("job ", number.value(), " is ",
-                                               ShortName(job->state)));
+  if (job->terminal() || job->state == v1::JOB_STATE_STOPPING ||
+      job->state == v1::JOB_STATE_PLANNING) {
+    return MakeError(
+        kWrongState,
+        absl::StrCat("job ", number.value(), " is ", ShortName(job->state)), "",
+        job->state == v1::JOB_STATE_PLANNING ? "Try again once it is queued."
+                                             : "");
   }
   return job;
 }
@@ -32,7 +39,64 @@ bool HasBegun(const Job& job) {
   return false;
 }
 
+bool Waits(const Job& job) {
+  return (job.state == v1::JOB_STATE_QUEUED ||
+          job.state == v1::JOB_STATE_RUNNING) &&
+         !job.ready.empty() &&
+         job.tasks_by_state[static_cast<size_t>(v1::TASK_STATE_LEASED)] == 0;
+}
+
+SteadyTime After(SteadyTime since, absl::Duration timeout) {
+  return timeout > absl::ZeroDuration() ? since + timeout
+                                        : SteadyTime::InfiniteFuture();
+}
+
 }  // namespace
+
+SteadyTime WaitDeadlineOf(const Job& job, const Settings& settings) {
+  if (job.waiting_since == SteadyTime::InfiniteFuture()) {
+    return job.waiting_since;
+  }
+  return std::min(After(job.waiting_since, job.queue_timeout),
+                  job.waiting_told
+                      ? SteadyTime::InfiniteFuture()
+                      : After(job.waiting_since, settings.queue_warning));
+}
+
+std::vector<Mutation> DecideJobWait(const State& state, JobNumber number,
+                                    const Settings& settings, const Now& now) {
+  const Job& job = state.job(number);
+  const bool waited = job.waiting_since != SteadyTime::InfiniteFuture();
+  if (Waits(job) != waited) {
+    return {
+        JobWaits{.job = number,
+                 .since = waited ? SteadyTime::InfiniteFuture() : now.steady}};
+  }
+  if (WaitDeadlineOf(job, settings) > now.steady) {
+    return {};
+  }
+  const std::string for_so_long = absl::FormatDuration(
+      absl::Trunc(now.steady - job.waiting_since, absl::Seconds(1)));
+  if (After(job.waiting_since, job.queue_timeout) <= now.steady) {
+    return DecideCancel(state, number,
+                        absl::StrCat("no worker took a task for ", for_so_long,
+                                     ", its queue timeout"),
+                        now)
+        .mutations;
+  }
+  Draft draft(state, now);
+  draft.Add(JobWaits{.job = number, .since = job.waiting_since, .told = true});
+  const std::string current = ShortName(job.state);
+  draft.AddJobEvent(
+      number,
+      {.kind = "job_waiting",
+       .from = current,
+       .to = current,
+       .reason = absl::StrCat(
+           "no worker took a task for ", for_so_long, ": qctl tasks explain ",
+           job.ready.begin()->second.begin()->value(), " says why")});
+  return draft.Take();
+}
 
 Decision<JobNumber> DecidePause(const State& state, JobNumber number,
                                 const std::string& reason, const Now& now) {

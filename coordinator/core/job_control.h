@@ -2,8 +2,10 @@
 #define QSWEEP_COORDINATOR_CORE_JOB_CONTROL_H_
 
 #include <string>
+#include <vector>
 
 #include "coordinator/core/decision.h"
+#include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
 
 namespace qsweep {
@@ -24,6 +26,14 @@ Decision<JobNumber> DecideResume(const State& state, JobNumber job,
 // Larger goes first; the default of a spec is 0.
 Decision<JobNumber> DecidePriority(const State& state, JobNumber job,
                                    int priority, const Now& now);
+
+// What time does to a job that has tasks to run: whether nobody is on them, for
+// how long; an event after Settings::queue_warning, and a cancel after the
+// job's own queue_timeout. Nothing due: empty.
+std::vector<Mutation> DecideJobWait(const State& state, JobNumber job,
+                                    const Settings& settings, const Now& now);
+// When DecideJobWait next has something for a job that waits.
+SteadyTime WaitDeadlineOf(const Job& job, const Settings& settings);
 
 }  // namespace qsweep
 

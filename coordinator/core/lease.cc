@@ -44,18 +44,18 @@ int FailedBudget(const State& state, const Task& task,
 // have taken down three different workers, or as many as fit it.
 bool LostBudgetSpent(const State& state, const Task& task,
                      const Settings& settings) {
-  if (task.lost + 1 < settings.lost_budget) {
+  if (task.history->lost + 1 < settings.lost_budget) {
     return false;
   }
   std::set<WorkerUuid> workers = {task.lease->worker};
-  for (const Grant& grant : task.grants) {
+  for (const Grant& grant : task.history->grants) {
     if (grant.end == LeaseEnd::kLost) {
       workers.insert(grant.worker);
     }
   }
   size_t fitting = 0;
   for (const auto& [uuid, worker] : state.workers()) {
-    fitting += WhyNotFit(state, task, worker).empty() ? 1 : 0;
+    fitting += WhyNotFit(state, task, worker, settings).empty() ? 1 : 0;
   }
   return workers.size() >= std::min<size_t>(3, std::max<size_t>(fitting, 1));
 }
@@ -70,19 +70,14 @@ v1::TaskState StateAfter(const State& state, const Task& task, LeaseEnd end,
                                                     : v1::TASK_STATE_BACKOFF;
     case LeaseEnd::kFailed:
     case LeaseEnd::kStalled:
-      return !retryable ||
-                     task.failed + 1 >= FailedBudget(state, task, settings)
+      return !retryable || task.history->failed + 1 >=
+                               FailedBudget(state, task, settings)
                  ? v1::TASK_STATE_QUARANTINED
                  : v1::TASK_STATE_BACKOFF;
     default:
       QSWEEP_CHECK(false);  // results and cancels end leases elsewhere
   }
   return v1::TASK_STATE_UNSPECIFIED;
-}
-
-std::string WorkerName(const State& state, const WorkerUuid& uuid) {
-  const Worker* worker = state.FindWorker(uuid);
-  return worker == nullptr ? "" : worker->name;
 }
 
 std::string FailureText(const v1::Failure& failure) {
@@ -129,15 +124,17 @@ Decision<std::optional<LeaseGrant>> DecideLease(const State& state,
               "");
     }
   }
-  draft.Add(LeaseGranted{.task = task.id,
-                         .epoch = epoch,
-                         .job = pick->job,
-                         .worker = uuid,
-                         .session = worker->session,
-                         .credential = worker->credential,
-                         .granted_at = now.wall,
-                         .now = now.steady,
-                         .deadline = now.steady + settings.lease_ttl});
+  draft.Add(LeaseGranted{
+      .task = task.id,
+      .epoch = epoch,
+      .job = pick->job,
+      .worker = uuid,
+      .session = worker->session,
+      .credential = worker->credential,
+      .granted_at = now.wall,
+      .now = now.steady,
+      .deadline =
+          now.steady + std::min(settings.start_deadline, settings.lease_ttl)});
   draft.AddTaskEvent(task, {.kind = "task_leased",
                             .from = ShortName(task.state),
                             .to = "LEASED",
@@ -168,7 +165,8 @@ std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId id,
                    .ended_at = now.wall,
                    .now = now.steady};
   if (to == v1::TASK_STATE_BACKOFF) {
-    ended.backoff = BackoffOf(task, task.failed + task.lost + 1, settings);
+    ended.backoff = BackoffOf(
+        task, task.history->failed + task.history->lost + 1, settings);
   }
   draft.Add(std::move(ended));
   draft.AddTaskEvent(
@@ -202,8 +200,8 @@ Decision<v1::ReleaseTaskResponse> DecideRelease(
                                absl::StrCat("no lease ", request.task_id(),
                                             " of epoch ", request.epoch()))};
   }
-  if (task->grants[static_cast<size_t>(epoch.value() - 1)].credential !=
-      credential) {
+  if (task->history->grants[static_cast<size_t>(epoch.value() - 1)]
+          .credential != credential) {
     return {.reply =
                 MakeError(kNotAllowed, "the lease was granted to another")};
   }
@@ -240,7 +238,7 @@ Decision<v1::ReleaseTaskResponse> DecideRelease(
 
 SteadyTime TimeoutOf(const Task& task, const Settings& settings) {
   if (task.state == v1::TASK_STATE_BACKOFF) {
-    return task.ready_at;
+    return task.history->ready_at;
   }
   if (!task.lease) {
     return SteadyTime::InfiniteFuture();
@@ -248,8 +246,11 @@ SteadyTime TimeoutOf(const Task& task, const Settings& settings) {
   const Lease& lease = *task.lease;
   switch (lease.progress.phase()) {
     case v1::TASK_PHASE_RUN:
-      return std::min(lease.deadline,
-                      lease.progress_at + settings.progress_deadline);
+      return std::min(
+          {lease.deadline, lease.run_deadline,
+           lease.progress_at + (lease.progress_limit > absl::ZeroDuration()
+                                    ? lease.progress_limit
+                                    : settings.progress_deadline)});
     case v1::TASK_PHASE_FETCH:
       return std::min(lease.deadline,
                       lease.granted_at + settings.fetch_deadline);
@@ -266,23 +267,34 @@ std::vector<Mutation> DecideTimeout(const State& state, TaskId id,
   }
   if (task.state == v1::TASK_STATE_BACKOFF) {
     Draft draft(state, now);
-    draft.Add(TaskStateChanged{
-        .task = id, .to = v1::TASK_STATE_READY, .reason = task.reason});
+    draft.Add(TaskStateChanged{.task = id,
+                               .to = v1::TASK_STATE_READY,
+                               .reason = task.history->reason});
     draft.AddTaskEvent(
         task, {.kind = "task_ready", .from = "BACKOFF", .to = "READY"});
     return draft.Take();
   }
-  if (task.lease->deadline <= now.steady) {
+  const Lease& lease = *task.lease;
+  const std::string worker =
+      absl::StrCat("worker ", WorkerName(state, lease.worker));
+  if (lease.deadline <= now.steady) {
+    const Worker* known = state.FindWorker(lease.worker);
+    const bool heard = known != nullptr && known->hello != nullptr &&
+                       known->liveness == WorkerLiveness::kLive;
     return DecideLeaseEnd(
         state, id, LeaseEnd::kLost,
-        absl::StrCat("worker ", WorkerName(state, task.lease->worker),
-                     " was not heard of in time"),
+        absl::StrCat(worker, lease.listed || !heard
+                                 ? " was not heard of in time"
+                                 : " did not begin with it in time"),
         true, settings, now);
   }
-  return DecideLeaseEnd(state, id, LeaseEnd::kStalled,
-                        absl::StrCat("no progress on worker ",
-                                     WorkerName(state, task.lease->worker)),
-                        true, settings, now);
+  return DecideLeaseEnd(
+      state, id, LeaseEnd::kStalled,
+      lease.progress.phase() == v1::TASK_PHASE_RUN &&
+              lease.run_deadline <= now.steady
+          ? absl::StrCat("it ran far longer than such tasks do on ", worker)
+          : absl::StrCat("no progress on ", worker),
+      true, settings, now);
 }
 
 }  // namespace qsweep

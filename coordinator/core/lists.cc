@@ -4,21 +4,18 @@
 #include <set>
 #include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "coordinator/core/uuid_prefix.h"
 
 namespace qsweep {
 namespace {
 
-constexpr size_t kPrefixMin = 8;  // hex digits
 constexpr uint32_t kJobsDefault = 100;
 constexpr uint32_t kTasksDefault = 1000;
 
@@ -47,16 +44,12 @@ std::vector<JobNumber> JobsWhere(const State& state, Predicate predicate) {
 
 std::vector<JobNumber> JobsByPrefix(const State& state,
                                     absl::string_view selector) {
-  const std::string prefix =
-      absl::AsciiStrToLower(absl::StrReplaceAll(selector, {{"-", ""}}));
-  if (prefix.size() < kPrefixMin ||
-      !std::ranges::all_of(prefix, absl::ascii_isxdigit)) {
+  const UuidPrefix prefix(selector);
+  if (!prefix.valid()) {
     return {};
   }
-  return JobsWhere(state, [&prefix](const Job& job) {
-    return absl::StartsWith(absl::StrReplaceAll(job.uuid.text(), {{"-", ""}}),
-                            prefix);
-  });
+  return JobsWhere(state,
+                   [&prefix](const Job& job) { return prefix.Fits(job.uuid); });
 }
 
 int64_t CountOf(const Job& job, v1::TaskState state) {
@@ -75,9 +68,9 @@ std::string ModelName(const v1::ModelReference& model) {
 
 std::string LanguagesOf(const TaskGroup& group, const Task& task) {
   std::set<std::string> languages;
-  for (const TaskDocumentKey& document : task.documents) {
+  for (const DocumentRef& ref : task.documents) {
     languages.insert(
-        group.prototype->languages(static_cast<int>(document.language_index))
+        group.prototype->languages(static_cast<int>(ref.language_index))
             .language());
   }
   if (task.documents.empty()) {  // DONE: State has let go of the documents
@@ -86,6 +79,36 @@ std::string LanguagesOf(const TaskGroup& group, const Task& task) {
     }
   }
   return absl::StrJoin(languages, ",");
+}
+
+// Only jobs whose plan is not whole yet want it.
+bool IsBeingPlanned(const State& state, const Task& task) {
+  return !task.jobs.empty() &&
+         std::ranges::all_of(task.jobs, [&state](JobNumber number) {
+           return state.job(number).state == v1::JOB_STATE_PLANNING;
+         });
+}
+
+// Tasks of the job, or of all, in one of these states, or in any.
+uint64_t CountTasks(const State& state, const Job* job,
+                    const std::set<int>& states) {
+  int64_t total = 0;
+  for (int i = 0; i < v1::TaskState_ARRAYSIZE; ++i) {
+    const auto task_state = static_cast<v1::TaskState>(i);
+    if (states.empty() || states.contains(i)) {
+      total += job != nullptr ? CountOf(*job, task_state)
+                              : state.num_tasks(task_state);
+    }
+  }
+  // Those that it shares with others are left out, too, for as long as it is
+  // planned.
+  for (const JobNumber number : state.active_jobs()) {
+    const Job& active = state.job(number);
+    if (job == nullptr && active.state == v1::JOB_STATE_PLANNING) {
+      total -= static_cast<int64_t>(CountTasks(state, &active, states));
+    }
+  }
+  return static_cast<uint64_t>(std::max<int64_t>(total, 0));
 }
 
 std::string WorkerStateName(const Worker& worker) {
@@ -156,10 +179,12 @@ v1::JobSummary MakeJobSummary(const Job& job) {
   summary.set_finished_at_us(
       job.terminal() ? absl::ToUnixMicros(job.finished_at) : 0);
   const auto count = [](int64_t value) { return static_cast<uint64_t>(value); };
-  summary.set_tasks_total(job.tasks.size());
-  summary.set_tasks_done(count(CountOf(job, v1::TASK_STATE_DONE)));
-  summary.set_tasks_failed(count(CountOf(job, v1::TASK_STATE_QUARANTINED)));
-  summary.set_tasks_leased(count(CountOf(job, v1::TASK_STATE_LEASED)));
+  if (job.state != v1::JOB_STATE_PLANNING) {  // half a plan is none
+    summary.set_tasks_total(job.tasks.size());
+    summary.set_tasks_done(count(CountOf(job, v1::TASK_STATE_DONE)));
+    summary.set_tasks_failed(count(CountOf(job, v1::TASK_STATE_QUARANTINED)));
+    summary.set_tasks_leased(count(CountOf(job, v1::TASK_STATE_LEASED)));
+  }
   summary.set_measurements_total(count(job.measurements_total));
   summary.set_measurements_done(count(job.measurements_done));
   summary.set_measurements_reused(count(job.measurements_reused));
@@ -179,10 +204,10 @@ v1::TaskSummary MakeTaskSummary(const State& state, const Task& task) {
   summary.set_documents(static_cast<uint32_t>(task.num_documents));
   summary.set_languages(LanguagesOf(group, task));
   summary.set_epoch(static_cast<uint64_t>(task.epoch().value()));
-  summary.set_failed(static_cast<uint32_t>(task.failed));
-  summary.set_lost(static_cast<uint32_t>(task.lost));
-  summary.set_preempted(static_cast<uint32_t>(task.preempted));
-  summary.set_reason(task.reason);
+  summary.set_failed(static_cast<uint32_t>(task.history->failed));
+  summary.set_lost(static_cast<uint32_t>(task.history->lost));
+  summary.set_preempted(static_cast<uint32_t>(task.history->preempted));
+  summary.set_reason(task.history->reason);
   summary.set_estimated_seconds(task.estimated_seconds);
   if (task.lease) {
     summary.set_phase(task.lease->progress.phase());
@@ -190,8 +215,8 @@ v1::TaskSummary MakeTaskSummary(const State& state, const Task& task) {
     summary.set_worker(state.FindWorker(task.lease->worker)->name);
   } else if (task.state == v1::TASK_STATE_DONE) {
     summary.set_fraction(1);
-    const Grant& grant =
-        task.grants[static_cast<size_t>(task.result_epoch.value() - 1)];
+    const Grant& grant = task.history->grants[static_cast<size_t>(
+        task.history->result_epoch.value() - 1)];
     summary.set_worker(state.FindWorker(grant.worker)->name);
   }
   return summary;
@@ -230,28 +255,32 @@ absl::StatusOr<v1::ListTasksResponse> ListTasks(
   }
   const std::set<int> wanted(request.states().begin(), request.states().end());
   const size_t limit = request.limit() == 0 ? kTasksDefault : request.limit();
+  const TaskId first(static_cast<int64_t>(request.after_task_id()) + 1);
   v1::ListTasksResponse response;
-  uint64_t total = 0;
-  const auto consider = [&](const Task& task) {
-    if (!wanted.empty() && !wanted.contains(task.state)) {
-      return;
-    }
-    ++total;
-    if (static_cast<uint64_t>(task.id.value()) > request.after_task_id() &&
-        static_cast<size_t>(response.tasks_size()) < limit) {
+  // False: the page is full.
+  const auto add = [&](const Task& task) {
+    if (wanted.empty() || wanted.contains(task.state)) {
       *response.add_tasks() = MakeTaskSummary(state, task);
     }
+    return static_cast<size_t>(response.tasks_size()) < limit;
   };
   if (job != nullptr) {
-    for (const auto& [id, measurements] : job->tasks) {
-      consider(state.task(id));
+    // Until its plan is whole nobody sees a part of it.
+    if (job->state == v1::JOB_STATE_PLANNING) {
+      return response;
+    }
+    for (auto it = job->tasks.lower_bound(first);
+         it != job->tasks.end() && add(state.task(it->first)); ++it) {
     }
   } else {
-    for (const auto& [id, task] : state.tasks()) {
-      consider(task);
+    for (auto it = state.tasks().From(first); it != state.tasks().end(); ++it) {
+      const Task& task = (*it).second;
+      if (!IsBeingPlanned(state, task) && !add(task)) {
+        break;
+      }
     }
   }
-  response.set_total(total);
+  response.set_total(CountTasks(state, job, wanted));
   return response;
 }
 
@@ -289,25 +318,15 @@ v1::ListWorkersResponse ListWorkers(const State& state, const Now& now) {
 }
 
 void CountStatus(const State& state, v1::GetStatusResponse& response) {
-  uint64_t jobs = 0;
-  uint64_t ready = 0;
-  for (const JobNumber number : state.active_jobs()) {
-    ++jobs;
-    // A shared task counts once, for its first subscriber that is active.
-    for (const auto& [group, tasks] : state.job(number).ready) {
-      for (const TaskId id : tasks) {
-        ready += state.task(id).jobs.front() == number ? 1 : 0;
-      }
-    }
-  }
   uint64_t live = 0;
   for (const auto& [uuid, worker] : state.workers()) {
     live += worker.liveness == WorkerLiveness::kLive ? 1 : 0;
   }
   response.set_coordinator_epoch(
       static_cast<uint64_t>(state.coordinator_epoch()));
-  response.set_jobs_running(jobs);
-  response.set_tasks_ready(ready);
+  response.set_jobs_running(state.active_jobs().size());
+  response.set_tasks_ready(
+      static_cast<uint64_t>(state.num_tasks(v1::TASK_STATE_READY)));
   response.set_tasks_leased(state.leased_tasks().size());
   response.set_workers_live(live);
 }

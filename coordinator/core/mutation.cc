@@ -43,6 +43,7 @@ bool IsDurable(const Mutation& mutation) {
         return !(std::is_same_v<T, WorkerReported> ||
                  std::is_same_v<T, WorkerLivenessChanged> ||
                  std::is_same_v<T, LeaseRenewed> ||
+                 std::is_same_v<T, JobWaits> ||
                  std::is_same_v<T, WorkerInformed>);
       },
       mutation);

@@ -89,7 +89,8 @@ struct JobDocument {
   Digest digest;         // equal texts share it, and their measurements
 };
 
-// A job in state PLANNING: no task of it is leased before a JobStateChanged.
+// A job in state PLANNING: no task is leased on its behalf before a
+// JobStateChanged.
 struct JobAdded {
   JobNumber number;
   JobUuid uuid;
@@ -105,6 +106,28 @@ struct JobAdded {
   std::vector<JobEvaluation> evaluations;
   std::vector<JobDocument> documents;  // by evaluation, language, id
   int64_t documents_skipped = 0;       // Job::documents_skipped so far
+};
+
+// More documents of a job in state PLANNING, which come after those of the
+// mutations before. Written again they are the same.
+struct JobDocumentsAdded {
+  JobNumber job;
+  int first_ordinal = 0;
+  std::vector<JobDocument> documents;
+};
+
+// The planning of a job begins again: of the measurements its tasks bring none
+// is counted yet. plan: with what is known before.
+struct JobPlanningResumed {
+  JobNumber job;
+  std::shared_ptr<const v1::JobPlan> plan;
+};
+
+// The plan of a job in state PLANNING is whole; a JobStateChanged follows.
+struct JobActivated {
+  JobNumber job;
+  std::shared_ptr<const v1::JobPlan> plan;
+  int64_t documents_skipped = 0;  // Job::documents_skipped so far
 };
 
 // A job that had ended is PLANNING, until the next JobStateChanged.
@@ -127,6 +150,12 @@ struct JobStateChanged {
   absl::Time time;     // becomes finished_at when the state is terminal
 };
 
+// A job that ended is forgotten, with the tasks that nobody else has. Its rows
+// are deleted in time (Store::Purge); measurements stay.
+struct JobPurged {
+  JobNumber job;
+};
+
 // What all tasks of one plan share: a TaskSpec without task_id, content_key,
 // documents and estimated_seconds.
 struct TaskGroupAdded {
@@ -146,10 +175,11 @@ struct TaskAdded {
   TaskGroupId group;
   Digest content_key;  // unique
   std::vector<TaskDocumentKey> documents;
-  double estimated_seconds = 0;
+  float estimated_seconds = 0;
 };
 
-// The job wants the task's result.
+// The job wants the task's result. It may want it already: a plan that is made
+// in slices then found more that the task brings.
 struct JobTaskAdded {
   JobNumber job;
   TaskId task;
@@ -277,6 +307,7 @@ struct WorkerModeChanged {
   WorkerUuid worker;
   WorkerMode mode = WorkerMode::kOpen;
   std::string reason;
+  absl::Duration drain_deadline;  // memory only; zero: no hurry
 };
 
 // The task failed on this worker and another one finished it.
@@ -308,6 +339,16 @@ struct LeaseRenewed {
   SteadyTime now;
   SteadyTime deadline;
   v1::TaskProgress progress;
+  SteadyTime run_deadline = SteadyTime::InfiniteFuture();  // while it runs
+  absl::Duration progress_limit;
+};
+
+// Memory only. Since when a job has tasks to run and nobody on them;
+// InfiniteFuture: it does not wait. told: an event said so.
+struct JobWaits {
+  JobNumber job;
+  SteadyTime since = SteadyTime::InfiniteFuture();
+  bool told = false;
 };
 
 // Memory only. A DesiredState with all leases of the worker went out.
@@ -319,6 +360,11 @@ struct WorkerInformed {
 struct TokenAdded {
   Token token;
 };
+// Another secret for the same token.
+struct TokenRotated {
+  TokenId token;
+  Digest secret;  // SHA-256 of it
+};
 struct TokenRevoked {
   TokenId token;
   absl::Time revoked_at;
@@ -329,19 +375,22 @@ struct TokenRevoked {
 struct AuditRecorded {
   absl::Time time;
   std::string actor;    // "socket", "token/7", "local/...", or an address
-  std::string action;   // "token_created", "joined", "token_revoked", "refused"
+  std::string action;   // "token_created", "joined", "token_revoked", ...
   std::string subject;  // the token, or the method that was refused
   std::string detail;
   int64_t count = 1;  // calls refused since the last line
 };
 
-using Mutation = std::variant<
-    CoordinatorStarted, ArtifactAdded, CorpusAdded, ModelAdded, JobAdded,
-    JobReopened, JobPriorityChanged, JobStateChanged, TaskGroupAdded, TaskAdded,
-    JobTaskAdded, JobTaskRemoved, LeaseGranted, LeaseEnded, TaskStateChanged,
-    ResultCommitted, DuplicateRecorded, EventAppended, WorkerAttached,
-    WorkerModeChanged, WorkerBlamed, WorkerReported, WorkerLivenessChanged,
-    LeaseRenewed, WorkerInformed, TokenAdded, TokenRevoked, AuditRecorded>;
+using Mutation =
+    std::variant<CoordinatorStarted, ArtifactAdded, CorpusAdded, ModelAdded,
+                 JobAdded, JobDocumentsAdded, JobPlanningResumed, JobActivated,
+                 JobReopened, JobPurged, JobPriorityChanged, JobStateChanged,
+                 TaskGroupAdded, TaskAdded, JobTaskAdded, JobTaskRemoved,
+                 LeaseGranted, LeaseEnded, TaskStateChanged, ResultCommitted,
+                 DuplicateRecorded, EventAppended, WorkerAttached,
+                 WorkerModeChanged, WorkerBlamed, WorkerReported,
+                 WorkerLivenessChanged, LeaseRenewed, JobWaits, WorkerInformed,
+                 TokenAdded, TokenRotated, TokenRevoked, AuditRecorded>;
 
 // False for the memory-only ones: a batch without a durable mutation needs no
 // transaction.

@@ -76,6 +76,7 @@ class Planner {
  public:
   Planner(const PlanInput& input, const Settings& settings)
       : input_(input),
+        cost_(input.tries->model()),
         target_(absl::ToDoubleSeconds(settings.task_target)),
         max_rows_(static_cast<size_t>(settings.max_rows_per_task)) {}
 
@@ -107,7 +108,7 @@ class Planner {
     const size_t num_documents = input_.documents.size();
     for (size_t d = 0; d < num_documents; ++d) {
       std::vector<int> lacking;
-      for (size_t c = 0; c < input_.configurations.size(); ++c) {
+      for (size_t c = 0; c < input_.tries->num_configurations(); ++c) {
         if (input_.missing[c * num_documents + d]) {
           lacking.push_back(static_cast<int>(c));
         }
@@ -120,21 +121,12 @@ class Planner {
     for (auto& [configurations, documents] : documents_of) {
       Block block{.configurations = configurations,
                   .documents = std::move(documents)};
-      block.trie_size = TrieSize(*input_.model, Select(configurations));
+      block.trie_size = input_.tries->Of(configurations);
       block.tokens = Tokens(block.documents);
       block.seconds = Seconds(block.trie_size, configurations, block.tokens);
       blocks.push_back(std::move(block));
     }
     return blocks;
-  }
-
-  std::vector<const Configuration*> Select(
-      const std::vector<int>& indexes) const {
-    std::vector<const Configuration*> selected;
-    for (const int index : indexes) {
-      selected.push_back(input_.configurations[static_cast<size_t>(index)]);
-    }
-    return selected;
   }
 
   double Tokens(const std::vector<int>& documents) const {
@@ -147,9 +139,8 @@ class Planner {
 
   double Seconds(int64_t trie_size, const std::vector<int>& configurations,
                  double tokens) const {
-    return EstimateSeconds(*input_.model, trie_size,
-                           static_cast<int64_t>(configurations.size()), tokens,
-                           input_.gflops);
+    return cost_.Seconds(trie_size, static_cast<int64_t>(configurations.size()),
+                         tokens, input_.gflops);
   }
 
   // At most `wanted` chunks of about equal tokens, cut at units unless there
@@ -215,16 +206,17 @@ class Planner {
     PlannedTask task{.configurations = std::move(configurations),
                      .documents = std::move(documents)};
     task.layer_evaluations =
-        trie_size > 0 ? trie_size
-                      : TrieSize(*input_.model, Select(task.configurations));
+        trie_size > 0 ? trie_size : input_.tries->Of(task.configurations);
     task.layer_evaluations_naive =
-        static_cast<int64_t>(task.configurations.size()) * input_.model->layers;
+        static_cast<int64_t>(task.configurations.size()) *
+        input_.tries->model().layers;
     task.estimated_seconds =
         Seconds(task.layer_evaluations, task.configurations, tokens);
     tasks_.push_back(std::move(task));
   }
 
   const PlanInput& input_;
+  const TokenCost cost_;
   const double target_;  // seconds
   const size_t max_rows_;
   std::vector<PlannedTask> tasks_;
@@ -235,6 +227,18 @@ class Planner {
 std::vector<PlannedTask> PlanTasks(const PlanInput& input,
                                    const Settings& settings) {
   return Planner(input, settings).Plan();
+}
+
+int64_t TrieSizes::Of(const std::vector<int>& indexes) {
+  const auto known = sizes_.find(indexes);
+  if (known != sizes_.end()) {
+    return known->second;
+  }
+  std::vector<const Configuration*> selected;
+  for (const int index : indexes) {
+    selected.push_back(configurations_[static_cast<size_t>(index)]);
+  }
+  return sizes_.emplace(indexes, TrieSize(model_, selected)).first->second;
 }
 
 int64_t TrieSize(const ModelDescription& model,
@@ -266,20 +270,22 @@ uint64_t EstimateMemoryBytes(const ModelDescription& model) {
   return (kLayersInFlight * largest + head) * sizeof(float) + kLibraries;
 }
 
-double EstimateSeconds(const ModelDescription& model, int64_t trie_size,
-                       int64_t num_configurations, double tokens,
-                       double gflops) {
+TokenCost::TokenCost(const ModelDescription& model) {
   double linear_elements = 0;
   for (const TensorDescription& tensor : model.tensors) {
     if (IsLinear(tensor.component) && !tensor.bias) {
       linear_elements += static_cast<double>(tensor.num_elements());
     }
   }
-  const double layers = std::max(model.layers, 1);
+  of_layer = 2 * linear_elements / std::max(model.layers, 1);
+  of_head = 2.0 * model.hidden_size * model.vocabulary_size;
+}
+
+double TokenCost::Seconds(int64_t trie_size, int64_t num_configurations,
+                          double tokens, double gflops) const {
   const double flops_per_token =
-      2 * (linear_elements / layers * static_cast<double>(trie_size) +
-           static_cast<double>(model.hidden_size) * model.vocabulary_size *
-               static_cast<double>(num_configurations));
+      of_layer * static_cast<double>(trie_size) +
+      of_head * static_cast<double>(num_configurations);
   return flops_per_token * tokens / (gflops * 1e9);
 }
 

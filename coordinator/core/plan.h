@@ -3,7 +3,10 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "absl/container/flat_hash_map.h"
 
 #include "common/base/digest.h"
 #include "common/job/configuration.h"
@@ -23,13 +26,31 @@ struct PlanDocument {
   double tokens = 0;  // estimated from its language's bytes
 };
 
+// TrieSize of sets of configurations of one model, each computed once: a large
+// job has the same sets over and over. Single-thread; borrows both.
+class TrieSizes {
+ public:
+  TrieSizes(const ModelDescription& model,
+            std::vector<const Configuration*> configurations)
+      : model_(model), configurations_(std::move(configurations)) {}
+
+  // indexes: into the configurations, ascending.
+  int64_t Of(const std::vector<int>& indexes);
+  const ModelDescription& model() const { return model_; }
+  size_t num_configurations() const { return configurations_.size(); }
+
+ private:
+  const ModelDescription& model_;
+  const std::vector<const Configuration*> configurations_;
+  absl::flat_hash_map<std::vector<int>, int64_t> sizes_;
+};
+
 // One model under one evaluation.
 struct PlanInput {
-  const ModelDescription* model = nullptr;
-  std::vector<const Configuration*> configurations;
+  TrieSizes* tries = nullptr;           // of the model and its configurations
   std::vector<PlanDocument> documents;  // by unit, then language
-  std::vector<bool> missing;
-  double gflops = 0;  // of the slowest worker that may run it
+  std::vector<bool> missing;            // [configurations, documents]
+  double gflops = 0;                    // of the slowest worker that may run it
 };
 
 struct PlannedTask {
@@ -58,11 +79,18 @@ int64_t TrieSize(const ModelDescription& model,
 // layers in flight, the head's weight, and what the libraries take.
 uint64_t EstimateMemoryBytes(const ModelDescription& model);
 
-// Seconds that the trie takes over `tokens` at `gflops`: matrix products of the
-// layers and of one head for each configuration.
-double EstimateSeconds(const ModelDescription& model, int64_t trie_size,
-                       int64_t num_configurations, double tokens,
-                       double gflops);
+// How many floating-point operations a model takes for one token.
+struct TokenCost {
+  explicit TokenCost(const ModelDescription& model);
+
+  // Seconds that the trie takes over `tokens` at `gflops`: matrix products of
+  // the layers and of one head for each configuration.
+  double Seconds(int64_t trie_size, int64_t num_configurations, double tokens,
+                 double gflops) const;
+
+  double of_layer = 0;
+  double of_head = 0;
+};
 
 }  // namespace qsweep
 

@@ -4,8 +4,13 @@
 #include <cmath>
 #include <map>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
+#include "coordinator/core/estimate.h"
 
 namespace qsweep {
 namespace {
@@ -13,19 +18,6 @@ namespace {
 template <typename Repeated>
 bool Lists(const Repeated& values, const std::string& wanted) {
   return std::ranges::find(values, wanted) != values.end();
-}
-
-// 2: in memory, 1: on disk, 0: cold.
-int Residency(const Worker& worker, const Digest& model) {
-  const std::string bytes = model.bytes();
-  int level = 0;
-  for (const v1::ResidentModel& resident : worker.state->models()) {
-    if (resident.digest() == bytes) {
-      level = std::max(
-          level, resident.level() == v1::ResidentModel::LEVEL_MEMORY ? 2 : 1);
-    }
-  }
-  return level;
 }
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
@@ -68,16 +60,16 @@ struct Standing {
   }
 };
 
+// A job that has work and nobody on it rises with time.
 int64_t PriorityOf(const Job& job, const Settings& settings, const Now& now) {
-  if (job.state != v1::JOB_STATE_QUEUED) {
-    return job.priority;
+  absl::Duration waited = now.steady - std::min(job.waiting_since, now.steady);
+  if (job.state == v1::JOB_STATE_QUEUED) {  // a restart takes nothing away
+    waited = std::max(waited, now.wall - job.created_at);
   }
-  const absl::Duration waited =
-      std::max(now.wall - job.created_at, absl::ZeroDuration());
   constexpr double kClassesMax = 100;  // bounds what a clock jump can do
   return job.priority +
-         static_cast<int64_t>(std::min(
-             absl::FDivDuration(waited, settings.ageing), kClassesMax));
+         static_cast<int64_t>(std::clamp(
+             absl::FDivDuration(waited, settings.ageing), 0.0, kClassesMax));
 }
 
 // The model the worker is bound to by the leases it holds; nothing: none.
@@ -108,32 +100,42 @@ bool IsLoadedByAnother(const State& state, const Worker& worker,
 }
 
 bool FailedOn(const Task& task, const WorkerUuid& worker) {
-  return std::ranges::any_of(task.grants, [&worker](const Grant& grant) {
-    return grant.worker == worker &&
-           (grant.end == LeaseEnd::kFailed || grant.end == LeaseEnd::kStalled);
-  });
+  return std::ranges::any_of(
+      task.history->grants, [&worker](const Grant& grant) {
+        return grant.worker == worker && (grant.end == LeaseEnd::kFailed ||
+                                          grant.end == LeaseEnd::kStalled);
+      });
 }
 
 std::optional<TaskId> BestTaskOfJob(const State& state, const Job& job,
-                                    const Worker& worker) {
+                                    const Worker& worker,
+                                    const Settings& settings) {
+  if (!WhyNotRequired(job, worker).empty()) {
+    return std::nullopt;
+  }
   const Digest* bound = BoundModel(state, worker);
   std::optional<TaskId> best;
   int best_level = -1;
+  const Digest* last_model = nullptr;  // its groups stand together
+  int level = 0;
   for (const auto& [group, tasks] : job.ready) {
     const Digest& model = state.group(group).model_digest;
-    constexpr int kBound = 3;
-    const int level =
-        bound != nullptr && *bound == model ? kBound : Residency(worker, model);
+    if (last_model == nullptr || *last_model != model) {
+      constexpr int kBound = 3;
+      last_model = &model;
+      level = bound != nullptr && *bound == model ? kBound
+                                                  : Residency(worker, model);
+    }
     if (level <= best_level ||
         (level == 0 && IsLoadedByAnother(state, worker, model))) {
       continue;
     }
     for (const TaskId id : tasks) {
       const Task& task = state.task(id);
-      if (!WhyNotFit(state, task, worker).empty()) {
+      if (!WhyNotFit(state, task, worker, settings).empty()) {
         break;  // nor will the rest of its group: all are one size
       }
-      if (!IsForOthers(state, task, worker)) {
+      if (!IsForOthers(state, task, worker, settings)) {
         best = id;
         best_level = level;
         break;
@@ -232,16 +234,62 @@ const Candidate& Choose(const Worker& worker, const Standings& standings,
 
 }  // namespace
 
-bool IsForOthers(const State& state, const Task& task, const Worker& worker) {
-  return task.failed > 0 && FailedOn(task, worker.uuid) &&
+bool IsForOthers(const State& state, const Task& task, const Worker& worker,
+                 const Settings& settings) {
+  return task.history->failed > 0 && FailedOn(task, worker.uuid) &&
          std::ranges::any_of(state.workers(), [&](const auto& entry) {
            return !FailedOn(task, entry.first) &&
-                  WhyNotFit(state, task, entry.second).empty();
+                  WhyNotFit(state, task, entry.second, settings).empty();
          });
 }
 
+std::vector<std::string> WhyNotRequired(const Job& job, const Worker& worker) {
+  std::vector<std::string> reasons;
+  const v1::Requirements& require = job.require;
+  const auto asks = [&job](absl::string_view what) {
+    return absl::StrCat("job ", job.number.value(), " asks for ", what);
+  };
+  std::vector<std::string> names;
+  uint32_t compute = 0;
+  for (const v1::Device& device : worker.devices) {
+    names.push_back(device.name().empty() ? device.kind() : device.name());
+    compute = std::max(compute, device.compute_capability());
+  }
+  const bool named =
+      require.gpus().empty() ||
+      std::ranges::any_of(names, [&require](const std::string& name) {
+        return std::ranges::any_of(
+            require.gpus(), [&name](const std::string& gpu) {
+              return absl::StrContains(absl::AsciiStrToLower(name),
+                                       absl::AsciiStrToLower(gpu));
+            });
+      });
+  if (!named) {
+    reasons.push_back(absl::StrCat(asks(absl::StrJoin(require.gpus(), " or ")),
+                                   ", the worker has ",
+                                   absl::StrJoin(names, ", ")));
+  }
+  if (require.memory_bytes() > MemoryOf(worker)) {
+    reasons.push_back(absl::StrFormat(
+        "%s, the worker has %.1f GiB",
+        asks(absl::StrFormat(
+            "%.1f GiB of memory",
+            static_cast<double>(require.memory_bytes()) / kGiB)),
+        static_cast<double>(MemoryOf(worker)) / kGiB));
+  }
+  if (require.compute_capability() > compute) {
+    reasons.push_back(absl::StrFormat(
+        "%s, the worker has %.1f",
+        asks(absl::StrFormat("compute capability %.1f",
+                             require.compute_capability() / 10.0)),
+        compute / 10.0));
+  }
+  return reasons;
+}
+
 std::vector<std::string> WhyNotFit(const State& state, const Task& task,
-                                   const Worker& worker) {
+                                   const Worker& worker,
+                                   const Settings& settings) {
   std::vector<std::string> reasons;
   if (worker.liveness != WorkerLiveness::kLive || worker.hello == nullptr ||
       worker.state == nullptr) {
@@ -274,12 +322,18 @@ std::vector<std::string> WhyNotFit(const State& state, const Task& task,
         static_cast<double>(group.prototype->memory_bytes()) / kGiB,
         static_cast<double>(memory) / kGiB));
   }
-  const double lifetime_left =
-      static_cast<double>(worker.state->lifetime_left_ms()) / 1000;
-  if (lifetime_left > 0 && lifetime_left < task.estimated_seconds) {
-    reasons.push_back(absl::StrFormat(
-        "the worker ends in %.0f s, the task takes about %.0f s", lifetime_left,
-        task.estimated_seconds));
+  const auto lifetime_left = absl::Milliseconds(
+      static_cast<int64_t>(worker.state->lifetime_left_ms()));
+  if (lifetime_left > absl::ZeroDuration()) {
+    const Expected expected = ExpectedOn(state, task, worker, settings);
+    if (expected.run + expected.load > lifetime_left) {
+      reasons.push_back(absl::StrFormat(
+          "the worker ends in %.0f s; nine in ten times the task takes up to "
+          "%.0f s there, and %.0f s before to load the model",
+          absl::ToDoubleSeconds(lifetime_left),
+          absl::ToDoubleSeconds(expected.run),
+          absl::ToDoubleSeconds(expected.load)));
+    }
   }
   return reasons;
 }
@@ -303,7 +357,8 @@ std::optional<Pick> PickTask(const State& state, const Worker& worker,
         job.state != v1::JOB_STATE_RUNNING) {
       continue;
     }
-    const std::optional<TaskId> task = BestTaskOfJob(state, job, worker);
+    const std::optional<TaskId> task =
+        BestTaskOfJob(state, job, worker, settings);
     if (!task) {
       continue;
     }

@@ -15,11 +15,17 @@ namespace qsweep {
 
 // Why the worker cannot run the task now, a sentence each; empty: it fits.
 std::vector<std::string> WhyNotFit(const State& state, const Task& task,
-                                   const Worker& worker);
+                                   const Worker& worker,
+                                   const Settings& settings);
+
+// Why the worker runs nothing on behalf of the job, whatever the task: what the
+// job asks for, with the number that does not fit.
+std::vector<std::string> WhyNotRequired(const Job& job, const Worker& worker);
 
 // The task failed on this worker, and another one that fits has not tried it:
 // a machine that lacks a file or a library must not use up the task's budget.
-bool IsForOthers(const State& state, const Task& task, const Worker& worker);
+bool IsForOthers(const State& state, const Task& task, const Worker& worker,
+                 const Settings& settings);
 
 // May the worker take one more lease, of whatever task?
 bool HasCredit(const Worker& worker);
@@ -31,12 +37,13 @@ struct Pick {
 
 // The task the worker should run next; nothing: none fits, or the one whose
 // turn it is has to wait until the worker holds no lease.
-//   1. Fit. A worker that holds a lease takes only tasks of the same model, so
-//      that a prefetched task never waits for a model load. A model that no
-//      worker has run goes to one worker until that one runs it. A task goes
-//      back to a worker it failed on only when no other fits.
-//   2. Priority classes, highest first; a job that waits for its first lease
-//      rises a class per Settings::ageing.
+//   1. Fit, and what the job requires. A worker that holds a lease takes only
+//      tasks of the same model, so that a prefetched task never waits for a
+//      model load. A model that no worker has run goes to one worker until that
+//      one runs it. A task goes back to a worker it failed on only when no
+//      other fits.
+//   2. Priority classes, highest first; a job that has tasks to run and nobody
+//      on them rises a class per Settings::ageing.
 //   3. Fairness over workers held, inside a class: first between owners, then
 //      between the jobs of one. An owner's share is the live workers divided by
 //      the owners with work for this one; a job's is the owner's divided by his

@@ -7,18 +7,9 @@
 #include "coordinator/core/submit_planner.h"
 
 namespace qsweep {
-namespace {
-
-bool IsGivenUp(const Task& task) {
-  return task.state == v1::TASK_STATE_QUARANTINED ||
-         task.state == v1::TASK_STATE_CANCELLED;
-}
-
-}  // namespace
-
 void ReviveTask(Draft& draft, const Task& task, JobNumber wanting) {
   // Live ones are shared; a DONE one leaves nothing to try.
-  QSWEEP_CHECK(IsGivenUp(task));
+  QSWEEP_CHECK(task.given_up());
   for (const JobNumber number : task.jobs) {
     if (number != wanting && draft.state().job(number).terminal()) {
       draft.Add(JobTaskRemoved{.job = number, .task = task.id});
@@ -35,15 +26,13 @@ void ReviveTask(Draft& draft, const Task& task, JobNumber wanting) {
       .task = task.id, .to = v1::TASK_STATE_READY, .new_budgets = true});
 }
 
-bool NeedsNewPlan(const Job& job, bool reuse) {
-  return job.terminal() && reuse;
-}
+bool NeedsNewPlan(const Job& job) { return job.terminal() && !job.fresh; }
 
 Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber number,
                                      const Now& now) {
   const Job& job = state.job(number);
   const auto given_up = [&state](const auto& entry) {
-    return IsGivenUp(state.task(entry.first));
+    return state.task(entry.first).given_up();
   };
   if (std::ranges::none_of(job.tasks, given_up)) {
     return {.reply = number};
@@ -54,7 +43,7 @@ Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber number,
   }
   for (const auto& [id, measurements] : job.tasks) {
     const Task& task = state.task(id);
-    if (IsGivenUp(task)) {
+    if (task.given_up()) {
       ReviveTask(draft, task, number);
     }
   }
@@ -75,14 +64,19 @@ Decision<JobNumber> DecideReplan(const State& state, JobNumber number,
   if (job.state == v1::JOB_STATE_SUCCEEDED) {
     return {.reply = number};
   }
-  SubmitPlanner planner(state, prepared, settings, now, &job);
-  for (size_t i = 0; i < prepared.panels.size(); ++i) {
-    planner.PlanPanel(prepared.panels[i], measured[i]);
+  SubmitPlanner planner(state, prepared, settings, job);
+  QSWEEP_CHECK(planner.at_once());
+  for (size_t i = 0; i < planner.slices().size(); ++i) {
+    planner.Plan(state, planner.slices()[i], measured[i]);
   }
   if (const absl::Status status = planner.Check(); !status.ok()) {
     return {.reply = status};
   }
-  return {.mutations = planner.TakeMutations(), .reply = number};
+  Draft draft(state, now);
+  planner.Begin(draft);
+  planner.AddTasks(draft);
+  planner.Start(draft);
+  return {.mutations = draft.Take(), .reply = number};
 }
 
 }  // namespace qsweep

@@ -19,7 +19,7 @@ void ReviveTask(Draft& draft, const Task& task, JobNumber wanting);
 
 // Whether the job's measurements have to be planned again: it has ended, its
 // tasks may have been dropped, and others may have measured in the meantime.
-bool NeedsNewPlan(const Job& job, bool reuse);
+bool NeedsNewPlan(const Job& job);
 
 // Failed and cancelled tasks of the job become READY with new budgets; a job
 // that ended goes on. None: OK, no mutation.

@@ -26,8 +26,9 @@ Settings Settings::Scaled(double factor) const {
   for (absl::Duration* duration :
        {&scaled.heartbeat, &scaled.lease_ttl, &scaled.failover_ttl,
         &scaled.progress_deadline, &scaled.fetch_deadline,
-        &scaled.reconnect_backoff_max, &scaled.backoff_min, &scaled.backoff_max,
-        &scaled.ageing}) {
+        &scaled.start_deadline, &scaled.run_deadline_min, &scaled.queue_warning,
+        &scaled.default_load, &scaled.reconnect_backoff_max,
+        &scaled.backoff_min, &scaled.backoff_max, &scaled.ageing}) {
     *duration *= factor;
   }
   return scaled;
@@ -44,6 +45,15 @@ absl::Status Settings::Validate() const {
   QSWEEP_RETURN_IF_ERROR(Require(progress_deadline > lease_ttl,
                                  "progress_deadline",
                                  "must be above lease_ttl"));
+  QSWEEP_RETURN_IF_ERROR(Require(start_deadline > 2 * heartbeat,
+                                 "start_deadline",
+                                 "must be above 2 heartbeats"));
+  QSWEEP_RETURN_IF_ERROR(Require(
+      std::isfinite(run_deadline_factor) && run_deadline_factor >= 2 &&
+          run_deadline_min > lease_ttl,
+      "run_deadline_min", "must be above lease_ttl, its factor 2 or more"));
+  QSWEEP_RETURN_IF_ERROR(Require(queue_warning > absl::ZeroDuration(),
+                                 "queue_warning", "must be above 0"));
   QSWEEP_RETURN_IF_ERROR(
       Require(backoff_min > absl::ZeroDuration() && backoff_max >= backoff_min,
               "backoff_max", "must be at least backoff_min, above 0"));
@@ -59,6 +69,9 @@ absl::Status Settings::Validate() const {
   QSWEEP_RETURN_IF_ERROR(
       Require(max_rows_per_task >= 1 && max_rows_per_task <= 100'000,
               "max_rows_per_task", "must be 1 to 100000"));
+  QSWEEP_RETURN_IF_ERROR(Require(
+      plan_slice_tasks >= 1 && plan_at_once_tasks >= plan_slice_tasks,
+      "plan_at_once_tasks", "must be at least plan_slice_tasks, above 0"));
   return Require(batch_requests_max >= 1 && queue_high_water >= 1,
                  "batch_requests_max", "must be at least 1");
 }

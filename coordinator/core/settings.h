@@ -19,6 +19,15 @@ struct Settings {
   // No sign of progress for this long: the attempt is stalled.
   absl::Duration progress_deadline = absl::Seconds(120);
   absl::Duration fetch_deadline = absl::Minutes(30);  // model load, in all
+  // A lease that its worker has not listed for this long was never started;
+  // lease_ttl at most.
+  absl::Duration start_deadline = absl::Seconds(60);
+  // An attempt that runs this many times longer than nine in ten do, and at
+  // least so long, hangs while it seems to get on.
+  double run_deadline_factor = 10;
+  absl::Duration run_deadline_min = absl::Minutes(10);
+  // A job with tasks to run that no worker takes for this long is told of.
+  absl::Duration queue_warning = absl::Minutes(30);
   absl::Duration reconnect_backoff_max = absl::Seconds(20);
 
   // Retry budgets of a task; a preempted attempt is free.
@@ -31,9 +40,14 @@ struct Settings {
 
   // Sizing of tasks (plan.h).
   absl::Duration task_target = absl::Seconds(60);
-  double default_gflops = 60;        // of a worker that did not measure itself
-  int64_t max_rows_per_task = 2000;  // keeps a result below 256 KiB
+  double default_gflops = 60;  // of a worker that did not measure itself
+  absl::Duration default_load = absl::Seconds(30);  // of a model, not seen yet
+  int64_t max_rows_per_task = 2000;       // keeps a result below 256 KiB
   int64_t max_tasks_per_job = 1'000'000;  // QS1051 above
+  // A submit of about more tasks than this is planned in slices, one per step
+  // of the loop, so that workers do not wait for it.
+  int64_t plan_at_once_tasks = 5'000;
+  int64_t plan_slice_tasks = 1'000;
 
   // Placement (policy.h): a waiting job rises one priority class per this.
   absl::Duration ageing = absl::Minutes(10);

@@ -8,39 +8,21 @@
 namespace qsweep {
 namespace {
 
-bool IsLive(v1::TaskState state) {
-  return state == v1::TASK_STATE_BLOCKED || state == v1::TASK_STATE_READY ||
-         state == v1::TASK_STATE_LEASED || state == v1::TASK_STATE_BACKOFF;
-}
-
 size_t Slot(v1::TaskState state) { return static_cast<size_t>(state); }
 
 }  // namespace
 
-bool Job::terminal() const { return IsTerminal(state); }
-
-bool IsTerminal(v1::JobState state) {
-  return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED ||
-         state == v1::JOB_STATE_CANCELLED;
-}
-
-int64_t Job::tasks_live() const {
-  return tasks_by_state[Slot(v1::TASK_STATE_BLOCKED)] +
-         tasks_by_state[Slot(v1::TASK_STATE_READY)] +
-         tasks_by_state[Slot(v1::TASK_STATE_LEASED)] +
-         tasks_by_state[Slot(v1::TASK_STATE_BACKOFF)];
-}
-
-bool Task::live() const { return IsLive(state); }
-
 State::State(StateSnapshot snapshot)
     : coordinator_epoch_(snapshot.coordinator_epoch),
+      last_task_(snapshot.last_task),
       last_group_(snapshot.last_group),
       last_event_(snapshot.last_event),
+      tasks_(std::move(snapshot.tasks)),
+      documents_(std::move(snapshot.documents)),
       corpora_(std::move(snapshot.corpora)),
       models_(std::move(snapshot.models)) {
   for (TaskGroup& group : snapshot.groups) {
-    groups_.emplace(group.id, std::move(group));
+    AddGroup(std::move(group));
   }
   for (Job& job : snapshot.jobs) {
     last_job_ = std::max(last_job_, job.number);
@@ -53,16 +35,21 @@ State::State(StateSnapshot snapshot)
   for (Token& token : snapshot.tokens) {
     On(TokenAdded{std::move(token)});
   }
+  for (const SpeedSample& sample : snapshot.speeds) {
+    speeds_.Add(sample);
+  }
   for (Worker& worker : snapshot.workers) {
     workers_.emplace(worker.uuid, std::move(worker));
   }
-  for (Task& task : snapshot.tasks) {
-    last_task_ = std::max(last_task_, task.id);
-    task_of_key_.emplace(task.content_key, task.id);
-    Task& stored = tasks_.emplace(task.id, std::move(task)).first->second;
-    Enter(stored);
-    if (stored.lease) {
-      workers_[stored.lease->worker].leases.insert(stored.id);
+  for (const auto& [id, task] : tasks_) {
+    last_task_ = std::max(last_task_, id);
+    ++groups_.at(task.group).num_tasks;
+    Enter(task);
+    if (task.live()) {
+      Cover(task);
+    }
+    if (task.lease) {
+      workers_[task.lease->worker].leases.insert(id);
     }
   }
 }
@@ -71,7 +58,40 @@ void State::Apply(const Mutation& mutation) {
   std::visit([this](const auto& m) { On(m); }, mutation);
 }
 
+void State::AddGroup(TaskGroup group) {
+  const auto [panel, added] = panels_.try_emplace(
+      std::pair(group.model_digest, group.prototype->evaluation()),
+      panels_.size());
+  if (added) {
+    live_on_.emplace_back();
+  }
+  group.panel = panel->second;
+  groups_.emplace(group.id, std::move(group));
+}
+
+void State::IndexKey(const Task& task) {
+  QSWEEP_CHECK(
+      given_up_.Insert(static_cast<uint32_t>(task.id.value()), KeyOfTask()));
+}
+
+void State::UnindexKey(const Task& task) {
+  given_up_.Erase(static_cast<uint32_t>(task.id.value()), KeyOfTask());
+}
+
+// A task that is not live and that no job has.
+void State::Forget(TaskId id) {
+  const Task& task = tasks_.at(id);
+  QSWEEP_CHECK(!task.live() && task.jobs.empty());
+  Leave(task);
+  const auto group = groups_.find(task.group);
+  if (--group->second.num_tasks == 0) {
+    groups_.erase(group);
+  }
+  tasks_.Erase(id);
+}
+
 void State::Enter(const Task& task) {
+  ++tasks_by_state_[Slot(task.state)];
   for (const JobNumber number : task.jobs) {
     Job& job = jobs_.at(number);
     ++job.tasks_by_state[Slot(task.state)];
@@ -79,18 +99,19 @@ void State::Enter(const Task& task) {
       job.ready[task.group].insert(task.id);
     }
   }
-  if (task.live()) {
-    live_tasks_of_model_[groups_.at(task.group).model_digest].insert(task.id);
-  }
   if (task.state == v1::TASK_STATE_BACKOFF) {
     backoff_tasks_.insert(task.id);
   }
   if (task.state == v1::TASK_STATE_LEASED) {
     leased_tasks_.insert(task.id);
   }
+  if (task.given_up()) {
+    IndexKey(task);
+  }
 }
 
 void State::Leave(const Task& task) {
+  --tasks_by_state_[Slot(task.state)];
   for (const JobNumber number : task.jobs) {
     Job& job = jobs_.at(number);
     --job.tasks_by_state[Slot(task.state)];
@@ -102,15 +123,41 @@ void State::Leave(const Task& task) {
       }
     }
   }
-  live_tasks_of_model_[groups_.at(task.group).model_digest].erase(task.id);
-  backoff_tasks_.erase(task.id);
-  leased_tasks_.erase(task.id);
+  if (task.state == v1::TASK_STATE_BACKOFF) {
+    backoff_tasks_.erase(task.id);
+  }
+  if (task.state == v1::TASK_STATE_LEASED) {
+    leased_tasks_.erase(task.id);
+  }
+  if (task.given_up()) {
+    UnindexKey(task);
+  }
 }
 
 void State::Move(Task& task, v1::TaskState to) {
+  const bool was_live = task.live();
   Leave(task);
   task.state = to;
   Enter(task);
+  if (was_live && !task.live()) {
+    Uncover(task);
+  } else if (!was_live && task.live()) {
+    Cover(task);
+  }
+}
+
+void State::Cover(const Task& task) {
+  LiveTasks& on = live_on_[groups_.at(task.group).panel];
+  for (const DocumentRef& ref : task.documents) {
+    on.Add(ref.document, task.id);
+  }
+}
+
+void State::Uncover(const Task& task) {
+  LiveTasks& on = live_on_[groups_.at(task.group).panel];
+  for (const DocumentRef& ref : task.documents) {
+    on.Remove(ref.document, task.id);
+  }
 }
 
 void State::EndLease(Task& task, LeaseEnd end, absl::Duration held) {
@@ -121,7 +168,7 @@ void State::EndLease(Task& task, LeaseEnd end, absl::Duration held) {
     worker.charged_until =
         std::max(worker.charged_until, task.lease->granted_at) + held;
   }
-  task.grants.back().end = end;
+  task.history.Edit().grants.back().end = end;
   task.lease.reset();
 }
 
@@ -135,8 +182,8 @@ void State::On(const CoordinatorStarted& m) {
     lease.deadline = m.failover_deadline;
   }
   for (const TaskId id : backoff_tasks_) {
-    Task& task = tasks_.at(id);
-    task.ready_at = m.now + task.backoff;
+    TaskHistory& history = tasks_.at(id).history.Edit();
+    history.ready_at = m.now + history.backoff;
   }
 }
 
@@ -149,96 +196,30 @@ void State::On(const CorpusAdded& m) {
 
 void State::On(const ModelAdded& m) { models_.insert(m.digest); }
 
-void State::On(const JobAdded& m) {
-  QSWEEP_CHECK(m.number == next_job() && !job_of_uuid_.contains(m.uuid));
-  last_job_ = m.number;
-  Job job;
-  job.number = m.number;
-  job.uuid = m.uuid;
-  job.spec_digest = m.spec_digest;
-  job.name = m.spec->name();
-  job.owner = m.owner;
-  job.kind = m.spec->kind();
-  job.priority = m.spec->policy().priority();
-  job.max_retries = static_cast<int>(m.spec->policy().max_retries());
-  job.max_fails = static_cast<int>(m.spec->policy().max_fails());
-  job.labels = {m.spec->labels().begin(), m.spec->labels().end()};
-  job.created_at = m.created_at;
-  job.measurements_total = static_cast<int64_t>(m.plan->measurements());
-  job.measurements_reused = static_cast<int64_t>(m.plan->measurements_reused());
-  job.measurements_done = job.measurements_reused;
-  job.documents_skipped = m.documents_skipped;
-  job_of_uuid_.emplace(m.uuid, m.number);
-  active_jobs_.insert(m.number);
-  jobs_.emplace(m.number, std::move(job));
-}
-
-void State::On(const JobReopened& m) {
-  Job& job = jobs_.at(m.job);
-  QSWEEP_CHECK(job.terminal());
-  if (m.plan != nullptr) {
-    const int64_t by_tasks = job.measurements_done - job.measurements_reused;
-    job.measurements_reused =
-        static_cast<int64_t>(m.plan->measurements_reused());
-    job.measurements_done = job.measurements_reused + by_tasks;
-  }
-  job.state = v1::JOB_STATE_PLANNING;
-  job.reason.clear();
-  job.finished_at = absl::InfinitePast();
-  active_jobs_.insert(m.job);
-}
-
-void State::On(const JobPriorityChanged& m) {
-  jobs_.at(m.job).priority = m.priority;
-}
-
-void State::On(const JobStateChanged& m) {
-  Job& job = jobs_.at(m.job);
-  QSWEEP_CHECK(!job.terminal());
-  job.state = m.state;
-  job.reason = m.reason;
-  if (job.terminal()) {
-    job.finished_at = m.time;
-    active_jobs_.erase(m.job);
-  }
-}
-
 void State::On(const TaskGroupAdded& m) {
   QSWEEP_CHECK(m.id == next_group());
   last_group_ = m.id;
-  groups_.emplace(m.id, MakeTaskGroup(m.id, m.prototype));
+  AddGroup(MakeTaskGroup(m.id, m.prototype));
 }
 
 void State::On(const TaskAdded& m) {
   QSWEEP_CHECK(m.id == next_task() && groups_.contains(m.group));
   last_task_ = m.id;
-  QSWEEP_CHECK(task_of_key_.emplace(m.content_key, m.id).second);
   Task task;
   task.id = m.id;
   task.group = m.group;
   task.content_key = m.content_key;
-  task.num_documents = static_cast<int64_t>(m.documents.size());
-  task.documents = m.documents;
+  task.num_documents = static_cast<int32_t>(m.documents.size());
   task.estimated_seconds = m.estimated_seconds;
-  Enter(tasks_.emplace(m.id, std::move(task)).first->second);
-}
-
-void State::On(const JobTaskAdded& m) {
-  Task& task = tasks_.at(m.task);
-  QSWEEP_CHECK(task.live() && !jobs_.at(m.job).terminal());
-  Leave(task);
-  QSWEEP_CHECK(
-      jobs_.at(m.job).tasks.emplace(m.task, m.num_measurements).second);
-  task.jobs.insert(std::ranges::upper_bound(task.jobs, m.job), m.job);
-  Enter(task);
-}
-
-void State::On(const JobTaskRemoved& m) {
-  Task& task = tasks_.at(m.task);
-  Leave(task);
-  QSWEEP_CHECK(jobs_.at(m.job).tasks.erase(m.task) == 1);
-  std::erase(task.jobs, m.job);
-  Enter(task);
+  task.documents.reserve(m.documents.size());
+  for (const TaskDocumentKey& key : m.documents) {
+    task.documents.push_back({.document = documents_.Add(key.digest),
+                              .language_index = key.language_index});
+  }
+  const Task& added = tasks_.Add(std::move(task));
+  ++groups_.at(m.group).num_tasks;
+  Enter(added);
+  Cover(added);
 }
 
 void State::On(const LeaseGranted& m) {
@@ -247,13 +228,14 @@ void State::On(const LeaseGranted& m) {
   QSWEEP_CHECK(task.state == v1::TASK_STATE_READY && !task.lease &&
                m.epoch == task.epoch().Next());
   Worker& worker = workers_.at(m.worker);
-  task.grants.push_back({.worker = m.worker, .credential = m.credential});
+  TaskHistory& history = task.history.Edit();
+  history.grants.push_back({.worker = m.worker, .credential = m.credential});
+  history.reason.clear();
   task.lease = Lease{.worker = m.worker,
                      .session = m.session,
                      .granted_at = m.now,
                      .deadline = m.deadline,
                      .progress_at = m.now};
-  task.reason.clear();
   worker.leases.insert(m.task);
   worker.holder = m.job;
   Move(task, v1::TASK_STATE_LEASED);
@@ -263,13 +245,14 @@ void State::On(const LeaseEnded& m) {
   Task& task = tasks_.at(m.task);
   QSWEEP_CHECK(task.lease && m.epoch == task.epoch());
   EndLease(task, m.end, m.held);
-  task.failed += m.end == LeaseEnd::kFailed || m.end == LeaseEnd::kStalled;
-  task.lost += m.end == LeaseEnd::kLost;
-  task.preempted += m.end == LeaseEnd::kPreempted;
-  task.reason = m.reason;
-  task.backoff =
+  TaskHistory& history = task.history.Edit();
+  history.failed += m.end == LeaseEnd::kFailed || m.end == LeaseEnd::kStalled;
+  history.lost += m.end == LeaseEnd::kLost;
+  history.preempted += m.end == LeaseEnd::kPreempted;
+  history.reason = m.reason;
+  history.backoff =
       m.to == v1::TASK_STATE_BACKOFF ? m.backoff : absl::ZeroDuration();
-  task.ready_at = m.now + task.backoff;
+  history.ready_at = m.now + history.backoff;
   Move(task, m.to);
 }
 
@@ -277,11 +260,12 @@ void State::On(const TaskStateChanged& m) {
   Task& task = tasks_.at(m.task);
   QSWEEP_CHECK(!task.lease && task.state != v1::TASK_STATE_DONE &&
                m.to != v1::TASK_STATE_LEASED && m.to != v1::TASK_STATE_DONE);
+  TaskHistory& history = task.history.Edit();
   if (m.new_budgets) {
-    task.failed = task.lost = task.preempted = 0;
+    history.failed = history.lost = history.preempted = 0;
   }
-  task.reason = m.reason;
-  task.backoff = absl::ZeroDuration();
+  history.reason = m.reason;
+  history.backoff = absl::ZeroDuration();
   Move(task, m.to);
 }
 
@@ -295,15 +279,15 @@ void State::On(const ResultCommitted& m) {
         m.epoch == task.epoch() ? LeaseEnd::kCommitted : LeaseEnd::kSuperseded,
         m.held);
   }
-  task.grants[static_cast<size_t>(m.epoch.value() - 1)].end =
+  TaskHistory& history = task.history.Edit();
+  history.grants[static_cast<size_t>(m.epoch.value() - 1)].end =
       LeaseEnd::kCommitted;
-  task.result_digest = m.payload_digest;
-  task.result_epoch = m.epoch;
-  task.reason.clear();
-  task.backoff = absl::ZeroDuration();
+  history.result_digest = m.payload_digest;
+  history.result_epoch = m.epoch;
+  history.reason.clear();
+  history.backoff = absl::ZeroDuration();
   Move(task, v1::TASK_STATE_DONE);
   task.documents.clear();
-  task.documents.shrink_to_fit();
   for (const JobNumber number : task.jobs) {
     Job& job = jobs_.at(number);
     job.measurements_done += job.tasks.at(m.task);
@@ -312,8 +296,11 @@ void State::On(const ResultCommitted& m) {
     jobs_.at(number).documents_skipped = skipped;
   }
   if (const auto worker = workers_.find(m.worker); worker != workers_.end()) {
+    const TaskGroup& group = groups_.at(task.group);
     ++worker->second.tasks_done;
-    worker->second.loaded = groups_.at(task.group).model_digest;
+    worker->second.loaded = group.model_digest;
+    speeds_.Add(MakeSpeedSample(group, task.estimated_seconds,
+                                worker->second.devices, m.report));
   }
 }
 
@@ -332,58 +319,6 @@ void State::On(const EventAppended& m) {
   QSWEEP_CHECK(m.event->job_seq() == static_cast<uint64_t>(job.last_job_seq));
 }
 
-void State::On(const WorkerAttached& m) {
-  Worker& worker = workers_[m.worker];
-  const bool same_process = worker.boot == m.boot && !m.boot.empty();
-  worker.uuid = m.worker;
-  worker.name = m.hello->name();
-  worker.build_id = m.hello->build_id();
-  worker.devices = {m.hello->devices().begin(), m.hello->devices().end()};
-  worker.boot_seq = m.boot_seq;
-  worker.credential = m.credential;
-  worker.last_seen = m.time;
-  worker.liveness = WorkerLiveness::kLive;
-  worker.session = m.session;
-  worker.boot = m.boot;
-  worker.hello = m.hello;
-  worker.state.reset();
-  if (!same_process) {
-    worker.attached_at = m.now;
-    worker.loaded = Digest();
-  }
-  worker.seen_at = m.now;
-  worker.deadline = m.deadline;
-  worker.beat_seq = 0;
-  worker.state_seq = 0;
-  for (const TaskId id : worker.leases) {
-    tasks_.at(id).lease->sent_seq = 0;  // of another session: not seen in this
-  }
-}
-
-void State::On(const WorkerModeChanged& m) {
-  Worker& worker = workers_.at(m.worker);
-  worker.mode = m.mode;
-  worker.mode_reason = m.reason;
-  if (m.mode == WorkerMode::kOpen) {
-    worker.blamed = 0;
-  }
-}
-
-void State::On(const WorkerBlamed& m) { ++workers_.at(m.worker).blamed; }
-
-void State::On(const WorkerReported& m) {
-  Worker& worker = workers_.at(m.worker);
-  worker.state = m.state;
-  worker.beat_seq = m.state->beat_seq();
-  worker.seen_at = m.now;
-  worker.deadline = m.deadline;
-  worker.liveness = WorkerLiveness::kLive;
-}
-
-void State::On(const WorkerLivenessChanged& m) {
-  workers_.at(m.worker).liveness = m.to;
-}
-
 void State::On(const LeaseRenewed& m) {
   Task& task = tasks_.at(m.task);
   QSWEEP_CHECK(task.lease && m.epoch == task.epoch());
@@ -396,36 +331,31 @@ void State::On(const LeaseRenewed& m) {
   lease.listed = true;
   lease.deadline = m.deadline;
   lease.progress = m.progress;
+  lease.run_deadline = m.run_deadline;
+  lease.progress_limit = m.progress_limit;
   if (lease.progress.phase() == v1::TASK_PHASE_RUN) {
     workers_.at(lease.worker).loaded = groups_.at(task.group).model_digest;
   }
 }
 
-void State::On(const WorkerInformed& m) {
-  Worker& worker = workers_.at(m.worker);
-  worker.state_seq = m.state_seq;
-  for (const TaskId id : worker.leases) {
-    Lease& lease = *tasks_.at(id).lease;
-    if (lease.sent_seq == 0) {
-      lease.sent_seq = m.state_seq;
-    }
+SpeedSample MakeSpeedSample(const TaskGroup& group, double estimated_seconds,
+                            const std::vector<v1::Device>& devices,
+                            const v1::TaskReport& report) {
+  const double work = estimated_seconds * group.prototype->estimated_gflops();
+  return {.model = group.model_digest,
+          .operation = group.evaluation_name,
+          .device = DeviceType(devices),
+          .gflops = report.run_seconds() > 0 ? work / report.run_seconds() : 0,
+          .load_seconds = report.load_seconds()};
+}
+
+std::string DeviceType(const std::vector<v1::Device>& devices) {
+  if (devices.empty()) {
+    return "";
   }
+  const v1::Device& device = devices.front();
+  return device.name().empty() ? device.kind() : device.name();
 }
-
-void State::On(const TokenAdded& m) {
-  QSWEEP_CHECK(m.token.id >= next_token());
-  if (m.token.joined_with.valid()) {
-    ++tokens_.at(m.token.joined_with).uses;
-  }
-  QSWEEP_CHECK(token_of_secret_.emplace(m.token.secret, m.token.id).second);
-  tokens_.emplace(m.token.id, m.token);
-}
-
-void State::On(const TokenRevoked& m) {
-  tokens_.at(m.token).revoked_at = m.revoked_at;
-}
-
-void State::On(const AuditRecorded&) {}
 
 TaskGroup MakeTaskGroup(TaskGroupId id,
                         std::shared_ptr<const v1::TaskSpec> prototype) {

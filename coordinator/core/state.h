@@ -6,13 +6,20 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/strings/string_view.h"
 
+#include "coordinator/core/digest_index.h"
+#include "coordinator/core/live_tasks.h"
 #include "coordinator/core/mutation.h"
+#include "coordinator/core/speeds.h"
+#include "coordinator/core/task.h"
 
 namespace qsweep {
 
@@ -29,6 +36,7 @@ struct Job {
   int priority = 0;
   int max_retries = 0;  // 0: Settings::failed_budget
   int max_fails = 0;    // 0: no limit
+  bool fresh = false;   // its tasks measure what is measured already, too
   std::map<std::string, std::string> labels;
   absl::Time created_at;
   absl::Time finished_at = absl::InfinitePast();  // InfinitePast: not yet
@@ -43,64 +51,30 @@ struct Job {
   // configurations, tasks or languages have it. Written by JobAdded and
   // ResultCommitted.
   int64_t documents_skipped = 0;
-  int64_t last_job_seq = 0;         // of its events, without gaps
-  std::map<TaskId, int64_t> tasks;  // -> the job's measurements it brings
+  int64_t last_job_seq = 0;                // of its events, without gaps
+  absl::btree_map<TaskId, int64_t> tasks;  // -> its measurements they bring
+
+  v1::Requirements require;      // of a worker that runs tasks on its behalf
+  absl::Duration queue_timeout;  // zero: it waits on
+
+  // Memory
+  // Since when it has tasks to run and nobody on them; InfiniteFuture: it has
+  // none, or somebody is.
+  SteadyTime waiting_since = SteadyTime::InfiniteFuture();
+  bool waiting_told = false;
 
   // Derived from the tasks on Apply.
   std::array<int64_t, v1::TaskState_ARRAYSIZE> tasks_by_state = {};
   // Tasks in state READY; groups without one are left out. Of a group all fit
   // the same workers, so placement looks at groups.
-  std::map<TaskGroupId, std::set<TaskId>> ready;
+  std::map<TaskGroupId, absl::btree_set<TaskId>> ready;
 
   bool terminal() const;
   int64_t tasks_live() const;  // not DONE, QUARANTINED or CANCELLED
 };
 
-// A task's grants are numbered by epoch from 1: grants[epoch - 1].
-struct Grant {
-  WorkerUuid worker;
-  std::string credential;
-  std::optional<LeaseEnd> end;  // nothing: still held
-};
-
-struct Lease {
-  WorkerUuid worker;
-  SessionId session;
-
-  // Memory
-  SteadyTime granted_at;
-  SteadyTime deadline;
-  bool listed = false;     // by the worker, in this life of the coordinator
-  uint64_t sent_seq = 0;   // first DesiredState that carried it; 0: none yet
-  SteadyTime progress_at;  // last growth of progress.progress_seq
-  v1::TaskProgress progress;
-};
-
-struct Task {
-  TaskId id;
-  TaskGroupId group;
-  Digest content_key;
-  int64_t num_documents = 0;
-  double estimated_seconds = 0;
-  v1::TaskState state = v1::TASK_STATE_READY;
-  std::string reason;
-  int failed = 0;  // charged attempts
-  int lost = 0;
-  int preempted = 0;
-  absl::Duration backoff;                  // of the last move to BACKOFF
-  Digest result_digest;                    // DONE: payload that was stored
-  Epoch result_epoch;                      // DONE
-  std::vector<Grant> grants;               // size = epoch
-  std::optional<Lease> lease;              // LEASED
-  std::vector<TaskDocumentKey> documents;  // empty once DONE
-  std::vector<JobNumber> jobs;             // subscribers, ascending
-
-  // Memory
-  SteadyTime ready_at;  // BACKOFF: end of the delay
-
-  Epoch epoch() const { return Epoch(static_cast<int64_t>(grants.size())); }
-  bool live() const;  // BLOCKED, READY, LEASED or BACKOFF
-};
+// Fills the members that a spec decides for good; the priority is not one.
+void TakeSpec(const v1::JobSpec& spec, Job& job);
 
 struct TaskGroup {
   TaskGroupId id;
@@ -109,10 +83,21 @@ struct TaskGroup {
   std::vector<Digest> configurations;  // parallel to the prototype's
   std::string evaluation_name;         // "aligned@1": what a worker must list
   std::set<std::string> methods;       // of its quantizers: "rtn"
+
+  // Memory
+  size_t panel = 0;  // State's number of its model and evaluation
+  int64_t num_tasks = 0;
 };
 // Derives the rest from a prototype whose digests are 32 bytes each.
 TaskGroup MakeTaskGroup(TaskGroupId id,
                         std::shared_ptr<const v1::TaskSpec> prototype);
+
+// Name of a worker's first device, as "Tesla T4"; its kind when it has none.
+std::string DeviceType(const std::vector<v1::Device>& devices);
+// What an attempt of the group's task teaches.
+SpeedSample MakeSpeedSample(const TaskGroup& group, double estimated_seconds,
+                            const std::vector<v1::Device>& devices,
+                            const v1::TaskReport& report);
 
 bool IsTerminal(v1::JobState state);  // SUCCEEDED, FAILED, CANCELLED
 
@@ -141,6 +126,7 @@ struct Worker {
   uint64_t beat_seq = 0;
   uint64_t state_seq = 0;  // of the last DesiredState
   std::set<TaskId> leases;
+  absl::Duration drain_deadline;  // kDraining: zero when there is no hurry
   JobNumber holder;          // the job of its last lease: it holds the worker
   Digest loaded;             // model of the last task it was seen to run
   SteadyTime charged_until;  // its leases that ended paid for its time so far
@@ -150,15 +136,18 @@ struct Worker {
 // of the structs above (the others keep their defaults).
 struct StateSnapshot {
   int64_t coordinator_epoch = 0;
+  TaskId last_task;
   TaskGroupId last_group;
   EventSeq last_event;
   std::vector<Job> jobs;  // `tasks` filled; derived members empty
   std::vector<TaskGroup> groups;
-  std::vector<Task> tasks;  // `jobs` filled
+  TaskTable tasks;        // `jobs` filled
+  DigestTable documents;  // that the tasks' documents are numbers of
   std::vector<Worker> workers;
   std::map<std::string, Digest> corpora;  // name -> newest digest
   std::set<Digest> models;
-  std::vector<Token> tokens;  // `uses` empty
+  std::vector<Token> tokens;        // `uses` empty
+  std::vector<SpeedSample> speeds;  // of the newest attempts, oldest first
 };
 
 // Everything decisions are made from. Single-thread: the loop's. Copyable.
@@ -184,7 +173,9 @@ class State {
   const Job* FindJob(JobNumber number) const;
   const Job* FindJob(const JobUuid& uuid) const;
   const Task* FindTask(TaskId id) const;
-  const Task* FindTaskByKey(const Digest& content_key) const;
+  // Of the tasks that were given up (QUARANTINED or CANCELLED): a live one is
+  // found by what it brings, a DONE one by its measurements.
+  const Task* FindGivenUp(const Digest& content_key) const;
   const TaskGroup* FindGroup(TaskGroupId id) const;
   const Worker* FindWorker(const WorkerUuid& uuid) const;
   const Worker* FindWorkerBySession(const SessionId& session) const;
@@ -196,8 +187,12 @@ class State {
   const TaskGroup& group(TaskGroupId id) const { return groups_.at(id); }
 
   const std::map<JobNumber, Job>& jobs() const { return jobs_; }
-  const std::map<TaskId, Task>& tasks() const { return tasks_; }
+  const TaskTable& tasks() const { return tasks_; }
+  // Of the documents of tasks, by DocumentRef::document.
+  const DigestTable& documents() const { return documents_; }
   const std::map<WorkerUuid, Worker>& workers() const { return workers_; }
+  // Learned of the attempts that were done.
+  const Speeds& speeds() const { return speeds_; }
   const std::map<std::string, Digest>& corpora() const { return corpora_; }
   const std::set<Digest>& models() const { return models_; }
   const std::map<TokenId, Token>& tokens() const { return tokens_; }
@@ -205,8 +200,15 @@ class State {
   // Tasks in BACKOFF and LEASED: what a tick has to look at.
   const std::set<TaskId>& backoff_tasks() const { return backoff_tasks_; }
   const std::set<TaskId>& leased_tasks() const { return leased_tasks_; }
-  // Live tasks of a model, for sharing between jobs.
-  const std::set<TaskId>& LiveTasksOfModel(const Digest& model) const;
+  // Live tasks that bring measurements of the document, ascending: for sharing
+  // between jobs. The list lives until the next Apply.
+  std::span<const Compact<TaskId>> LiveTasksOn(const Digest& model,
+                                               const std::string& evaluation,
+                                               const Digest& document) const;
+  // Of all tasks.
+  int64_t num_tasks(v1::TaskState state) const {
+    return tasks_by_state_[static_cast<size_t>(state)];
+  }
 
   // Task spec as it is sent to a worker. The task must not be DONE.
   v1::TaskSpec MakeTaskSpec(const Task& task) const;
@@ -225,7 +227,11 @@ class State {
   void On(const CorpusAdded& m);
   void On(const ModelAdded& m);
   void On(const JobAdded& m);
+  void On(const JobDocumentsAdded& m);
+  void On(const JobPlanningResumed& m);
+  void On(const JobActivated& m);
   void On(const JobReopened& m);
+  void On(const JobPurged& m);
   void On(const JobPriorityChanged& m);
   void On(const JobStateChanged& m);
   void On(const TaskGroupAdded& m);
@@ -244,16 +250,32 @@ class State {
   void On(const WorkerReported& m);
   void On(const WorkerLivenessChanged& m);
   void On(const LeaseRenewed& m);
+  void On(const JobWaits& m);
   void On(const WorkerInformed& m);
   void On(const TokenAdded& m);
+  void On(const TokenRotated& m);
   void On(const TokenRevoked& m);
   void On(const AuditRecorded& m);
 
+  void AddGroup(TaskGroup group);
+  // Of a task that was given up: it is found by its content.
+  void IndexKey(const Task& task);
+  void UnindexKey(const Task& task);
+  auto KeyOfTask() const {
+    return [this](uint32_t number) -> const Digest& {
+      return tasks_.at(TaskId(int64_t{number})).content_key;
+    };
+  }
+  void Forget(TaskId id);
   // Indexes and counters that follow from the task's state and subscribers:
   // Leave before a change of either, Enter after it.
   void Enter(const Task& task);
   void Leave(const Task& task);
   void Move(Task& task, v1::TaskState to);
+  // The index of live tasks by document: after a task became live, and before
+  // it is live no more.
+  void Cover(const Task& task);
+  void Uncover(const Task& task);
   void EndLease(Task& task, LeaseEnd end, absl::Duration held);
 
   int64_t coordinator_epoch_ = 0;
@@ -262,17 +284,22 @@ class State {
   TaskGroupId last_group_;
   EventSeq last_event_;
   std::map<JobNumber, Job> jobs_;
-  std::map<TaskId, Task> tasks_;
+  TaskTable tasks_;
+  DigestTable documents_;
   std::map<TaskGroupId, TaskGroup> groups_;
   std::map<WorkerUuid, Worker> workers_;
   std::map<std::string, Digest> corpora_;
   std::set<Digest> models_;
   std::map<TokenId, Token> tokens_;
+  Speeds speeds_;
 
   // Derived.
   std::map<JobUuid, JobNumber> job_of_uuid_;
-  absl::flat_hash_map<Digest, TaskId> task_of_key_;
-  std::map<Digest, std::set<TaskId>> live_tasks_of_model_;
+  DigestIndex given_up_;  // by content key
+  // Of each model and evaluation that has tasks: its live tasks by document.
+  std::map<std::pair<Digest, std::string>, size_t> panels_;
+  std::vector<LiveTasks> live_on_;  // by panel
+  std::array<int64_t, v1::TaskState_ARRAYSIZE> tasks_by_state_ = {};
   std::set<JobNumber> active_jobs_;  // not terminal
   std::set<TaskId> backoff_tasks_;
   std::set<TaskId> leased_tasks_;

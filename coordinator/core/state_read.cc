@@ -115,22 +115,23 @@ void Describe(const Job& job, Out& out) {
 }
 
 template <typename Out>
-void Describe(const Task& task, Out& out) {
+void Describe(const State& state, const Task& task, Out& out) {
+  const TaskHistory& history = *task.history;
   out.Begin("task");
   out("id", task.id);
-  out("group", task.group);
+  out("group", TaskGroupId(task.group));
   out("key", task.content_key);
   out("documents", task.num_documents);
   out("seconds", task.estimated_seconds);
   out("state", v1::TaskState_Name(task.state));
-  out("reason", task.reason);
-  out("failed", task.failed);
-  out("lost", task.lost);
-  out("preempted", task.preempted);
-  out("backoff", task.backoff);
-  out("result_epoch", task.result_epoch);
-  out("result", task.result_digest);
-  for (const Grant& grant : task.grants) {
+  out("reason", history.reason);
+  out("failed", history.failed);
+  out("lost", history.lost);
+  out("preempted", history.preempted);
+  out("backoff", history.backoff);
+  out("result_epoch", history.result_epoch);
+  out("result", history.result_digest);
+  for (const Grant& grant : history.grants) {
     out("grant", grant.worker);
     out("credential", grant.credential);
     out("end", grant.end ? LeaseEndName(*grant.end) : "held");
@@ -139,9 +140,9 @@ void Describe(const Task& task, Out& out) {
     out("lease", task.lease->worker);
     out("session", task.lease->session);
   }
-  for (const TaskDocumentKey& key : task.documents) {
-    out("language", key.language_index);
-    out("document", key.digest);
+  for (const DocumentRef& ref : task.documents) {
+    out("language", ref.language_index);
+    out("document", state.documents()[ref.document]);
   }
 }
 
@@ -183,11 +184,11 @@ const Job* State::FindJob(const JobUuid& uuid) const {
   return number == nullptr ? nullptr : FindJob(*number);
 }
 
-const Task* State::FindTask(TaskId id) const { return Find(tasks_, id); }
+const Task* State::FindTask(TaskId id) const { return tasks_.Find(id); }
 
-const Task* State::FindTaskByKey(const Digest& content_key) const {
-  const TaskId* id = Find(task_of_key_, content_key);
-  return id == nullptr ? nullptr : FindTask(*id);
+const Task* State::FindGivenUp(const Digest& content_key) const {
+  const auto number = given_up_.Find(content_key, KeyOfTask());
+  return number ? FindTask(TaskId(int64_t{*number})) : nullptr;
 }
 
 const TaskGroup* State::FindGroup(TaskGroupId id) const {
@@ -221,10 +222,13 @@ const Token* State::FindTokenBySecret(const Digest& secret) const {
   return id == nullptr ? nullptr : FindToken(*id);
 }
 
-const std::set<TaskId>& State::LiveTasksOfModel(const Digest& model) const {
-  static const std::set<TaskId> kNone;
-  const std::set<TaskId>* tasks = Find(live_tasks_of_model_, model);
-  return tasks == nullptr ? kNone : *tasks;
+std::span<const Compact<TaskId>> State::LiveTasksOn(
+    const Digest& model, const std::string& evaluation,
+    const Digest& document) const {
+  const size_t* panel = Find(panels_, std::pair(model, evaluation));
+  const auto number = documents_.Find(document);
+  return panel != nullptr && number ? live_on_[*panel].On(*number)
+                                    : std::span<const Compact<TaskId>>();
 }
 
 v1::TaskSpec State::MakeTaskSpec(const Task& task) const {
@@ -233,10 +237,10 @@ v1::TaskSpec State::MakeTaskSpec(const Task& task) const {
   spec.set_task_id(static_cast<uint64_t>(task.id.value()));
   spec.set_content_key(task.content_key.bytes());
   spec.set_estimated_seconds(task.estimated_seconds);
-  for (const TaskDocumentKey& key : task.documents) {
+  for (const DocumentRef& ref : task.documents) {
     v1::TaskDocument* document = spec.add_documents();
-    document->set_digest(key.digest.bytes());
-    document->set_language_index(key.language_index);
+    document->set_digest(documents_[ref.document].bytes());
+    document->set_language_index(ref.language_index);
   }
   return spec;
 }
@@ -258,7 +262,7 @@ void State::DescribeDurable(Out& out) const {
     out("prototype", *group.prototype);
   }
   for (const auto& [id, task] : tasks_) {
-    Describe(task, out);
+    Describe(*this, task, out);
   }
   for (const auto& [id, token] : tokens_) {
     Describe(token, out);

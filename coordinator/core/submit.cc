@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "common/base/check.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "common/job/job_spec.h"
@@ -52,6 +53,19 @@ std::vector<PlanDocument> PlanDocumentsOf(const ExpandedEvaluation& evaluation,
     return !seen.insert(document.digest).second;
   });
   return documents;
+}
+
+// What a plan needs of a corpus: its languages.
+std::shared_ptr<const v1::Corpus> WithoutDocuments(const v1::Corpus& corpus) {
+  auto languages = std::make_shared<v1::Corpus>();
+  languages->set_name(corpus.name());
+  languages->set_digest(corpus.digest());
+  for (const v1::CorpusLanguage& from : corpus.languages()) {
+    v1::CorpusLanguage& language = *languages->add_languages();
+    language.set_language(from.language());
+    language.set_artifact_digest(from.artifact_digest());
+  }
+  return languages;
 }
 
 absl::Status ReadModels(const v1::SubmitJobRequest& request,
@@ -150,7 +164,7 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
     }
   }
   prepared.spec = std::make_shared<const v1::JobSpec>(std::move(spec));
-  prepared.corpus = std::move(corpus);
+  prepared.corpus = WithoutDocuments(*corpus);
   return prepared;
 }
 
@@ -158,9 +172,10 @@ Decision<v1::SubmitJobResponse> DecideSubmit(
     const State& state, const PreparedSubmit& prepared,
     const std::vector<PanelStatuses>& measured, const Settings& settings,
     const Now& now) {
-  SubmitPlanner planner(state, prepared, settings, now);
-  for (size_t i = 0; i < prepared.panels.size(); ++i) {
-    planner.PlanPanel(prepared.panels[i], measured[i]);
+  SubmitPlanner planner(state, prepared, settings);
+  QSWEEP_CHECK(planner.at_once());
+  for (size_t i = 0; i < planner.slices().size(); ++i) {
+    planner.Plan(state, planner.slices()[i], measured[i]);
   }
   if (const absl::Status status = planner.Check(); !status.ok()) {
     return {.reply = status};
@@ -171,7 +186,11 @@ Decision<v1::SubmitJobResponse> DecideSubmit(
     return {.reply = std::move(response)};
   }
   response.set_job_number(static_cast<uint64_t>(state.next_job().value()));
-  return {.mutations = planner.TakeMutations(), .reply = std::move(response)};
+  Draft draft(state, now);
+  planner.Begin(draft);
+  planner.AddTasks(draft);
+  planner.Start(draft);
+  return {.mutations = draft.Take(), .reply = std::move(response)};
 }
 
 }  // namespace qsweep

@@ -37,10 +37,19 @@ struct PreparedSubmit {
   std::shared_ptr<const v1::JobSpec> spec;
   std::vector<ModelDescription> models;  // parallel to spec.models
   std::vector<std::shared_ptr<const v1::ModelDescription>> model_protos;
-  std::shared_ptr<const v1::Corpus> corpus;
+  std::shared_ptr<const v1::Corpus> corpus;  // languages without documents
   Digest corpus_digest;
   Expansion expansion;
   std::vector<SubmitPanel> panels;
+
+  // As JobAdded has them: of each evaluation its own.
+  size_t num_documents() const {
+    size_t count = 0;
+    for (const ExpandedEvaluation& evaluation : expansion.evaluations) {
+      count += evaluation.documents.size();
+    }
+    return count;
+  }
 };
 
 // Identity of a submit: its spec and the models it was described with.

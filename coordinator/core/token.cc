@@ -50,19 +50,4 @@ v1::Token ToProto(const Token& token) {
   return proto;
 }
 
-absl::string_view RoleName(v1::Role role) {
-  switch (role) {
-    case v1::ROLE_READ:
-      return "read";
-    case v1::ROLE_SUBMIT:
-      return "submit";
-    case v1::ROLE_WORKER:
-      return "worker";
-    case v1::ROLE_ADMIN:
-      return "admin";
-    default:
-      return "";
-  }
-}
-
 }  // namespace qsweep

@@ -40,9 +40,6 @@ absl::Status CheckValid(const Token& token, absl::Time now);
 // As users see it.
 v1::Token ToProto(const Token& token);
 
-// "read", "submit", "worker", "admin"; "" for none.
-absl::string_view RoleName(v1::Role role);
-
 }  // namespace qsweep
 
 #endif  // QSWEEP_COORDINATOR_CORE_TOKEN_H_

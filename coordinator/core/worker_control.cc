@@ -4,18 +4,14 @@
 #include <set>
 #include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 
 #include "common/base/error_codes.h"
+#include "coordinator/core/uuid_prefix.h"
 
 namespace qsweep {
 namespace {
-
-constexpr size_t kPrefixMin = 8;  // hex digits
 
 template <typename Predicate>
 std::vector<const Worker*> WorkersWhere(const State& state,
@@ -31,15 +27,12 @@ std::vector<const Worker*> WorkersWhere(const State& state,
 
 std::vector<const Worker*> WorkersByPrefix(const State& state,
                                            absl::string_view text) {
-  const std::string prefix =
-      absl::AsciiStrToLower(absl::StrReplaceAll(text, {{"-", ""}}));
-  if (prefix.size() < kPrefixMin ||
-      !std::ranges::all_of(prefix, absl::ascii_isxdigit)) {
+  const UuidPrefix prefix(text);
+  if (!prefix.valid()) {
     return {};
   }
   return WorkersWhere(state, [&prefix](const Worker& worker) {
-    return absl::StartsWith(
-        absl::StrReplaceAll(worker.uuid.text(), {{"-", ""}}), prefix);
+    return prefix.Fits(worker.uuid);
   });
 }
 
@@ -76,14 +69,17 @@ absl::StatusOr<WorkerUuid> ResolveWorker(const State& state,
 
 Decision<WorkerUuid> DecideWorkerMode(const State& state,
                                       const WorkerUuid& uuid, WorkerMode mode,
-                                      const std::string& reason,
-                                      const Now& now) {
+                                      const std::string& reason, const Now& now,
+                                      absl::Duration drain_deadline) {
   const Worker& worker = *state.FindWorker(uuid);
-  if (worker.mode == mode) {
+  if (worker.mode == mode && worker.drain_deadline == drain_deadline) {
     return {.reply = uuid};
   }
   Draft draft(state, now);
-  draft.Add(WorkerModeChanged{.worker = uuid, .mode = mode, .reason = reason});
+  draft.Add(WorkerModeChanged{.worker = uuid,
+                              .mode = mode,
+                              .reason = reason,
+                              .drain_deadline = drain_deadline});
   draft.AddWorkerEvent({.kind = "worker_mode",
                         .from = std::string(WorkerModeName(worker.mode)),
                         .to = std::string(WorkerModeName(mode)),
@@ -95,7 +91,7 @@ Decision<WorkerUuid> DecideWorkerMode(const State& state,
 void BlameWorkers(Draft& draft, const Task& task, const WorkerUuid& finisher,
                   const Settings& settings) {
   std::set<WorkerUuid> blamed;
-  for (const Grant& grant : task.grants) {
+  for (const Grant& grant : task.history->grants) {
     if (FailedOn(grant) && grant.worker != finisher) {
       blamed.insert(grant.worker);
     }

@@ -20,11 +20,12 @@ absl::StatusOr<WorkerUuid> ResolveWorker(const State& state,
 
 // kDraining: the worker finishes what it holds and leaves. kOpen: it is leased
 // tasks again, after a drain or a quarantine. Repeating a wish is OK and
-// changes nothing. The worker must exist.
-Decision<WorkerUuid> DecideWorkerMode(const State& state,
-                                      const WorkerUuid& worker, WorkerMode mode,
-                                      const std::string& reason,
-                                      const Now& now);
+// changes nothing. The worker must exist. drain_deadline: after it the worker
+// gives back what it still holds; zero: no hurry.
+Decision<WorkerUuid> DecideWorkerMode(
+    const State& state, const WorkerUuid& worker, WorkerMode mode,
+    const std::string& reason, const Now& now,
+    absl::Duration drain_deadline = absl::ZeroDuration());
 
 // A result of `task` came from `finisher`: every other worker on which it
 // failed is blamed once, and quarantined when that happened with

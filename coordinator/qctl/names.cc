@@ -35,21 +35,6 @@ std::string JobStateName(v1::JobState state) {
   return "unknown";
 }
 
-std::string RoleName(v1::Role role) {
-  switch (role) {
-    case v1::ROLE_READ:
-      return "read";
-    case v1::ROLE_SUBMIT:
-      return "submit";
-    case v1::ROLE_WORKER:
-      return "worker";
-    case v1::ROLE_ADMIN:
-      return "admin";
-    default:
-      return "unknown";
-  }
-}
-
 std::string TaskStateName(const v1::TaskSummary& task) {
   switch (task.state()) {
     case v1::TASK_STATE_BLOCKED:

@@ -23,8 +23,6 @@ std::string TaskStateName(const v1::TaskSummary& task);
 std::vector<v1::TaskState> TaskStatesOf(absl::string_view name);
 std::vector<v1::JobState> JobStatesOf(absl::string_view name);
 
-std::string RoleName(v1::Role role);  // "worker"
-
 bool HasEnded(v1::JobState state);
 
 // "7f3a91c2-...": 16 bytes as text; "" for anything else.

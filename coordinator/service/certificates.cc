@@ -348,6 +348,10 @@ absl::StatusOr<bool> InitCertificates(const std::string& directory,
   return false;
 }
 
+std::string ServerCertificatePath(const std::string& directory) {
+  return ServerPath(Folder(directory));
+}
+
 absl::StatusOr<std::optional<Certificates>> ReadCertificates(
     const std::string& directory, absl::Time now) {
   const std::string folder = Folder(directory);

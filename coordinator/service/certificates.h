@@ -27,6 +27,9 @@ struct Certificates {
   absl::Time expires_at;  // the earlier of the two
 };
 
+// DIR/tls/server.pem.
+std::string ServerCertificatePath(const std::string& directory);
+
 // Makes what is missing; what is there stays, so clients that pinned it go on.
 // names: more host names or addresses for the certificate, besides
 // kCertificateName. renew: signs a new server certificate with the authority

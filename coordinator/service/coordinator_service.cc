@@ -13,8 +13,8 @@
 #include "common/base/status_macros.h"
 #include "coordinator/service/artifact_reactors.h"
 #include "coordinator/service/export_reactor.h"
+#include "coordinator/service/forward.h"
 #include "coordinator/service/job_results.h"
-#include "coordinator/service/unary.h"
 #include "coordinator/service/watch_reactor.h"
 #include "coordinator/store/schema.h"
 #include "qsweep/v1/coordinator.grpc.pb.h"
@@ -155,6 +155,12 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
     return Read(context, "CheckDatabase", response, FindProblems);
   }
 
+  UnaryReactor* CollectGarbage(Context* context,
+                               const v1::CollectGarbageRequest* request,
+                               v1::CollectGarbageResponse* response) override {
+    return Forward(context, "CollectGarbage", *request, response);
+  }
+
   UnaryReactor* Join(Context* context, const v1::JoinRequest* request,
                      v1::JoinResponse* response) override;
   UnaryReactor* CreateToken(Context* context,
@@ -167,24 +173,23 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   }
   UnaryReactor* RevokeToken(Context* context,
                             const v1::RevokeTokenRequest* request,
-                            v1::RevokeTokenResponse* response) override;
+                            v1::RevokeTokenResponse* response) override {
+    return Forward(context, "RevokeToken", *request, response);
+  }
+  UnaryReactor* RotateToken(Context* context,
+                            const v1::RotateTokenRequest* request,
+                            v1::RotateTokenResponse* response) override {
+    return Forward(context, "RotateToken", *request, response);
+  }
 
  private:
   absl::Status CheckResultsReady(const v1::QueryRequest& request) const;
 
-  // Posts the request to the loop; its reply ends the call.
   template <typename Request, typename Response>
   UnaryReactor* Forward(Context* context, absl::string_view method,
                         const Request& request, Response* response) {
-    UnaryReactor* reactor = context->DefaultReactor();
-    if (absl::Status status =
-            authenticator_.CallerOf(*context, method).status();
-        !status.ok()) {
-      reactor->Finish(ToGrpcStatus(status));
-    } else {
-      loop_.Post(request, FinishWith(reactor, response));
-    }
-    return reactor;
+    return ForwardToLoop(loop_, authenticator_, context, method, request,
+                         response);
   }
 
   // Runs `read` on a reader thread; what it returns ends the call. gRPC keeps
@@ -303,20 +308,6 @@ UnaryReactor* CoordinatorServiceImpl::CreateToken(
                }
                finish(std::move(created));
              });
-  return reactor;
-}
-
-UnaryReactor* CoordinatorServiceImpl::RevokeToken(
-    Context* context, const v1::RevokeTokenRequest* request,
-    v1::RevokeTokenResponse* response) {
-  UnaryReactor* reactor = context->DefaultReactor();
-  absl::StatusOr<Caller> caller =
-      authenticator_.CallerOf(*context, "RevokeToken");
-  if (!caller.ok()) {
-    reactor->Finish(ToGrpcStatus(caller.status()));
-  } else {
-    loop_.Post(*std::move(caller), *request, FinishWith(reactor, response));
-  }
   return reactor;
 }
 

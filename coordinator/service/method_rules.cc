@@ -7,6 +7,7 @@
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/job/role.h"
 
 namespace qsweep {
 namespace {
@@ -32,10 +33,12 @@ constexpr MethodRule kRules[] = {
     {"Query", Need::kRead},
     {"Backup", Need::kAdmin},
     {"CheckDatabase", Need::kAdmin},
+    {"CollectGarbage", Need::kAdmin},
     {"Join", Need::kJoin},
     {"CreateToken", Need::kAdmin},
     {"ListTokens", Need::kAdmin},
     {"RevokeToken", Need::kAdmin},
+    {"RotateToken", Need::kAdmin},
     // WorkerService
     {"Attach", Need::kWorker},
     {"Synchronize", Need::kWorker},

@@ -10,6 +10,9 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/service_type.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_credentials_options.h>
 
 #include "common/base/log.h"
 #include "common/base/mutex.h"
@@ -35,6 +38,7 @@ constexpr int kNumReaders = 4;
 constexpr int kMinPingIntervalMs = 20'000;  // our clients ping every 30 s
 constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
+constexpr unsigned kCertificateRefreshSeconds = 2;
 constexpr absl::Duration kWarnBefore = absl::Hours(24 * 30);  // of expiry
 // A corpus of 200 languages with 1,000 documents each in one message.
 constexpr int kMaxReceiveBytes = 64 << 20;
@@ -43,11 +47,17 @@ bool WantsTls(const ListenAddress& listen, bool on_loopback) {
   return listen.socket_path.empty() && (listen.leaves_machine || on_loopback);
 }
 
+// gRPC reads the file again when it changes, so that a renewed certificate
+// needs no restart: server.pem is replaced whole.
 std::shared_ptr<grpc::ServerCredentials> TlsCredentials(
-    const Certificates& certificates) {
-  grpc::SslServerCredentialsOptions options;
-  options.pem_key_cert_pairs = {{certificates.key_pem, certificates.chain_pem}};
-  return grpc::SslServerCredentials(options);
+    const std::string& directory) {
+  const std::string path = ServerCertificatePath(directory);
+  grpc::experimental::TlsServerCredentialsOptions options(
+      std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
+          path, path, kCertificateRefreshSeconds));
+  options.watch_identity_key_cert_pairs();
+  options.set_cert_request_type(GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+  return grpc::experimental::TlsServerCredentials(options);
 }
 
 class ServerImpl : public Server {
@@ -55,7 +65,8 @@ class ServerImpl : public Server {
   ServerImpl(const ServerOptions& options, std::vector<ListenAddress> listen,
              std::optional<Certificates> certificates, std::string token,
              std::unique_ptr<Store> store, const Clock& clock)
-      : listen_(std::move(listen)),
+      : directory_(options.directory),
+        listen_(std::move(listen)),
         tls_on_loopback_(options.tls_on_loopback),
         certificates_(std::move(certificates)),
         token_(std::move(token)),
@@ -170,7 +181,7 @@ class ServerImpl : public Server {
       encrypted_.push_back(WantsTls(listen_[i], tls_on_loopback_));
       builder.AddListeningPort(listen_[i].address,
                                encrypted_.back()
-                                   ? TlsCredentials(*certificates_)
+                                   ? TlsCredentials(directory_)
                                    : grpc::InsecureServerCredentials(),
                                &ports[i]);
     }
@@ -200,6 +211,7 @@ class ServerImpl : public Server {
     return loop_end_;
   }
 
+  const std::string directory_;
   const std::vector<ListenAddress> listen_;
   const bool tls_on_loopback_;
   const std::optional<Certificates> certificates_;  // one listens with TLS: set

@@ -4,7 +4,7 @@
 
 #include "coordinator/service/artifact_reactors.h"
 #include "coordinator/service/attach_reactor.h"
-#include "coordinator/service/unary.h"
+#include "coordinator/service/forward.h"
 #include "qsweep/v1/worker.grpc.pb.h"
 
 namespace qsweep {
@@ -45,18 +45,11 @@ class WorkerServiceImpl : public v1::WorkerService::CallbackService {
   }
 
  private:
-  // Posts the request with its caller to the loop; its reply ends the call.
   template <typename Request, typename Response>
   UnaryReactor* Forward(Context* context, absl::string_view method,
                         const Request& request, Response* response) {
-    UnaryReactor* reactor = context->DefaultReactor();
-    absl::StatusOr<Caller> caller = authenticator_.CallerOf(*context, method);
-    if (!caller.ok()) {
-      reactor->Finish(ToGrpcStatus(caller.status()));
-    } else {
-      loop_.Post(*std::move(caller), request, FinishWith(reactor, response));
-    }
-    return reactor;
+    return ForwardToLoop(loop_, authenticator_, context, method, request,
+                         response);
   }
 
   Loop& loop_;

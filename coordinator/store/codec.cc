@@ -148,24 +148,32 @@ std::string PackDocuments(const std::vector<TaskDocumentKey>& documents) {
   return packed;
 }
 
-absl::StatusOr<std::vector<TaskDocumentKey>> UnpackDocuments(
-    absl::string_view packed) {
+absl::StatusOr<size_t> CountDocuments(absl::string_view packed) {
   if (packed.size() % kPackedDocument != 0) {
     return DamagedColumn("documents");
   }
+  return packed.size() / kPackedDocument;
+}
+
+TaskDocumentKey UnpackDocument(absl::string_view packed, size_t index) {
+  packed = packed.substr(index * kPackedDocument, kPackedDocument);
+  TaskDocumentKey document{
+      .digest = *Digest::FromBytes(packed.substr(0, Digest::kSize))};
+  for (int i = 3; i >= 0; --i) {
+    const auto byte = static_cast<unsigned char>(
+        packed[Digest::kSize + static_cast<size_t>(i)]);
+    document.language_index = document.language_index << 8 | byte;
+  }
+  return document;
+}
+
+absl::StatusOr<std::vector<TaskDocumentKey>> UnpackDocuments(
+    absl::string_view packed) {
+  QSWEEP_ASSIGN_OR_RETURN(const size_t count, CountDocuments(packed));
   std::vector<TaskDocumentKey> documents;
-  documents.reserve(packed.size() / kPackedDocument);
-  while (!packed.empty()) {
-    TaskDocumentKey document;
-    QSWEEP_ASSIGN_OR_RETURN(document.digest,
-                            Digest::FromBytes(packed.substr(0, Digest::kSize)));
-    for (int i = 3; i >= 0; --i) {
-      const auto byte = static_cast<unsigned char>(
-          packed[Digest::kSize + static_cast<size_t>(i)]);
-      document.language_index = document.language_index << 8 | byte;
-    }
-    documents.push_back(document);
-    packed.remove_prefix(kPackedDocument);
+  documents.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    documents.push_back(UnpackDocument(packed, i));
   }
   return documents;
 }

@@ -37,6 +37,9 @@ absl::StatusOr<WorkerMode> WorkerModeFromText(absl::string_view text);
 std::string PackDocuments(const std::vector<TaskDocumentKey>& documents);
 absl::StatusOr<std::vector<TaskDocumentKey>> UnpackDocuments(
     absl::string_view packed);
+// The same piece by piece: how many, and one of them.
+absl::StatusOr<size_t> CountDocuments(absl::string_view packed);
+TaskDocumentKey UnpackDocument(absl::string_view packed, size_t index);
 
 absl::Status DamagedColumn(absl::string_view what);
 

@@ -70,17 +70,8 @@ absl::Status SetDefensive(Database& database) {
              : SqliteError(database.handle(), result, "set defensive");
 }
 
-absl::Status CheckPages(Database& database, const std::string& path) {
-  QSWEEP_ASSIGN_OR_RETURN(const std::string found,
-                          database.QueryText("PRAGMA quick_check(1)"));
-  if (found != "ok") {
-    return MakeError(kDamagedDatabase, absl::StrCat(path, ": ", found), path,
-                     "restore a backup, or start on another directory");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Prepare(Database& database, const std::string& path) {
+absl::Status Prepare(Database& database, const std::string& path,
+                     bool check_pages) {
   QSWEEP_RETURN_IF_ERROR(database.Execute(kWriterPragmas));
   QSWEEP_RETURN_IF_ERROR(SetDefensive(database));
   if (Planted(Bug::kSynchronousNormal)) {
@@ -89,7 +80,10 @@ absl::Status Prepare(Database& database, const std::string& path) {
   // A page of the WAL that a failed fsync marked clean must not carry later
   // commits.
   QSWEEP_RETURN_IF_ERROR(database.Execute("PRAGMA wal_checkpoint(TRUNCATE)"));
-  QSWEEP_RETURN_IF_ERROR(CheckPages(database, path));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t version, ReadVersion(database, path));
+  if (check_pages || version < CurrentSchemaVersion()) {
+    QSWEEP_RETURN_IF_ERROR(CheckPages(database, path));
+  }
   QSWEEP_RETURN_IF_ERROR(Migrate(database, path));
   return Planted(Bug::kMeasurementsNotUnique)
              ? database.Execute(kReplaceMeasurements)
@@ -112,6 +106,16 @@ absl::Status CreateForOwner(const std::string& path) {
 }
 
 }  // namespace
+
+absl::Status CheckPages(Database& database, const std::string& path) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::string found,
+                          database.QueryText("PRAGMA quick_check(1)"));
+  if (found != "ok") {
+    return MakeError(kDamagedDatabase, absl::StrCat(path, ": ", found), path,
+                     "restore a backup, or start on another directory");
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path) {
   const int descriptor = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -169,14 +173,14 @@ bool ReserveFile::Take() {
 void ReserveFile::Free() { unlink(path_.c_str()); }
 
 absl::StatusOr<Database> OpenWriter(const std::string& path,
-                                    const std::string& vfs) {
+                                    const std::string& vfs, bool check_pages) {
   if (vfs.empty()) {
     QSWEEP_RETURN_IF_ERROR(CreateForOwner(path));
   }
   QSWEEP_ASSIGN_OR_RETURN(
       Database database,
       Database::Open(path, Database::Mode::kReadWriteCreate, vfs));
-  QSWEEP_RETURN_IF_ERROR(NameFile(Prepare(database, path), path));
+  QSWEEP_RETURN_IF_ERROR(NameFile(Prepare(database, path, check_pages), path));
   return database;
 }
 

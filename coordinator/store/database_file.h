@@ -59,8 +59,13 @@ class ReserveFile : public Reserve {
 // recovery of the WAL, a TRUNCATE checkpoint, quick_check, migrations. New
 // files are readable by their owner only. FAILED_PRECONDITION QS4005: a newer
 // database. DATA_LOSS QS4006: damaged, or not qsweep's. Else as Database::Open.
+// check_pages: false leaves quick_check to the caller, unless it migrates.
 absl::StatusOr<Database> OpenWriter(const std::string& path,
-                                    const std::string& vfs = "");
+                                    const std::string& vfs = "",
+                                    bool check_pages = true);
+
+// PRAGMA quick_check. DATA_LOSS QS4006: the file is damaged.
+absl::Status CheckPages(Database& database, const std::string& path);
 
 // Opens the file for reading only. It can neither write nor checkpoint.
 absl::StatusOr<Database> OpenReader(const std::string& path,

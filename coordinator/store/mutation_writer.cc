@@ -109,13 +109,36 @@ absl::Status MutationWriter::On(const JobAdded& m) {
         sql::kAddJobEvaluation, m.number, ordinal++,
         Blob{m.models[model].bytes()}, evaluation.eval_index, evaluation.text));
   }
-  ordinal = 0;
-  for (const JobDocument& document : m.documents) {
+  return AddDocuments(m.number, 0, m.documents);
+}
+
+absl::Status MutationWriter::AddDocuments(
+    JobNumber job, int first_ordinal,
+    const std::vector<JobDocument>& documents) {
+  int ordinal = first_ordinal;
+  for (const JobDocument& document : documents) {
     QSWEEP_RETURN_IF_ERROR(statements_.Run(
-        sql::kAddJobDocument, m.number, ordinal++, document.eval_index,
+        sql::kAddJobDocument, job, ordinal++, document.eval_index,
         document.language, document.id, Blob{document.digest.bytes()}));
   }
   return absl::OkStatus();
+}
+
+absl::Status MutationWriter::On(const JobDocumentsAdded& m) {
+  return AddDocuments(m.job, m.first_ordinal, m.documents);
+}
+
+absl::Status MutationWriter::On(const JobPlanningResumed& m) {
+  QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kForgetMeasurements, m.job));
+  return statements_.Run(sql::kSetJobPlan, m.job,
+                         Blob{m.plan->SerializeAsString()},
+                         std::optional<int64_t>());
+}
+
+absl::Status MutationWriter::On(const JobActivated& m) {
+  return statements_.Run(sql::kSetJobPlan, m.job,
+                         Blob{m.plan->SerializeAsString()},
+                         std::optional(m.documents_skipped));
 }
 
 absl::Status MutationWriter::AddConfigurations(const JobAdded& m) {
@@ -148,6 +171,10 @@ absl::Status MutationWriter::On(const JobReopened& m) {
     plan = Blob{bytes};
   }
   return statements_.Run(sql::kReopenJob, m.job, plan);
+}
+
+absl::Status MutationWriter::On(const JobPurged& m) {
+  return statements_.Run(sql::kPurgeJob, m.job);
 }
 
 absl::Status MutationWriter::On(const JobPriorityChanged& m) {
@@ -330,6 +357,10 @@ absl::Status MutationWriter::On(const TokenAdded& m) {
                          expires_at_us);
 }
 
+absl::Status MutationWriter::On(const TokenRotated& m) {
+  return statements_.Run(sql::kRotateToken, m.token, Blob{m.secret.bytes()});
+}
+
 absl::Status MutationWriter::On(const TokenRevoked& m) {
   return statements_.Run(sql::kRevokeToken, m.token,
                          absl::ToUnixMicros(m.revoked_at));
@@ -350,6 +381,7 @@ absl::Status MutationWriter::On(const WorkerLivenessChanged&) {
 absl::Status MutationWriter::On(const LeaseRenewed&) {
   return absl::OkStatus();
 }
+absl::Status MutationWriter::On(const JobWaits&) { return absl::OkStatus(); }
 absl::Status MutationWriter::On(const WorkerInformed&) {
   return absl::OkStatus();
 }

@@ -1,6 +1,8 @@
 #ifndef QSWEEP_COORDINATOR_STORE_MUTATION_WRITER_H_
 #define QSWEEP_COORDINATOR_STORE_MUTATION_WRITER_H_
 
+#include <vector>
+
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -47,7 +49,11 @@ class MutationWriter {
   absl::Status On(const CorpusAdded& m);
   absl::Status On(const ModelAdded& m);
   absl::Status On(const JobAdded& m);
+  absl::Status On(const JobDocumentsAdded& m);
+  absl::Status On(const JobPlanningResumed& m);
+  absl::Status On(const JobActivated& m);
   absl::Status On(const JobReopened& m);
+  absl::Status On(const JobPurged& m);
   absl::Status On(const JobPriorityChanged& m);
   absl::Status On(const JobStateChanged& m);
   absl::Status On(const TaskGroupAdded& m);
@@ -66,12 +72,16 @@ class MutationWriter {
   absl::Status On(const WorkerReported& m);
   absl::Status On(const WorkerLivenessChanged& m);
   absl::Status On(const LeaseRenewed& m);
+  absl::Status On(const JobWaits& m);
   absl::Status On(const WorkerInformed& m);
   absl::Status On(const TokenAdded& m);
+  absl::Status On(const TokenRotated& m);
   absl::Status On(const TokenRevoked& m);
   absl::Status On(const AuditRecorded& m);
 
   absl::Status AddConfigurations(const JobAdded& m);
+  absl::Status AddDocuments(JobNumber job, int first_ordinal,
+                            const std::vector<JobDocument>& documents);
   absl::Status AddMeasurement(const ResultCommitted& m, const MeasuredRow& row);
 
   StatementCache& statements_;

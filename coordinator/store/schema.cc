@@ -98,10 +98,13 @@ CREATE TABLE job (
   documents_skipped INTEGER NOT NULL,  -- so far: a row of its is not 'ok'
   priority INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
-  finished_at_us INTEGER
+  finished_at_us INTEGER,
+  -- 1: it is gone for everybody; what is left of it is being deleted
+  purged INTEGER NOT NULL DEFAULT 0 CHECK (purged IN (0, 1))
 ) STRICT;
 CREATE INDEX job_open ON job (number)
   WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
+CREATE INDEX job_purged ON job (number) WHERE purged = 1;
 
 -- What a job asks for: for each evaluation of a model, the model's
 -- configurations x the documents of that evaluation (eval_index).
@@ -155,7 +158,9 @@ CREATE TABLE task_group (
 CREATE TABLE task (
   id INTEGER PRIMARY KEY CHECK (id > 0),
   task_group INTEGER NOT NULL REFERENCES task_group (id),
-  content_key BLOB NOT NULL UNIQUE CHECK (length(content_key) = 32),
+  -- SHA-256; no two live tasks share one, which State sees to: an index over
+  -- random keys would rewrite a page for each task of a large submit
+  content_key BLOB NOT NULL CHECK (length(content_key) = 32),
   -- 36 bytes each: digest, index of its language, little endian
   documents BLOB NOT NULL CHECK (length(documents) % 36 = 0),
   estimated_seconds REAL NOT NULL,
@@ -168,6 +173,8 @@ CREATE TABLE task (
   backoff_us INTEGER NOT NULL DEFAULT 0 CHECK (backoff_us >= 0),
   result_epoch INTEGER,
   result_digest BLOB CHECK (length(result_digest) = 32),
+  -- 1: of purged jobs only, kept for the measurements it brought
+  archived INTEGER NOT NULL DEFAULT 0 CHECK (archived IN (0, 1)),
   CHECK ((state = 'done') = (result_epoch IS NOT NULL)),
   CHECK ((result_epoch IS NULL) = (result_digest IS NULL))
 ) STRICT;
@@ -404,7 +411,7 @@ SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
   (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
     WHERE jt.job = j.number AND t.state = 'cancelled') AS tasks_cancelled,
   j.spec_json AS spec
-FROM job AS j)sql"},
+FROM job AS j WHERE j.purged = 0)sql"},
     // worker: of the newest lease.
     {"tasks_v1", R"sql(
 SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
@@ -419,7 +426,8 @@ SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
   (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', l.ended_at_us / 1000000, 'unixepoch')
     FROM lease AS l WHERE l.task = t.id AND l.epoch = t.result_epoch)
     AS finished_at
-FROM task AS t JOIN task_group AS g ON g.id = t.task_group)sql"},
+FROM task AS t JOIN task_group AS g ON g.id = t.task_group
+WHERE t.archived = 0)sql"},
     // What each grant cost. An attempt that ended was useful when its result is
     // the one that is stored.
     {"attempts_v1", R"sql(

@@ -41,21 +41,22 @@ absl::Status CheckLease(const Task& task,
   const auto damaged = [&task](absl::string_view what) {
     return DamagedColumn(absl::StrCat("task ", task.id.value(), " ", what));
   };
-  for (size_t i = 0; i < task.grants.size(); ++i) {
-    const bool open = !task.grants[i].end.has_value();
-    const bool last = i + 1 == task.grants.size();
+  const std::vector<Grant>& grants = task.history->grants;
+  for (size_t i = 0; i < grants.size(); ++i) {
+    const bool open = !grants[i].end.has_value();
+    const bool last = i + 1 == grants.size();
     if (open && !(last && task.state == v1::TASK_STATE_LEASED)) {
       return damaged("with a lease that never ended");
     }
   }
   if (task.state == v1::TASK_STATE_LEASED &&
-      (task.grants.empty() || task.grants.back().end.has_value())) {
+      (grants.empty() || grants.back().end.has_value())) {
     return damaged("is leased without a lease");
   }
   if (task.lease && !workers.contains(task.lease->worker)) {
     return damaged("is leased to an unknown worker");
   }
-  if (task.result_epoch > task.epoch()) {
+  if (task.history->result_epoch > task.epoch()) {
     return damaged("with the result of a lease it never had");
   }
   return absl::OkStatus();
@@ -70,17 +71,16 @@ absl::Status CheckTasks(const StateSnapshot& snapshot) {
   for (const Worker& worker : snapshot.workers) {
     workers.insert(worker.uuid);
   }
-  for (const Task& task : snapshot.tasks) {
+  for (const auto& [id, task] : snapshot.tasks) {
     const auto group = groups.find(task.group);
-    if (group == groups.end() || !IsNumber(task.id.value())) {
-      return DamagedColumn(
-          absl::StrCat("task ", task.id.value(), " of no group"));
+    if (group == groups.end() || !IsNumber(id.value())) {
+      return DamagedColumn(absl::StrCat("task ", id.value(), " of no group"));
     }
     const auto languages =
         static_cast<uint32_t>(group->second->prototype->languages_size());
-    for (const TaskDocumentKey& document : task.documents) {
+    for (const DocumentRef& document : task.documents) {
       if (document.language_index >= languages) {
-        return DamagedColumn(absl::StrCat("task ", task.id.value(),
+        return DamagedColumn(absl::StrCat("task ", id.value(),
                                           " with a document of no language"));
       }
     }

@@ -58,7 +58,10 @@ inline constexpr const char kAddJobEvaluation[] =
 inline constexpr const char kAddJobDocument[] =
     "INSERT INTO job_document (job, ordinal, eval_index, language, "
     "document_id, document) VALUES (?, ?, ?, ?, ?, (SELECT id FROM document "
-    "WHERE digest = ?))";
+    "WHERE digest = ?)) ON CONFLICT (job, ordinal) DO NOTHING";
+inline constexpr const char kSetJobPlan[] =
+    "UPDATE job SET plan = ?2, "
+    "documents_skipped = ifnull(?3, documents_skipped) WHERE number = ?1";
 inline constexpr const char kSetJobState[] =
     "UPDATE job SET state = ?2, reason = ?3, finished_at_us = ?4 "
     "WHERE number = ?1";
@@ -67,6 +70,35 @@ inline constexpr const char kSetJobState[] =
 inline constexpr const char kReopenJob[] =
     "UPDATE job SET state = 'planning', reason = '', finished_at_us = NULL, "
     "plan = ifnull(?2, plan) WHERE number = ?1";
+// The job is not there any more; its rows go later, some at a time.
+inline constexpr const char kPurgeJob[] =
+    "UPDATE job SET purged = 1 WHERE number = ?";
+inline constexpr const char kFindPurgedJob[] =
+    "SELECT number FROM job WHERE purged = 1 LIMIT 1";
+inline constexpr const char kPurgeEvents[] =
+    "DELETE FROM event WHERE seq IN (SELECT seq FROM event "
+    "WHERE job = ?1 LIMIT ?2)";
+// Tasks stay for their measurements, out of the way and without documents.
+inline constexpr const char kArchiveTasks[] =
+    "UPDATE task SET archived = 1, documents = x'' WHERE id IN "
+    "(SELECT task FROM job_task WHERE job = ?1 ORDER BY task LIMIT ?2) "
+    "AND NOT EXISTS (SELECT 1 FROM job_task AS other JOIN job AS j "
+    "ON j.number = other.job WHERE other.task = task.id "
+    "AND other.job <> ?1 AND j.purged = 0)";
+inline constexpr const char kPurgeJobTasks[] =
+    "DELETE FROM job_task WHERE job = ?1 AND task IN "
+    "(SELECT task FROM job_task WHERE job = ?1 ORDER BY task LIMIT ?2)";
+inline constexpr const char kPurgeJobDocuments[] =
+    "DELETE FROM job_document WHERE job = ?1 AND ordinal IN "
+    "(SELECT ordinal FROM job_document WHERE job = ?1 LIMIT ?2)";
+inline constexpr const char kPurgeJobConfigurations[] =
+    "DELETE FROM job_configuration WHERE job = ?1 AND ordinal IN "
+    "(SELECT ordinal FROM job_configuration WHERE job = ?1 LIMIT ?2)";
+inline constexpr const char kPurgeJobEvaluations[] =
+    "DELETE FROM job_evaluation WHERE job = ?1";
+inline constexpr const char kPurgeJobModels[] =
+    "DELETE FROM job_model WHERE job = ?1";
+inline constexpr const char kDeleteJob[] = "DELETE FROM job WHERE number = ?1";
 inline constexpr const char kSetJobPriority[] =
     "UPDATE job SET priority = ?2 WHERE number = ?1";
 
@@ -76,7 +108,10 @@ inline constexpr const char kAddTask[] =
     "INSERT INTO task (id, task_group, content_key, documents, "
     "estimated_seconds, state) VALUES (?, ?, ?, ?, ?, 'ready')";
 inline constexpr const char kAddJobTask[] =
-    "INSERT INTO job_task (job, task, measurements) VALUES (?, ?, ?)";
+    "INSERT INTO job_task (job, task, measurements) VALUES (?1, ?2, ?3) "
+    "ON CONFLICT (job, task) DO UPDATE SET measurements = measurements + ?3";
+inline constexpr const char kForgetMeasurements[] =
+    "UPDATE job_task SET measurements = 0 WHERE job = ?";
 inline constexpr const char kRemoveJobTask[] =
     "DELETE FROM job_task WHERE job = ? AND task = ?";
 
@@ -153,6 +188,8 @@ inline constexpr const char kAddToken[] =
     "INSERT INTO token (id, secret_sha256, kind, role, name, reusable, "
     "lifetime_us, joined_with, created_by, created_at_us, expires_at_us) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+inline constexpr const char kRotateToken[] =
+    "UPDATE token SET secret_sha256 = ?2 WHERE id = ?1";
 inline constexpr const char kRevokeToken[] =
     "UPDATE token SET revoked_at_us = ?2 WHERE id = ?1";
 inline constexpr const char kAddAudit[] =
@@ -165,27 +202,43 @@ inline constexpr const char kReadCoordinatorEpoch[] =
     "SELECT epoch FROM coordinator";
 inline constexpr const char kReadLastGroup[] =
     "SELECT ifnull(max(id), 0) FROM task_group";
+inline constexpr const char kReadLastTask[] =
+    "SELECT ifnull(max(id), 0) FROM task";
 inline constexpr const char kReadLastEvent[] =
     "SELECT ifnull(max(seq), 0) FROM event";
 inline constexpr const char kReadJobs[] =
     "SELECT number, uuid, spec_digest, owner, state, reason, spec, plan, "
     "documents_skipped, priority, created_at_us, finished_at_us, "
     "(SELECT ifnull(max(e.job_seq), 0) FROM event AS e WHERE e.job = number) "
-    "FROM job ORDER BY number";
+    "FROM job WHERE purged = 0 ORDER BY number";
+// Tasks of jobs that are being purged: with no other job they are not there.
+inline constexpr const char kReadPurgedTasks[] =
+    "SELECT jt.task FROM job AS j JOIN job_task AS jt ON jt.job = j.number "
+    "WHERE j.purged = 1";
 inline constexpr const char kReadJobTasks[] =
-    "SELECT job, task, measurements FROM job_task ORDER BY job, task";
+    "SELECT jt.job, jt.task, jt.measurements FROM job AS j "
+    "JOIN job_task AS jt ON jt.job = j.number WHERE j.purged = 0 "
+    "ORDER BY jt.job, jt.task";
 inline constexpr const char kReadGroups[] =
-    "SELECT id, prototype FROM task_group ORDER BY id";
+    "SELECT g.id, g.prototype FROM task_group AS g WHERE NOT EXISTS "
+    "(SELECT 1 FROM task AS t WHERE t.task_group = g.id AND t.archived = 1) "
+    "OR EXISTS (SELECT 1 FROM task AS t WHERE t.task_group = g.id "
+    "AND t.archived = 0) ORDER BY g.id";
 inline constexpr const char kReadTasks[] =
     "SELECT id, task_group, content_key, documents, estimated_seconds, state, "
     "reason, failed, lost, preempted, backoff_us, "
-    "result_epoch, result_digest FROM task ORDER BY id";
+    "result_epoch, result_digest FROM task WHERE archived = 0 ORDER BY id";
 inline constexpr const char kReadLeases[] =
     "SELECT task, epoch, worker, session, credential, end_reason "
     "FROM lease ORDER BY task, epoch";
 inline constexpr const char kReadWorkers[] =
     "SELECT uuid, boot_seq, credential, hello, mode, mode_reason, blamed, "
     "tasks_done, last_seen_us FROM worker ORDER BY uuid";
+// The newest attempts that were done, newest first.
+inline constexpr const char kReadSpeeds[] =
+    "SELECT l.worker, l.report, t.task_group, t.estimated_seconds "
+    "FROM lease AS l JOIN task AS t ON t.id = l.task "
+    "WHERE l.end_reason = 'committed' ORDER BY l.rowid DESC LIMIT 2000";
 inline constexpr const char kReadCorpusNames[] =
     "SELECT name, corpus FROM corpus_name ORDER BY name";
 inline constexpr const char kReadModelDigests[] =
@@ -200,15 +253,29 @@ inline constexpr const char kReadTokens[] =
 
 inline constexpr const char kReadDocumentId[] =
     "SELECT id FROM document WHERE digest = ?";
+inline constexpr const char kReadConfigurationId[] =
+    "SELECT id FROM configuration WHERE digest = ?";
+inline constexpr const char kReadEvaluationId[] =
+    "SELECT id FROM evaluation WHERE text = ?";
+// Of one configuration and evaluation: any row; all rows, or that of one
+// document, in two shapes.
+inline constexpr const char kHasRows[] =
+    "SELECT 1 FROM measurement WHERE configuration = ? AND evaluation = ? "
+    "LIMIT 1";
 inline constexpr const char kReadStatuses[] =
-    "SELECT document, status FROM measurement WHERE "
-    "configuration = (SELECT id FROM configuration WHERE digest = ?) AND "
-    "evaluation = (SELECT id FROM evaluation WHERE text = ?)";
+    "SELECT document, status FROM measurement WHERE configuration = ? AND "
+    "evaluation = ?";
+inline constexpr const char kReadStatus[] =
+    "SELECT document, status FROM measurement WHERE configuration = ? AND "
+    "evaluation = ? AND document = ?";
 inline constexpr const char kReadMeasurements[] =
     "SELECT document, status, nll_sum, nll_fp_sum, unigram_nll_sum, tokens, "
     "bytes, bytes_scored, chars, kl_sum, top1, nonfinite FROM measurement "
-    "WHERE configuration = (SELECT id FROM configuration WHERE digest = ?) "
-    "AND evaluation = (SELECT id FROM evaluation WHERE text = ?)";
+    "WHERE configuration = ? AND evaluation = ?";
+inline constexpr const char kReadMeasurement[] =
+    "SELECT document, status, nll_sum, nll_fp_sum, unigram_nll_sum, tokens, "
+    "bytes, bytes_scored, chars, kl_sum, top1, nonfinite FROM measurement "
+    "WHERE configuration = ? AND evaluation = ? AND document = ?";
 // (evaluation, document) of the job with a row that is not OK; only documents
 // with such a row, of whatever job, cost more than one look at an index.
 inline constexpr const char kReadSkipped[] =

@@ -1,8 +1,12 @@
 #include "coordinator/store/sqlite_store.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <memory>
 #include <optional>
 #include <set>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -27,13 +31,44 @@ constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kIdlePages = (int64_t{1} << 20) / kPageBytes;
 constexpr int64_t kPassivePages = (int64_t{8} << 20) / kPageBytes;
 constexpr int64_t kTruncatePages = (int64_t{64} << 20) / kPageBytes;
+// Documents that are looked up one at a time rather than in all rows.
+constexpr size_t kOneByOne = 2000;
+
+// A database that takes long to check is checked while it is loaded.
+constexpr uintmax_t kCheckedBeside = uintmax_t{64} << 20;
+
+// quick_check on a thread and a connection of its own.
+class PageCheck {
+ public:
+  explicit PageCheck(std::string path)
+      : thread_([this, path = std::move(path)] {
+          auto database = OpenReader(path);
+          status_ =
+              database.ok() ? CheckPages(*database, path) : database.status();
+        }) {}
+  ~PageCheck() { Wait().IgnoreError(); }
+
+  absl::Status Wait() {
+    if (thread_.joinable()) {
+      thread_.join();
+    }
+    return status_;
+  }
+
+ private:
+  absl::Status status_;  // written by the thread; ours once it is joined
+  std::thread thread_;
+};
 
 class SqliteStore : public Store {
  public:
+  // page_check: that of this database, which nobody waited for; may be null.
   SqliteStore(std::optional<FileLock> lock, Database database,
-              std::unique_ptr<Reserve> reserve)
+              std::unique_ptr<Reserve> reserve,
+              std::unique_ptr<PageCheck> page_check)
       : lock_(std::move(lock)),
         reserve_(std::move(reserve)),
+        page_check_(std::move(page_check)),
         database_(std::move(database)),
         statements_(database_),
         writer_(statements_) {
@@ -51,7 +86,13 @@ class SqliteStore : public Store {
 
   absl::StatusOr<StateSnapshot> Load() override {
     QSWEEP_RETURN_IF_ERROR(fatal_);
-    return LoadState(statements_);
+    absl::StatusOr<StateSnapshot> snapshot = LoadState(statements_);
+    if (page_check_ != nullptr) {
+      fatal_ = page_check_->Wait();
+      page_check_.reset();
+      QSWEEP_RETURN_IF_ERROR(fatal_);
+    }
+    return snapshot;
   }
 
   absl::Status Commit(std::span<const Mutation> batch) override;
@@ -79,6 +120,7 @@ class SqliteStore : public Store {
       std::span<const Digest> digests) override;
   absl::StatusOr<bool> HasDuplicate(TaskId task, Epoch epoch,
                                     const Digest& payload_digest) override;
+  absl::StatusOr<bool> Purge(int rows) override;
 
   absl::Status Idle() override {
     QSWEEP_RETURN_IF_ERROR(fatal_);
@@ -106,16 +148,24 @@ class SqliteStore : public Store {
   using DocumentIndexes = absl::flat_hash_map<int64_t, std::vector<size_t>>;
 
   absl::Status WriteAll(std::span<const Mutation> batch);
+  // One of the statements' deletions of a purged job; whether it was not all.
+  absl::StatusOr<bool> PurgeRows(const char* sql, int64_t job, int rows);
+  absl::StatusOr<bool> PurgeOne(int rows);
   // Rolls back and says what a failure inside a transaction means.
   absl::Status Abandon(absl::Status error, bool in_commit);
   absl::Status Checkpoint(int mode);
   // Where each stored document stands in `documents`; the others are left out.
   absl::StatusOr<DocumentIndexes> IndexDocuments(
       std::span<const Digest> documents);
+  // The id that the statement finds; 0: none.
+  template <typename Key>
+  absl::StatusOr<int64_t> FindId(const char* sql, const Key& key);
   // use(statement, index of configuration, index of document) for each stored
-  // row of configurations x documents. The document's id is column 0 of sql.
+  // row of configurations x documents. The document's id is column 0 of both
+  // statements: all rows of a configuration, or that of one document.
   template <typename Use>
-  absl::Status ForEachMeasured(const char* sql, absl::string_view evaluation,
+  absl::Status ForEachMeasured(const char* all, const char* one,
+                               absl::string_view evaluation,
                                std::span<const Digest> configurations,
                                std::span<const Digest> documents, Use use);
   template <typename... Args>
@@ -132,6 +182,7 @@ class SqliteStore : public Store {
 
   std::optional<FileLock> lock_;
   std::unique_ptr<Reserve> reserve_;
+  std::unique_ptr<PageCheck> page_check_;  // null: known to be sound
   Database database_;
   StatementCache statements_;  // after database_: finalized before it closes
   MutationWriter writer_;
@@ -223,29 +274,69 @@ absl::StatusOr<SqliteStore::DocumentIndexes> SqliteStore::IndexDocuments(
   return indexes;
 }
 
+template <typename Key>
+absl::StatusOr<int64_t> SqliteStore::FindId(const char* sql, const Key& key) {
+  QSWEEP_ASSIGN_OR_RETURN(Statement * find, statements_.Get(sql));
+  find->BindAll(key);
+  QSWEEP_ASSIGN_OR_RETURN(const bool found, find->Step());
+  const int64_t id = found ? find->Integer(0) : 0;
+  find->Reset();
+  return id;
+}
+
 template <typename Use>
 absl::Status SqliteStore::ForEachMeasured(
-    const char* sql, absl::string_view evaluation,
+    const char* all, const char* one, absl::string_view evaluation,
     std::span<const Digest> configurations, std::span<const Digest> documents,
     Use use) {
   QSWEEP_RETURN_IF_ERROR(fatal_);
-  QSWEEP_ASSIGN_OR_RETURN(const DocumentIndexes indexes,
-                          IndexDocuments(documents));
-  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t evaluation_id,
+                          FindId(sql::kReadEvaluationId, evaluation));
+  if (evaluation_id == 0) {
+    return absl::OkStatus();
+  }
+  std::optional<DocumentIndexes> indexes;  // found when a row may be there
   for (size_t c = 0; c < configurations.size(); ++c) {
-    row->BindAll(Blob{configurations[c].bytes()}, evaluation);
-    while (true) {
-      QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
-      if (!more) {
-        break;
+    QSWEEP_ASSIGN_OR_RETURN(
+        const int64_t configuration,
+        FindId(sql::kReadConfigurationId, Blob{configurations[c].bytes()}));
+    QSWEEP_ASSIGN_OR_RETURN(Statement * any, statements_.Get(sql::kHasRows));
+    any->BindAll(configuration, evaluation_id);
+    QSWEEP_ASSIGN_OR_RETURN(const bool has_rows, any->Step());
+    any->Reset();
+    if (!has_rows) {
+      continue;
+    }
+    if (!indexes) {
+      QSWEEP_ASSIGN_OR_RETURN(indexes, IndexDocuments(documents));
+    }
+    // A configuration may have far more rows than are asked for.
+    const bool one_by_one = indexes->size() <= kOneByOne;
+    QSWEEP_ASSIGN_OR_RETURN(Statement * row,
+                            statements_.Get(one_by_one ? one : all));
+    const auto use_rows = [&]() -> absl::Status {
+      while (true) {
+        QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
+        if (!more) {
+          return absl::OkStatus();
+        }
+        const auto found = indexes->find(row->Integer(0));
+        if (found == indexes->end()) {
+          continue;
+        }
+        for (const size_t d : found->second) {
+          QSWEEP_RETURN_IF_ERROR(use(*row, c, d));
+        }
       }
-      const auto found = indexes.find(row->Integer(0));
-      if (found == indexes.end()) {
-        continue;
-      }
-      for (const size_t d : found->second) {
-        QSWEEP_RETURN_IF_ERROR(use(*row, c, d));
-      }
+    };
+    if (!one_by_one) {
+      row->BindAll(configuration, evaluation_id);
+      QSWEEP_RETURN_IF_ERROR(use_rows());
+      continue;
+    }
+    for (const auto& [document, places] : *indexes) {
+      row->BindAll(configuration, evaluation_id, document);
+      QSWEEP_RETURN_IF_ERROR(use_rows());
     }
   }
   return absl::OkStatus();
@@ -257,8 +348,8 @@ absl::StatusOr<std::vector<v1::RowStatus>> SqliteStore::MeasuredStatuses(
   std::vector<v1::RowStatus> statuses(configurations.size() * documents.size(),
                                       v1::ROW_STATUS_UNSPECIFIED);
   QSWEEP_RETURN_IF_ERROR(ForEachMeasured(
-      sql::kReadStatuses, evaluation, configurations, documents,
-      [&](const Statement& row, size_t c, size_t d) -> absl::Status {
+      sql::kReadStatuses, sql::kReadStatus, evaluation, configurations,
+      documents, [&](const Statement& row, size_t c, size_t d) -> absl::Status {
         QSWEEP_ASSIGN_OR_RETURN(statuses[c * documents.size() + d],
                                 RowStatusFromText(row.View(1)));
         return absl::OkStatus();
@@ -273,8 +364,8 @@ SqliteStore::ReadMeasurements(absl::string_view evaluation,
   std::vector<std::optional<v1::Measurement>> values(configurations.size() *
                                                      documents.size());
   QSWEEP_RETURN_IF_ERROR(ForEachMeasured(
-      sql::kReadMeasurements, evaluation, configurations, documents,
-      [&](const Statement& row, size_t c, size_t d) -> absl::Status {
+      sql::kReadMeasurements, sql::kReadMeasurement, evaluation, configurations,
+      documents, [&](const Statement& row, size_t c, size_t d) -> absl::Status {
         QSWEEP_ASSIGN_OR_RETURN(values[c * documents.size() + d],
                                 MeasurementColumns(row, 1));
         return absl::OkStatus();
@@ -443,6 +534,56 @@ absl::StatusOr<bool> SqliteStore::HasDuplicate(TaskId task, Epoch epoch,
   return found;
 }
 
+absl::StatusOr<bool> SqliteStore::PurgeRows(const char* sql, int64_t job,
+                                            int rows) {
+  QSWEEP_RETURN_IF_ERROR(statements_.Run(sql, job, rows));
+  return sqlite3_changes(database_.handle()) >= rows;
+}
+
+absl::StatusOr<bool> SqliteStore::PurgeOne(int rows) {
+  QSWEEP_ASSIGN_OR_RETURN(Statement * find,
+                          statements_.Get(sql::kFindPurgedJob));
+  QSWEEP_ASSIGN_OR_RETURN(const bool found, find->Step());
+  const int64_t job = found ? find->Integer(0) : 0;
+  find->Reset();
+  if (!found) {
+    return false;
+  }
+  for (const char* sql : {sql::kPurgeEvents, sql::kPurgeJobDocuments,
+                          sql::kPurgeJobConfigurations}) {
+    QSWEEP_ASSIGN_OR_RETURN(const bool more, PurgeRows(sql, job, rows));
+    if (more) {
+      return true;
+    }
+  }
+  QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kArchiveTasks, job, rows));
+  QSWEEP_ASSIGN_OR_RETURN(const bool more,
+                          PurgeRows(sql::kPurgeJobTasks, job, rows));
+  if (!more) {
+    for (const char* sql :
+         {sql::kPurgeJobEvaluations, sql::kPurgeJobModels, sql::kDeleteJob}) {
+      QSWEEP_RETURN_IF_ERROR(statements_.Run(sql, job));
+    }
+  }
+  return true;  // perhaps another job
+}
+
+absl::StatusOr<bool> SqliteStore::Purge(int rows) {
+  QSWEEP_RETURN_IF_ERROR(fatal_);
+  absl::StatusOr<bool> more = false;
+  absl::Status status = statements_.Run(sql::kBegin);
+  if (status.ok()) {
+    more = PurgeOne(rows);
+    status = more.status();
+  }
+  bool in_commit = false;
+  if (status.ok()) {
+    in_commit = true;
+    status = statements_.Run(sql::kCommit);
+  }
+  return status.ok() ? more : Abandon(std::move(status), in_commit);
+}
+
 }  // namespace
 
 std::string DatabasePath(const std::string& directory) {
@@ -459,17 +600,21 @@ absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(
         absl::StrCat(options.directory, "/coordinator.reserve"));
   }
   const std::string path = DatabasePath(options.directory);
-  absl::StatusOr<Database> database = OpenWriter(path, options.vfs);
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  const bool beside = options.vfs.empty() && !error && bytes > kCheckedBeside;
+  absl::StatusOr<Database> database = OpenWriter(path, options.vfs, !beside);
   if (absl::IsResourceExhausted(database.status())) {
     // Recovery takes room, too.
     options.reserve->Free();
-    database = OpenWriter(path, options.vfs);
+    database = OpenWriter(path, options.vfs, !beside);
   }
   QSWEEP_RETURN_IF_ERROR(database.status());
   // Without room for it the coordinator serves all the same.
   options.reserve->Take();
-  return std::make_unique<SqliteStore>(std::move(lock), *std::move(database),
-                                       std::move(options.reserve));
+  return std::make_unique<SqliteStore>(
+      std::move(lock), *std::move(database), std::move(options.reserve),
+      beside ? std::make_unique<PageCheck>(path) : nullptr);
 }
 
 }  // namespace qsweep

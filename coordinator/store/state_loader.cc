@@ -1,10 +1,12 @@
 #include "coordinator/store/state_loader.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 
 #include "common/base/status_macros.h"
 #include "coordinator/store/codec.h"
@@ -16,6 +18,11 @@ namespace {
 
 // Of a task: so far above what a task has that a job's sum cannot overflow.
 constexpr int64_t kMostMeasurements = int64_t{1} << 32;
+
+// Ids are given in sequence, and TaskTable has room for all below the last.
+constexpr int64_t kMostId = int64_t{1} << 31;
+
+bool IsId(int64_t value) { return value > 0 && value <= kMostId; }
 
 // Runs `sql` and hands each row to use(row).
 template <typename Use>
@@ -51,11 +58,7 @@ absl::StatusOr<Job> ReadJob(const Statement& row) {
   job.reason = row.Text(5);
   QSWEEP_ASSIGN_OR_RETURN(const v1::JobSpec spec,
                           ProtoColumn<v1::JobSpec>(row, 6));
-  job.name = spec.name();
-  job.kind = spec.kind();
-  job.labels = {spec.labels().begin(), spec.labels().end()};
-  job.max_retries = static_cast<int>(spec.policy().max_retries());
-  job.max_fails = static_cast<int>(spec.policy().max_fails());
+  TakeSpec(spec, job);
   QSWEEP_ASSIGN_OR_RETURN(const v1::JobPlan plan,
                           ProtoColumn<v1::JobPlan>(row, 7));
   job.measurements_total = static_cast<int64_t>(plan.measurements());
@@ -88,25 +91,48 @@ absl::StatusOr<TaskGroup> ReadGroup(const Statement& row) {
       std::make_shared<const v1::TaskSpec>(std::move(prototype)));
 }
 
-absl::StatusOr<Task> ReadTask(const Statement& row) {
+// What most tasks have none of: a reason, charged attempts, a delay, a result.
+absl::Status ReadHistory(const Statement& row, Task& task) {
+  const bool charged =
+      row.Integer(7) + row.Integer(8) + row.Integer(9) + row.Integer(10) > 0;
+  if (!charged && row.View(6).empty() && task.state != v1::TASK_STATE_DONE) {
+    return absl::OkStatus();
+  }
+  TaskHistory& history = task.history.Edit();
+  history.reason = row.Text(6);
+  history.failed = static_cast<int>(row.Integer(7));
+  history.lost = static_cast<int>(row.Integer(8));
+  history.preempted = static_cast<int>(row.Integer(9));
+  history.backoff = absl::Microseconds(row.Integer(10));
+  if (task.state == v1::TASK_STATE_DONE) {
+    history.result_epoch = Epoch(row.Integer(11));
+    QSWEEP_ASSIGN_OR_RETURN(history.result_digest, DigestColumn(row, 12));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Task> ReadTask(const Statement& row, DigestTable& documents) {
+  if (!IsId(row.Integer(0)) || !IsId(row.Integer(1))) {
+    return DamagedColumn("id");
+  }
   Task task;
   task.id = TaskId(row.Integer(0));
   task.group = TaskGroupId(row.Integer(1));
   QSWEEP_ASSIGN_OR_RETURN(task.content_key, DigestColumn(row, 2));
-  QSWEEP_ASSIGN_OR_RETURN(task.documents, UnpackDocuments(row.View(3)));
-  task.num_documents = static_cast<int64_t>(task.documents.size());
-  task.estimated_seconds = row.Real(4);
   QSWEEP_ASSIGN_OR_RETURN(task.state, TaskStateFromText(row.View(5)));
-  task.reason = row.Text(6);
-  task.failed = static_cast<int>(row.Integer(7));
-  task.lost = static_cast<int>(row.Integer(8));
-  task.preempted = static_cast<int>(row.Integer(9));
-  task.backoff = absl::Microseconds(row.Integer(10));
-  if (task.state == v1::TASK_STATE_DONE) {
-    task.documents = {};
-    task.result_epoch = Epoch(row.Integer(11));
-    QSWEEP_ASSIGN_OR_RETURN(task.result_digest, DigestColumn(row, 12));
+  QSWEEP_ASSIGN_OR_RETURN(const size_t num_documents,
+                          CountDocuments(row.View(3)));
+  task.num_documents = static_cast<int32_t>(num_documents);
+  task.estimated_seconds = static_cast<float>(row.Real(4));
+  if (task.state != v1::TASK_STATE_DONE) {
+    task.documents.reserve(num_documents);
+    for (size_t i = 0; i < num_documents; ++i) {
+      const TaskDocumentKey key = UnpackDocument(row.View(3), i);
+      task.documents.push_back({.document = documents.Add(key.digest),
+                                .language_index = key.language_index});
+    }
   }
+  QSWEEP_RETURN_IF_ERROR(ReadHistory(row, task));
   return task;
 }
 
@@ -159,6 +185,7 @@ class Loader {
   explicit Loader(StatementCache& statements) : statements_(statements) {}
 
   absl::StatusOr<StateSnapshot> Load() {
+    int64_t last_task = 0;
     int64_t last_group = 0;
     int64_t last_event = 0;
     QSWEEP_RETURN_IF_ERROR(ReadInteger(statements_, sql::kReadCoordinatorEpoch,
@@ -167,12 +194,17 @@ class Loader {
         ReadInteger(statements_, sql::kReadLastGroup, last_group));
     QSWEEP_RETURN_IF_ERROR(
         ReadInteger(statements_, sql::kReadLastEvent, last_event));
+    QSWEEP_RETURN_IF_ERROR(
+        ReadInteger(statements_, sql::kReadLastTask, last_task));
+    snapshot_.last_task = TaskId(last_task);
     snapshot_.last_group = TaskGroupId(last_group);
     snapshot_.last_event = EventSeq(last_event);
     QSWEEP_RETURN_IF_ERROR(LoadNames());
     QSWEEP_RETURN_IF_ERROR(LoadTasks());
     QSWEEP_RETURN_IF_ERROR(LoadJobs());
+    QSWEEP_RETURN_IF_ERROR(DropPurgedTasks());
     QSWEEP_RETURN_IF_ERROR(CheckSnapshot(snapshot_));
+    QSWEEP_RETURN_IF_ERROR(LoadSpeeds());
     return std::move(snapshot_);
   }
 
@@ -218,9 +250,9 @@ class Loader {
     QSWEEP_RETURN_IF_ERROR(
         ForEachRow(statements_, sql::kReadTasks,
                    [&](const Statement& row) -> absl::Status {
-                     QSWEEP_ASSIGN_OR_RETURN(Task task, ReadTask(row));
-                     task_index_[task.id] = snapshot_.tasks.size();
-                     snapshot_.tasks.push_back(std::move(task));
+                     QSWEEP_ASSIGN_OR_RETURN(
+                         Task task, ReadTask(row, snapshot_.documents));
+                     snapshot_.tasks.Add(std::move(task));
                      return absl::OkStatus();
                    }));
     return ForEachRow(statements_, sql::kReadLeases,
@@ -229,20 +261,20 @@ class Loader {
 
   // Rows come in order of epoch, and every epoch has one.
   absl::Status AddLease(const Statement& row) {
-    const auto found = task_index_.find(TaskId(row.Integer(0)));
-    if (found == task_index_.end()) {
-      return DamagedColumn("lease");
+    Task* found = snapshot_.tasks.Find(TaskId(row.Integer(0)));
+    if (found == nullptr) {  // archived
+      return absl::OkStatus();
     }
-    Task& task = snapshot_.tasks[found->second];
+    Task& task = *found;
     if (Epoch(row.Integer(1)) != task.epoch().Next()) {
       return DamagedColumn("epoch");
     }
     QSWEEP_ASSIGN_OR_RETURN(const WorkerUuid worker,
                             UuidColumn<WorkerUuid>(row, 2));
-    task.grants.push_back({.worker = worker, .credential = row.Text(4)});
+    std::vector<Grant>& grants = task.history.Edit().grants;
+    grants.push_back({.worker = worker, .credential = row.Text(4)});
     if (!row.IsNull(5)) {
-      QSWEEP_ASSIGN_OR_RETURN(task.grants.back().end,
-                              LeaseEndFromText(row.View(5)));
+      QSWEEP_ASSIGN_OR_RETURN(grants.back().end, LeaseEndFromText(row.View(5)));
     } else {
       QSWEEP_ASSIGN_OR_RETURN(const SessionId session,
                               UuidColumn<SessionId>(row, 3));
@@ -263,21 +295,72 @@ class Loader {
                       [&](const Statement& row) { return AddJobTask(row); });
   }
 
+  absl::Status DropPurgedTasks() {
+    absl::flat_hash_set<TaskGroupId> emptied;
+    QSWEEP_RETURN_IF_ERROR(ForEachRow(
+        statements_, sql::kReadPurgedTasks, [&](const Statement& row) {
+          const TaskId id(row.Integer(0));
+          const Task* task = snapshot_.tasks.Find(id);
+          if (task != nullptr && task->jobs.empty()) {
+            emptied.insert(TaskGroupId(task->group));
+            snapshot_.tasks.Erase(id);
+          }
+          return absl::OkStatus();
+        }));
+    if (!emptied.empty()) {
+      for (const auto& [id, task] : snapshot_.tasks) {
+        emptied.erase(TaskGroupId(task.group));
+      }
+      std::erase_if(snapshot_.groups, [&emptied](const TaskGroup& group) {
+        return emptied.contains(group.id);
+      });
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status LoadSpeeds() {
+    absl::flat_hash_map<WorkerUuid, const Worker*> workers;
+    for (const Worker& worker : snapshot_.workers) {
+      workers[worker.uuid] = &worker;
+    }
+    absl::flat_hash_map<TaskGroupId, const TaskGroup*> groups;
+    for (const TaskGroup& group : snapshot_.groups) {
+      groups[group.id] = &group;
+    }
+    QSWEEP_RETURN_IF_ERROR(ForEachRow(
+        statements_, sql::kReadSpeeds,
+        [&](const Statement& row) -> absl::Status {
+          QSWEEP_ASSIGN_OR_RETURN(const WorkerUuid uuid,
+                                  UuidColumn<WorkerUuid>(row, 0));
+          QSWEEP_ASSIGN_OR_RETURN(const v1::TaskReport report,
+                                  ProtoColumn<v1::TaskReport>(row, 1));
+          const auto worker = workers.find(uuid);
+          const auto group = groups.find(TaskGroupId(row.Integer(2)));
+          if (worker == workers.end() || group == groups.end()) {
+            return absl::OkStatus();  // archived
+          }
+          snapshot_.speeds.push_back(MakeSpeedSample(
+              *group->second, row.Real(3), worker->second->devices, report));
+          return absl::OkStatus();
+        }));
+    std::ranges::reverse(snapshot_.speeds);
+    return absl::OkStatus();
+  }
+
   absl::Status AddJobTask(const Statement& row) {
     const auto job_found = job_index_.find(JobNumber(row.Integer(0)));
-    const auto task_found = task_index_.find(TaskId(row.Integer(1)));
-    if (job_found == job_index_.end() || task_found == task_index_.end()) {
+    Task* task = snapshot_.tasks.Find(TaskId(row.Integer(1)));
+    if (job_found == job_index_.end() || task == nullptr) {
       return DamagedColumn("job_task");
     }
     Job& job = snapshot_.jobs[job_found->second];
-    Task& task = snapshot_.tasks[task_found->second];
     const int64_t measurements = row.Integer(2);
     if (measurements < 0 || measurements > kMostMeasurements) {
       return DamagedColumn("measurements");
     }
-    job.tasks[task.id] = measurements;
-    task.jobs.push_back(job.number);  // ascending: rows come by job
-    if (task.state == v1::TASK_STATE_DONE) {
+    job.tasks.emplace_hint(job.tasks.end(), task->id, measurements);
+    task->jobs.push_back(job.number);  // ascending: rows come by job
+    if (task->state == v1::TASK_STATE_DONE) {
       job.measurements_done += measurements;
     }
     return absl::OkStatus();
@@ -285,7 +368,6 @@ class Loader {
 
   StatementCache& statements_;
   StateSnapshot snapshot_;
-  absl::flat_hash_map<TaskId, size_t> task_index_;
   absl::flat_hash_map<JobNumber, size_t> job_index_;
 };
 

@@ -94,6 +94,10 @@ class Store {
   virtual absl::StatusOr<bool> HasDuplicate(TaskId task, Epoch epoch,
                                             const Digest& payload_digest) = 0;
 
+  // Deletes about so many rows of jobs that were purged, in a transaction of
+  // its own. True: there is more to delete. RESOURCE_EXHAUSTED QS4004.
+  virtual absl::StatusOr<bool> Purge(int rows) = 0;
+
   // Called when there is nothing else to do: checkpoints the WAL.
   // RESOURCE_EXHAUSTED QS4004: no room; nothing is lost.
   virtual absl::Status Idle() = 0;

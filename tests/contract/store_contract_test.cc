@@ -148,7 +148,7 @@ TEST_P(StoreContract, ReloadsEveryEndOfALease) {
   Commit({TaskStateChanged{
       .task = TaskId(1), .to = v1::TASK_STATE_READY, .new_budgets = true}});
   EXPECT_EQ(Reloaded(), state_.DumpDurable());
-  EXPECT_EQ(state_.task(TaskId(1)).failed, 0);
+  EXPECT_EQ(state_.task(TaskId(1)).history->failed, 0);
 }
 
 TEST_P(StoreContract, KeepsALateResult_WhenAnotherLeaseIsOpen) {

@@ -82,7 +82,7 @@ TEST_P(RetryJob, RunsAgainWhatFailed_UnderTheSameNumber) {
   QSWEEP_ASSERT_OK(Control(harness, "1", v1::JOB_ACTION_RETRY));
   EXPECT_THAT(CheckInvariants(harness.state()), IsEmpty());
   EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_RUNNING);  // leased at once
-  EXPECT_EQ(harness.state().task(TaskId(1)).failed, 0);
+  EXPECT_EQ(harness.state().task(TaskId(1)).history->failed, 0);
   EXPECT_EQ(harness.state().task(TaskId(1)).epoch(), Epoch(2));
   harness.Crash();  // what was decided is on disk
   EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_RUNNING);
@@ -198,6 +198,41 @@ TEST(ExplainTask, AnswersByNumber) {
   EXPECT_THAT(answer->sentences(0), HasSubstr("no worker is attached"));
   request.set_task_id(9);
   EXPECT_EQ(CodeOf(*harness.Call<v1::ExplainTaskResponse>(request)), "QS4021");
+}
+
+// All that is durable but the coordinator's epoch.
+std::string Durable(const LoopHarness& harness) {
+  const std::string dump = harness.state().DumpDurable();
+  return dump.substr(dump.find(" job="));
+}
+
+TEST(CollectGarbage, DeletesJobsForGood_AndKeepsWhatTheyMeasured) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "a"}));
+  const auto link = Attach(harness, "w");
+  EXPECT_EQ(CommitNewest(harness, *link), v1::COMMIT_OUTCOME_OK);
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "b"}));
+  ASSERT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_SUCCEEDED);
+  const auto purged =
+      *harness.Call<v1::CollectGarbageResponse>(v1::CollectGarbageRequest());
+  QSWEEP_ASSERT_OK(purged);
+  EXPECT_EQ(purged->jobs(), 1u);  // not the newest
+  EXPECT_EQ(purged->tasks(), 1u);
+  EXPECT_EQ(harness.state().FindJob(JobNumber(1)), nullptr);
+  EXPECT_TRUE(harness.state().tasks().empty());
+  const std::string before = Durable(harness);
+  harness.Crash();  // while its rows are deleted
+  EXPECT_EQ(Durable(harness), before);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(harness.Step(), absl::OkStatus());
+  }
+  harness.Crash();
+  EXPECT_EQ(Durable(harness), before);
+  const auto again = harness.Submit({.uuid = "a"});
+  QSWEEP_ASSERT_OK(again);
+  EXPECT_EQ(again->job_number(), 3u);
+  EXPECT_EQ(again->plan().measurements_reused(), 24u);
 }
 
 }  // namespace

@@ -380,7 +380,7 @@ TEST(Loop, HonoursLeasesOfTheLastLife_UntilTheFailoverDeadline) {
     EXPECT_EQ(harness.state().task(TaskId(1)).state, v1::TASK_STATE_LEASED);
     QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(10)));
   }
-  EXPECT_EQ(harness.state().task(TaskId(1)).lost, 1);
+  EXPECT_EQ(harness.state().task(TaskId(1)).history->lost, 1);
 }
 
 TEST(Loop, LetsWorkersBeHeard_AfterItDidNotRun) {
@@ -395,11 +395,11 @@ TEST(Loop, LetsWorkersBeHeard_AfterItDidNotRun) {
   EXPECT_EQ(harness.state().task(TaskId(1)).state, v1::TASK_STATE_LEASED);
   // It says nothing for a lease's time.
   for (int beat = 0; beat < 6; ++beat) {
-    EXPECT_EQ(harness.state().task(TaskId(1)).lost, 0);
+    EXPECT_EQ(harness.state().task(TaskId(1)).history->lost, 0);
     EXPECT_GT(harness.loop().NextDeadline(), harness.clock().SteadyNow());
     QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(10)));
   }
-  EXPECT_EQ(harness.state().task(TaskId(1)).lost, 1);
+  EXPECT_EQ(harness.state().task(TaskId(1)).history->lost, 1);
 }
 
 TEST(Loop, SendsTheLeaseAgain_WhenTheSameProcessAttachesAfterARestart) {
@@ -411,7 +411,7 @@ TEST(Loop, SendsTheLeaseAgain_WhenTheSameProcessAttachesAfterARestart) {
   const auto link = Attach(harness, "w");
   ASSERT_EQ(link->states.back().leases_size(), 1);
   EXPECT_EQ(link->states.back().leases(0).epoch(), 1u);
-  EXPECT_EQ(harness.state().task(TaskId(1)).lost, 0);
+  EXPECT_EQ(harness.state().task(TaskId(1)).history->lost, 0);
 }
 
 TEST(Loop, ClosesTheOlderStream_WhenAWorkerAttachesTwice) {

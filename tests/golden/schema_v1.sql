@@ -128,9 +128,11 @@ CREATE TABLE job (
   documents_skipped INTEGER NOT NULL,  -- so far: a row of its is not 'ok'
   priority INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
-  finished_at_us INTEGER
+  finished_at_us INTEGER,
+  -- 1: it is gone for everybody; what is left of it is being deleted
+  purged INTEGER NOT NULL DEFAULT 0 CHECK (purged IN (0, 1))
 ) STRICT;
-INSERT INTO "job" VALUES(1,X'CC5EBC646150889D82AFA36A0F8EBCF0',X'42A5DF92F3BF46E8592F9FEC32A1E895F9208440A535D538D9266367DEDB3397','sweep-1','layer_sweep','ada','{"team":"a"}','succeeded','all measured',X'6B17B8FCC411A533C822A5117E33CF73FA6766739D7D36AC86DC4BEA883AF4FE',X'0801120773776565702D311A090A047465616D120161420574657874735203656E6760016A0208027007','{"kind":"JOB_KIND_LAYER_SWEEP","name":"sweep-1","labels":{"team":"a"},"corpus":"texts","reference":"eng","compute":"COMPUTE_FP32","policy":{"priority":2},"seed":"7"}',X'080310041802200C3002',1,2,1700000001000000,1700000050000000);
+INSERT INTO "job" VALUES(1,X'CC5EBC646150889D82AFA36A0F8EBCF0',X'42A5DF92F3BF46E8592F9FEC32A1E895F9208440A535D538D9266367DEDB3397','sweep-1','layer_sweep','ada','{"team":"a"}','succeeded','all measured',X'6B17B8FCC411A533C822A5117E33CF73FA6766739D7D36AC86DC4BEA883AF4FE',X'0801120773776565702D311A090A047465616D120161420574657874735203656E6760016A0208027007','{"kind":"JOB_KIND_LAYER_SWEEP","name":"sweep-1","labels":{"team":"a"},"corpus":"texts","reference":"eng","compute":"COMPUTE_FP32","policy":{"priority":2},"seed":"7"}',X'080310041802200C3002',1,2,1700000001000000,1700000050000000,0);
 CREATE TABLE job_configuration (
   job INTEGER NOT NULL REFERENCES job (number),
   ordinal INTEGER NOT NULL,
@@ -251,7 +253,9 @@ INSERT INTO "model" VALUES(X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F7
 CREATE TABLE task (
   id INTEGER PRIMARY KEY CHECK (id > 0),
   task_group INTEGER NOT NULL REFERENCES task_group (id),
-  content_key BLOB NOT NULL UNIQUE CHECK (length(content_key) = 32),
+  -- SHA-256; no two live tasks share one, which State sees to: an index over
+  -- random keys would rewrite a page for each task of a large submit
+  content_key BLOB NOT NULL CHECK (length(content_key) = 32),
   -- 36 bytes each: digest, index of its language, little endian
   documents BLOB NOT NULL CHECK (length(documents) % 36 = 0),
   estimated_seconds REAL NOT NULL,
@@ -264,11 +268,13 @@ CREATE TABLE task (
   backoff_us INTEGER NOT NULL DEFAULT 0 CHECK (backoff_us >= 0),
   result_epoch INTEGER,
   result_digest BLOB CHECK (length(result_digest) = 32),
+  -- 1: of purged jobs only, kept for the measurements it brought
+  archived INTEGER NOT NULL DEFAULT 0 CHECK (archived IN (0, 1)),
   CHECK ((state = 'done') = (result_epoch IS NOT NULL)),
   CHECK ((result_epoch IS NULL) = (result_digest IS NULL))
 ) STRICT;
-INSERT INTO "task" VALUES(1,1,X'943BE81E20336C53DE2C8AB40991839CA3B88BCB4F854F03CDBD69825EB369B6',X'EB203DFCC5E43DBD73FC08CDF471FC1BFD3A5186F74B9E034253717164501E1200000000C2CF1AB94DB43B872F743ACA5219C6D8F409495DEA32F2944A053220A200B27500000000',12.5,'done','',0,0,0,0,1,X'75F3AE1057C197610E33633C630A4E0000DD997F095592BB90CF797202A92B07');
-INSERT INTO "task" VALUES(2,1,X'8F0BB9074424C864D7074DC166D7089147B061E4FA275BD2DFCCDD7424A54C3A',X'93E0F2132D229FC39734D25FA6193C096EE4BA246A57299AB06E75932C3377E501000000CE2346C8A7DEFAA3FC4DBDA1B971B21F772FBF7B470BF1D65DB24A213F9B2A2101000000',12.5,'done','',0,0,0,0,1,X'B96B2AE937A0D587B9890DBAD2E7E98D5E9898ED940EC10A7518A14D4FB4B60C');
+INSERT INTO "task" VALUES(1,1,X'943BE81E20336C53DE2C8AB40991839CA3B88BCB4F854F03CDBD69825EB369B6',X'EB203DFCC5E43DBD73FC08CDF471FC1BFD3A5186F74B9E034253717164501E1200000000C2CF1AB94DB43B872F743ACA5219C6D8F409495DEA32F2944A053220A200B27500000000',12.5,'done','',0,0,0,0,1,X'75F3AE1057C197610E33633C630A4E0000DD997F095592BB90CF797202A92B07',0);
+INSERT INTO "task" VALUES(2,1,X'8F0BB9074424C864D7074DC166D7089147B061E4FA275BD2DFCCDD7424A54C3A',X'93E0F2132D229FC39734D25FA6193C096EE4BA246A57299AB06E75932C3377E501000000CE2346C8A7DEFAA3FC4DBDA1B971B21F772FBF7B470BF1D65DB24A213F9B2A2101000000',12.5,'done','',0,0,0,0,1,X'B96B2AE937A0D587B9890DBAD2E7E98D5E9898ED940EC10A7518A14D4FB4B60C',0);
 CREATE TABLE task_group (
   id INTEGER PRIMARY KEY CHECK (id > 0),
   model BLOB NOT NULL REFERENCES model (digest),
@@ -306,9 +312,10 @@ CREATE TABLE worker (
 ) STRICT;
 INSERT INTO "worker" VALUES(X'77777777777777777777777777777777',3,'token-1',X'1A04746573743A05626F782D3142050A03637075','box-1',0.0,'open','',0,2,1700000005000000,1700000005000000);
 CREATE INDEX corpus_document_by_document ON corpus_document (document);
-CREATE INDEX job_document_by_document ON job_document (job, document);
 CREATE INDEX job_open ON job (number)
   WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
+CREATE INDEX job_purged ON job (number) WHERE purged = 1;
+CREATE INDEX job_document_by_document ON job_document (job, document);
 CREATE INDEX task_ready ON task (id) WHERE state = 'ready';
 CREATE INDEX task_by_group ON task (task_group);
 CREATE INDEX job_task_by_task ON job_task (task);
@@ -319,6 +326,10 @@ CREATE INDEX measurement_skipped ON measurement
   (evaluation, document, configuration) WHERE status <> 'ok';
 CREATE INDEX duplicate_by_attempt ON duplicate_result (task, epoch);
 CREATE UNIQUE INDEX event_by_job ON event (job, job_seq) WHERE job IS NOT NULL;
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
+CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
+BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
 CREATE VIEW measurements_v1 AS
 SELECT lower(hex(c.model)) AS model, lower(hex(c.digest)) AS configuration,
   c.layer_set, c.quantizer, c.compute, e.text AS evaluation,
@@ -400,7 +411,7 @@ SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
   (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
     WHERE jt.job = j.number AND t.state = 'cancelled') AS tasks_cancelled,
   j.spec_json AS spec
-FROM job AS j;
+FROM job AS j WHERE j.purged = 0;
 CREATE VIEW tasks_v1 AS
 SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
   length(t.documents) / 36 AS documents,
@@ -414,7 +425,8 @@ SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
   (SELECT strftime('%Y-%m-%dT%H:%M:%SZ', l.ended_at_us / 1000000, 'unixepoch')
     FROM lease AS l WHERE l.task = t.id AND l.epoch = t.result_epoch)
     AS finished_at
-FROM task AS t JOIN task_group AS g ON g.id = t.task_group;
+FROM task AS t JOIN task_group AS g ON g.id = t.task_group
+WHERE t.archived = 0;
 CREATE VIEW attempts_v1 AS
 SELECT l.task, l.epoch, w.name AS worker, l.end_reason AS outcome,
   l.held_us / 1e6 AS held_seconds, l.load_us / 1e6 AS load_seconds,
@@ -443,11 +455,7 @@ SELECT e.seq,
   e.job, e.job_seq, e.task, e.worker, e.kind, e.from_state, e.to_state,
   e.epoch, e.reason
 FROM event AS e;
-CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
-BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
-CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
-BEGIN SELECT raise(ABORT, 'the audit is append-only'); END;
-CREATE VIEW audit_v1 AS 
+CREATE VIEW audit_v1 AS
 SELECT a.seq,
   strftime('%Y-%m-%dT%H:%M:%fZ', a.time_us / 1000000.0, 'unixepoch') AS time,
   a.actor, a.action, a.subject, a.detail, a.count

@@ -258,6 +258,7 @@ void Chaos::SubmitUnstorable() {
   v1::SubmitJobRequest request =
       testing::SweepRequest({.uuid = absl::StrCat("bad", ++unstorable_)});
   request.mutable_spec()->set_name(CoordinatorProcess::kUnstorable);
+  request.mutable_spec()->mutable_evals(0)->set_samples(1);  // planned at once
   schedule_.After(UpTo(absl::Seconds(5)),
                   [this, request] { SomeClient().Submit(request); });
 }

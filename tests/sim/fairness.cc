@@ -10,6 +10,9 @@
 namespace qsweep::sim {
 namespace {
 
+// What decides whether a task fits is what nobody changes.
+const Settings kSettings;
+
 bool TakesTasks(const Worker& worker) {
   return worker.liveness == WorkerLiveness::kLive &&
          worker.mode == WorkerMode::kOpen && worker.state != nullptr &&
@@ -50,8 +53,8 @@ bool HasWorkFor(const State& state, const Job& job, const Worker& worker) {
            return IsKnown(state, state.group(group).model_digest) &&
                   std::ranges::any_of(tasks, [&](TaskId id) {
                     const Task& task = state.task(id);
-                    return WhyNotFit(state, task, worker).empty() &&
-                           !IsForOthers(state, task, worker);
+                    return WhyNotFit(state, task, worker, kSettings).empty() &&
+                           !IsForOthers(state, task, worker, kSettings);
                   });
          });
 }
@@ -162,7 +165,8 @@ void FloorClock::Look(const State& state, SteadyTime now) {
       const Job& job = state.job(number);
       const bool fits =
           HasWork(job) && std::ranges::any_of(job.ready, [&](const auto& e) {
-            return WhyNotFit(state, state.task(*e.second.begin()), worker)
+            return WhyNotFit(state, state.task(*e.second.begin()), worker,
+                             kSettings)
                 .empty();
           });
       if (fits) {

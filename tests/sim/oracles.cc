@@ -86,6 +86,11 @@ void Oracles::OnLoaded(const StateSnapshot& snapshot) {
     Fail(19, "the database does not hold what was written, all and no more:" +
                  Difference(loaded, durable_));
   }
+  for (const Job& job : snapshot.jobs) {
+    if (job.state == v1::JOB_STATE_PLANNING) {
+      counts_.faults.Add("plan interrupted by a restart");
+    }
+  }
   CheckAcknowledged(loaded);
   reports_.clear();
   loaded_at_ = schedule_.now();
@@ -122,8 +127,8 @@ void Oracles::CheckAcknowledged(const State& state) {
     const bool own = answered.outcome == v1::COMMIT_OUTCOME_OK ||
                      answered.outcome == v1::COMMIT_OUTCOME_ALREADY_COMMITTED;
     if (task == nullptr || task->state != v1::TASK_STATE_DONE ||
-        (own && (task->result_epoch != key.second ||
-                 task->result_digest != answered.payload_digest))) {
+        (own && (task->history->result_epoch != key.second ||
+                 task->history->result_digest != answered.payload_digest))) {
       Fail(2,
            absl::StrCat("the acknowledged result of task ", key.first.value(),
                         " epoch ", key.second.value(), " is lost"));
@@ -204,6 +209,12 @@ void Oracles::OnSubmitAnswered(const std::string& uuid,
   if (it->second != number) {
     Fail(9, absl::StrCat("one UUID made jobs ", it->second.value(), " and ",
                          number.value()));
+  }
+  const Job* job = durable_.FindJob(number);
+  if (job == nullptr ||
+      (job->state == v1::JOB_STATE_PLANNING && !retried_.contains(number))) {
+    Fail(9, absl::StrCat("the submit of job ", number.value(),
+                         " was answered before its plan was whole"));
   }
   for (const auto& [other_uuid, other] : jobs_) {
     if (other == number && other_uuid != uuid) {

@@ -115,6 +115,7 @@ class Oracles {
   void Check(const DuplicateRecorded& m);
   void Check(const EventAppended& m);
   void Check(const JobAdded& m);
+  void Check(const JobActivated& m);
   template <typename Other>
   void Check(const Other&) {}
   void Check(const JobStateChanged& m);

@@ -70,6 +70,20 @@ void Oracles::Check(const JobAdded& m) {
   }
 }
 
+// Each measurement of the job is counted once: as reused, or as brought by a
+// task.
+void Oracles::Check(const JobActivated& m) {
+  counts_.checks.Add("plans made in slices");
+  auto counted = static_cast<int64_t>(m.plan->measurements_reused());
+  for (const auto& [task, measurements] : durable_.job(m.job).tasks) {
+    counted += measurements;
+  }
+  if (counted != static_cast<int64_t>(m.plan->measurements())) {
+    Fail(13, absl::StrCat("the plan of job ", m.job.value(), " has ", counted,
+                          " of ", m.plan->measurements(), " measurements"));
+  }
+}
+
 void Oracles::Check(const TaskStateChanged& m) {
   const Task& task = durable_.task(m.task);
   CheckMove(task, m.to);

@@ -137,6 +137,10 @@ void Oracles::Check(const LeaseGranted& m) {
     Fail(17, absl::StrCat(name, " was leased for job ", m.job.value(),
                           ", which has ended"));
   }
+  if (durable_.job(m.job).state == v1::JOB_STATE_PLANNING) {
+    Fail(9, absl::StrCat(name, " was leased for job ", m.job.value(),
+                         ", whose plan is not whole"));
+  }
   if (worker->mode != WorkerMode::kOpen) {
     Fail(12, absl::StrCat(name, " went to a worker that is ",
                           WorkerModeName(worker->mode)));
@@ -246,11 +250,11 @@ void Oracles::CheckBudgets(const LeaseEnded& m, const Task& task,
     default:
       break;
   }
-  if (task.failed != failed - (m.end == LeaseEnd::kFailed ||
-                               m.end == LeaseEnd::kStalled) ||
-      task.lost != lost - (m.end == LeaseEnd::kLost)) {
-    Fail(14, absl::StrCat(name, " but is charged ", task.failed, " and ",
-                          task.lost));
+  if (task.history->failed != failed - (m.end == LeaseEnd::kFailed ||
+                                        m.end == LeaseEnd::kStalled) ||
+      task.history->lost != lost - (m.end == LeaseEnd::kLost)) {
+    Fail(14, absl::StrCat(name, " but is charged ", task.history->failed,
+                          " and ", task.history->lost));
   }
 }
 

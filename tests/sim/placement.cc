@@ -167,7 +167,8 @@ class Play {
           .group = group,
           .content_key = testing::TestDigest(absl::StrCat("task ", i, " ", t)),
           .documents = {{.digest = testing::TestDigest("text")}},
-          .estimated_seconds = absl::ToDoubleSeconds(kTask)});
+          .estimated_seconds =
+              static_cast<float>(absl::ToDoubleSeconds(kTask))});
       state_.Apply(
           JobTaskAdded{.job = job, .task = task, .num_measurements = 1});
     }

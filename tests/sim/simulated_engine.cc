@@ -147,8 +147,10 @@ void SimulatedWorker::SendForgery() {
     return;
   }
   auto it = tasks.begin();
-  std::advance(it, static_cast<ptrdiff_t>(random_.Below(tasks.size())));
-  const Task& task = it->second;
+  for (uint64_t i = random_.Below(tasks.size()); i > 0; --i) {
+    ++it;
+  }
+  const Task& task = (*it).second;
   if (task.state == v1::TASK_STATE_DONE) {
     return;
   }

@@ -43,15 +43,19 @@ StateSnapshot SnapshotOf(const State& state) {
     snapshot.jobs.push_back(std::move(job));
   }
   std::set<TaskGroupId> groups;
-  for (auto [id, task] : state.tasks()) {
+  for (const auto& [id, live] : state.tasks()) {
+    Task task = live;
     groups.insert(task.group);
     if (task.lease) {
       task.lease =
           Lease{.worker = task.lease->worker, .session = task.lease->session};
     }
-    task.ready_at = SteadyTime();
-    snapshot.tasks.push_back(std::move(task));
+    if (task.history->ready_at != SteadyTime()) {
+      task.history.Edit().ready_at = SteadyTime();
+    }
+    snapshot.tasks.Add(std::move(task));
   }
+  snapshot.documents = state.documents();
   for (const TaskGroupId id : groups) {
     snapshot.groups.push_back(state.group(id));
     snapshot.last_group = id;
@@ -278,7 +282,7 @@ void SmallWorld::TakeAnswer(int worker, const CommitAnswer& answer,
   const bool own = outcome == v1::COMMIT_OUTCOME_OK ||
                    outcome == v1::COMMIT_OUTCOME_ALREADY_COMMITTED;
   if (task.state != v1::TASK_STATE_DONE ||
-      (own && task.result_epoch != answer.lease.epoch) ||
+      (own && task.history->result_epoch != answer.lease.epoch) ||
       (!own && outcome != v1::COMMIT_OUTCOME_SUPERSEDED)) {
     problems_.push_back(absl::StrCat("the result of task ", task.id.value(),
                                      " was answered with ",
@@ -400,11 +404,12 @@ void SmallWorld::RestartCoordinator() {
 }
 
 bool SmallWorld::settled() const {
-  return std::ranges::all_of(coordinator_->state.tasks(),
-                             [](const auto& entry) {
-                               return entry.second.state == v1::TASK_STATE_DONE;
-                             }) &&
-         std::ranges::all_of(workers_,
+  for (const auto& [id, task] : coordinator_->state.tasks()) {
+    if (task.state != v1::TASK_STATE_DONE) {
+      return false;
+    }
+  }
+  return std::ranges::all_of(workers_,
                              [](const auto& w) { return w->spool.empty(); });
 }
 

@@ -119,7 +119,7 @@ void SmallWorld::MeetResult(Coordinator& c, int worker,
   const Task& task = c.state.task(lease.task);
   v1::CommitResultResponse::One one;
   if (task.state == v1::TASK_STATE_DONE) {  // its keys are in the store
-    one.set_outcome(lease.epoch == task.result_epoch
+    one.set_outcome(lease.epoch == task.history->result_epoch
                         ? v1::COMMIT_OUTCOME_ALREADY_COMMITTED
                         : v1::COMMIT_OUTCOME_SUPERSEDED);
   } else {
@@ -204,7 +204,7 @@ void SmallWorld::Check(const State& before, const State& after) {
     const Task& now_it = after.task(id);
     if (task.state == v1::TASK_STATE_DONE &&
         (now_it.state != v1::TASK_STATE_DONE ||
-         now_it.result_digest != task.result_digest)) {
+         now_it.history->result_digest != task.history->result_digest)) {
       problems_.push_back(
           absl::StrCat("task ", id.value(), " was done and is not any more"));
     }

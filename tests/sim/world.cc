@@ -16,6 +16,9 @@ constexpr absl::Duration kSafetyPhase = absl::Minutes(8);
 Settings SimulationSettings() {
   Settings settings;
   settings.max_rows_per_task = 4;
+  // The larger half of the jobs is planned in slices.
+  settings.plan_at_once_tasks = 40;
+  settings.plan_slice_tasks = 6;
   return settings;
 }
 

@@ -94,6 +94,7 @@ class FaultyStore : public Store {
     absl::Status status = Take(Fault::kIdle);
     return status.ok() ? store_->Idle() : status;
   }
+  absl::StatusOr<bool> Purge(int rows) override { return store_->Purge(rows); }
   absl::Status ReleaseReserve() override { return store_->ReleaseReserve(); }
   absl::Status RestoreReserve() override {
     absl::Status status = Take(Fault::kRestoreReserve);

@@ -45,7 +45,11 @@ v1::Hello MakeHello(const std::string& worker, const WorkerOptions& options) {
   hello.mutable_evaluations()->Add(options.evaluations.begin(),
                                    options.evaluations.end());
   hello.mutable_methods()->Add(options.methods.begin(), options.methods.end());
-  hello.add_devices()->set_gflops(60);
+  v1::Device& device = *hello.add_devices();
+  device.set_name(options.device);
+  device.set_gflops(options.gflops);
+  device.set_memory_bytes(options.memory_bytes);
+  device.set_compute_capability(options.compute_capability);
   return hello;
 }
 
@@ -82,6 +86,8 @@ StateBuilder& StateBuilder::Job(const JobOptions& options) {
       static_cast<uint32_t>(options.max_retries));
   spec->mutable_policy()->set_max_fails(
       static_cast<uint32_t>(options.max_fails));
+  *spec->mutable_policy()->mutable_require() = options.require;
+  spec->mutable_policy()->set_queue_timeout_ms(options.queue_timeout_ms);
   auto plan = std::make_shared<v1::JobPlan>();
   plan->set_measurements(options.measurements);
   state_.Apply(JobAdded{
@@ -102,6 +108,7 @@ StateBuilder& StateBuilder::Task(const TaskOptions& options) {
   prototype->mutable_model()->set_path("/models/" + options.model);
   prototype->set_model_digest(TestDigest(options.model).bytes());
   prototype->set_evaluation(options.evaluation);
+  prototype->set_estimated_gflops(options.estimated_gflops);
   for (const std::string& quantizer : options.quantizers) {
     v1::ConfigurationSpec* configuration = prototype->add_configurations();
     configuration->set_quantizer(quantizer);
@@ -116,7 +123,7 @@ StateBuilder& StateBuilder::Task(const TaskOptions& options) {
       .id = task,
       .group = group,
       .content_key = TestDigest(absl::StrCat("task ", task.value())),
-      .estimated_seconds = options.estimated_seconds};
+      .estimated_seconds = static_cast<float>(options.estimated_seconds)};
   for (const std::string& document : options.documents) {
     added.documents.push_back({.digest = TestDigest(document)});
   }

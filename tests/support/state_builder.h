@@ -27,6 +27,8 @@ struct JobOptions {
   int max_retries = 0;
   int max_fails = 0;
   uint64_t measurements = 1000;  // in all; a job that ends needs the true count
+  v1::Requirements require = {};
+  uint64_t queue_timeout_ms = 0;
   v1::JobState state = v1::JOB_STATE_QUEUED;
 };
 
@@ -36,6 +38,7 @@ struct TaskOptions {
   std::string evaluation = "aligned@1;tok=00";
   std::vector<std::string> quantizers = {"rtn:bits=4"};  // a configuration each
   std::vector<std::string> documents = {"d1", "d2"};
+  double estimated_gflops = 0;
   double estimated_seconds = 10;
 };
 
@@ -48,6 +51,10 @@ struct WorkerOptions {
   uint64_t lifetime_left_ms = 0;
   std::string credential = "";
   uint64_t boot_seq = 1;
+  double gflops = 60;
+  std::string device = "Tesla T4";
+  uint64_t memory_bytes = 0;
+  uint32_t compute_capability = 75;
 };
 
 v1::Hello MakeHello(const std::string& worker, const WorkerOptions& options);

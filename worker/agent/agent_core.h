@@ -184,11 +184,13 @@ class AgentCore {
   std::vector<AgentAction> actions_;  // of the step that runs
 
   // Session.
-  uint64_t stream_ = 0;       // number of the newest stream
-  bool stream_open_ = false;  // opened, not closed
-  bool polling_ = false;      // the newest stream is one of polls
-  int broken_streams_ = 0;    // in a row, without a word although connected
-  bool attached_ = false;     // its Welcome has come
+  uint64_t stream_ = 0;        // number of the newest stream
+  bool stream_open_ = false;   // opened, not closed
+  bool polling_ = false;       // the newest stream is one of polls
+  int broken_streams_ = 0;     // in a row, without a word although connected
+  bool attached_ = false;      // its Welcome has come
+  bool was_attached_ = false;  // in some session
+  bool told_of_certificate_ = false;  // that it is another's, or has expired
   std::string session_id_;
   uint64_t beat_seq_ = 0;
   uint64_t state_seq_ = 0;  // newest DesiredState of this session

@@ -64,6 +64,7 @@ void AgentCore::OpenStream() {
   device.set_kind(absl::StartsWith(ready_->device(), "cuda") ? "cuda" : "cpu");
   device.set_memory_bytes(ready_->memory_bytes());
   device.set_gflops(ready_->gflops());
+  device.set_compute_capability(ready_->compute_capability());
   device.set_engine(ready_->fingerprint());
   *hello.mutable_evaluations() = ready_->evaluations();
   *hello.mutable_methods() = ready_->methods();
@@ -137,7 +138,12 @@ void AgentCore::On(const event::StreamClosed& closed) {
     LeaveIdentity();
     return;
   }
-  if (IsFatal(closed.why)) {
+  // A worker that was attached keeps what it has: its coordinator may get its
+  // certificate back. One that never was is wrongly set up.
+  const bool other_certificate =
+      was_attached_ && (HasCode(closed.why, kWrongCertificate) ||
+                        HasCode(closed.why, kCertificateExpired));
+  if (IsFatal(closed.why) && !other_certificate) {
     DropStream(SteadyTime::InfiniteFuture());
     BeginShutdown("the coordinator refuses this worker", closed.why);
     return;
@@ -146,8 +152,13 @@ void AgentCore::On(const event::StreamClosed& closed) {
   DropStream(SteadyTime::InfiniteFuture());
   const absl::Duration pause = ReconnectPause();
   connect_at_ = std::max(now_ + pause, going_away_until_);
-  Note(absl::StrCat("lost the coordinator: ", closed.why.message(),
-                    "; next attempt in ", absl::FormatDuration(pause)));
+  if (!other_certificate) {
+    Note(absl::StrCat("lost the coordinator: ", closed.why.message(),
+                      "; next attempt in ", absl::FormatDuration(pause)));
+  } else if (!std::exchange(told_of_certificate_, true)) {
+    Note(absl::StrCat(closed.why.message(),
+                      "; results stay in the spool, and it tries on"));
+  }
 }
 
 void AgentCore::On(const event::StateReceived& received) {
@@ -171,11 +182,15 @@ void AgentCore::On(const event::StateReceived& received) {
     return;
   }
   if (state.drain()) {
-    BeginDrain("drain", SteadyTime::InfiniteFuture(),
+    const uint64_t ms = state.drain_deadline_ms();
+    BeginDrain("drain",
+               ms == 0 ? SteadyTime::InfiniteFuture()
+                       : now_ + absl::Milliseconds(static_cast<int64_t>(ms)),
                v1::RELEASE_REASON_DRAINED);
   } else if (drained_by_server_) {
     drained_by_server_ = false;
     draining_ = false;
+    drain_until_ = SteadyTime::InfiniteFuture();
     dirty_ = true;
     Note("not draining any more");
   }
@@ -198,6 +213,8 @@ void AgentCore::TakeWelcome(const v1::Welcome& welcome) {
   going_away_until_ = SteadyTime();
   if (!attached_) {  // the welcome comes again until it was acknowledged
     attached_ = true;
+    was_attached_ = true;
+    told_of_certificate_ = false;
     dirty_ = true;
     Note("attached to the coordinator");
   }

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error.h"
+#include "common/base/error_codes.h"
 #include "common/base/log.h"
 #include "common/rpc/failure.h"
 #include "common/rpc/retry.h"
@@ -34,6 +35,10 @@ LeaseKey KeyOf(const v1::ResultEnvelope& envelope) {
 // Whether the call says nothing about the results in it: nobody heard it, or
 // everything would be refused alike.
 bool Unanswered(const absl::Status& status) {
+  const auto info = GetErrorInfo(status);
+  if (info && info->code == kCertificateExpired.code) {
+    return true;  // the server's: it was told nothing
+  }
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
          absl::IsCancelled(status) || absl::IsUnauthenticated(status) ||
          absl::IsPermissionDenied(status) || absl::IsUnimplemented(status);

@@ -115,6 +115,7 @@ struct EngineInfo {
   int64_t memory_bytes = 0;
   std::vector<std::string> methods;  // quantizer methods: "rtn"
   double gflops = 0;  // of the products, all threads, measured at the start
+  int compute_capability = 0;  // 75 for sm_75; 0: not a GPU
 };
 
 // Measures configurations of a model. Keeps the last model mapped between

@@ -76,6 +76,8 @@ class PipeServer : public EngineSink {
     ready.set_device(info.device);
     ready.set_memory_bytes(static_cast<uint64_t>(info.memory_bytes));
     ready.set_gflops(info.gflops);
+    ready.set_compute_capability(
+        static_cast<uint32_t>(info.compute_capability));
     for (const std::string& evaluation : KnownEvaluations()) {
       ready.add_evaluations(evaluation);
     }

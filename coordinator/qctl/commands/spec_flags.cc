@@ -11,6 +11,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "common/job/job_spec.h"
+#include "common/job/requirements.h"
 
 namespace qsweep::qctl {
 namespace {
@@ -47,6 +48,15 @@ absl::Status SetNumbers(const Arguments& arguments, v1::JobSpec& spec) {
   QSWEEP_ASSIGN_OR_RETURN(const int64_t max_fails,
                           arguments.GetInteger("max-fails", 0, 1, kMostCount));
   policy.set_max_fails(static_cast<uint32_t>(max_fails));
+  if (arguments.Has("require")) {
+    QSWEEP_ASSIGN_OR_RETURN(*policy.mutable_require(),
+                            ParseRequirements(arguments.Get("require")));
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      const absl::Duration queue_timeout,
+      arguments.GetDuration("queue-timeout", absl::ZeroDuration()));
+  policy.set_queue_timeout_ms(
+      static_cast<uint64_t>(absl::ToInt64Milliseconds(queue_timeout)));
   QSWEEP_ASSIGN_OR_RETURN(const int64_t samples,
                           arguments.GetInteger("samples", 0, 1, kMostCount));
   QSWEEP_ASSIGN_OR_RETURN(const int64_t max_tokens,
@@ -178,7 +188,10 @@ std::vector<Flag> SpecFlags(bool many_models) {
       {"label", 0, "K=V", "kept with the job", true},
       {"priority", 0, "N", "higher runs first"},
       {"max-retries", 0, "N", "failed attempts per task"},
-      {"max-fails", 0, "N", "failed tasks before the job fails"}};
+      {"max-fails", 0, "N", "failed tasks before the job fails"},
+      {"require", 0, "WHAT", "of workers: gpu=T4,vram>=14GiB,compute>=7.5"},
+      {"queue-timeout", 0, "DUR",
+       "cancel when no worker takes a task for DUR"}};
   if (many_models) {
     flags.insert(flags.begin() + 1,
                  {"models", 0, "A,B,...", "the same as --model A --model B"});

@@ -9,6 +9,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "common/base/token_text.h"
+#include "common/job/role.h"
 #include "coordinator/qctl/commands/commands.h"
 #include "coordinator/qctl/context.h"
 #include "coordinator/qctl/names.h"
@@ -17,21 +18,6 @@ namespace qsweep::qctl {
 namespace {
 
 constexpr absl::Duration kDefaultTtl = absl::Hours(24);
-constexpr std::pair<v1::Role, const char*> kRoles[] = {
-    {v1::ROLE_READ, "read"},
-    {v1::ROLE_SUBMIT, "submit"},
-    {v1::ROLE_WORKER, "worker"},
-    {v1::ROLE_ADMIN, "admin"}};
-
-v1::Role RoleOf(const std::string& name) {
-  for (const auto& [role, candidate] : kRoles) {
-    if (name == candidate) {
-      return role;
-    }
-  }
-  return v1::ROLE_UNSPECIFIED;
-}
-
 // A time, or null for 0: never.
 Value TimeOrNever(int64_t micros) {
   return micros == 0 ? Value() : Value(TimeOf(micros));
@@ -70,7 +56,7 @@ Table TokenTable(const std::vector<v1::Token>& tokens, absl::Time now) {
     const bool join = token.kind() == v1::TOKEN_KIND_JOIN;
     table.rows.push_back(
         {absl::StrCat(token.token_id()), join ? "join" : "access",
-         RoleName(token.role()), token.name(), StateOf(token, now),
+         std::string(RoleName(token.role())), token.name(), StateOf(token, now),
          join ? Value(token.uses()) : Value(),
          token.joined_with() == 0 ? Value()
                                   : Value(absl::StrCat(token.joined_with())),
@@ -140,7 +126,8 @@ absl::StatusOr<ExitCode> Create(Context& context) {
                    {"token", "number"},
                    {"role", "role"},
                    {"expires_at", "expires"}};
-  table.rows = {{text, absl::StrCat(token.token_id()), RoleName(token.role()),
+  table.rows = {{text, absl::StrCat(token.token_id()),
+                 std::string(RoleName(token.role())),
                  TimeOrNever(token.expires_at_us())}};
   QSWEEP_RETURN_IF_ERROR(context.Print(table));
   context.Note("keep it secret: it is shown only this once");

@@ -75,6 +75,9 @@ absl::StatusOr<ExitCode> List(Context& context) {
 }
 
 absl::StatusOr<ExitCode> Control(Context& context, v1::WorkerAction action) {
+  QSWEEP_ASSIGN_OR_RETURN(
+      const absl::Duration deadline,
+      context.arguments().GetDuration("deadline", absl::ZeroDuration()));
   QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
   Table table = WorkerTable();
   for (const std::string& worker : context.arguments().GetAll("WORKER")) {
@@ -82,6 +85,8 @@ absl::StatusOr<ExitCode> Control(Context& context, v1::WorkerAction action) {
     request.set_worker(worker);
     request.set_action(action);
     request.set_reason(context.arguments().Get("reason"));
+    request.set_deadline_ms(
+        static_cast<uint64_t>(absl::ToInt64Milliseconds(deadline)));
     QSWEEP_ASSIGN_OR_RETURN(const v1::ControlWorkerResponse response,
                             client->ControlWorker(request));
     table.rows.push_back(WorkerRow(response.worker()));
@@ -93,7 +98,10 @@ absl::StatusOr<ExitCode> Control(Context& context, v1::WorkerAction action) {
 absl::StatusOr<ExitCode> Drain(Context& context) {
   QSWEEP_ASSIGN_OR_RETURN(const ExitCode code,
                           Control(context, v1::WORKER_ACTION_DRAIN));
-  context.Note("it finishes what it runs, then leaves");
+  context.Note(context.arguments().Has("deadline")
+                   ? "it finishes what it can by then, gives the rest back and "
+                     "leaves"
+                   : "it finishes what it runs, then leaves");
   return code;
 }
 absl::StatusOr<ExitCode> Resume(Context& context) {
@@ -114,9 +122,11 @@ std::vector<Command> WorkersCommands() {
       {.path = {"workers", "drain"},
        .group = kRunGroup,
        .summary = "Lets workers finish what they run and leave.",
-       .examples = {{"qctl workers drain kaggle-2", ""}},
+       .examples = {{"qctl workers drain kaggle-2", ""},
+                    {"qctl workers drain kaggle-2 --deadline 5m", ""}},
        .positionals = {kWorkers},
-       .flags = {{"reason", 0, "TEXT", "shown with the worker"}},
+       .flags = {{"reason", 0, "TEXT", "shown with the worker"},
+                 {"deadline", 0, "DUR", "what still runs then is given back"}},
        .run = Drain},
       {.path = {"workers", "resume"},
        .group = kRunGroup,

@@ -198,5 +198,36 @@ TEST_F(AccessTest, LeavesIdentitiesAloneThatAreNoTokens) {
   EXPECT_EQ(CodeOf(CheckIdentity(state_, "token/5", now_)), "QS6001");
 }
 
+TEST_F(AccessTest, GivesATokenAnotherSecret) {
+  const TokenId join = Create(JoinTokenRequest("join"));
+  QSWEEP_ASSERT_OK(Join(join, "w1"));
+  const Digest old = state_.tokens().at(TokenId(2)).secret;
+  v1::RotateTokenRequest request;
+  request.set_token_id(2);
+  request.set_secret_sha256(Digest::Of("new").bytes());
+  const auto rotated = DecideRotateToken(state_, "socket", request, now_);
+  QSWEEP_ASSERT_OK(rotated.reply);
+  ASSERT_EQ(Only<AuditRecorded>(rotated.mutations).size(), 1u);
+  EXPECT_EQ(Only<AuditRecorded>(rotated.mutations)[0].action, "token_rotated");
+  state_ = After(state_, rotated.mutations);
+  EXPECT_EQ(state_.FindTokenBySecret(old), nullptr);
+  EXPECT_EQ(state_.FindTokenBySecret(Digest::Of("new"))->id, TokenId(2));
+  // Again: the answer was lost.
+  const auto again = DecideRotateToken(state_, "socket", request, now_);
+  QSWEEP_EXPECT_OK(again.reply);
+  EXPECT_THAT(again.mutations, IsEmpty());
+  const auto refused = [&](uint64_t token, const std::string& secret) {
+    request.set_token_id(token);
+    request.set_secret_sha256(secret);
+    return CodeOf(DecideRotateToken(state_, "socket", request, now_).reply);
+  };
+  EXPECT_EQ(refused(99, Digest::Of("x").bytes()), "QS6012");
+  EXPECT_EQ(refused(1, Digest::Of("x").bytes()), "QS1004");  // joins
+  EXPECT_EQ(refused(2, "short"), "QS1004");
+  EXPECT_EQ(refused(2, state_.tokens().at(join).secret.bytes()), "QS1004");
+  Revoke(TokenId(2), false);
+  EXPECT_EQ(refused(2, Digest::Of("x").bytes()), "QS1004");
+}
+
 }  // namespace
 }  // namespace qsweep::testing

@@ -35,7 +35,7 @@ TEST(DecideCancel, CancelsWhatNobodyElseWants) {
   EXPECT_EQ(after.job(JobNumber(1)).state, v1::JOB_STATE_CANCELLED);
   EXPECT_EQ(after.task(TaskId(1)).state, v1::TASK_STATE_CANCELLED);
   EXPECT_EQ(after.task(TaskId(2)).state, v1::TASK_STATE_CANCELLED);
-  EXPECT_EQ(after.task(TaskId(2)).grants[0].end, LeaseEnd::kCancelled);
+  EXPECT_EQ(after.task(TaskId(2)).history->grants[0].end, LeaseEnd::kCancelled);
   EXPECT_EQ(after.task(TaskId(3)).state, v1::TASK_STATE_READY);
   EXPECT_EQ(after.task(TaskId(4)).state, v1::TASK_STATE_LEASED);
   EXPECT_THAT(after.task(TaskId(4)).jobs, ElementsAre(JobNumber(2)));

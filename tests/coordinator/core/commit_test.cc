@@ -99,7 +99,7 @@ TEST(DecideCommit, StoresRowsAndEndsJob_WhenResultIsFirst) {
   EXPECT_THAT(Only<DuplicateRecorded>(decision.mutations), IsEmpty());
   const State after = After(state, decision.mutations);
   EXPECT_EQ(after.task(TaskId(1)).state, v1::TASK_STATE_DONE);
-  EXPECT_EQ(after.task(TaskId(1)).grants[0].end, LeaseEnd::kCommitted);
+  EXPECT_EQ(after.task(TaskId(1)).history->grants[0].end, LeaseEnd::kCommitted);
   EXPECT_EQ(after.job(JobNumber(1)).measurements_done, 2);
   EXPECT_TRUE(after.FindWorker(TestWorker("w"))->leases.empty());
 }
@@ -286,9 +286,9 @@ TEST(DecideCommit, EndsCompetingLease_WhenOlderEpochWins) {
   const State after =
       After(state, Decide(state, Envelope(FullResult())).mutations);
   const Task& task = after.task(TaskId(1));
-  EXPECT_EQ(task.result_epoch, Epoch(1));
-  EXPECT_EQ(task.grants[0].end, LeaseEnd::kCommitted);
-  EXPECT_EQ(task.grants[1].end, LeaseEnd::kSuperseded);
+  EXPECT_EQ(task.history->result_epoch, Epoch(1));
+  EXPECT_EQ(task.history->grants[0].end, LeaseEnd::kCommitted);
+  EXPECT_EQ(task.history->grants[1].end, LeaseEnd::kSuperseded);
   EXPECT_TRUE(after.FindWorker(TestWorker("w2"))->leases.empty());
 }
 

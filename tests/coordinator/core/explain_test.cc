@@ -11,6 +11,7 @@
 namespace qsweep::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 v1::ExplainTaskResponse Explained(const State& state, Now now = TestNow()) {
@@ -35,8 +36,9 @@ TEST(ExplainTask, NamesTheNumberThatDoesNotFit) {
                     .Worker("old", {.methods = {"nf4"}})
                     .Build());
   EXPECT_THAT(Text(response), HasSubstr("none of 2 attached workers"));
-  EXPECT_THAT(Text(response), HasSubstr("short: the worker ends in 30 s, the "
-                                        "task takes about 90 s."));
+  EXPECT_THAT(Text(response),
+              HasSubstr("short: the worker ends in 30 s; nine in ten times the "
+                        "task takes up to 90 s there, and 30 s before"));
   EXPECT_THAT(Text(response),
               HasSubstr("old: the worker's engine does not have rtn."));
   ASSERT_EQ(response.workers_size(), 2);
@@ -88,6 +90,43 @@ TEST(ExplainTask, TellsEachStepOfAnAttempt) {
       leased, DecideLeaseEnd(leased, TaskId(1), LeaseEnd::kFailed,
                              "bad weights", false, Settings(), TestNow()));
   EXPECT_THAT(Text(Explained(given_up)), HasSubstr("qctl jobs retry 1"));
+}
+
+TEST(ExplainTask, NamesWhatTheJobAsksForAndWhenItGivesUp) {
+  v1::Requirements require;
+  require.add_gpus("A100");
+  State state = StateBuilder()
+                    .Job({.require = require, .queue_timeout_ms = 3'600'000})
+                    .Job()
+                    .Task()
+                    .Task({.jobs = {1, 2}, .documents = {"d3"}})
+                    .Worker("w")
+                    .Build();
+  EXPECT_THAT(Text(Explained(state)),
+              HasSubstr("w: job 1 asks for A100, the worker has Tesla T4."));
+  // On behalf of job 2 anybody may run task 2.
+  state.Apply(JobWaits{.job = JobNumber(1), .since = TestNow().steady});
+  EXPECT_THAT(Text(ExplainTask(state, state.task(TaskId(2)), Settings(),
+                               TestNow(absl::Minutes(10)))),
+              AllOf(HasSubstr("It can run on w"),
+                    HasSubstr("Job 1 is cancelled in 50m")));
+}
+
+TEST(ExplainTask, TellsTheLimitsOfAnAttemptThatRuns) {
+  State state = StateBuilder().Job().Task().Worker("w").Lease(1, "w").Build();
+  v1::TaskProgress progress;
+  progress.set_phase(v1::TASK_PHASE_RUN);
+  state.Apply(LeaseRenewed{.task = TaskId(1),
+                           .epoch = Epoch(1),
+                           .session = TestSession("w"),
+                           .now = TestNow().steady,
+                           .progress = progress,
+                           .run_deadline = TestNow(absl::Minutes(10)).steady,
+                           .progress_limit = absl::Minutes(2)});
+  EXPECT_THAT(Text(Explained(state)),
+              HasSubstr("Nine in ten such tasks take less than 10s there. It "
+                        "goes to another worker after 2m without progress, "
+                        "or in 10m at the latest."));
 }
 
 }  // namespace

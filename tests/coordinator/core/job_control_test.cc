@@ -128,7 +128,7 @@ TEST(DecideStop, RunsNothingAgain_WhenALeaseEndsWithoutAResult) {
                                   "gone", true, Settings(), TestNow()));
   EXPECT_THAT(CheckInvariants(after), IsEmpty());
   EXPECT_EQ(after.task(TaskId(1)).state, v1::TASK_STATE_CANCELLED);
-  EXPECT_EQ(after.task(TaskId(1)).preempted, 1);
+  EXPECT_EQ(after.task(TaskId(1)).history->preempted, 1);
   EXPECT_EQ(after.job(kJob).state, v1::JOB_STATE_CANCELLED);
 }
 
@@ -148,6 +148,51 @@ TEST(DecideStop, LeavesALostTaskToTheOtherJob) {
   EXPECT_EQ(state.task(TaskId(1)).state, v1::TASK_STATE_READY);
   EXPECT_THAT(state.task(TaskId(1)).jobs, ElementsAre(JobNumber(2)));
   EXPECT_EQ(state.job(kJob).state, v1::JOB_STATE_CANCELLED);
+}
+
+// What the tick makes of the state, until nothing is due.
+State Ticked(State state, const Now& now, std::vector<Mutation>* all) {
+  while (true) {
+    const auto mutations = DecideJobWait(state, kJob, Settings(), now);
+    if (mutations.empty()) {
+      return state;
+    }
+    all->insert(all->end(), mutations.begin(), mutations.end());
+    state = After(std::move(state), mutations);
+  }
+}
+
+TEST(DecideJobWait, TellsOnceOfAJobThatNobodyTakes) {
+  std::vector<Mutation> told;
+  State state = Ticked(StateBuilder().Job().Task().Build(), TestNow(), &told);
+  EXPECT_EQ(WaitDeadlineOf(state.job(kJob), Settings()),
+            TestNow(absl::Minutes(30)).steady);
+  EXPECT_THAT(EventsOf(told), IsEmpty());
+  state = Ticked(state, TestNow(absl::Minutes(30)), &told);
+  state = Ticked(state, TestNow(absl::Hours(30)), &told);
+  EXPECT_THAT(EventsOf(told), ElementsAre("1:job_waiting"));
+  EXPECT_EQ(state.job(kJob).state, v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(WaitDeadlineOf(state.job(kJob), Settings()),
+            SteadyTime::InfiniteFuture());
+}
+
+TEST(DecideJobWait, CancelsAfterTheJobsOwnTimeout_UnlessSomebodyIsOnIt) {
+  StateBuilder builder;
+  builder.Job({.queue_timeout_ms = 60'000})
+      .Task()
+      .Task({.documents = {"d3"}})
+      .Worker("w");
+  std::vector<Mutation> mutations;
+  const State waiting = Ticked(builder.Build(), TestNow(), &mutations);
+  const State early = Ticked(waiting, TestNow(absl::Seconds(59)), &mutations);
+  EXPECT_EQ(early.job(kJob).state, v1::JOB_STATE_QUEUED);
+  const State late = Ticked(early, TestNow(absl::Seconds(60)), &mutations);
+  EXPECT_EQ(late.job(kJob).state, v1::JOB_STATE_CANCELLED);
+  EXPECT_THAT(CheckInvariants(late), IsEmpty());
+  // Somebody is on it: it waits anew once that has ended.
+  const State leased = Ticked(builder.Lease(1, "w").Build(),
+                              TestNow(absl::Hours(1)), &mutations);
+  EXPECT_EQ(leased.job(kJob).waiting_since, SteadyTime::InfiniteFuture());
 }
 
 }  // namespace

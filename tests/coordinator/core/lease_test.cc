@@ -71,8 +71,8 @@ TEST(DecideLease, GrantsOnlyWhatFits) {
            Case{"method missing", {.methods = {"gptq"}}, {}},
            Case{"draining", {.draining = true}, {}},
            Case{"no credit", {.credits = 0}, {}},
-           Case{"ends just in time", {.lifetime_left_ms = 10'000}, 1},
-           Case{"ends too early", {.lifetime_left_ms = 9'999}, {}},
+           Case{"ends just in time", {.lifetime_left_ms = 40'000}, 1},
+           Case{"ends too early", {.lifetime_left_ms = 39'999}, {}},
        }) {
     SCOPED_TRACE(c.name);
     const State state =
@@ -137,9 +137,9 @@ TEST(DecideRelease, ChargesTheRightBudget) {
     EXPECT_THAT(CheckInvariants(after), IsEmpty());
     const Task& task = after.task(TaskId(1));
     EXPECT_EQ(task.state, c.state);
-    EXPECT_EQ(task.failed, c.failed);
-    EXPECT_EQ(task.preempted, c.preempted);
-    EXPECT_EQ(task.lost, 0);
+    EXPECT_EQ(task.history->failed, c.failed);
+    EXPECT_EQ(task.history->preempted, c.preempted);
+    EXPECT_EQ(task.history->lost, 0);
     // Again, after the answer was lost.
     const auto again =
         DecideRelease(after, "", Release(1, 1, c.reason), kSettings, TestNow());
@@ -155,8 +155,9 @@ TEST(DecideRelease, StoresTheBeginningOfALongReason) {
   const auto decision = DecideRelease(state, "", request, kSettings, TestNow());
   QSWEEP_ASSERT_OK(decision.reply);
   const State after = After(state, decision.mutations);
-  EXPECT_LT(after.task(TaskId(1)).reason.size(), 5000u);
-  EXPECT_THAT(after.task(TaskId(1)).reason, ::testing::StartsWith("QS5006: x"));
+  EXPECT_LT(after.task(TaskId(1)).history->reason.size(), 5000u);
+  EXPECT_THAT(after.task(TaskId(1)).history->reason,
+              ::testing::StartsWith("QS5006: x"));
 }
 
 TEST(DecideRelease, RefusesWhatWasNotGranted) {
@@ -205,7 +206,7 @@ TEST(DecideRelease, QuarantinesAndFailsJob_WhenBudgetIsSpent) {
     const State after = After(state, decision.mutations);
     EXPECT_THAT(CheckInvariants(after), IsEmpty());
     EXPECT_EQ(after.task(TaskId(1)).state, c.state);
-    EXPECT_EQ(after.task(TaskId(1)).reason, "QS5006: out of memory");
+    EXPECT_EQ(after.task(TaskId(1)).history->reason, "QS5006: out of memory");
     EXPECT_EQ(after.job(JobNumber(1)).state, c.job);
   }
 }
@@ -257,8 +258,8 @@ TEST(DecideTimeout, RequeuesAsLost_OnlyAtTheDeadline) {
   EXPECT_THAT(EventsOf(mutations), ElementsAre("1:task_requeued"));
   const State after = After(state, mutations);
   EXPECT_EQ(after.task(TaskId(1)).state, v1::TASK_STATE_BACKOFF);
-  EXPECT_EQ(after.task(TaskId(1)).lost, 1);
-  EXPECT_EQ(after.task(TaskId(1)).failed, 0);
+  EXPECT_EQ(after.task(TaskId(1)).history->lost, 1);
+  EXPECT_EQ(after.task(TaskId(1)).history->failed, 0);
 }
 
 TEST(DecideTimeout, QuarantinesLostTask_OnlyWhenEnoughWorkersVanished) {
@@ -302,8 +303,9 @@ TEST(DecideTimeout, EndsStalledAttempt_WhenRunMakesNoProgress) {
             TestNow(absl::Seconds(125)).steady);
   const State after = After(state, DecideTimeout(state, TaskId(1), kSettings,
                                                  TestNow(absl::Seconds(125))));
-  EXPECT_EQ(after.task(TaskId(1)).failed, 1);
-  EXPECT_EQ(after.task(TaskId(1)).grants.back().end, LeaseEnd::kStalled);
+  EXPECT_EQ(after.task(TaskId(1)).history->failed, 1);
+  EXPECT_EQ(after.task(TaskId(1)).history->grants.back().end,
+            LeaseEnd::kStalled);
 }
 
 TEST(DecideTimeout, ForgivesSlowLoadAndSpooledResult) {
@@ -353,6 +355,32 @@ TEST(DecideLeaseEnd, BacksOffLongerEachTime_WithinBounds) {
     longest = std::max(longest, ended[0].backoff);
   }
   EXPECT_GT(longest, absl::Minutes(1));
+}
+
+TEST(DecideTimeout, EndsAnAttemptThatRunsFarTooLong) {
+  State state = Attempted(0, 0);
+  v1::TaskProgress progress;
+  progress.set_phase(v1::TASK_PHASE_RUN);
+  for (int minute = 0; minute <= 20; ++minute) {
+    progress.set_progress_seq(static_cast<uint64_t>(minute + 1));
+    state.Apply(
+        LeaseRenewed{.task = TaskId(1),
+                     .epoch = Epoch(1),
+                     .session = TestSession("w"),
+                     .now = TestNow(absl::Minutes(minute)).steady,
+                     .deadline = TestNow(absl::Minutes(minute + 1)).steady,
+                     .progress = progress,
+                     .run_deadline = TestNow(absl::Minutes(20)).steady,
+                     .progress_limit = absl::Minutes(2)});
+  }
+  EXPECT_EQ(TimeoutOf(state.task(TaskId(1)), kSettings),
+            TestNow(absl::Minutes(20)).steady);
+  const State after = After(state, DecideTimeout(state, TaskId(1), kSettings,
+                                                 TestNow(absl::Minutes(20))));
+  EXPECT_EQ(after.task(TaskId(1)).history->grants.back().end,
+            LeaseEnd::kStalled);
+  EXPECT_NE(after.task(TaskId(1)).history->reason.find("far longer"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -55,11 +55,12 @@ Sweep MakeSweep(int layers, int units, int languages, double tokens,
 }
 
 std::vector<PlannedTask> Plan(Sweep& sweep, const Settings& settings = {}) {
-  sweep.input.model = &sweep.model;
-  sweep.input.configurations.clear();
+  std::vector<const Configuration*> configurations;
   for (const Configuration& configuration : sweep.configurations) {
-    sweep.input.configurations.push_back(&configuration);
+    configurations.push_back(&configuration);
   }
+  TrieSizes tries(sweep.model, configurations);
+  sweep.input.tries = &tries;
   return PlanTasks(sweep.input, settings);
 }
 
@@ -185,12 +186,12 @@ TEST(PlanTasks, FillsOnlyHoles) {
   EXPECT_TRUE(Plan(sweep).empty());
 }
 
-TEST(EstimateSeconds, CountsLayersAndHeads) {
+TEST(TokenCost, CountsLayersAndHeads) {
   const ModelDescription model = SmolLm2Description();
   // 30 layers of 3,538,944 and a head of 576 x 49,152 elements, per token.
   const double layer = 2.0 * (576 * 576 * 2 + 576 * 192 * 2 + 3 * 576 * 1536);
   const double head = 2.0 * 576 * 49152;
-  EXPECT_NEAR(EstimateSeconds(model, 524, 32, 7169, 180),
+  EXPECT_NEAR(TokenCost(model).Seconds(524, 32, 7169, 180),
               (layer * 524 + head * 32) * 7169 / 180e9, 1e-6);
 }
 

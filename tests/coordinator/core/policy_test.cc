@@ -184,9 +184,9 @@ TEST(WhyNotFit, NamesEachReason) {
           .Worker("w", {.evaluations = {}, .lifetime_left_ms = 1})
           .Build();
   EXPECT_THAT(WhyNotFit(state, state.task(TaskId(1)),
-                        *state.FindWorker(TestWorker("w"))),
+                        *state.FindWorker(TestWorker("w")), Settings()),
               ElementsAre(HasSubstr("aligned@1"), HasSubstr("gptq"),
-                          HasSubstr("takes about 10 s")));
+                          HasSubstr("takes up to 10 s there, and 30 s")));
 }
 
 TEST(PickTask, LoadsANewModelOnOneWorkerFirst) {
@@ -221,6 +221,63 @@ TEST(PickTask, SparesAWorkerTheTaskItFailed_WhileAnotherFits) {
   builder.Worker("b");
   EXPECT_EQ(Picked(builder.Build(), "a"), std::nullopt);
   EXPECT_EQ(Picked(builder.Build(), "b"), 1);
+}
+
+TEST(PickTask, KeepsToWhatTheJobRequires) {
+  const auto picked = [](const v1::Requirements& require,
+                         const WorkerOptions& worker) {
+    return Picked(StateBuilder()
+                      .Job({.require = require})
+                      .Task()
+                      .Worker("w", worker)
+                      .Build(),
+                  "w");
+  };
+  v1::Requirements require;
+  require.add_gpus("t4");
+  require.add_gpus("A100");
+  EXPECT_EQ(picked(require, {.device = "cuda:0 Tesla T4"}), 1);
+  EXPECT_EQ(picked(require, {.device = "cpu"}), std::nullopt);
+  require.Clear();
+  require.set_memory_bytes(uint64_t{14} << 30);
+  EXPECT_EQ(picked(require, {.memory_bytes = uint64_t{14} << 30}), 1);
+  EXPECT_EQ(picked(require, {.memory_bytes = (uint64_t{14} << 30) - 1}),
+            std::nullopt);
+  require.Clear();
+  require.set_compute_capability(80);
+  EXPECT_EQ(picked(require, {.compute_capability = 80}), 1);
+  EXPECT_EQ(picked(require, {.compute_capability = 75}), std::nullopt);
+}
+
+TEST(WhyNotRequired, NamesTheNumberThatDoesNotFit) {
+  v1::Requirements require;
+  require.add_gpus("A100");
+  require.set_memory_bytes(uint64_t{14} << 30);
+  require.set_compute_capability(80);
+  const State state = StateBuilder()
+                          .Job({.require = require})
+                          .Worker("w", {.memory_bytes = uint64_t{8} << 30})
+                          .Build();
+  EXPECT_THAT(
+      WhyNotRequired(state.job(JobNumber(1)),
+                     *state.FindWorker(TestWorker("w"))),
+      ElementsAre("job 1 asks for A100, the worker has Tesla T4",
+                  "job 1 asks for 14.0 GiB of memory, the worker has 8.0 GiB",
+                  "job 1 asks for compute capability 8.0, the worker has 7.5"));
+}
+
+TEST(PickTask, LiftsAJobThatNobodyIsOn_AsItAges) {
+  State state = StateBuilder()
+                    .Job({.priority = 1, .state = v1::JOB_STATE_RUNNING})
+                    .Job({.state = v1::JOB_STATE_RUNNING})
+                    .Task()
+                    .Task({.jobs = {2}, .documents = {"d3"}})
+                    .Worker("w")
+                    .Build();
+  EXPECT_EQ(Picked(state, "w", TestNow(absl::Hours(1))), 1);
+  state.Apply(JobWaits{.job = JobNumber(2), .since = TestNow().steady});
+  EXPECT_EQ(Picked(state, "w", TestNow(absl::Minutes(19))), 1);
+  EXPECT_EQ(Picked(state, "w", TestNow(absl::Minutes(20))), 2);
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ TEST(DecideRetryTasks, LeavesJobsThatEndedBehind) {
   const State after = After(state, decision.mutations);
   EXPECT_THAT(CheckInvariants(after), IsEmpty());
   EXPECT_THAT(after.task(TaskId(1)).jobs, ElementsAre(JobNumber(1)));
-  EXPECT_EQ(after.task(TaskId(1)).failed, 0);
+  EXPECT_EQ(after.task(TaskId(1)).history->failed, 0);
 }
 
 }  // namespace

@@ -27,9 +27,10 @@ StateSnapshot Snapshot(v1::TaskState task_state, v1::JobState job_state) {
   snapshot.jobs.push_back(job);
   Task task{.id = TaskId(1), .group = TaskGroupId(1), .num_documents = 2};
   task.state = task_state;
-  task.documents.resize(2);
+  task.documents = {{.document = snapshot.documents.Add(TestDigest("a"))},
+                    {.document = snapshot.documents.Add(TestDigest("b"))}};
   task.jobs = {JobNumber(1)};
-  snapshot.tasks.push_back(task);
+  snapshot.tasks.Add(task);
   return snapshot;
 }
 
@@ -81,7 +82,8 @@ TEST(State, ArmsBackoffAgain_WhenTheCoordinatorStarted) {
                                       .backoff = absl::Seconds(7)})
                     .Build();
   state.Apply(CoordinatorStarted{.epoch = 2, .now = TestNow().steady});
-  EXPECT_EQ(state.task(TaskId(1)).ready_at, TestNow(absl::Seconds(7)).steady);
+  EXPECT_EQ(state.task(TaskId(1)).history->ready_at,
+            TestNow(absl::Seconds(7)).steady);
 }
 
 TEST(ResolveJob, FindsByNumberNameUuidAndPrefix) {

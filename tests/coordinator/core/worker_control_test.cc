@@ -29,7 +29,7 @@ TEST(DecideWorkerMode, GivesADrainedWorkerNothing_UntilItIsOpenAgain) {
   const State drained = WithMode(state, "w", WorkerMode::kDraining);
   const Worker& worker = *drained.FindWorker(TestWorker("w"));
   EXPECT_FALSE(HasCredit(worker));
-  EXPECT_THAT(WhyNotFit(drained, drained.task(TaskId(1)), worker),
+  EXPECT_THAT(WhyNotFit(drained, drained.task(TaskId(1)), worker, Settings()),
               ElementsAre("the worker takes no new task"));
   EXPECT_THAT(WithMode(drained, "w", WorkerMode::kDraining).last_event(),
               drained.last_event());

@@ -18,6 +18,7 @@
 #include "common/base/token_text.h"
 #include "common/rpc/coordinator_client.h"
 #include "common/rpc/credential.h"
+#include "common/rpc/tls_peer.h"
 #include "coordinator/service/certificates.h"
 #include "coordinator/service/method_rules.h"
 #include "coordinator/service/server.h"
@@ -352,6 +353,34 @@ TEST_F(StartTest, RefusesACertificateThatHasExpired) {
   QSWEEP_ASSERT_OK(InitCertificates(directory_.path(), {"box.example.org"},
                                     true, Clock::Real().Now()));
   QSWEEP_EXPECT_OK(Start("0.0.0.0:0"));
+}
+
+TEST_F(StartTest, ShowsARenewedCertificateWithoutARestart) {
+  Init();
+  ServerOptions options;
+  options.directory = directory_.path();
+  options.listen = {"127.0.0.1:0"};
+  options.tls_on_loopback = true;
+  const auto server = Server::Start(options, Clock::Real());
+  QSWEEP_ASSERT_OK(server);
+  const std::string& address = (*server)->addresses()[0];
+  const auto shows = [&address](const std::string& ca_pem) {
+    return CheckServerCertificate(address, ca_pem, absl::Seconds(5)).ok();
+  };
+  ASSERT_TRUE(shows((*server)->certificate_authority()));
+  // One of another authority, to tell them apart.
+  TempDir other;
+  QSWEEP_ASSERT_OK(
+      InitCertificates(other.path(), {}, false, Clock::Real().Now()));
+  const auto pem = ReadPrivateFile(other / "tls/server.pem");
+  const auto ca = ReadPrivateFile(other / "tls/ca.pem");
+  QSWEEP_ASSERT_OK(WritePrivateFile(directory_ / "tls/server.pem", **pem));
+  const SteadyTime began = Clock::Real().SteadyNow();
+  bool renewed = false;
+  while (!renewed && Clock::Real().SteadyNow() - began < absl::Minutes(1)) {
+    renewed = shows(**ca);
+  }
+  EXPECT_TRUE(renewed);
 }
 
 TEST_F(StartTest, RefusesFilesItCannotUse) {

@@ -55,25 +55,35 @@ TEST(CheckSnapshot, NamesWhatDoesNotFit) {
   const std::vector<Damage> damages = {
       {"task 3 is leased without a lease",
        [](StateSnapshot& s) {
-         s.tasks[2].grants.clear();
-         s.tasks[2].lease.reset();
+         s.tasks.at(TaskId(3)).history.Edit().grants.clear();
+         s.tasks.at(TaskId(3)).lease = {};
        }},
       {"task 4 is leased without a lease",
-       [](StateSnapshot& s) { s.tasks[3].state = v1::TASK_STATE_LEASED; }},
-      {"task 3 with a lease that never ended",
-       [](StateSnapshot& s) { s.tasks[2].state = v1::TASK_STATE_READY; }},
+       [](StateSnapshot& s) {
+         s.tasks.at(TaskId(4)).state = v1::TASK_STATE_LEASED;
+       }},
       {"task 3 with a lease that never ended",
        [](StateSnapshot& s) {
-         s.tasks[2].grants.push_back(s.tasks[2].grants[0]);
+         s.tasks.at(TaskId(3)).state = v1::TASK_STATE_READY;
+       }},
+      {"task 3 with a lease that never ended",
+       [](StateSnapshot& s) {
+         std::vector<Grant>& grants =
+             s.tasks.at(TaskId(3)).history.Edit().grants;
+         grants.push_back(Grant(grants[0]));
        }},
       {"task 3 is leased to an unknown worker",
        [](StateSnapshot& s) { s.workers.clear(); }},
       {"task 1 with the result of a lease it never had",
-       [](StateSnapshot& s) { s.tasks[0].result_epoch = Epoch(2); }},
+       [](StateSnapshot& s) {
+         s.tasks.at(TaskId(1)).history.Edit().result_epoch = Epoch(2);
+       }},
       {"task 4 of no group",
-       [](StateSnapshot& s) { s.tasks[3].group = TaskGroupId(77); }},
+       [](StateSnapshot& s) { s.tasks.at(TaskId(4)).group = TaskGroupId(77); }},
       {"task 4 with a document of no language",
-       [](StateSnapshot& s) { s.tasks[3].documents[0].language_index = 2; }},
+       [](StateSnapshot& s) {
+         s.tasks.at(TaskId(4)).documents = {{.language_index = 2}};
+       }},
       {"a number of job 2",
        [](StateSnapshot& s) { s.jobs[1].measurements_total = -1; }},
       {"the counter 9223372036854775807",

@@ -491,5 +491,56 @@ TEST(AgentCore, FinishesWhatRuns_WhenItIsDrained) {
   EXPECT_TRUE(driver.LastState().goodbye());
 }
 
+TEST(AgentCore, GivesBackWhatStillRuns_AtTheDeadlineOfADrain) {
+  Driver driver;
+  driver.StartAndAttach();
+  driver.Desire({{1, 1}});
+  driver.FetchAll();
+  const auto drain = [&driver] {
+    v1::DesiredState state = driver.Desired({{1, 1}}, false);
+    state.set_drain(true);
+    state.set_drain_deadline_ms(60'000);
+    driver.Step(event::StateReceived{driver.stream(), state});
+  };
+  drain();
+  driver.Advance(absl::Seconds(30));
+  drain();  // said again it counts from the first time
+  EXPECT_THAT(driver.Take<action::Release>(), IsEmpty());
+  driver.Advance(absl::Seconds(31));
+  const auto released = driver.Take<action::Release>();
+  ASSERT_EQ(released.size(), 1u);
+  EXPECT_EQ(released[0].request.task_id(), 1u);
+}
+
+TEST(AgentCore, KeepsWhatItHas_WhenTheCertificateIsAnothers) {
+  for (const ErrorCode* code : {&kWrongCertificate, &kCertificateExpired}) {
+    Driver driver;
+    driver.StartAndAttach();
+    driver.Desire({{1, 1}});
+    driver.FetchAll();
+    for (int i = 0; i < 3; ++i) {
+      driver.Step(event::StreamClosed{
+          driver.stream(), MakeError(*code, "not the one that is pinned")});
+      driver.Advance(absl::Seconds(21));
+      const auto opened = driver.Take<action::OpenStream>();
+      ASSERT_EQ(opened.size(), 1u);  // it tries on
+      EXPECT_EQ(opened[0].first.held_size(), 1);
+      driver.set_stream(opened[0].stream);
+    }
+    EXPECT_THAT(driver.Take<action::Exit>(), IsEmpty());
+  }
+}
+
+TEST(AgentCore, Exits_WhenItNeverMetThePinnedCertificate) {
+  Driver driver;
+  driver.Step(event::Started{});
+  driver.StartEngine();
+  for (const auto& open : driver.Take<action::OpenStream>()) {
+    driver.Step(event::StreamClosed{open.stream,
+                                    MakeError(kWrongCertificate, "another's")});
+  }
+  EXPECT_EQ(driver.Take<action::Exit>().size(), 1u);
+}
+
 }  // namespace
 }  // namespace qsweep

@@ -1,0 +1,195 @@
+#ifndef QSWEEP_COORDINATOR_CORE_COMPACT_H_
+#define QSWEEP_COORDINATOR_CORE_COMPACT_H_
+
+#include <algorithm>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "common/base/check.h"
+
+namespace qsweep {
+
+// Value types that cost little while they hold little: State keeps a million
+// waiting tasks, and most of what a task may have, most tasks lack.
+
+// An optional T in the space of a pointer. Copies are deep.
+template <typename T>
+class Boxed {
+ public:
+  Boxed() = default;
+  Boxed(T value)  // NOLINT(google-explicit-constructor): as std::optional
+      : value_(std::make_unique<T>(std::move(value))) {}
+  Boxed(const Boxed& other)
+      : value_(other.value_ ? std::make_unique<T>(*other.value_) : nullptr) {}
+  Boxed(Boxed&&) noexcept = default;
+  Boxed& operator=(Boxed other) noexcept {
+    value_ = std::move(other.value_);
+    return *this;
+  }
+
+  explicit operator bool() const { return value_ != nullptr; }
+  bool has_value() const { return value_ != nullptr; }
+  const T& operator*() const { return *value_; }
+  T& operator*() { return *value_; }
+  const T* operator->() const { return value_.get(); }
+  T* operator->() { return value_.get(); }
+  void reset() { value_.reset(); }
+
+ private:
+  std::unique_ptr<T> value_;
+};
+
+// A T in the space of a pointer while it equals a new one: reading what was
+// never edited gives T's defaults.
+template <typename T>
+class Sparse {
+ public:
+  const T& operator*() const { return value_ ? *value_ : kDefault(); }
+  const T* operator->() const { return &**this; }
+  T& Edit() {
+    if (!value_) {
+      value_ = Boxed<T>(T());
+    }
+    return *value_;
+  }
+
+ private:
+  static const T& kDefault() {
+    static const T value;
+    return value;
+  }
+
+  Boxed<T> value_;
+};
+
+// An IntegerId in four bytes. Ids are given in sequence from 1.
+template <typename Id>
+class Compact {
+ public:
+  Compact() = default;
+  Compact(Id id)  // NOLINT(google-explicit-constructor): it is the id
+      : value_(static_cast<uint32_t>(id.value())) {
+    QSWEEP_CHECK(Id(int64_t{value_}) == id);
+  }
+  operator Id() const {  // NOLINT(google-explicit-constructor)
+    return Id(int64_t{value_});
+  }
+  int64_t value() const { return value_; }
+  auto operator<=>(const Compact&) const = default;
+
+ private:
+  uint32_t value_ = 0;
+};
+
+// A list that holds one element without an allocation. T is small and
+// trivially copied. Elements are contiguous; pointers live until the next
+// change.
+template <typename T>
+class SmallList {
+  static_assert(std::is_trivially_copyable_v<T> &&
+                std::is_trivially_destructible_v<T> && sizeof(T) <= 8);
+
+ public:
+  using value_type = T;
+  using const_iterator = const T*;
+  using iterator = const T*;
+
+  SmallList() = default;
+  SmallList(std::initializer_list<T> values) {
+    for (const T& value : values) {
+      push_back(value);
+    }
+  }
+  SmallList(const SmallList& other) {
+    reserve(other.size_);
+    std::copy(other.begin(), other.end(), data());
+    size_ = other.size_;
+  }
+  SmallList(SmallList&& other) noexcept { swap(other); }
+  SmallList& operator=(SmallList other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~SmallList() { clear(); }
+
+  const T* begin() const { return capacity_ == 1 ? &storage_.one : many(); }
+  const T* end() const { return begin() + size_; }
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  const T& front() const { return *begin(); }
+  const T& back() const { return *(end() - 1); }
+  const T& operator[](size_t i) const { return begin()[i]; }
+
+  void reserve(size_t wanted) {
+    if (wanted <= capacity_) {
+      return;
+    }
+    T* grown = new T[wanted];
+    std::copy(begin(), end(), grown);
+    Free();
+    storage_.many = grown;
+    capacity_ = static_cast<uint32_t>(wanted);
+  }
+  void push_back(T value) { Insert(size_, value); }
+  // Where the order of ascending elements wants it.
+  void InsertSorted(T value) {
+    Insert(
+        static_cast<size_t>(std::upper_bound(begin(), end(), value) - begin()),
+        value);
+  }
+  // Of ascending elements; whether it was there.
+  bool EraseSorted(T value) {
+    const T* found = std::lower_bound(begin(), end(), value);
+    if (found == end() || value < *found) {
+      return false;
+    }
+    std::copy(found + 1, end(), data() + (found - begin()));
+    --size_;
+    return true;
+  }
+  void clear() {
+    Free();
+    capacity_ = 1;
+    size_ = 0;
+  }
+
+ private:
+  const T* many() const { return storage_.many; }
+  T* data() { return const_cast<T*>(begin()); }
+  void Insert(size_t at, T value) {
+    if (size_ == capacity_) {
+      reserve(size_t{2} * capacity_);
+    }
+    std::copy_backward(begin() + at, end(), data() + size_ + 1);
+    data()[at] = value;
+    ++size_;
+  }
+  void Free() {
+    if (capacity_ > 1) {
+      delete[] storage_.many;
+    }
+  }
+  void swap(SmallList& other) {
+    std::swap(storage_, other.storage_);
+    std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
+  }
+
+  union Storage {
+    Storage() : many(nullptr) {}
+    T one;
+    T* many;
+  };
+  Storage storage_;
+  uint32_t size_ = 0;
+  uint32_t capacity_ = 1;  // 1: in place
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_CORE_COMPACT_H_

@@ -1,0 +1,60 @@
+#ifndef QSWEEP_COORDINATOR_CORE_SPEEDS_H_
+#define QSWEEP_COORDINATOR_CORE_SPEEDS_H_
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+#include "common/base/digest.h"
+
+namespace qsweep {
+
+// What one attempt that was done took.
+struct SpeedSample {
+  Digest model;
+  std::string operation;    // TaskGroup::evaluation_name
+  std::string device;       // its type: "Tesla T4", "cpu"
+  double gflops = 0;        // work foreseen / seconds it ran; 0: not known
+  double load_seconds = 0;  // 0: the model was there
+};
+
+// What the newest attempts took, so that the next can be foreseen: the value
+// that nine in ten keep. Value type.
+class Speeds {
+ public:
+  void Add(const SpeedSample& sample);
+
+  // Nine in ten are faster. Nothing: too few attempts so far.
+  std::optional<double> Gflops(const Digest& model, absl::string_view operation,
+                               absl::string_view device) const;
+  // Nine in ten load faster.
+  std::optional<double> LoadSeconds(const Digest& model,
+                                    absl::string_view device) const;
+
+ private:
+  // The newest values, and one of their deciles.
+  class Window {
+   public:
+    void Add(double value, double share_below);
+    std::optional<double> value() const;
+
+   private:
+    std::vector<double> values_;
+    size_t next_ = 0;
+    double decile_ = 0;
+  };
+  using Key = std::tuple<Digest, std::string, std::string>;
+
+  std::map<Key, Window> gflops_;
+  std::map<std::pair<Digest, std::string>, Window> load_seconds_;
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_CORE_SPEEDS_H_

@@ -1,0 +1,142 @@
+// The calls that plan a job: a submit, and what planning reads.
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "common/base/status_macros.h"
+#include "coordinator/core/corpora.h"
+#include "coordinator/core/submit.h"
+#include "coordinator/core/submit_planner.h"
+#include "coordinator/loop_calls.h"
+#include "coordinator/loop_core.h"
+
+namespace qsweep {
+namespace {
+
+std::vector<Digest> DocumentDigests(const SubmitPanel& panel) {
+  std::vector<Digest> digests;
+  for (const PlanDocument& document : panel.documents) {
+    digests.push_back(document.digest);
+  }
+  return digests;
+}
+
+// A submit that is run again after a failed commit must not be answered twice.
+Reply<v1::SubmitJobResponse> OnceOnly(Reply<v1::SubmitJobResponse> reply) {
+  auto once = std::make_shared<Reply<v1::SubmitJobResponse>>(std::move(reply));
+  return [once](absl::StatusOr<v1::SubmitJobResponse> response) {
+    if (const auto first = std::exchange(*once, nullptr)) {
+      first(std::move(response));
+    }
+  };
+}
+
+}  // namespace
+
+absl::StatusOr<v1::SubmitJobResponse> AnswerRepeated(LoopCore& core,
+                                                     const Job& job) {
+  QSWEEP_ASSIGN_OR_RETURN(StoredJob stored, core.store().ReadJob(job.number));
+  v1::SubmitJobResponse response;
+  response.set_job_number(static_cast<uint64_t>(job.number.value()));
+  response.set_existed(true);
+  *response.mutable_plan() = std::move(stored.plan);
+  return response;
+}
+
+absl::StatusOr<PreparedSubmit> PrepareStored(LoopCore& core, JobNumber job) {
+  QSWEEP_ASSIGN_OR_RETURN(StoredJob stored, core.store().ReadJob(job));
+  v1::SubmitJobRequest request;
+  request.set_job_uuid(core.state().job(job).uuid.bytes());
+  *request.mutable_spec() = std::move(stored.spec);
+  for (const Digest& digest : stored.models) {
+    QSWEEP_ASSIGN_OR_RETURN(const auto model, core.store().ReadModel(digest));
+    *request.add_models() = *model;
+  }
+  QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
+                          core.store().ReadCorpus(stored.corpus));
+  return PrepareSubmit(request, std::move(corpus));
+}
+
+absl::StatusOr<std::vector<PanelStatuses>> ReadPanelStatuses(
+    LoopCore& core, const PreparedSubmit& prepared) {
+  std::vector<PanelStatuses> measured;
+  for (const SubmitPanel& panel : prepared.panels) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        PanelStatuses statuses,
+        core.store().MeasuredStatuses(panel.evaluation, panel.configurations,
+                                      DocumentDigests(panel)));
+    measured.push_back(std::move(statuses));
+  }
+  return measured;
+}
+
+absl::StatusOr<PanelStatuses> ReadStatuses(LoopCore& core,
+                                           const PreparedSubmit& prepared,
+                                           const SubmitPlanner& planner,
+                                           const PlanSlice& slice) {
+  return core.store().MeasuredStatuses(prepared.panels[slice.panel].evaluation,
+                                       planner.ConfigurationsOf(slice),
+                                       planner.DocumentsOf(slice));
+}
+
+absl::StatusOr<std::optional<v1::SubmitJobResponse>> RunSubmit(
+    LoopCore& core, const v1::SubmitJobRequest& request,
+    const Reply<v1::SubmitJobResponse>& later) {
+  QSWEEP_RETURN_IF_ERROR(core.Flush());
+  if (!request.dry_run()) {
+    QSWEEP_ASSIGN_OR_RETURN(const Job* const known,
+                            FindSubmitted(core.state(), request));
+    QSWEEP_ASSIGN_OR_RETURN(
+        const bool waits,
+        core.plans().Wait(*JobUuid::FromBytes(request.job_uuid()),
+                          SubmitDigest(request), later));
+    if (waits) {
+      return std::nullopt;
+    }
+    if (known != nullptr) {
+      return AnswerRepeated(core, *known);
+    }
+    QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const Digest corpus_digest,
+                          ResolveCorpus(core.state(), request.spec().corpus()));
+  QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
+                          core.store().ReadCorpus(corpus_digest));
+  QSWEEP_ASSIGN_OR_RETURN(PreparedSubmit prepared,
+                          PrepareSubmit(request, std::move(corpus)));
+  if (!SubmitPlanner(core.state(), prepared, core.settings()).at_once()) {
+    core.plans().Submit(std::make_unique<PreparedSubmit>(std::move(prepared)),
+                        later);
+    return std::nullopt;
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<PanelStatuses> measured,
+                          ReadPanelStatuses(core, prepared));
+  return Carry(core, DecideSubmit(core.state(), prepared, measured,
+                                  core.settings(), core.now()));
+}
+
+Call MakeSubmitCall(v1::SubmitJobRequest request,
+                    Reply<v1::SubmitJobResponse> reply) {
+  auto shared = std::make_shared<const Reply<v1::SubmitJobResponse>>(
+      OnceOnly(std::move(reply)));
+  return {.run =
+              [request = std::move(request), shared](LoopCore& core) {
+                auto response = RunSubmit(core, request, *shared);
+                if (response.ok() && !*response) {
+                  return;
+                }
+                core.Answer([shared, response](const absl::Status& stored) {
+                  if (!stored.ok()) {
+                    (*shared)(stored);
+                  } else if (!response.ok()) {
+                    (*shared)(response.status());
+                  } else {
+                    (*shared)(**response);
+                  }
+                });
+              },
+          .refuse = [shared](const absl::Status& why) { (*shared)(why); }};
+}
+
+}  // namespace qsweep

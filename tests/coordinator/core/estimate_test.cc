@@ -1,0 +1,118 @@
+#include "coordinator/core/estimate.h"
+
+#include "gtest/gtest.h"
+
+#include "coordinator/core/policy.h"
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+const Settings kSettings;
+
+SpeedSample Sample(double gflops, double load_seconds = 0,
+                   const std::string& device = "Tesla T4") {
+  return {.model = TestDigest("model"),
+          .operation = "aligned@1",
+          .device = device,
+          .gflops = gflops,
+          .load_seconds = load_seconds};
+}
+
+TEST(Speeds, GiveWhatNineInTenKeep_OfTheNewest) {
+  Speeds speeds;
+  const auto gflops = [&speeds] {
+    return speeds.Gflops(TestDigest("model"), "aligned@1", "Tesla T4");
+  };
+  speeds.Add(Sample(100));
+  speeds.Add(Sample(100));
+  EXPECT_FALSE(gflops());  // two say nothing
+  for (int i = 1; i <= 11; ++i) {
+    speeds.Add(Sample(i, 100 - i));
+  }
+  EXPECT_EQ(gflops(), 2);
+  EXPECT_EQ(speeds.LoadSeconds(TestDigest("model"), "Tesla T4"), 98);
+  for (int i = 0; i < 32; ++i) {
+    speeds.Add(Sample(50));
+  }
+  EXPECT_EQ(gflops(), 50);
+  EXPECT_FALSE(speeds.Gflops(TestDigest("model"), "aligned@1", "cpu"));
+  EXPECT_FALSE(speeds.Gflops(TestDigest("other"), "aligned@1", "Tesla T4"));
+  speeds.Add(Sample(0));  // a report without times teaches nothing
+  EXPECT_EQ(gflops(), 50);
+}
+
+// A task of 600 GFLOP, foreseen at 60 GFLOP/s, on a worker that measured 30.
+State OneTask(double lifetime_left_seconds = 0) {
+  StateBuilder builder;
+  builder.Job().Task({.estimated_gflops = 60, .estimated_seconds = 10});
+  builder.Worker("w", {.lifetime_left_ms =
+                           static_cast<uint64_t>(lifetime_left_seconds * 1000),
+                       .gflops = 30});
+  return builder.Build();
+}
+
+Expected ExpectedIn(const State& state) {
+  return ExpectedOn(state, state.task(TaskId(1)),
+                    *state.FindWorker(TestWorker("w")), kSettings);
+}
+
+TEST(ExpectedOn, GoesByTheWorkersOwnMeasurement_BeforeHistory) {
+  const Expected expected = ExpectedIn(OneTask());
+  EXPECT_EQ(expected.run, absl::Seconds(20));
+  EXPECT_EQ(expected.load, kSettings.default_load);
+}
+
+// Three attempts of another task of the model took 5 s and 40 s to load.
+State Taught(State state) {
+  for (int i = 0; i < 3; ++i) {
+    StateBuilder builder;
+    const TaskId task = state.next_task();
+    state.Apply(TaskAdded{.id = task,
+                          .group = TaskGroupId(1),
+                          .content_key = TestDigest("t" + std::to_string(i)),
+                          .documents = {{.digest = TestDigest("d9")}},
+                          .estimated_seconds = 10});
+    state.Apply(JobTaskAdded{.job = JobNumber(1), .task = task});
+    state.Apply(LeaseGranted{.task = task,
+                             .epoch = Epoch(1),
+                             .job = JobNumber(1),
+                             .worker = TestWorker("w"),
+                             .session = TestSession("w")});
+    ResultCommitted done{
+        .task = task, .epoch = Epoch(1), .worker = TestWorker("w")};
+    done.report.set_run_seconds(5);
+    done.report.set_load_seconds(40);
+    state.Apply(done);
+  }
+  return state;
+}
+
+TEST(ExpectedOn, GoesByWhatAttemptsTook) {
+  const Expected expected = ExpectedIn(Taught(OneTask()));
+  EXPECT_EQ(expected.run, absl::Seconds(5));
+  EXPECT_EQ(expected.load, absl::Seconds(40));
+}
+
+TEST(WhyNotFit, CountsTheLoadAgainstTheTimeLeft) {
+  const auto fits = [](double lifetime_left_seconds) {
+    const State state = Taught(OneTask(lifetime_left_seconds));
+    return WhyNotFit(state, state.task(TaskId(1)),
+                     *state.FindWorker(TestWorker("w")), kSettings)
+        .empty();
+  };
+  EXPECT_TRUE(fits(45));
+  EXPECT_FALSE(fits(44.9));
+}
+
+TEST(RunLimit, IsTenTimesTheUsual_ButNeverShort) {
+  EXPECT_EQ(RunLimit({.run = absl::Seconds(5)}, kSettings), absl::Minutes(10));
+  EXPECT_EQ(RunLimit({.run = absl::Minutes(5)}, kSettings), absl::Minutes(50));
+  EXPECT_EQ(ProgressLimit({.run = absl::Minutes(5)}, kSettings),
+            kSettings.progress_deadline);
+  EXPECT_EQ(ProgressLimit({.run = absl::Hours(1)}, kSettings),
+            absl::Minutes(10));
+}
+
+}  // namespace
+}  // namespace qsweep::testing

@@ -1,0 +1,101 @@
+#include "coordinator/core/garbage.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "coordinator/core/cancel.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/state_builder.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+const Settings kSettings;
+
+v1::CollectGarbageRequest OlderThan(absl::Duration age) {
+  v1::CollectGarbageRequest request;
+  request.set_older_than_ms(
+      static_cast<uint64_t>(absl::ToInt64Milliseconds(age)));
+  return request;
+}
+
+// Jobs 1, 2 and 4 were cancelled at the start; 3 runs and shares task 2 with
+// job 2.
+State Ended() {
+  State state = StateBuilder()
+                    .Job()
+                    .Job()
+                    .Job()
+                    .Job()
+                    .Task({.jobs = {1}, .documents = {"a"}})
+                    .Task({.jobs = {2, 3}, .documents = {"b"}})
+                    .Task({.jobs = {2}, .documents = {"c"}})
+                    .Task({.jobs = {4}, .documents = {"d"}})
+                    .Build();
+  for (const int64_t job : {1, 2, 4}) {
+    state = After(state,
+                  DecideCancel(state, JobNumber(job), "", TestNow()).mutations);
+  }
+  return state;
+}
+
+TEST(DecideCollectGarbage, ForgetsJobsThatEndedLongAgo_AndTheirTasks) {
+  const State state = Ended();
+  const Now later = TestNow(absl::Hours(48));
+  const auto decision =
+      DecideCollectGarbage(state, OlderThan(absl::Hours(24)), kSettings, later);
+  QSWEEP_ASSERT_OK(decision.reply);
+  EXPECT_EQ(decision.reply->jobs(), 2u);
+  EXPECT_FALSE(decision.reply->more());
+  EXPECT_THAT(EventsOf(decision.mutations),
+              ElementsAre("0:job_deleted", "0:job_deleted"));
+  const State after = After(state, decision.mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  EXPECT_EQ(after.FindJob(JobNumber(1)), nullptr);
+  EXPECT_EQ(after.FindJob(state.job(JobNumber(1)).uuid), nullptr);
+  EXPECT_EQ(after.FindTask(TaskId(1)), nullptr);
+  EXPECT_EQ(after.FindGivenUp(TestDigest("task 1")), nullptr);
+  EXPECT_EQ(after.FindGroup(TaskGroupId(1)), nullptr);
+  EXPECT_NE(after.FindTask(TaskId(2)), nullptr);  // job 3 has it
+  EXPECT_EQ(after.next_job(), JobNumber(5));
+  EXPECT_EQ(after.next_task(), TaskId(5));
+}
+
+TEST(DecideCollectGarbage, LeavesTheNewestJobAndTheYoung) {
+  const State state = Ended();
+  EXPECT_THAT(DecideCollectGarbage(state, OlderThan(absl::Hours(24)), kSettings,
+                                   TestNow(absl::Hours(23)))
+                  .mutations,
+              IsEmpty());
+  const State after =
+      After(state, DecideCollectGarbage(state, OlderThan(absl::ZeroDuration()),
+                                        kSettings, TestNow())
+                       .mutations);
+  EXPECT_NE(after.FindJob(JobNumber(4)), nullptr);
+}
+
+TEST(DecideCollectGarbage, TakesSomeAtATime_AndCountsAllWhenDry) {
+  const State state = Ended();
+  Settings small;
+  small.plan_at_once_tasks = 1;
+  const auto some = DecideCollectGarbage(state, OlderThan(absl::ZeroDuration()),
+                                         small, TestNow());
+  EXPECT_EQ(some.reply->jobs(), 1u);
+  EXPECT_TRUE(some.reply->more());
+  v1::CollectGarbageRequest dry;
+  dry.set_dry_run(true);
+  const auto counted = DecideCollectGarbage(state, dry, small, TestNow());
+  EXPECT_EQ(counted.reply->jobs(), 2u);
+  EXPECT_THAT(counted.mutations, IsEmpty());
+  EXPECT_EQ(
+      CodeOf(DecideCollectGarbage(state, OlderThan(absl::Hours(24) * 365 * 200),
+                                  small, TestNow())
+                 .reply),
+      "QS1004");
+}
+
+}  // namespace
+}  // namespace qsweep::testing

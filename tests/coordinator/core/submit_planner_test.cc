@@ -1,0 +1,272 @@
+#include "coordinator/core/submit_planner.h"
+
+#include <set>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "coordinator/core/cancel.h"
+#include "coordinator/core/lists.h"
+#include "coordinator/core/policy.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/state_builder.h"
+#include "tests/support/sweep_requests.h"
+
+namespace qsweep::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+// 4 configurations x 2 languages x 6 units, two rows a task.
+constexpr int kUnits = 6;
+constexpr int64_t kMeasurements = 48;
+
+Settings SlicedSettings() {
+  Settings settings;
+  settings.max_rows_per_task = 2;
+  settings.plan_at_once_tasks = 4;
+  settings.plan_slice_tasks = 4;
+  return settings;
+}
+const Settings kSettings = SlicedSettings();
+
+// A submit that is planned a slice at a time.
+class Sliced {
+ public:
+  Sliced(State& state, const SweepOptions& options = {})
+      : state_(state),
+        prepared_(*PrepareSubmit(
+            SweepRequest(options),
+            std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus))),
+        planner_(std::make_unique<SubmitPlanner>(state, prepared_, kSettings)) {
+  }
+
+  void Begin() {
+    Do([](SubmitPlanner& planner, Draft& draft) { planner.Begin(draft); });
+  }
+  // False: that was the last.
+  bool Slice(v1::RowStatus status = v1::ROW_STATUS_UNSPECIFIED) {
+    const PlanSlice& slice = planner_->slices()[next_++];
+    planner_->Plan(
+        state_, slice,
+        PanelStatuses(slice.num_configurations * slice.num_documents, status));
+    Do([](SubmitPlanner& planner, Draft& draft) { planner.AddTasks(draft); });
+    return next_ < planner_->slices().size();
+  }
+  void Activate() {
+    Do([](SubmitPlanner& planner, Draft& draft) {
+      planner.Activate(draft, planner.documents_skipped());
+    });
+  }
+  // As after a restart.
+  void Resume() {
+    next_ = 0;
+    planner_ = std::make_unique<SubmitPlanner>(state_, prepared_, kSettings,
+                                               state_.job(number()));
+    Do([](SubmitPlanner& planner, Draft& draft) { planner.Resume(draft); });
+  }
+  JobNumber number() const { return planner_->number(); }
+  const SubmitPlanner& planner() const { return *planner_; }
+
+ private:
+  template <typename Step>
+  void Do(Step step) {
+    Draft draft(state_, TestNow());
+    step(*planner_, draft);
+    for (const Mutation& mutation : draft.Take()) {
+      state_.Apply(mutation);
+    }
+    EXPECT_THAT(CheckInvariants(state_), IsEmpty());
+  }
+
+  State& state_;
+  const PreparedSubmit prepared_;
+  std::unique_ptr<SubmitPlanner> planner_;
+  size_t next_ = 0;
+};
+
+// Keys that the job's tasks bring, counted once each.
+std::set<std::pair<std::string, std::string>> KeysOf(const State& state,
+                                                     JobNumber job) {
+  std::set<std::pair<std::string, std::string>> keys;
+  for (const auto& [id, measurements] : state.job(job).tasks) {
+    const v1::TaskSpec spec = state.MakeTaskSpec(state.task(id));
+    for (const auto& configuration : spec.configurations()) {
+      for (const auto& document : spec.documents()) {
+        keys.emplace(configuration.digest(), document.digest());
+      }
+    }
+  }
+  return keys;
+}
+
+int64_t CountedOf(const State& state, JobNumber job) {
+  int64_t counted = 0;
+  for (const auto& [id, measurements] : state.job(job).tasks) {
+    counted += measurements;
+  }
+  return counted;
+}
+
+TEST(SubmitPlanner, PlansASmallSubmitAtOnce) {
+  State state = StateBuilder().Build();
+  const PreparedSubmit prepared = *PrepareSubmit(
+      SweepRequest(), std::make_shared<v1::Corpus>(SmallCorpus(1).corpus));
+  EXPECT_TRUE(SubmitPlanner(state, prepared, kSettings).at_once());
+  EXPECT_FALSE(Sliced(state).planner().at_once());
+}
+
+TEST(SubmitPlanner, CutsSlicesThatHaveEachKeyOnce) {
+  State state = StateBuilder().Build();
+  const Sliced sliced(state);
+  std::set<std::pair<size_t, size_t>> keys;
+  ASSERT_GT(sliced.planner().slices().size(), 3u);
+  for (const PlanSlice& slice : sliced.planner().slices()) {
+    EXPECT_LE(slice.num_configurations * slice.num_documents, 8u);
+    for (size_t c = 0; c < slice.num_configurations; ++c) {
+      for (size_t d = 0; d < slice.num_documents; ++d) {
+        EXPECT_TRUE(keys.emplace(slice.first_configuration + c,
+                                 slice.first_document + d)
+                        .second);
+      }
+    }
+  }
+  EXPECT_THAT(keys, SizeIs(kMeasurements));
+}
+
+TEST(SubmitPlanner, ShowsNothingOfAPlanBeforeItIsWhole) {
+  State state = StateBuilder().Worker("w").Build();
+  Sliced sliced(state);
+  sliced.Begin();
+  bool more = true;
+  while (more) {
+    more = sliced.Slice();
+    const Job& job = state.job(sliced.number());
+    EXPECT_EQ(job.state, v1::JOB_STATE_PLANNING);
+    EXPECT_EQ(MakeJobSummary(job).tasks_total(), 0u);
+    EXPECT_EQ(ListTasks(state, {})->tasks_size(), 0);
+    EXPECT_EQ(ListTasks(state, {})->total(), 0u);
+    EXPECT_FALSE(PickTask(state, *state.FindWorker(TestWorker("w")), kSettings,
+                          TestNow()));
+  }
+  sliced.Activate();
+  const Job& job = state.job(sliced.number());
+  EXPECT_EQ(job.state, v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(job.measurements_total, kMeasurements);
+  EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kMeasurements));
+  EXPECT_EQ(CountedOf(state, sliced.number()), kMeasurements);
+  EXPECT_EQ(MakeJobSummary(job).tasks_total(), job.tasks.size());
+  EXPECT_EQ(ListTasks(state, {})->total(), job.tasks.size());
+  EXPECT_TRUE(PickTask(state, *state.FindWorker(TestWorker("w")), kSettings,
+                       TestNow()));
+}
+
+TEST(SubmitPlanner, PlansNothingTwice_WhenAnotherJobComesBetween) {
+  State state = StateBuilder().Build();
+  Sliced large(state, {.uuid = "a"});
+  large.Begin();
+  large.Slice();
+  // Another job wants the same: it shares the first slice's tasks and makes
+  // the rest, which the slices to come share.
+  Sliced other(state, {.uuid = "b"});
+  other.Begin();
+  while (other.Slice()) {
+  }
+  other.Activate();
+  while (large.Slice()) {
+  }
+  large.Activate();
+  EXPECT_EQ(KeysOf(state, large.number()), KeysOf(state, other.number()));
+  EXPECT_EQ(CountedOf(state, large.number()), kMeasurements);
+  EXPECT_EQ(CountedOf(state, other.number()), kMeasurements);
+  int64_t keys = 0;
+  for (const auto& [id, task] : state.tasks()) {
+    keys += task.num_documents *
+            static_cast<int64_t>(state.group(task.group).configurations.size());
+  }
+  EXPECT_EQ(keys, kMeasurements);
+}
+
+TEST(SubmitPlanner, CountsWhatIsMeasuredMeanwhileAsReused) {
+  State state = StateBuilder().Build();
+  Sliced sliced(state);
+  sliced.Begin();
+  sliced.Slice();
+  const int64_t planned = CountedOf(state, sliced.number());
+  while (sliced.Slice(v1::ROW_STATUS_OK)) {
+  }
+  sliced.Activate();
+  const Job& job = state.job(sliced.number());
+  EXPECT_EQ(job.measurements_reused, kMeasurements - planned);
+  EXPECT_EQ(job.measurements_done, kMeasurements - planned);
+  EXPECT_EQ(job.state, v1::JOB_STATE_QUEUED);
+}
+
+TEST(SubmitPlanner, Succeeds_WhenEverythingIsMeasured) {
+  State state = StateBuilder().Build();
+  Sliced sliced(state);
+  sliced.Begin();
+  while (sliced.Slice(v1::ROW_STATUS_EMPTY)) {
+  }
+  sliced.Activate();
+  EXPECT_EQ(state.job(sliced.number()).state, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(state.job(sliced.number()).documents_skipped, 2 * kUnits);
+}
+
+TEST(SubmitPlanner, KeepsItsTasks_WhenItResumes) {
+  for (const v1::Reuse reuse : {v1::REUSE_AUTO, v1::REUSE_NEVER}) {
+    State state = StateBuilder().Build();
+    Sliced sliced(state, {.reuse = reuse});
+    sliced.Begin();
+    sliced.Slice();
+    sliced.Slice();
+    const size_t before = state.tasks().size();
+    sliced.Resume();
+    sliced.Slice();
+    sliced.Slice();
+    EXPECT_EQ(state.tasks().size(), before);
+    while (sliced.Slice()) {
+    }
+    sliced.Activate();
+    EXPECT_EQ(CountedOf(state, sliced.number()), kMeasurements);
+    EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kMeasurements));
+    EXPECT_EQ(sliced.planner().plan().tasks(), state.tasks().size());
+  }
+}
+
+TEST(SubmitPlanner, LeavesNothing_WhenItIsCancelledHalfWay) {
+  State state = StateBuilder().Build();
+  Sliced sliced(state);
+  sliced.Begin();
+  sliced.Slice();
+  state = After(state,
+                DecideCancel(state, sliced.number(), "", TestNow()).mutations);
+  EXPECT_THAT(CheckInvariants(state), IsEmpty());
+  EXPECT_EQ(state.num_tasks(v1::TASK_STATE_READY), 0);
+  EXPECT_EQ(state.job(sliced.number()).state, v1::JOB_STATE_CANCELLED);
+}
+
+TEST(SubmitPlanner, WritesManyDocumentsInPieces) {
+  State state = StateBuilder().Build();
+  constexpr int kMany = 2600;  // x 2 languages: more than one piece
+  const PreparedSubmit prepared =
+      *PrepareSubmit(SweepRequest({.layer_range = "0"}),
+                     std::make_shared<v1::Corpus>(SmallCorpus(kMany).corpus));
+  SubmitPlanner planner(state, prepared, kSettings);
+  Draft draft(state, TestNow());
+  planner.Begin(draft);
+  EXPECT_TRUE(planner.AddDocuments(draft));
+  EXPECT_FALSE(planner.AddDocuments(draft));
+  const std::vector<Mutation> mutations = draft.Take();
+  const std::vector<JobDocument> first =
+      Only<JobAdded>(mutations).at(0).documents;
+  const JobDocumentsAdded rest = Only<JobDocumentsAdded>(mutations).at(0);
+  EXPECT_EQ(static_cast<size_t>(rest.first_ordinal), first.size());
+  EXPECT_EQ(first.size() + rest.documents.size(), size_t{2} * kMany);
+  EXPECT_EQ(rest.documents.back().id, std::to_string(kMany - 1));
+}
+
+}  // namespace
+}  // namespace qsweep::testing
