@@ -276,7 +276,7 @@ Call MakePollCall(Caller caller, v1::WorkerState state,
                     return;
                   }
                   const SteadyTime now = core.now().steady;
-                  core.links().Park(*session, *shared,
+                  core.links().Park(*session, report->beat_seq(), *shared,
                                     report->has_hello()
                                         ? now
                                         : now + core.settings().heartbeat);

@@ -47,17 +47,27 @@ void Links::MarkDirty(const SessionId& session) {
   }
 }
 
-void Links::Park(const SessionId& session, Reply<v1::DesiredState> reply,
-                 SteadyTime until) {
+void Links::Park(const SessionId& session, uint64_t beat,
+                 Reply<v1::DesiredState> reply, SteadyTime until) {
   const auto it = sessions_.find(session);
-  if (it == sessions_.end()) {
-    reply(MakeError(kUnknownSession, "session not known"));
+  if (it == sessions_.end() || it->second.link != nullptr) {
+    // A session on a stream is told things there, and nothing would ever answer
+    // the poll.
+    reply(MakeError(kUnknownSession,
+                    it == sessions_.end() ? "session not known"
+                                          : "the session is on a stream",
+                    "", "Say hello again."));
     return;
   }
   if (it->second.parked) {
+    if (beat < it->second.parked_beat) {  // one overtook the other
+      std::swap(it->second.parked, reply);
+      std::swap(it->second.parked_beat, beat);
+    }
     it->second.parked(absl::AbortedError("a newer poll waits"));
   }
   it->second.parked = std::move(reply);
+  it->second.parked_beat = beat;
   it->second.parked_until = until;
 }
 

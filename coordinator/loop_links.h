@@ -24,10 +24,12 @@ class Links {
             std::shared_ptr<WorkerLink> link, const absl::Status& why);
   // The worker reported: it gets an answer in this step.
   void MarkDirty(const SessionId& session);
-  // A poll that waits for the next change, or a heartbeat at most. A poll that
-  // waits already is answered first.
-  void Park(const SessionId& session, Reply<v1::DesiredState> reply,
-            SteadyTime until);
+  // A poll that waits for the next change, or a heartbeat at most. Of two polls
+  // the one with the older beat is answered at once, whichever came first.
+  // NOT_FOUND QS5011: there is no such session
+  // of polls.
+  void Park(const SessionId& session, uint64_t beat,
+            Reply<v1::DesiredState> reply, SteadyTime until);
   // Ends a stream from our side; its messages are ignored from now on.
   void Close(const std::shared_ptr<WorkerLink>& link, const absl::Status& why);
   // Ends the streams and answers the polls of workers with this credential.
@@ -56,6 +58,7 @@ class Links {
     WorkerUuid worker;
     std::shared_ptr<WorkerLink> link;  // null: polls
     Reply<v1::DesiredState> parked;    // empty: none
+    uint64_t parked_beat = 0;
     SteadyTime parked_until;
     bool dirty = false;
     LeaseList sent;

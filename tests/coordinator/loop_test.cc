@@ -1,6 +1,7 @@
 #include "coordinator/loop.h"
 
 #include <atomic>
+#include <map>
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -459,6 +460,40 @@ TEST(Loop, AnswersAPollAtOnceForHello_ThenOnNewsOrAfterABeat) {
   QSWEEP_ASSERT_OK(harness.Submit({}));
   ASSERT_EQ(answers.size(), 3u);
   EXPECT_EQ(answers[2]->leases_size(), 1);
+}
+
+TEST(Loop, EndsTheOlderOfTwoPolls_WhicheverComesFirst) {
+  LoopHarness harness;
+  v1::WorkerState report;
+  *report.mutable_hello() = MakeHello("w", {});
+  const auto hello = harness.CallAs<v1::DesiredState>(Caller{}, report);
+  ASSERT_TRUE(hello && hello->ok());
+  report.clear_hello();
+  report.set_session_id((*hello)->welcome().session_id());
+  std::map<uint64_t, absl::StatusOr<v1::DesiredState>> answers;
+  for (const uint64_t beat : {1u, 3u, 2u}) {
+    report.set_beat_seq(beat);
+    harness.loop().Post(Caller{}, report,
+                        [&, beat](auto r) { answers.emplace(beat, r); });
+    QSWEEP_ASSERT_OK(harness.Step());
+  }
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_TRUE(absl::IsAborted(answers.at(1).status()));
+  EXPECT_TRUE(absl::IsAborted(answers.at(2).status()));
+  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(10)));
+  QSWEEP_EXPECT_OK(answers.at(3));
+}
+
+TEST(Loop, RefusesAPoll_OnASessionThatHasAStream) {
+  LoopHarness harness;
+  const auto link = Attach(harness, "w");
+  v1::WorkerState report;
+  report.set_session_id(link->states.back().welcome().session_id());
+  report.set_beat_seq(100);
+  const auto answer = harness.CallAs<v1::DesiredState>(Caller{}, report);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(CodeOf(answer->status()), "QS5011");
+  EXPECT_FALSE(link->closed.has_value());
 }
 
 TEST(Loop, ShowsEachEventOnceAndInOrder_ToOldAndNewWatchers) {

@@ -97,6 +97,16 @@ class LoopHarness {
     last_step_ = Step();
     return *answer;
   }
+  template <typename Response, typename Request>
+  std::optional<absl::StatusOr<Response>> CallAs(const Caller& caller,
+                                                 Request request) {
+    auto answer = std::make_shared<std::optional<absl::StatusOr<Response>>>();
+    loop_->Post(
+        caller, std::move(request),
+        [answer](absl::StatusOr<Response> r) { *answer = std::move(r); });
+    last_step_ = Step();
+    return *answer;
+  }
   absl::StatusOr<v1::SubmitJobResponse> Submit(const SweepOptions& options) {
     return *Call<v1::SubmitJobResponse>(SweepRequest(options));
   }
