@@ -36,7 +36,9 @@ struct AttachCallbacks {
 
 // The coordinator's API as a worker sees it. Implementations are thread-safe.
 // Errors as in CoordinatorClient; nothing is repeated inside: the agent
-// decides.
+// decides. A session that follows one that was given up has a connection of its
+// own; once it is welcome, calls that wait on an older connection end as
+// UNAVAILABLE, to be repeated on the new one.
 class WorkerClient {
  public:
   virtual ~WorkerClient() = default;

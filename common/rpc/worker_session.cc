@@ -182,7 +182,8 @@ class StreamSession : public AttachStream {
 };
 
 // Polls of one session. A call that was overtaken by a newer one is ended by
-// the coordinator; only when none is left has the session ended.
+// the coordinator, which may be heard after the newer one's answer: the session
+// has ended when its newest call fails, and no older one says so.
 class Polls : public std::enable_shared_from_this<Polls> {
  public:
   Polls(std::shared_ptr<const WorkerChannel> link, AttachCallbacks callbacks,
@@ -203,6 +204,7 @@ class Polls : public std::enable_shared_from_this<Polls> {
       call->context.set_deadline(
           absl::ToChronoTime(Clock::Real().Now() + heartbeat_ + kPollGrace));
       running_.insert(call);
+      newest_ = call.get();
     }
     sessions_.Begin();
     link_->stub->async()->Synchronize(
@@ -233,12 +235,12 @@ class Polls : public std::enable_shared_from_this<Polls> {
   };
 
   void OnAnswer(const std::shared_ptr<Call>& call, const absl::Status& status) {
-    bool last = false;
+    bool ended = false;
     {
       MutexLock lock(mutex_);
       running_.erase(call);
-      last = running_.empty();
-      closed_ |= !status.ok() && last;
+      ended = !status.ok() && call.get() == newest_;
+      closed_ |= ended;
       if (call->response.welcome().heartbeat_ms() > 0) {
         heartbeat_ = absl::Milliseconds(
             static_cast<int64_t>(call->response.welcome().heartbeat_ms()));
@@ -246,7 +248,7 @@ class Polls : public std::enable_shared_from_this<Polls> {
     }
     if (status.ok()) {
       listener_.OnState(std::move(call->response));
-    } else if (last) {
+    } else if (ended) {
       listener_.OnClosed(WhyClosed(*link_, status));
     }
   }
@@ -257,6 +259,7 @@ class Polls : public std::enable_shared_from_this<Polls> {
 
   Mutex mutex_;
   std::set<std::shared_ptr<Call>> running_ ABSL_GUARDED_BY(mutex_);
+  const Call* newest_ ABSL_GUARDED_BY(mutex_) = nullptr;  // may have ended
   absl::Duration heartbeat_ ABSL_GUARDED_BY(mutex_) = kFirstHeartbeat;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -91,6 +91,11 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
     failing_task_ = task;
     failing_status_ = std::move(status);
   }
+  // Commits are heard and not answered.
+  void HoldCommits() {
+    MutexLock lock(mutex_);
+    hold_commits_ = true;
+  }
   void AnswerCommitsWith(v1::CommitOutcome outcome) {
     MutexLock lock(mutex_);
     outcome_ = outcome;
@@ -132,6 +137,12 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
     }
     return end_status_;
   }
+  // Polls that were overtaken are not ended; false: they are now.
+  void HoldOvertakenPolls(bool hold) {
+    MutexLock lock(mutex_);
+    hold_overtaken_polls_ = hold;
+    changed_.NotifyAll();
+  }
   // Answers the poll that waits, or the next.
   void AnswerPoll(const v1::DesiredState& state) {
     MutexLock lock(mutex_);
@@ -147,8 +158,9 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
       return *refuse_;
     }
     const uint64_t number = ++polls_;
-    while (poll_answers_.empty()) {
-      if (context->IsCancelled() || number != polls_) {
+    while (poll_answers_.empty() || number != polls_) {
+      if (context->IsCancelled() ||
+          (number != polls_ && !hold_overtaken_polls_)) {
         return {grpc::StatusCode::ABORTED, "a newer poll waits"};
       }
       changed_.WaitFor(mutex_, absl::Milliseconds(20));
@@ -157,7 +169,7 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
     poll_answers_.pop_front();
     return grpc::Status::OK;
   }
-  grpc::Status CommitResult(grpc::ServerContext*,
+  grpc::Status CommitResult(grpc::ServerContext* context,
                             const v1::CommitResultRequest* request,
                             v1::CommitResultResponse* response) override {
     {
@@ -173,6 +185,10 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
       }
     }
     Record(commits_, *request);
+    MutexLock lock(mutex_);
+    while (hold_commits_ && !context->IsCancelled()) {
+      changed_.WaitFor(mutex_, absl::Milliseconds(20));
+    }
     return grpc::Status::OK;
   }
   grpc::Status ReleaseTask(grpc::ServerContext*,
@@ -241,6 +257,8 @@ class ScriptedWorkerService : public v1::WorkerService::Service {
   uint64_t failing_task_ = 0;
   grpc::Status failing_status_;
   int artifacts_sent_ = 0;
+  bool hold_commits_ = false;
+  bool hold_overtaken_polls_ = false;
   std::deque<v1::DesiredState> poll_answers_;
   uint64_t polls_ = 0;
   std::unique_ptr<grpc::Server> server_;

@@ -39,6 +39,10 @@ class StreamListener {
   }
   v1::DesiredState State() { return *Await(state_); }
   absl::Status Closed() { return *Await(closed_); }
+  bool is_closed() {
+    MutexLock lock(mutex_);
+    return closed_.has_value();
+  }
 
  private:
   template <typename T>
@@ -177,6 +181,23 @@ TEST(WorkerClient, CarriesStatesBothWays_ByPolls) {
   EXPECT_EQ(listener.State().state_seq(), 7u);
 }
 
+TEST(WorkerClient, GoesOnPolling_WhenAnOlderPollIsEndedLate) {
+  const testing::TempDir dir;
+  ScriptedWorkerService service(dir / "s");
+  service.HoldOvertakenPolls(true);
+  auto client = MakeWorkerClient(service.endpoint());
+  StreamListener listener;
+  const auto polls = client->Poll(Beat(1), listener.callbacks());
+  service.NextState();
+  polls->Send(Beat(2));
+  service.NextState();
+  service.AnswerPoll({});
+  listener.State();
+  service.HoldOvertakenPolls(false);
+  client.reset();  // waits until the first call has ended
+  EXPECT_FALSE(listener.is_closed());
+}
+
 TEST(WorkerClient, SaysWhyPollsEnded) {
   const testing::TempDir dir;
   StreamListener unreachable;
@@ -231,6 +252,32 @@ TEST(WorkerClient, JoinsAndChecksAnArtifact) {
   EXPECT_EQ(*got, bytes);
   EXPECT_TRUE(absl::IsNotFound(
       client->GetArtifact(Digest::Of("something else")).status()));
+}
+
+// As on a connection that died unseen: gRPC may take longer than a call may.
+TEST(WorkerClient, EndsWaitingCalls_WhenASessionAfterASilentOneIsWelcome) {
+  const testing::TempDir dir;
+  ScriptedWorkerService service(dir / "s");
+  service.HoldCommits();
+  const auto client = MakeWorkerClient(service.endpoint());
+  StreamListener listener;
+  auto stream = client->Attach(Beat(1), listener.callbacks());
+  service.NextState();
+  absl::Status answer;
+  std::thread thread([&] {
+    v1::CommitResultRequest request;
+    request.add_results()->set_task_id(1);
+    answer = client->CommitResult(request).status();
+  });
+  service.NextCommit();
+  stream.reset();
+  stream = client->Attach(Beat(1), listener.callbacks());
+  service.NextState();
+  v1::DesiredState desired;
+  desired.mutable_welcome()->set_session_id("again");
+  service.Push(desired);
+  thread.join();
+  EXPECT_TRUE(absl::IsUnavailable(answer)) << answer;
 }
 
 TEST(WorkerClient, EndsItsCalls_WhenTheyAreCancelled) {
