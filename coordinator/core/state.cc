@@ -12,6 +12,14 @@ size_t Slot(v1::TaskState state) { return static_cast<size_t>(state); }
 
 }  // namespace
 
+// Here, once: in each file that has a State they would be half of its code.
+State::State() = default;
+State::State(const State& other) = default;
+State::State(State&& other) noexcept = default;
+State& State::operator=(const State& other) = default;
+State& State::operator=(State&& other) noexcept = default;
+State::~State() = default;
+
 State::State(StateSnapshot snapshot)
     : coordinator_epoch_(snapshot.coordinator_epoch),
       last_task_(snapshot.last_task),

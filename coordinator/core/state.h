@@ -155,8 +155,13 @@ struct StateSnapshot {
 //   for (const Mutation& m : decision.mutations) state.Apply(m);
 class State {
  public:
-  State() = default;
+  State();
   explicit State(StateSnapshot snapshot);
+  State(const State& other);
+  State(State&& other) noexcept;
+  State& operator=(const State& other);
+  State& operator=(State&& other) noexcept;
+  ~State();
 
   // Carries one mutation out. A mutation that does not fit is a defect of the
   // Decide function that made it, and ends the process.

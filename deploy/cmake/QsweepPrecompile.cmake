@@ -60,3 +60,40 @@ qsweep_precompile(qsweep_pch_grpc
 foreach(target qsweep_qctl qsweep_qctl_output qsweep_qctl_results)
   target_compile_options(${target} PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1>)
 endforeach()
+
+if(NOT QSWEEP_BUILD_TESTS)
+  return()
+endif()
+
+# Tests: a third of the time goes into the headers of GoogleTest and protobuf. By folder, because
+# what includes torch must not meet protobuf.
+get_property(test_targets DIRECTORY ${PROJECT_SOURCE_DIR}/tests PROPERTY BUILDSYSTEM_TARGETS)
+list(FILTER test_targets INCLUDE REGEX
+  "^test_(common|contract|coordinator|e2e|sim|worker_(agent|eval|model|sweep|tokenizer))_")
+set(plain_tests ${test_targets})
+list(FILTER plain_tests INCLUDE REGEX
+  "^test_(common_base|coordinator_analysis|worker_(eval|model|sweep|tokenizer))_")
+set(proto_tests ${test_targets})
+list(REMOVE_ITEM proto_tests ${plain_tests})
+set(test_headers <gmock/gmock.h> <gtest/gtest.h>)
+qsweep_precompile(qsweep_pch_test
+  HEADERS ${plain_headers} ${test_headers}
+  DEPS absl::statusor GTest::gmock
+  TARGETS ${plain_tests})
+qsweep_precompile(qsweep_pch_test_proto
+  HEADERS ${proto_headers} ${test_headers}
+  DEPS qsweep_proto absl::statusor GTest::gmock
+  TARGETS ${proto_tests})
+foreach(target core_states chaos_support e2e_support sim_objects sim_small_objects qsim_planted
+        fuzz_database fuzz_loop)
+  target_precompile_headers(${target} REUSE_FROM qsweep_pch_proto)
+endforeach()
+target_precompile_headers(qbench_scheduler REUSE_FROM qsweep_pch_grpc)
+
+# Assertions are most of a test's code: neither -O2 nor line numbers in a debugger pay for them.
+# -pthread defines a macro; some tests have it from gRPC, and with one header all need it. At -O1
+# g++ 12 takes its own std::string for overlapping memory.
+foreach(target ${test_targets} qsweep_pch_test qsweep_pch_test_proto)
+  target_compile_options(${target} PRIVATE -pthread $<$<CONFIG:RelWithDebInfo>:-O1;-g0>
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+endforeach()

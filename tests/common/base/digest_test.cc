@@ -1,5 +1,6 @@
 #include "common/base/digest.h"
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace qsweep {
@@ -29,7 +30,7 @@ TEST(Digest, ReadsBack_WhatItPrints) {
 
 TEST(Digest, RefusesText_ThatIsNoDigest) {
   EXPECT_FALSE(Digest::FromHex("abc").ok());
-  EXPECT_FALSE(Digest::FromHex(std::string(kAbc) + "0").ok());
+  EXPECT_FALSE(Digest::FromHex(absl::StrCat(kAbc, "0")).ok());
   EXPECT_FALSE(Digest::FromHex(std::string(64, 'x')).ok());
   EXPECT_FALSE(Digest::FromBytes("short").ok());
 }
