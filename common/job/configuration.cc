@@ -104,6 +104,25 @@ struct KnownEvaluation {
 };
 constexpr KnownEvaluation kEvaluations[] = {{"aligned", 1}, {"hf-text", 1}};
 
+absl::Status CheckMethodTakes(const Scheme& scheme,
+                              const TensorDescription& tensor) {
+  if (scheme.method == Method::kNf4 && scheme.bits != 4) {
+    return MakeError(kUnsupportedBits,
+                     absl::StrCat("int", scheme.bits, " for ", tensor.name,
+                                  " under nf4, which has 4 bits"),
+                     "layers", "Protect these layers, or use rtn or hqq.");
+  }
+  if (scheme.method == Method::kHqq &&
+      tensor.num_elements() % scheme.group != 0) {
+    return MakeError(
+        kBadGroup,
+        absl::StrCat("group=", scheme.group, " does not divide the ",
+                     tensor.num_elements(), " weights of ", tensor.name),
+        "group", "hqq needs groups of equal size.");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 bool Configuration::baseline() const {
@@ -162,6 +181,7 @@ absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
     if (choice.choice == Choice::kBits) {
       scheme.bits = choice.bits;
     }
+    QSWEEP_RETURN_IF_ERROR(CheckMethodTakes(scheme, model.tensors[i]));
     configuration.schemes[i] = scheme;
   }
   if (scope_empty) {

@@ -47,15 +47,24 @@ struct Scheme {
   Grid grid = Grid::kAbsmax;
   Arithmetic arithmetic = Arithmetic::kFp32;
   ScaleStorage scale = ScaleStorage::kFp32;
+  // nf4: the groups' scales are quantized to 8 bits, too.
+  bool double_quant = false;
+  // hqq: 1: a group is consecutive elements of the flattened tensor; 0: a
+  // column of the tensor reshaped to [group, elements/group].
+  int axis = 1;
+  bool round_zero = false;  // hqq: the solver starts from an integer zero point
 
   auto operator<=>(const Scheme&) const = default;
   // Every value written out, fixed order:
   // "rtn;bits=4;gran=group;group=64;sym=1;grid=absmax; arith=fp32;scale=fp32"
-  // (one line). Part of the configuration digest.
+  // (one line); nf4 and hqq: "nf4;bits=4;group=64;double_quant=0",
+  // "hqq;bits=4;group=64;axis=1;round_zero=1". Part of the configuration
+  // digest.
   std::string CanonicalText() const;
   // Stored bits per weight of a [rows, columns] tensor: the codes, and for each
   // scale its 16 or 32 bits, with a zero point of `bits` more when not
-  // symmetric. For the bytes overhead.
+  // symmetric. nf4: fp32 scales, or with double_quant 8 bits each and an fp32
+  // for 256 of them; hqq: scale and zero in fp16. For the bytes overhead.
   double EffectiveBits(int64_t rows, int64_t columns) const;
 };
 
@@ -74,12 +83,14 @@ struct Quantizer {
 // rtn takes bits (2-8), group (-1: gran=channel), gran (tensor, channel,
 // group), sym (0, 1), grid (absmax, gptq, awq), arith and scale (fp32, fp16),
 // scope, replicate (0). Defaults: bits=4, group=128, sym=1, grid absmax for
-// sym=1 and gptq for sym=0, fp32, scope=linear. upstream is per tensor,
-// symmetric, absmax over the preset's scope; bits, arith and scale may be
-// given. INVALID_ARGUMENT: QS1020 unknown method or preset, or one that this
-// version cannot run; QS1021 unknown parameter; QS1005 one given twice; QS1042
-// bits; QS1043 group; QS1004 any other value. The error's field is the
-// parameter.
+// sym=1 and gptq for sym=0, fp32, scope=linear. nf4 takes group (64, 128, ..
+// 4096; default 64), double_quant (0, 1; default 0), scope, replicate. hqq
+// takes bits (4), group (64), axis (0, 1; default 1), round_zero (0, 1; default
+// 1 at 4 bits), scope, replicate. upstream is per tensor, symmetric, absmax
+// over the preset's scope; bits, arith and scale may be given.
+// INVALID_ARGUMENT: QS1020 unknown method or preset, or one that this version
+// cannot run; QS1021 unknown parameter; QS1005 one given twice; QS1042 bits;
+// QS1043 group; QS1004 any other value. The error's field is the parameter.
 absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
 
 // The one spelling of a quantizer, which parses back to it: presets by name,

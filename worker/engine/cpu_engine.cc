@@ -94,7 +94,7 @@ class CpuEngine : public Engine {
                                      ProductsVersion(), " cpu ",
                                      kernels::BestRowKernels().name, " fp32");
     info_.device = "cpu";
-    info_.methods = {"rtn"};
+    info_.methods = {"rtn", "nf4", "hqq"};
     info_.threads = pool_.num_threads();
     info_.memory_bytes = options_.memory_bytes > 0 ? options_.memory_bytes
                                                    : AvailableMemory() / 10 * 8;

@@ -113,7 +113,7 @@ struct EngineInfo {
   std::string device;       // "cpu"
   int threads = 0;
   int64_t memory_bytes = 0;
-  std::vector<std::string> methods;  // quantizer methods: "rtn"
+  std::vector<std::string> methods;  // quantizer methods, as "rtn"
   double gflops = 0;  // of the products, all threads, measured at the start
   int compute_capability = 0;  // 75 for sm_75; 0: not a GPU
 };

@@ -8,16 +8,23 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/kernels/hqq.h"
+#include "worker/kernels/nf4.h"
 #include "worker/kernels/rtn.h"
 
 namespace qsweep::kernels {
 namespace {
 
-absl::Status CheckRtn(const Scheme& scheme, int64_t cols) {
+absl::Status CheckBits(const Scheme& scheme) {
   if (scheme.bits < 2 || scheme.bits > 8) {
     return MakeError(kUnsupportedBits, absl::StrCat(scheme.bits, " bits"),
                      "bits", "Use 2 to 8.");
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRtn(const Scheme& scheme, int64_t cols) {
+  QSWEEP_RETURN_IF_ERROR(CheckBits(scheme));
   if (scheme.granularity == Granularity::kGroup && scheme.group < 1) {
     return MakeError(kBadGroup, absl::StrCat("group ", scheme.group), "group",
                      "Use 1 or more, or -1 for one group per row.");
@@ -62,18 +69,8 @@ RtnShape ShapeOf(const Scheme& scheme, int64_t rows, int64_t cols) {
   return {};
 }
 
-}  // namespace
-
-absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
-                          int64_t rows, int64_t cols, std::span<float> out) {
-  QSWEEP_CHECK(rows >= 0 && cols >= 0);
-  QSWEEP_CHECK(static_cast<int64_t>(weights.size()) == rows * cols);
-  QSWEEP_CHECK(out.size() == weights.size());
-  if (scheme.method != Method::kRtn) {
-    return MakeError(kUnknownMethod,
-                     "this build quantizes by rounding to nearest only",
-                     "method", "Use rtn.");
-  }
+absl::Status Rtn(const Scheme& scheme, std::span<const float> weights,
+                 int64_t rows, int64_t cols, std::span<float> out) {
   QSWEEP_RETURN_IF_ERROR(CheckRtn(scheme, cols));
   if (weights.empty()) {
     return absl::OkStatus();
@@ -86,6 +83,64 @@ absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
   RtnCpu(weights.data(), ShapeOf(scheme, rows, cols), options, out.data(),
          /*scales=*/nullptr, /*codes=*/nullptr);
   return absl::OkStatus();
+}
+
+absl::Status Nf4(const Scheme& scheme, std::span<const float> weights,
+                 std::span<float> out) {
+  if (scheme.bits != 4) {
+    return MakeError(kUnsupportedBits,
+                     absl::StrCat(scheme.bits, " bits of nf4"), "bits",
+                     "It has 4.");
+  }
+  if (scheme.group < 1) {
+    return MakeError(kBadGroup, absl::StrCat("group ", scheme.group), "group",
+                     "Use 64.");
+  }
+  Nf4Cpu(weights.data(), static_cast<int64_t>(weights.size()),
+         {.group_size = scheme.group, .double_quant = scheme.double_quant},
+         out.data(), /*absmax=*/nullptr, /*codes=*/nullptr);
+  return absl::OkStatus();
+}
+
+absl::Status Hqq(const Scheme& scheme, std::span<const float> weights,
+                 std::span<float> out) {
+  QSWEEP_RETURN_IF_ERROR(CheckBits(scheme));
+  const auto count = static_cast<int64_t>(weights.size());
+  if (scheme.group < 1 || count % scheme.group != 0) {
+    return MakeError(kBadGroup,
+                     absl::StrCat("group ", scheme.group,
+                                  " does not divide a tensor of ", count),
+                     "group", "hqq needs groups of equal size.");
+  }
+  HqqCpu(weights.data(), count,
+         {.bits = scheme.bits,
+          .group_size = scheme.group,
+          .axis = scheme.axis,
+          .round_zero = scheme.round_zero},
+         out.data(), /*inverse=*/nullptr, /*zeros=*/nullptr, /*codes=*/nullptr);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
+                          int64_t rows, int64_t cols, std::span<float> out) {
+  QSWEEP_CHECK(rows >= 0 && cols >= 0);
+  QSWEEP_CHECK(static_cast<int64_t>(weights.size()) == rows * cols);
+  QSWEEP_CHECK(out.size() == weights.size());
+  switch (scheme.method) {
+    case Method::kRtn:
+      return Rtn(scheme, weights, rows, cols, out);
+    case Method::kNf4:
+      return Nf4(scheme, weights, out);
+    case Method::kHqq:
+      return Hqq(scheme, weights, out);
+    case Method::kGptq:
+    case Method::kAwq:
+      break;
+  }
+  return MakeError(kUnknownMethod, "this build has no gptq and no awq",
+                   "method", "Use rtn, nf4 or hqq.");
 }
 
 }  // namespace qsweep::kernels

@@ -14,8 +14,9 @@ namespace qsweep::kernels {
 // weights, out: [rows, cols] row-major, groups along cols (the input
 // dimension); may be one buffer. A vector is one row. Finite values in, finite
 // values out. Any thread; one call uses one. INVALID_ARGUMENT: QS1020 a method
-// this build does not have, QS1042 bits, QS1043 group (AWQ: must divide cols),
-// QS1004 an asymmetric absmax grid. Nothing is written after an error.
+// this build does not have, QS1042 bits, QS1043 group (the AWQ grid's must
+// divide cols, HQQ's rows * cols), QS1004 an asymmetric absmax grid. Nothing is
+// written after an error.
 absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
                           int64_t rows, int64_t cols, std::span<float> out);
 

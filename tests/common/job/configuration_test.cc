@@ -162,6 +162,20 @@ TEST(MakeConfiguration, HasOneDigestPerMeaning) {
             digest);
 }
 
+TEST(MakeConfiguration, RefusesWhatTheMethodCannotDo) {
+  const ModelDescription model = testing::TinyLlamaDescription();
+  const auto bits = ParseConfiguration(model, "nf4", "L0:int8", Compute::kFp32);
+  EXPECT_EQ(testing::CodeOf(bits), "QS1042");
+  EXPECT_EQ(testing::FieldOf(bits), "layers");
+  const auto group =
+      ParseConfiguration(model, "hqq:group=1000", "none", Compute::kFp32);
+  EXPECT_EQ(testing::CodeOf(group), "QS1043");
+  EXPECT_EQ(testing::FieldOf(group), "group");
+  QSWEEP_EXPECT_OK(
+      ParseConfiguration(model, "hqq:group=8", "L0:int8", Compute::kFp32));
+  QSWEEP_EXPECT_OK(ParseConfiguration(model, "nf4", "L0:int4", Compute::kFp32));
+}
+
 TEST(MakeConfiguration, NamesTheSingleLayer) {
   const ModelDescription model = testing::TinyLlamaDescription(4);
   EXPECT_EQ(Make(model, "rtn", "L-1").single_layer, 3);

@@ -36,6 +36,16 @@ TEST(ParseQuantizer, ReadsEveryParameter) {
   EXPECT_EQ(quantizer->replicate, 0);
 }
 
+TEST(ParseQuantizer, GivesEachMethodItsOwnDefaultsAndMeaning) {
+  EXPECT_EQ(ParseQuantizer("nf4")->scheme.CanonicalText(),
+            "nf4;bits=4;group=64;double_quant=0");
+  EXPECT_EQ(ParseQuantizer("hqq")->scheme.CanonicalText(),
+            "hqq;bits=4;group=64;axis=1;round_zero=1");
+  // Its helper rounds zeros at 4 bits alone.
+  EXPECT_EQ(ParseQuantizer("hqq:bits=3")->scheme.CanonicalText(),
+            "hqq;bits=3;group=64;axis=1;round_zero=0");
+}
+
 TEST(ParseQuantizer, TakesMinusOneAsChannel) {
   EXPECT_EQ(*ParseQuantizer("rtn:group=-1"),
             *ParseQuantizer("rtn:gran=channel"));
@@ -66,6 +76,13 @@ TEST(FormatQuantizer, HasOneSpelling_ThatParsesBack) {
            Case{"upstream:p5-weights,bits=8", "upstream:p5-weights,bits=8"},
            Case{"rtn:scope=gpu001,replicate=0,scale=fp16",
                 "rtn:bits=4,group=128,scale=fp16,scope=gpu001"},
+           Case{"nf4", "nf4:group=64"},
+           Case{"nf4:double_quant=1,group=128,scope=gpu",
+                "nf4:group=128,double_quant=1,scope=gpu"},
+           Case{"hqq", "hqq:bits=4,group=64"},
+           Case{"hqq:bits=3", "hqq:bits=3,group=64"},
+           Case{"hqq:bits=3,round_zero=1,axis=0",
+                "hqq:bits=3,group=64,axis=0,round_zero=1"},
        }) {
     SCOPED_TRACE(c.written);
     const auto quantizer = ParseQuantizer(c.written);
@@ -88,7 +105,6 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"rnt:bits=4", "QS1020", ""},
            Case{"fp", "QS1020", ""},
            Case{"gptq:bits=4,group=128", "QS1020", ""},
-           Case{"nf4", "QS1020", ""},
            Case{"upstream:p5", "QS1020", ""},
            Case{"upstream:linear", "QS1020", ""},
            Case{"rtn:bit=4", "QS1021", "bit"},
@@ -109,6 +125,16 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"rtn:bits=", "QS1004", "bits"},
            Case{"rtn:replicate=1", "QS1004", "replicate"},
            Case{"rtn:replicate=-1", "QS1004", "replicate"},
+           Case{"nf4:bits=4", "QS1021", "bits"},
+           Case{"nf4:group=96", "QS1043", "group"},
+           Case{"nf4:group=32", "QS1043", "group"},
+           Case{"nf4:double_quant=yes", "QS1004", "double_quant"},
+           Case{"hqq:bits=1", "QS1042", "bits"},
+           Case{"hqq:group=20", "QS1043", "group"},
+           Case{"hqq:group=0", "QS1043", "group"},
+           Case{"hqq:axis=2", "QS1004", "axis"},
+           Case{"hqq:round_zero=2", "QS1004", "round_zero"},
+           Case{"hqq:sym=1", "QS1021", "sym"},
        }) {
     SCOPED_TRACE(c.text);
     const auto quantizer = ParseQuantizer(c.text);
@@ -134,6 +160,9 @@ TEST(Scheme, CountsScalesAndZerosInEffectiveBits) {
   EXPECT_DOUBLE_EQ(bits("rtn:group=64", 8, 65), 4 + 2 * 32 / 65.0);
   EXPECT_DOUBLE_EQ(bits("rtn:gran=channel", 8, 64), 4.5);
   EXPECT_DOUBLE_EQ(bits("rtn:gran=tensor", 8, 64), 4 + 32 / 512.0);
+  EXPECT_DOUBLE_EQ(bits("nf4", 1024, 1024), 4.5);
+  EXPECT_NEAR(bits("nf4:double_quant=1", 1024, 1024), 4.127, 5e-4);
+  EXPECT_DOUBLE_EQ(bits("hqq", 1024, 1024), 4.5);
 }
 
 }  // namespace

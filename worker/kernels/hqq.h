@@ -1,0 +1,39 @@
+#ifndef QSWEEP_WORKER_KERNELS_HQQ_H_
+#define QSWEEP_WORKER_KERNELS_HQQ_H_
+
+#include <cstdint>
+
+namespace qsweep::kernels {
+
+// Half-quadratic quantization of Badri and Shaji (Mobius Labs, 2023), with the
+// solver that their package uses by default ("legacy"), on the CPU in fp32.
+// Plain types only, so that a GPU build can share this header.
+
+struct HqqOptions {
+  int bits = 4;             // 2..8
+  int64_t group_size = 64;  // divides the number of weights
+  // 1: a group is consecutive elements of the flattened tensor. 0: the
+  // flattened tensor is [group_size, groups], a group is a column.
+  int axis = 1;
+  bool round_zero = true;  // the solver starts from an integer zero point
+};
+
+// Writes the values that the codes stand for, (q - z) * (1 / i), with
+// n = 2^bits - 1 and codes 0..n. Start: i = (1 / (max - min)) n, at most 2e4, 1
+// where the span is at most 1e-4; z = -min i, rounded if asked for. Solver, at
+// most 20 times: q = round(w i + z); x = w - (q - z) / i;
+// e = sign(x) max(|x| - |x|^-0.3 / 10, 0); z = mean of q - (w - e) i over the
+// group; the end is when the mean of |x| over the whole tensor stops falling,
+// the last z kept. Each operation in fp32. Sums have a fixed order: 32 lanes
+// over a group, then halves onto halves; the tensor's, over the groups' sums,
+// likewise with 256 lanes in fp64.
+//
+// weights: `count` finite values. out: `count`, may be weights itself. inverse
+// and zeros, or nullptr: i and z of each group. codes, or nullptr: `count`, in
+// the order of the weights. Any thread; one call uses one.
+void HqqCpu(const float* weights, int64_t count, HqqOptions options, float* out,
+            float* inverse, float* zeros, uint8_t* codes);
+
+}  // namespace qsweep::kernels
+
+#endif  // QSWEEP_WORKER_KERNELS_HQQ_H_
