@@ -89,6 +89,7 @@ QSWEEP_DEVICE float MultiplyAdd(float a, float b, float c) {
 }
 QSWEEP_DEVICE double Add(double a, double b) { return __dadd_rn(a, b); }
 QSWEEP_DEVICE double Multiply(double a, double b) { return __dmul_rn(a, b); }
+QSWEEP_DEVICE double Divide(double a, double b) { return __ddiv_rn(a, b); }
 QSWEEP_DEVICE double MultiplyAdd(double a, double b, double c) {
   return __fma_rn(a, b, c);
 }
@@ -170,6 +171,7 @@ inline float MultiplyAdd(float a, float b, float c) {
 }
 inline double Add(double a, double b) { return a + b; }
 inline double Multiply(double a, double b) { return a * b; }
+inline double Divide(double a, double b) { return a / b; }
 inline double MultiplyAdd(double a, double b, double c) {
   return std::fma(a, b, c);
 }

@@ -42,7 +42,8 @@ struct Nf4Options {
 // of w is the number of thresholds below w * (1 / absmax), each operation in
 // fp32. A group of zeros gets code 0 and -0. The last group may be shorter.
 //
-// double_quant: from the scales their mean is subtracted; of each 256 of the
+// double_quant: from the scales their mean is subtracted (a sum in fp64 of 256
+// lanes, then halves onto halves); of each 256 of the
 // differences the largest magnitude becomes a scale, each difference the
 // nearest (the lower of two) of 256 levels of a dynamic exponent,
 // 0, 1, +-10^(k-6) (0.1 + 0.9 (j + 1/2) / 2^k), k < 7, j < 2^k.

@@ -9,6 +9,7 @@ namespace qsweep::kernels {
 namespace {
 
 constexpr int64_t kScalesPerGroup = 256;
+constexpr size_t kMeanLanes = 256;  // of the sum over all scales
 
 float AbsMax(const float* weights, int64_t count) {
   constexpr int64_t kLanes = 16;
@@ -80,12 +81,17 @@ float NearestDynamicLevel(float x) {
 }
 
 void QuantizeScales(std::vector<float>& scales) {
-  double sum = 0;
-  for (const float scale : scales) {
-    sum += scale;
+  double sums[kMeanLanes] = {};
+  for (size_t i = 0; i < scales.size(); ++i) {
+    sums[i % kMeanLanes] += scales[i];
+  }
+  for (size_t half = kMeanLanes / 2; half > 0; half /= 2) {
+    for (size_t lane = 0; lane < half; ++lane) {
+      sums[lane] += sums[lane + half];
+    }
   }
   const auto mean =
-      static_cast<float>(sum / static_cast<double>(scales.size()));
+      static_cast<float>(sums[0] / static_cast<double>(scales.size()));
   const auto size = static_cast<int64_t>(scales.size());
   for (int64_t begin = 0; begin < size; begin += kScalesPerGroup) {
     float* group = scales.data() + begin;

@@ -8,9 +8,9 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-#include "common/base/random.h"
 #include "tests/support/device_memory.h"
 #include "tests/support/kernel_references.h"
+#include "tests/worker/kernels/device/device_weights.h"
 #include "tests/worker/kernels/device/kernel_test.h"
 #include "worker/kernels/rtn.h"
 #include "worker/kernels/rtn_cuda.h"
@@ -20,6 +20,10 @@ namespace {
 
 using ::qsweep::testing::Decode;
 using ::qsweep::testing::DeviceArray;
+using ::qsweep::testing::kFloatTypes;
+using ::qsweep::testing::RandomWeights;
+using Weights = ::qsweep::testing::DeviceWeights;
+using Types = ::qsweep::testing::FloatTypes;
 using ::qsweep::testing::Encode;
 using ::qsweep::testing::RtnByLoops;
 using ::qsweep::testing::RtnReference;
@@ -29,76 +33,6 @@ using RtnKernel = qsweep::testing::KernelTest;
 constexpr RtnGrid kGrids[] = {RtnGrid::kAbsmax, RtnGrid::kGptqSymmetric,
                               RtnGrid::kGptqAsymmetric, RtnGrid::kAwqSymmetric,
                               RtnGrid::kAwqAsymmetric};
-
-struct Types {
-  FloatType weights;
-  FloatType out;
-};
-constexpr Types kTypes[] = {{FloatType::kFp32, FloatType::kFp32},
-                            {FloatType::kFp16, FloatType::kFp16},
-                            {FloatType::kBf16, FloatType::kBf16},
-                            {FloatType::kFp16, FloatType::kFp32},
-                            {FloatType::kBf16, FloatType::kFp32}};
-
-// Weights as a device buffer holds them.
-struct Weights {
-  FloatType type;
-  std::vector<uint32_t> bits;
-
-  std::vector<double> Numbers() const {
-    std::vector<double> numbers;
-    for (const uint32_t b : bits) {
-      numbers.push_back(Decode(type, b));
-    }
-    return numbers;
-  }
-};
-
-// Runs of weights of one character each, so that groups of every kind occur:
-// plain ones, all zero, one sign, ties, an outlier, subnormal, very large.
-Weights RandomWeights(FloatType type, int64_t count, uint64_t seed) {
-  Random random(seed);
-  Weights weights{type, {}};
-  const double tiny = type == FloatType::kFp16 ? 3e-6 : 3e-38;
-  const double huge = type == FloatType::kFp16 ? 6e4 : 3e38;
-  uint64_t character = 0;
-  int64_t run_end = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (i == run_end) {
-      character = random.Below(24);
-      run_end = i + 1 + static_cast<int64_t>(random.Below(400));
-    }
-    const double u = random.Uniform() + random.Uniform() - 1;
-    double w = 0.05 * u;
-    switch (character) {
-      case 0:
-        w = random.Below(2) == 0 ? 0.0 : -0.0;
-        break;
-      case 1:
-        w = std::fabs(w);
-        break;
-      case 2:
-        w = -std::fabs(w);
-        break;
-      case 3:  // halves of a scale of 1/16
-        w = (static_cast<double>(random.Below(15)) - 7) / 32;
-        break;
-      case 4:
-        w = random.Below(100) == 0 ? 40 * u : w;
-        break;
-      case 5:
-        w = tiny * u;
-        break;
-      case 6:
-        w = random.Below(50) == 0 ? huge * u : w;
-        break;
-      default:
-        break;
-    }
-    weights.bits.push_back(Encode(type, w));
-  }
-  return weights;
-}
 
 struct Result {
   std::vector<uint32_t> values;  // bits of the output's type
@@ -237,7 +171,7 @@ TEST_F(RtnKernel, EqualsTheLoops_WhenEachOperationIsRoundedToFp16) {
 // Around a vector, a warp's and a block's reach, and groups; aligned and not.
 TEST_F(RtnKernel, EqualsTheLoops_AtOddSizes) {
   int turn = 0;
-  for (const Types types : kTypes) {
+  for (const Types types : kFloatTypes) {
     for (const int64_t cols :
          {1, 7, 8, 31, 33, 64, 127, 129, 255, 257, 1000, 1025, 2049}) {
       const Weights weights =
@@ -265,7 +199,7 @@ TEST_F(RtnKernel, EqualsTheLoops_AtOddSizes) {
 
 // One group alone, around what a block and all blocks take at a time.
 TEST_F(RtnKernel, EqualsTheLoops_WhenAllWeightsShareAScale) {
-  for (const Types types : kTypes) {
+  for (const Types types : kFloatTypes) {
     for (const int64_t size : {127, 129, 257, 2047, 2049, 70001}) {
       for (const Shift shift : {Shift{0, 0}, Shift{1, 0}, Shift{0, 1}}) {
         const Weights weights =

@@ -1,0 +1,39 @@
+#ifndef QSWEEP_TESTS_WORKER_KERNELS_DEVICE_DEVICE_WEIGHTS_H_
+#define QSWEEP_TESTS_WORKER_KERNELS_DEVICE_DEVICE_WEIGHTS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "worker/kernels/cuda_types.h"
+
+namespace qsweep::testing {
+
+// What a quantizing kernel reads and writes.
+struct FloatTypes {
+  kernels::FloatType weights;
+  kernels::FloatType out;
+};
+inline constexpr FloatTypes kFloatTypes[] = {
+    {kernels::FloatType::kFp32, kernels::FloatType::kFp32},
+    {kernels::FloatType::kFp16, kernels::FloatType::kFp16},
+    {kernels::FloatType::kBf16, kernels::FloatType::kBf16},
+    {kernels::FloatType::kFp16, kernels::FloatType::kFp32},
+    {kernels::FloatType::kBf16, kernels::FloatType::kFp32}};
+
+// Weights as a device buffer holds them.
+struct DeviceWeights {
+  kernels::FloatType type;
+  std::vector<uint32_t> bits;
+
+  std::vector<double> Numbers() const;
+  std::vector<float> Floats() const;
+};
+
+// Runs of weights of one character each, so that groups of every kind occur:
+// plain ones, all zero, one sign, ties, an outlier, subnormal, very large.
+DeviceWeights RandomWeights(kernels::FloatType type, int64_t count,
+                            uint64_t seed);
+
+}  // namespace qsweep::testing
+
+#endif  // QSWEEP_TESTS_WORKER_KERNELS_DEVICE_DEVICE_WEIGHTS_H_

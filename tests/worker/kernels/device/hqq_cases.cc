@@ -1,0 +1,158 @@
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "tests/support/device_memory.h"
+#include "tests/support/kernel_references.h"
+#include "tests/worker/kernels/device/device_weights.h"
+#include "tests/worker/kernels/device/kernel_test.h"
+#include "worker/kernels/hqq.h"
+#include "worker/kernels/hqq_cuda.h"
+
+// The CPU's loops are the reference: their codes are those of the authors'
+// package.
+namespace qsweep::kernels {
+namespace {
+
+using ::qsweep::testing::DeviceArray;
+using ::qsweep::testing::DeviceWeights;
+using ::qsweep::testing::Encode;
+using ::qsweep::testing::FloatTypes;
+using ::qsweep::testing::kFloatTypes;
+using ::qsweep::testing::RandomWeights;
+
+using HqqKernel = qsweep::testing::KernelTest;
+
+template <typename In, typename Out>
+int64_t MismatchesTyped(const DeviceWeights& weights, FloatType out_type,
+                        HqqOptions options, size_t shift) {
+  using Bits = std::conditional_t<sizeof(In) == 2, uint16_t, uint32_t>;
+  std::vector<In> in;
+  for (const uint32_t b : weights.bits) {
+    in.push_back(static_cast<Bits>(b));
+  }
+  const auto count = static_cast<int64_t>(in.size());
+  const int64_t groups = count / options.group_size;
+  DeviceArray<In> device_in(in, shift);
+  DeviceArray<Out> out(in.size(), shift);
+  DeviceArray<float> inverse(static_cast<size_t>(groups));
+  DeviceArray<float> zeros(static_cast<size_t>(groups));
+  DeviceArray<uint8_t> codes(in.size());
+  DeviceArray<char> workspace(static_cast<size_t>(HqqWorkspaceBytes(groups)));
+  EXPECT_EQ(HqqCuda({.weights = device_in.data(),
+                     .out = out.data(),
+                     .weight_type = weights.type,
+                     .out_type = out_type,
+                     .inverse = inverse.data(),
+                     .zeros = zeros.data(),
+                     .codes = codes.data(),
+                     .workspace = workspace.data()},
+                    count, options, nullptr),
+            0);
+  std::vector<float> values(in.size());
+  std::vector<float> want_zeros(static_cast<size_t>(groups));
+  std::vector<uint8_t> want(in.size());
+  HqqCpu(weights.Floats().data(), count, options, values.data(),
+         /*inverse=*/nullptr, want_zeros.data(), want.data());
+  const std::vector<Out> got = out.Read();
+  const std::vector<uint8_t> got_codes = codes.Read();
+  int64_t mismatches = 0;
+  for (size_t i = 0; i < in.size(); ++i) {
+    mismatches += Encode(out_type, static_cast<double>(values[i])) == got[i] &&
+                          want[i] == got_codes[i]
+                      ? 0
+                      : 1;
+  }
+  const std::vector<float> got_zeros = zeros.Read();
+  for (size_t i = 0; i < want_zeros.size(); ++i) {
+    mismatches += want_zeros[i] == got_zeros[i] ? 0 : 1;
+  }
+  return mismatches;
+}
+
+int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
+                   HqqOptions options, size_t shift = 0) {
+  if (weights.type == FloatType::kFp32) {
+    return MismatchesTyped<uint32_t, uint32_t>(weights, out_type, options,
+                                               shift);
+  }
+  if (out_type == FloatType::kFp32) {
+    return MismatchesTyped<uint16_t, uint32_t>(weights, out_type, options,
+                                               shift);
+  }
+  return MismatchesTyped<uint16_t, uint16_t>(weights, out_type, options, shift);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int64_t kMany = 100'000;
+#else
+constexpr int64_t kMany = 1'000'000;
+#endif
+
+TEST_F(HqqKernel, EqualsTheCpu_OverAMillionWeightsOfEachKind) {
+  for (const FloatType type :
+       {FloatType::kFp32, FloatType::kFp16, FloatType::kBf16}) {
+    const DeviceWeights weights = RandomWeights(type, kMany, 31);
+    EXPECT_EQ(Mismatches(weights, type, {}), 0) << static_cast<int>(type);
+  }
+}
+
+// Weights that leave something after shrinking, in the solver's slow path.
+TEST_F(HqqKernel, EqualsTheCpu_WithLargeErrors) {
+  DeviceWeights weights = RandomWeights(FloatType::kFp32, 64'000, 32);
+  for (uint32_t& bits : weights.bits) {
+    bits = std::bit_cast<uint32_t>(std::bit_cast<float>(bits) * 60);
+  }
+  EXPECT_EQ(Mismatches(weights, FloatType::kFp32, {.bits = 2}), 0);
+}
+
+TEST_F(HqqKernel, EqualsTheCpu_AtOddSizes) {
+  int turn = 0;
+  for (const FloatTypes types : kFloatTypes) {
+    for (const int64_t group : {1, 5, 31, 32, 33, 64, 128, 1000}) {
+      for (const int64_t groups : {1, 7, 8, 9, 300}) {
+        ++turn;
+        const DeviceWeights weights = RandomWeights(
+            types.weights, group * groups, static_cast<uint64_t>(group));
+        ASSERT_EQ(Mismatches(weights, types.out,
+                             {.bits = 2 + turn % 7,
+                              .group_size = group,
+                              .axis = turn % 3 == 0 ? 0 : 1,
+                              .round_zero = turn % 2 == 0},
+                             turn % 2 == 0 ? 1 : 0),
+                  0)
+            << "group " << group << " groups " << groups;
+      }
+    }
+  }
+}
+
+TEST_F(HqqKernel, RefusesWhatItCannotDo) {
+  DeviceArray<float> weights(64);
+  DeviceArray<float> zeros(1);
+  DeviceArray<char> workspace(static_cast<size_t>(HqqWorkspaceBytes(1)));
+  const HqqBuffers buffers{.weights = weights.data(),
+                           .out = weights.data(),
+                           .inverse = zeros.data(),
+                           .zeros = zeros.data(),
+                           .workspace = workspace.data()};
+  EXPECT_EQ(HqqCuda(buffers, 64, {.bits = 9}, nullptr), 1);
+  EXPECT_EQ(HqqCuda(buffers, 64, {.group_size = 0}, nullptr), 1);
+  EXPECT_EQ(HqqCuda(buffers, 64, {.group_size = 48}, nullptr), 1);
+  HqqBuffers mixed = buffers;
+  mixed.out_type = FloatType::kFp16;
+  EXPECT_EQ(HqqCuda(mixed, 64, {}, nullptr), 1);
+  HqqBuffers without = buffers;
+  without.workspace = nullptr;
+  EXPECT_EQ(HqqCuda(without, 64, {}, nullptr), 1);
+  EXPECT_EQ(HqqCuda(buffers, 0, {}, nullptr), 0);
+}
+
+}  // namespace
+}  // namespace qsweep::kernels
