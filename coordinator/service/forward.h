@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include <grpcpp/server_context.h>
 
 #include "coordinator/service/authenticator.h"
 #include "coordinator/service/unary.h"
