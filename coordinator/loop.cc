@@ -1,11 +1,10 @@
 #include "coordinator/loop.h"
 
-#include <deque>
 #include <utility>
 #include <vector>
 
 #include "common/base/error_codes.h"
-#include "common/base/mutex.h"
+#include "coordinator/call_queue.h"
 #include "coordinator/commit_gather.h"
 #include "coordinator/core/access.h"
 #include "coordinator/core/lists.h"
@@ -15,136 +14,47 @@
 #include "coordinator/loop_core.h"
 
 namespace qsweep {
-namespace {
-
-constexpr absl::Duration kHealthyWithin = absl::Seconds(5);
-
-}  // namespace
-
 struct Loop::Impl {
   Impl(std::unique_ptr<Store> store, const Settings& settings,
        const Clock& clock_in, uint64_t seed)
-      : high_water(static_cast<size_t>(settings.queue_high_water)),
-        batch_max(static_cast<size_t>(settings.batch_requests_max)),
-        clock(clock_in),
+      : clock(clock_in),
+        queue(settings, clock_in),
         core(std::move(store), settings, clock_in, seed) {}
-
-  // Any thread. A queue that grows without bound would only make every answer
-  // late; worker and client try again. `always`: never refused for that.
-  void Enqueue(Call call, bool always = false) {
-    bool full = false;
-    bool stopped = false;
-    {
-      MutexLock lock(mutex);
-      full = !always && queue.size() >= 2 * high_water;
-      stopped = closed || stopping;
-      if (!full && !stopped) {
-        queue.push_back(std::move(call));
-        if (waiting_since == SteadyTime::InfiniteFuture()) {
-          waiting_since = clock.SteadyNow();
-        }
-      }
-    }
-    if (stopped) {
-      call.refuse(absl::UnavailableError("the coordinator stops"));
-    } else if (full) {
-      call.refuse(MakeError(kOverloaded, "too many calls wait", "",
-                            "Try again in a few seconds."));
-    } else {
-      wake.NotifyOne();
-    }
-  }
 
   template <typename Request, typename Response>
   void Forward(absl::StatusOr<Response> (*run)(LoopCore&, const Request&),
                Request request, Reply<Response> reply) {
-    Enqueue(MakeCall<Response>(
+    queue.Push(MakeCall<Response>(
         [run, request = std::move(request)](LoopCore& loop_core) {
           return run(loop_core, request);
         },
         std::move(reply)));
   }
 
-  std::vector<Call> Drain() {
-    MutexLock lock(mutex);
-    std::vector<Call> calls;
-    while (!queue.empty() && calls.size() < batch_max) {
-      calls.push_back(std::move(queue.front()));
-      queue.pop_front();
-    }
-    return calls;
-  }
-
-  // After a step: the queue's oldest call is waiting from now on.
-  void StepDone() {
-    MutexLock lock(mutex);
-    waiting_since =
-        queue.empty() ? SteadyTime::InfiniteFuture() : clock.SteadyNow();
-  }
-
   absl::Status Step(SteadyTime now, bool* idle) {
-    std::vector<Call> calls = Drain();
+    std::vector<Call> calls = queue.Drain();
     if (idle != nullptr) {
       *idle = calls.empty();
     }
-    const absl::Status status = core.Step(now, std::move(calls));
-    StepDone();
+    const absl::Status status =
+        core.Step(now, std::move(calls), queue.Crowded());
+    queue.StepDone();
     return status;
   }
 
-  // Sleeps until there is a call, something is due, or Stop. False: Stop, and
-  // the queue is empty.
-  bool WaitForWork() {
-    const absl::Duration until_due = core.NextDeadline() - clock.SteadyNow();
-    MutexLock lock(mutex);
-    if (queue.empty() && !stopping && until_due > absl::ZeroDuration()) {
-      // A spurious wake-up makes an empty step, which is harmless.
-      if (until_due == absl::InfiniteDuration()) {
-        wake.Wait(mutex);
-      } else {
-        wake.WaitFor(mutex, until_due);
-      }
-    }
-    return !stopping || !queue.empty();
-  }
-
-  void RefuseRest() {
-    std::deque<Call> rest;
-    {
-      MutexLock lock(mutex);
-      closed = true;
-      rest.swap(queue);
-      waiting_since = SteadyTime::InfiniteFuture();
-    }
-    for (Call& call : rest) {
-      call.refuse(absl::UnavailableError("the coordinator stops"));
-    }
-  }
-
-  const size_t high_water;
-  const size_t batch_max;
   const Clock& clock;
+  CallQueue queue;  // any thread
 
   // Loop thread only.
   LoopCore core;
   SteadyTime started;
-
-  // Any thread.
-  mutable Mutex mutex;
-  CondVar wake;
-  std::deque<Call> queue ABSL_GUARDED_BY(mutex);
-  bool stopping ABSL_GUARDED_BY(mutex) = false;
-  bool closed ABSL_GUARDED_BY(mutex) = false;
-  // When the oldest call that is not answered came; InfiniteFuture: none.
-  SteadyTime waiting_since ABSL_GUARDED_BY(mutex) =
-      SteadyTime::InfiniteFuture();
 };
 
 Loop::Loop(std::unique_ptr<Store> store, const Settings& settings,
            const Clock& clock, uint64_t seed)
     : impl_(std::make_unique<Impl>(std::move(store), settings, clock, seed)) {}
 
-Loop::~Loop() { impl_->RefuseRest(); }
+Loop::~Loop() { impl_->queue.Close(); }
 
 void Loop::OnJobEnd(std::function<void(v1::JobSummary)> hook) {
   impl_->core.OnJobEnd(std::move(hook));
@@ -157,7 +67,8 @@ absl::Status Loop::Start() {
 
 absl::Status Loop::Run() {
   absl::Status status;
-  while (status.ok() && impl_->WaitForWork()) {
+  while (status.ok() && impl_->queue.Wait(impl_->core.NextDeadline() -
+                                          impl_->clock.SteadyNow())) {
     status = impl_->Step(impl_->clock.SteadyNow(), nullptr);
   }
   End(status);
@@ -166,16 +77,10 @@ absl::Status Loop::Run() {
 
 void Loop::End(const absl::Status& status) {
   impl_->core.Close(status);
-  impl_->RefuseRest();
+  impl_->queue.Close();
 }
 
-void Loop::Stop() {
-  {
-    MutexLock lock(impl_->mutex);
-    impl_->stopping = true;
-  }
-  impl_->wake.NotifyOne();
-}
+void Loop::Stop() { impl_->queue.Stop(); }
 
 absl::Status Loop::Step(SteadyTime now, bool* idle) {
   return impl_->Step(now, idle);
@@ -187,15 +92,10 @@ const State& Loop::state() const { return impl_->core.state(); }
 
 const TokenTable& Loop::tokens() const { return impl_->core.tokens(); }
 
-bool Loop::Healthy() const {
-  MutexLock lock(impl_->mutex);
-  return !impl_->closed &&
-         (impl_->waiting_since == SteadyTime::InfiniteFuture() ||
-          impl_->clock.SteadyNow() - impl_->waiting_since < kHealthyWithin);
-}
+bool Loop::Healthy() const { return impl_->queue.Healthy(); }
 
 void Loop::Post(v1::GetStatusRequest, Reply<v1::GetStatusResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::GetStatusResponse>(
+  impl_->queue.Push(MakeCall<v1::GetStatusResponse>(
       [impl = impl_.get()](LoopCore& core) {
         return RunGetStatus(core, impl->started);
       },
@@ -204,7 +104,7 @@ void Loop::Post(v1::GetStatusRequest, Reply<v1::GetStatusResponse> reply) {
 
 void Loop::Post(v1::SubmitJobRequest request,
                 Reply<v1::SubmitJobResponse> reply) {
-  impl_->Enqueue(MakeSubmitCall(std::move(request), std::move(reply)));
+  impl_->queue.Push(MakeSubmitCall(std::move(request), std::move(reply)));
 }
 
 void Loop::Post(v1::CancelJobRequest request,
@@ -234,7 +134,7 @@ void Loop::Post(v1::CollectGarbageRequest request,
 
 void Loop::Post(v1::ListJobsRequest request,
                 Reply<v1::ListJobsResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::ListJobsResponse>(
+  impl_->queue.Push(MakeCall<v1::ListJobsResponse>(
       [request = std::move(request)](LoopCore& core) {
         return ListJobs(core.state(), request);
       },
@@ -247,7 +147,7 @@ void Loop::Post(v1::GetJobRequest request, Reply<v1::GetJobResponse> reply) {
 
 void Loop::Post(v1::ListTasksRequest request,
                 Reply<v1::ListTasksResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::ListTasksResponse>(
+  impl_->queue.Push(MakeCall<v1::ListTasksResponse>(
       [request = std::move(request)](LoopCore& core) {
         return ListTasks(core.state(), request);
       },
@@ -255,7 +155,7 @@ void Loop::Post(v1::ListTasksRequest request,
 }
 
 void Loop::Post(v1::ListWorkersRequest, Reply<v1::ListWorkersResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::ListWorkersResponse>(
+  impl_->queue.Push(MakeCall<v1::ListWorkersResponse>(
       [](LoopCore& core) { return ListWorkers(core.state(), core.now()); },
       std::move(reply)));
 }
@@ -272,21 +172,21 @@ void Loop::Post(v1::ListCorporaRequest request,
 
 void Loop::Post(Caller caller, v1::CreateTokenRequest request,
                 Reply<v1::CreateTokenResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::CreateTokenResponse>(
+  impl_->queue.Push(MakeCall<v1::CreateTokenResponse>(
       [caller = std::move(caller), request = std::move(request)](
           LoopCore& core) { return RunCreateToken(core, caller, request); },
       std::move(reply)));
 }
 
 void Loop::Post(v1::ListTokensRequest, Reply<v1::ListTokensResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::ListTokensResponse>(
+  impl_->queue.Push(MakeCall<v1::ListTokensResponse>(
       [](LoopCore& core) { return ListTokens(core.state()); },
       std::move(reply)));
 }
 
 void Loop::Post(Caller caller, v1::RevokeTokenRequest request,
                 Reply<v1::RevokeTokenResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::RevokeTokenResponse>(
+  impl_->queue.Push(MakeCall<v1::RevokeTokenResponse>(
       [caller = std::move(caller), request = std::move(request)](
           LoopCore& core) { return RunRevokeToken(core, caller, request); },
       std::move(reply)));
@@ -294,7 +194,7 @@ void Loop::Post(Caller caller, v1::RevokeTokenRequest request,
 
 void Loop::Post(Caller caller, v1::RotateTokenRequest request,
                 Reply<v1::RotateTokenResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::RotateTokenResponse>(
+  impl_->queue.Push(MakeCall<v1::RotateTokenResponse>(
       [caller = std::move(caller), request = std::move(request)](
           LoopCore& core) { return RunRotateToken(core, caller, request); },
       std::move(reply)));
@@ -302,7 +202,7 @@ void Loop::Post(Caller caller, v1::RotateTokenRequest request,
 
 void Loop::PostJoin(TokenId join_token, v1::JoinRequest request,
                     Reply<v1::JoinResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::JoinResponse>(
+  impl_->queue.Push(MakeCall<v1::JoinResponse>(
       [join_token, request = std::move(request)](LoopCore& core) {
         return RunJoin(core, join_token, request);
       },
@@ -310,19 +210,19 @@ void Loop::PostJoin(TokenId join_token, v1::JoinRequest request,
 }
 
 void Loop::PostAudit(AuditRecorded record) {
-  impl_->Enqueue({.run =
-                      [record = std::move(record)](LoopCore& core) {
-                        if (!core.disk_full()) {
-                          AuditRecorded line = record;
-                          line.time = core.now().wall;
-                          core.Apply({std::move(line)});
-                        }
-                      },
-                  .refuse = [](const absl::Status&) {}});
+  impl_->queue.Push({.run =
+                         [record = std::move(record)](LoopCore& core) {
+                           if (!core.disk_full()) {
+                             AuditRecorded line = record;
+                             line.time = core.now().wall;
+                             core.Apply({std::move(line)});
+                           }
+                         },
+                     .refuse = [](const absl::Status&) {}});
 }
 
 void Loop::Post(v1::JobSelector selector, Reply<v1::JobSummary> reply) {
-  impl_->Enqueue(MakeCall<v1::JobSummary>(
+  impl_->queue.Push(MakeCall<v1::JobSummary>(
       [selector = std::move(selector)](
           LoopCore& core) -> absl::StatusOr<v1::JobSummary> {
         const auto number = ResolveJob(core.state(), selector.text());
@@ -338,7 +238,7 @@ void Loop::PostArtifact(const Digest& digest, std::string bytes,
                         Reply<v1::PutArtifactResponse> reply) {
   const bool same = Digest::Of(bytes) == digest;  // on the caller's thread
   auto shared = std::make_shared<const std::string>(std::move(bytes));
-  impl_->Enqueue(MakeCall<v1::PutArtifactResponse>(
+  impl_->queue.Push(MakeCall<v1::PutArtifactResponse>(
       [digest, same,
        shared](LoopCore& core) -> absl::StatusOr<v1::PutArtifactResponse> {
         if (!same) {
@@ -353,7 +253,7 @@ void Loop::PostArtifact(const Digest& digest, std::string bytes,
 
 void Loop::PostWatch(Caller caller, v1::WatchJobRequest request,
                      std::shared_ptr<WatchSink> sink) {
-  impl_->Enqueue(
+  impl_->queue.Push(
       MakeWatchCall(std::move(caller), std::move(request), std::move(sink)));
 }
 
@@ -368,7 +268,7 @@ void Loop::Post(Caller caller, v1::CommitResultRequest request,
   auto shared =
       std::make_shared<const v1::CommitResultRequest>(std::move(request));
   for (int i = 0; i < shared->results_size(); ++i) {
-    impl_->Enqueue(MakeCall<v1::CommitResultResponse::One>(
+    impl_->queue.Push(MakeCall<v1::CommitResultResponse::One>(
         [caller, shared, i](LoopCore& core) {
           return RunCommit(core, caller, shared->results(i));
         },
@@ -380,7 +280,7 @@ void Loop::Post(Caller caller, v1::CommitResultRequest request,
 
 void Loop::Post(Caller caller, v1::ReleaseTaskRequest request,
                 Reply<v1::ReleaseTaskResponse> reply) {
-  impl_->Enqueue(MakeCall<v1::ReleaseTaskResponse>(
+  impl_->queue.Push(MakeCall<v1::ReleaseTaskResponse>(
       [caller = std::move(caller), request = std::move(request)](
           LoopCore& core) { return RunRelease(core, caller, request); },
       std::move(reply)));
@@ -388,18 +288,18 @@ void Loop::Post(Caller caller, v1::ReleaseTaskRequest request,
 
 void Loop::Post(Caller caller, v1::WorkerState state,
                 Reply<v1::DesiredState> reply) {
-  impl_->Enqueue(
+  impl_->queue.Push(
       MakePollCall(std::move(caller), std::move(state), std::move(reply)));
 }
 
 void Loop::PostAttach(Caller caller, v1::WorkerState state,
                       std::shared_ptr<WorkerLink> link) {
-  impl_->Enqueue(
+  impl_->queue.Push(
       MakeAttachCall(std::move(caller), std::move(state), std::move(link)));
 }
 
 void Loop::PostDetach(std::shared_ptr<WorkerLink> link) {
-  impl_->Enqueue(MakeDetachCall(std::move(link)), true);
+  impl_->queue.Push(MakeDetachCall(std::move(link)), true);
 }
 
 }  // namespace qsweep

@@ -7,41 +7,14 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "common/base/check.h"
-#include "common/base/error_codes.h"
 #include "common/base/log.h"
 #include "common/base/planted.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/attach.h"
 #include "coordinator/core/job_control.h"
 #include "coordinator/core/lease.h"
-#include "coordinator/core/lists.h"
 
 namespace qsweep {
-namespace {
-
-// A batch that fails again and again without any call in it is a defect that
-// no caller can mend.
-constexpr int kFailuresMax = 10;
-// After the last write: a checkpoint in between would only slow the next.
-constexpr absl::Duration kIdleAfter = absl::Seconds(1);
-
-bool ChangesTokens(const Mutation& mutation) {
-  return std::holds_alternative<TokenAdded>(mutation) ||
-         std::holds_alternative<TokenRotated>(mutation) ||
-         std::holds_alternative<TokenRevoked>(mutation);
-}
-
-absl::Status Retry(const absl::Status& why) {
-  absl::Status status =
-      absl::UnavailableError(absl::StrCat("not stored: ", why.message()));
-  if (const auto info = GetErrorInfo(why)) {
-    SetErrorInfo(status, *info);
-  }
-  return status;
-}
-
-}  // namespace
 
 LoopCore::LoopCore(std::unique_ptr<Store> store, const Settings& settings,
                    const Clock& clock, uint64_t seed)
@@ -98,13 +71,14 @@ absl::Status LoopCore::Reload() {
   return absl::OkStatus();
 }
 
-absl::Status LoopCore::Step(SteadyTime now, std::vector<Call> calls) {
+absl::Status LoopCore::Step(SteadyTime now, std::vector<Call> calls,
+                            bool crowded) {
   size_t num_run = 0;
-  const absl::Status status = RunStep(now, calls, num_run);
+  const absl::Status status = RunStep(now, calls, crowded, num_run);
   if (!status.ok()) {
     // The process ends, and a call without an answer would keep the server
     // from closing.
-    Forget(Retry(status));
+    Forget(NotStored(status));
     for (size_t i = num_run; i < calls.size(); ++i) {
       calls[i].refuse(absl::UnavailableError("the coordinator stops"));
     }
@@ -113,7 +87,7 @@ absl::Status LoopCore::Step(SteadyTime now, std::vector<Call> calls) {
 }
 
 absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
-                               size_t& num_run) {
+                               bool crowded, size_t& num_run) {
   NoticeAbsence(now);
   // Microseconds are what the store keeps.
   now_ = {.steady = now,
@@ -139,7 +113,9 @@ absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
     QSWEEP_RETURN_IF_ERROR(ContinuePlans());
     QSWEEP_RETURN_IF_ERROR(ContinuePurge());
     Tick();
-    GrantLeases();
+    if (!crowded) {
+      GrantLeases();
+    }
   }
   // While the disk is full nothing but results is worth the reserve.
   if (!disk_full_ || !entries_.empty()) {
@@ -170,40 +146,6 @@ void LoopCore::Apply(std::vector<Mutation> mutations) {
     }
     batch_.push_back(std::move(mutation));
   }
-}
-
-void LoopCore::Answer(std::function<void(const absl::Status&)> answer) {
-  QSWEEP_CHECK(!entries_.empty());
-  entries_.back().answers.push_back(std::move(answer));
-}
-
-bool LoopCore::Touches(TaskId task, const std::vector<Digest>& configurations,
-                       const std::vector<Digest>& documents) const {
-  if (batch_tasks_.contains(task)) {
-    return true;
-  }
-  if (batch_rows_.empty()) {
-    return false;
-  }
-  return std::ranges::any_of(configurations, [&](const Digest& configuration) {
-    return std::ranges::any_of(documents, [&](const Digest& document) {
-      return batch_rows_.contains(std::pair(configuration, document));
-    });
-  });
-}
-
-absl::Status LoopCore::Flush() {
-  Entry current = std::move(entries_.back());
-  entries_.pop_back();
-  const int64_t failures_before = failures_;
-  absl::Status status = CommitBatch();
-  if (!status.ok()) {
-    fatal_ = status;
-  } else if (failures_ > failures_before) {
-    status = absl::UnavailableError("a commit before this call failed");
-  }
-  entries_.push_back(std::move(current));
-  return status;
 }
 
 // While there are leases a step is due with each heartbeat. When none was made
@@ -264,119 +206,6 @@ void LoopCore::GrantLeases() {
       Apply(std::move(decision.mutations));
       return !granted;
     });
-  }
-}
-
-bool LoopCore::HasDurable() const {
-  return std::ranges::any_of(batch_, IsDurable);
-}
-
-void LoopCore::ReportEndedJobs() const {
-  for (const Mutation& mutation : batch_) {
-    const auto* changed = std::get_if<JobStateChanged>(&mutation);
-    if (on_job_end_ && changed != nullptr && IsTerminal(changed->state)) {
-      on_job_end_(MakeJobSummary(state_.job(changed->job)));
-    }
-  }
-}
-
-absl::Status LoopCore::CommitBatch() {
-  if (Planted(Bug::kAcknowledgeBeforeCommit)) {
-    AnswerAll();
-  }
-  if (HasDurable()) {
-    if (absl::Status status = store_->Commit(batch_); !status.ok()) {
-      return HandleFailedCommit(status);
-    }
-    idle_at_ = now_.steady + kIdleAfter;
-  }
-  failures_in_row_ = 0;
-  if (std::ranges::any_of(batch_, ChangesTokens)) {
-    tokens_.Publish(state_.tokens());
-  }
-  purging_ |= std::ranges::any_of(batch_, [](const Mutation& mutation) {
-    return std::holds_alternative<JobPurged>(mutation);
-  });
-  ReportEndedJobs();
-  watchers_.OnCommitted(batch_);
-  batch_.clear();
-  batch_tasks_.clear();
-  batch_rows_.clear();
-  AnswerAll();
-  plans_.AfterCommit(*this);
-  return absl::OkStatus();
-}
-
-void LoopCore::AnswerAll() {
-  for (Entry& entry : std::exchange(entries_, {})) {
-    for (auto& answer : entry.answers) {
-      answer(absl::OkStatus());
-    }
-  }
-}
-
-absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
-  LogError(absl::StrCat("commit failed: ", why.ToString()));
-  ++failures_;
-  failures_in_row_ += absl::IsResourceExhausted(why) ? 0 : 1;
-  std::vector<Entry> entries = std::exchange(entries_, {});
-  if (absl::IsDataLoss(why) || failures_in_row_ > kFailuresMax) {
-    // Never tried again: after a failed fsync the kernel has marked the pages
-    // clean, and a second one would lie.
-    Forget(std::move(entries), Retry(why));
-    return why;
-  }
-  if (absl::IsResourceExhausted(why)) {
-    EnterDiskFull();
-  }
-  // Workers say hello again, which restores what only memory knew of them.
-  // Watchers resume: should the batch be on disk, they missed its events.
-  const absl::Status loads =
-      absl::UnavailableError("the coordinator loads its state");
-  links_.CloseAll(state_, settings_, false, loads);
-  watchers_.CloseAll(loads);
-  // A piece that cannot be stored never can: its client must not try for ever.
-  plans_.Forget(absl::IsInternal(why) ? why : loads, loads);
-  absl::Status status = Reload();
-  if (status.ok() && disk_full_) {
-    status = store_->ReleaseReserve();
-  }
-  if (status.ok() && absl::IsInternal(why) && entries.size() > 1 &&
-      !Planted(Bug::kBadRequestPoisonsBatch)) {
-    return RunOneByOne(std::move(entries));
-  }
-  Forget(std::move(entries),
-         status.ok() && absl::IsInternal(why) ? why : Retry(why));
-  return status;
-}
-
-// One request that the store cannot take must not take its batch along.
-absl::Status LoopCore::RunOneByOne(std::vector<Entry> entries) {
-  size_t num_again = 0;
-  absl::Status status;
-  while (status.ok() && num_again < entries.size()) {
-    entries_.push_back({.call = std::move(entries[num_again].call)});
-    ++num_again;
-    entries_.back().call.run(*this);
-    status = fatal_.ok() ? CommitBatch() : fatal_;
-  }
-  if (!status.ok()) {
-    entries.erase(entries.begin(),
-                  entries.begin() + static_cast<ptrdiff_t>(num_again));
-    Forget(std::move(entries), Retry(status));
-  }
-  return status;
-}
-
-void LoopCore::Forget(const absl::Status& why) {
-  Forget(std::exchange(entries_, {}), why);
-}
-
-void LoopCore::Forget(std::vector<Entry> entries, const absl::Status& why) {
-  for (Entry& entry : entries) {
-    for (auto& answer : entry.answers) {
-      answer(why);
-    }
   }
 }
 

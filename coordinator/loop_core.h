@@ -47,9 +47,10 @@ class LoopCore {
 
   // Loads State and commits the new coordinator epoch. Errors: the store's.
   absl::Status Start();
-  // One step over these calls, time and leases. An error is fatal; every call
+  // One step over these calls, time and leases. crowded: more calls wait than
+  // are taken in time, so no lease is granted. An error is fatal; every call
   // has had its answer then, too.
-  absl::Status Step(SteadyTime now, std::vector<Call> calls);
+  absl::Status Step(SteadyTime now, std::vector<Call> calls, bool crowded);
   // When time alone gives Step something to do.
   SteadyTime NextDeadline() const;
   // Tells workers that the coordinator goes away, and closes all. After an
@@ -87,7 +88,7 @@ class LoopCore {
   };
 
   // num_run: how many of the calls were started, errors included.
-  absl::Status RunStep(SteadyTime now, std::vector<Call>& calls,
+  absl::Status RunStep(SteadyTime now, std::vector<Call>& calls, bool crowded,
                        size_t& num_run);
   void NoticeAbsence(SteadyTime now);
   void Tick();
@@ -101,6 +102,8 @@ class LoopCore {
   void AnswerAll();
   absl::Status HandleFailedCommit(const absl::Status& why);
   absl::Status RunOneByOne(std::vector<Entry> entries);
+  // What a call hears whose batch is not on disk: it may be repeated.
+  static absl::Status NotStored(const absl::Status& why);
   // Answers the batch's entries, or these.
   void Forget(const absl::Status& why);
   static void Forget(std::vector<Entry> entries, const absl::Status& why);
