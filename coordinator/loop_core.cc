@@ -185,7 +185,7 @@ void LoopCore::Tick() {
     workers.push_back(uuid);
   }
   for (const WorkerUuid& worker : workers) {
-    Apply(DecideWorkerTimeout(state_, worker, now_));
+    Apply(DecideWorkerTimeout(state_, worker, settings_, now_));
   }
 }
 
@@ -261,11 +261,12 @@ SteadyTime LoopCore::NextDeadline() const {
     next = std::min(next, last_step_at_ + settings_.heartbeat);
   }
   for (const TaskId task : state_.leased_tasks()) {
-    next = std::min(next, std::max(TimeoutOf(state_.task(task), settings_),
-                                   expire_not_before_));
+    next =
+        std::min(next, std::max(TimeoutOf(state_, state_.task(task), settings_),
+                                expire_not_before_));
   }
   for (const TaskId task : state_.backoff_tasks()) {
-    next = std::min(next, TimeoutOf(state_.task(task), settings_));
+    next = std::min(next, TimeoutOf(state_, state_.task(task), settings_));
   }
   for (const JobNumber job : state_.active_jobs()) {
     next = std::min(next, WaitDeadlineOf(state_.job(job), settings_));

@@ -1,6 +1,7 @@
 // qcoordinator: the process that owns a directory's jobs and results. Reads the
 // command line, starts the server, turns SIGTERM into a drain.
 #include <cerrno>
+#include <cmath>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -69,6 +71,7 @@ struct Flags {
   std::string run_deadline;
   std::string queue_warning;
   double task_seconds = 0;
+  std::vector<std::string> weights;
 };
 
 void AddInitOptions(CLI::App& init, InitFlags& flags) {
@@ -121,6 +124,17 @@ void AddOptions(CLI::App& serve, Flags& flags) {
       .add_option("--task-seconds", flags.task_seconds,
                   "How long one task should take (60)")
       ->check(CLI::PositiveNumber);
+  serve
+      .add_option("--weight", flags.weights,
+                  "USER=NUMBER: how much of the workers the user's jobs get "
+                  "beside those of others, who have 1; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  serve
+      .add_option("--audit-rate", flags.server.settings.audit_rate,
+                  "Share of tasks, 0 to 1, that another worker measures again "
+                  "to compare (0); for workers you do not trust")
+      ->check(CLI::Range(0.0, 1.0));
 }
 
 absl::Status SetDuration(const std::string& text, const char* flag,
@@ -133,6 +147,27 @@ absl::Status SetDuration(const std::string& text, const char* flag,
                      flag, "write it like 10s, 500ms or 2m");
   }
   return absl::OkStatus();
+}
+
+absl::Status SetWeight(const std::string& text, Settings& settings) {
+  const size_t equals = text.rfind('=');
+  double weight = 0;
+  if (equals == std::string::npos || equals == 0 ||
+      !absl::SimpleAtod(text.substr(equals + 1), &weight) ||
+      !std::isfinite(weight) || weight <= 0) {
+    return MakeError(kBadValue, absl::StrCat("'", text, "' is no weight"),
+                     "--weight", "write it like ann=2");
+  }
+  settings.weights[text.substr(0, equals)] = weight;
+  return absl::OkStatus();
+}
+
+uint64_t SecureRandomNumber() {
+  uint64_t number = 0;
+  for (const char byte : SecureRandomBytes(sizeof(number))) {
+    number = number << 8 | static_cast<unsigned char>(byte);
+  }
+  return number;
 }
 
 absl::Status ApplyFlags(Flags& flags) {
@@ -159,11 +194,11 @@ absl::Status ApplyFlags(Flags& flags) {
     flags.server.listen = {
         absl::StrCat("unix:", flags.server.directory, "/.sock")};
   }
-  const std::string entropy = SecureRandomBytes(sizeof(flags.server.seed));
-  for (const char byte : entropy) {
-    flags.server.seed =
-        flags.server.seed << 8 | static_cast<unsigned char>(byte);
+  for (const std::string& weight : flags.weights) {
+    QSWEEP_RETURN_IF_ERROR(SetWeight(weight, settings));
   }
+  flags.server.seed = SecureRandomNumber();
+  settings.audit_seed = SecureRandomNumber();
   return absl::OkStatus();
 }
 

@@ -113,7 +113,7 @@ std::string HostName() {
   return name;
 }
 
-std::string WorkerName(const Flags& flags) {
+std::string NameFromFlags(const Flags& flags) {
   return flags.name.empty() ? HostName() : flags.name;
 }
 
@@ -146,7 +146,7 @@ absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
   hello.set_worker_uuid(directory.worker().bytes());
   hello.set_boot_id(directory.boot().bytes());
   hello.set_boot_seq(directory.boot_seq());
-  hello.set_name(WorkerName(flags));
+  hello.set_name(NameFromFlags(flags));
   options.settings.seed = static_cast<uint64_t>(getpid());
   options.settings.on_server_lost = flags.on_server_lost == "stop"
                                         ? OnServerLost::kStop
@@ -202,8 +202,8 @@ absl::StatusOr<std::optional<Credential>> FindCredential(
   if (endpoint.unix_socket()) {
     return MakeError(kBadValue, "a socket needs no --join", "join");
   }
-  QSWEEP_ASSIGN_OR_RETURN(
-      known, JoinCoordinator(endpoint.address, token, WorkerName(flags), path));
+  QSWEEP_ASSIGN_OR_RETURN(known, JoinCoordinator(endpoint.address, token,
+                                                 NameFromFlags(flags), path));
   LogInfo(absl::StrCat("joined ", endpoint.address));
   return known;
 }

@@ -266,13 +266,27 @@ std::vector<Mutation> DecideDetach(const State& state,
 
 std::vector<Mutation> DecideWorkerTimeout(const State& state,
                                           const WorkerUuid& uuid,
+                                          const Settings& settings,
                                           const Now& now) {
   const Worker& worker = *state.FindWorker(uuid);
-  if (worker.liveness == WorkerLiveness::kLost ||
-      worker.deadline > now.steady) {
+  if (worker.liveness == WorkerLiveness::kLost) {
     return {};
   }
-  return {WorkerLivenessChanged{.worker = uuid, .to = WorkerLiveness::kLost}};
+  std::vector<Mutation> mutations;
+  const bool lost = worker.deadline <= now.steady;
+  // The store keeps microseconds; the rest is in the next one.
+  const absl::Duration attached =
+      absl::Trunc(worker.seen_at - worker.counted_until, absl::Microseconds(1));
+  if (attached >= settings.worker_time_step ||
+      (lost && attached > absl::ZeroDuration())) {
+    mutations.push_back(WorkerTimeAdded{
+        .worker = uuid, .attached = attached, .time = now.wall});
+  }
+  if (lost) {
+    mutations.push_back(
+        WorkerLivenessChanged{.worker = uuid, .to = WorkerLiveness::kLost});
+  }
+  return mutations;
 }
 
 }  // namespace qsweep

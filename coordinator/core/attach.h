@@ -56,9 +56,11 @@ v1::DesiredState MakeDesiredState(const State& state, const Worker& worker,
 std::vector<Mutation> DecideDetach(const State& state,
                                    const SessionId& session);
 
-// LOST once its deadline has passed; not due: empty.
+// LOST once its deadline has passed. Its time is added to the ledger then, and
+// once in a while. Nothing due: empty.
 std::vector<Mutation> DecideWorkerTimeout(const State& state,
                                           const WorkerUuid& worker,
+                                          const Settings& settings,
                                           const Now& now);
 
 }  // namespace qsweep

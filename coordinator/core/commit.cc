@@ -9,6 +9,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/planted.h"
 #include "common/base/status_macros.h"
+#include "coordinator/core/audit.h"
 #include "coordinator/core/worker_control.h"
 
 namespace qsweep {
@@ -212,7 +213,9 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
                                      .to = "DONE",
                                      .worker = name,
                                      .epoch = reading.epoch});
-  EndJobsOf(draft, *reading.task, v1::TASK_STATE_DONE, skipped);
+  if (!AddAudit(draft, *reading.task, worker, settings)) {
+    EndJobsOf(draft, *reading.task, v1::TASK_STATE_DONE, skipped);
+  }
   BlameWorkers(draft, *reading.task, worker, settings);
 }
 

@@ -26,6 +26,12 @@ class Explainer {
     *response_.mutable_task() = MakeTaskSummary(state_, task_);
     AddAttempts();
     AddWorkers();
+    if (task_.history->audit_of.valid()) {
+      Say(absl::StrCat("It measures again what task ",
+                       task_.history->audit_of.value(),
+                       " brought, on another worker, and the two results are "
+                       "compared."));
+    }
     switch (task_.state) {
       case v1::TASK_STATE_READY:
         ExplainReady();
@@ -116,7 +122,10 @@ class Explainer {
       if (fit->reasons().empty() &&
           IsForOthers(state_, task_, worker, settings_)) {
         fit->add_reasons(
-            "it failed there, and another worker has not tried it");
+            task_.history->audit_of.valid()
+                ? "it made the result that this task checks, or failed at it, "
+                  "and there is another"
+                : "it failed there, and another worker has not tried it");
       }
       fit->set_busy(fit->reasons().empty() && !HasCredit(worker));
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -78,6 +79,19 @@ v1::TaskState StateAfter(const State& state, const Task& task, LeaseEnd end,
       QSWEEP_CHECK(false);  // results and cancels end leases elsewhere
   }
   return v1::TASK_STATE_UNSPECIFIED;
+}
+
+// Since when the worker has had nothing older to do; InfiniteFuture: it has. A
+// task that was fetched ahead waits for its turn as long as that takes.
+SteadyTime TurnOf(const State& state, const Task& task) {
+  const Lease& lease = *task.lease;
+  const Worker& worker = *state.FindWorker(lease.worker);
+  const bool first = std::ranges::all_of(worker.leases, [&](TaskId id) {
+    return std::pair(lease.granted_at, task.id) <=
+           std::pair(state.task(id).lease->granted_at, id);
+  });
+  return first ? std::max(lease.granted_at, worker.charged_until)
+               : SteadyTime::InfiniteFuture();
 }
 
 std::string FailureText(const v1::Failure& failure) {
@@ -236,7 +250,8 @@ Decision<v1::ReleaseTaskResponse> DecideRelease(
           .reply = v1::ReleaseTaskResponse()};
 }
 
-SteadyTime TimeoutOf(const Task& task, const Settings& settings) {
+SteadyTime TimeoutOf(const State& state, const Task& task,
+                     const Settings& settings) {
   if (task.state == v1::TASK_STATE_BACKOFF) {
     return task.history->ready_at;
   }
@@ -253,7 +268,7 @@ SteadyTime TimeoutOf(const Task& task, const Settings& settings) {
                                     : settings.progress_deadline)});
     case v1::TASK_PHASE_FETCH:
       return std::min(lease.deadline,
-                      lease.granted_at + settings.fetch_deadline);
+                      TurnOf(state, task) + settings.fetch_deadline);
     default:
       return lease.deadline;  // not listed yet, or its result is on the way
   }
@@ -262,7 +277,7 @@ SteadyTime TimeoutOf(const Task& task, const Settings& settings) {
 std::vector<Mutation> DecideTimeout(const State& state, TaskId id,
                                     const Settings& settings, const Now& now) {
   const Task& task = state.task(id);
-  if (TimeoutOf(task, settings) > now.steady) {
+  if (TimeoutOf(state, task, settings) > now.steady) {
     return {};
   }
   if (task.state == v1::TASK_STATE_BACKOFF) {

@@ -52,7 +52,8 @@ std::vector<Mutation> DecideTimeout(const State& state, TaskId task,
                                     const Settings& settings, const Now& now);
 
 // When DecideTimeout next has something for the task; InfiniteFuture: never.
-SteadyTime TimeoutOf(const Task& task, const Settings& settings);
+SteadyTime TimeoutOf(const State& state, const Task& task,
+                     const Settings& settings);
 
 }  // namespace qsweep
 

@@ -176,6 +176,7 @@ struct TaskAdded {
   Digest content_key;  // unique
   std::vector<TaskDocumentKey> documents;
   float estimated_seconds = 0;
+  TaskId audit_of;  // valid: measures again what that task brought
 };
 
 // The job wants the task's result. It may want it already: a plan that is made
@@ -284,6 +285,13 @@ struct EventAppended {
   std::shared_ptr<const v1::DurableEvent> event;  // seq and job_seq set
 };
 
+// The worker was attached for so long beside what is known, for the ledger.
+struct WorkerTimeAdded {
+  WorkerUuid worker;
+  absl::Duration attached;  // whole microseconds
+  absl::Time time;
+};
+
 // A worker said hello; its session replaces the one before.
 struct WorkerAttached {
   WorkerUuid worker;
@@ -381,16 +389,15 @@ struct AuditRecorded {
   int64_t count = 1;  // calls refused since the last line
 };
 
-using Mutation =
-    std::variant<CoordinatorStarted, ArtifactAdded, CorpusAdded, ModelAdded,
-                 JobAdded, JobDocumentsAdded, JobPlanningResumed, JobActivated,
-                 JobReopened, JobPurged, JobPriorityChanged, JobStateChanged,
-                 TaskGroupAdded, TaskAdded, JobTaskAdded, JobTaskRemoved,
-                 LeaseGranted, LeaseEnded, TaskStateChanged, ResultCommitted,
-                 DuplicateRecorded, EventAppended, WorkerAttached,
-                 WorkerModeChanged, WorkerBlamed, WorkerReported,
-                 WorkerLivenessChanged, LeaseRenewed, JobWaits, WorkerInformed,
-                 TokenAdded, TokenRotated, TokenRevoked, AuditRecorded>;
+using Mutation = std::variant<
+    CoordinatorStarted, ArtifactAdded, CorpusAdded, ModelAdded, JobAdded,
+    JobDocumentsAdded, JobPlanningResumed, JobActivated, JobReopened, JobPurged,
+    JobPriorityChanged, JobStateChanged, TaskGroupAdded, TaskAdded,
+    JobTaskAdded, JobTaskRemoved, LeaseGranted, LeaseEnded, TaskStateChanged,
+    ResultCommitted, DuplicateRecorded, EventAppended, WorkerTimeAdded,
+    WorkerAttached, WorkerModeChanged, WorkerBlamed, WorkerReported,
+    WorkerLivenessChanged, LeaseRenewed, JobWaits, WorkerInformed, TokenAdded,
+    TokenRotated, TokenRevoked, AuditRecorded>;
 
 // False for the memory-only ones: a batch without a durable mutation needs no
 // transaction.

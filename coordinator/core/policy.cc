@@ -4,32 +4,10 @@
 #include <cmath>
 #include <map>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
-
 #include "coordinator/core/estimate.h"
 
 namespace qsweep {
 namespace {
-
-template <typename Repeated>
-bool Lists(const Repeated& values, const std::string& wanted) {
-  return std::ranges::find(values, wanted) != values.end();
-}
-
-constexpr double kGiB = 1024.0 * 1024 * 1024;
-
-// Of its largest device; 0: not said.
-uint64_t MemoryOf(const Worker& worker) {
-  uint64_t memory = 0;
-  for (const v1::Device& device : worker.devices) {
-    memory = std::max(memory, device.memory_bytes());
-  }
-  return memory;
-}
 
 bool TakesTasks(const Worker& worker) {
   return worker.liveness == WorkerLiveness::kLive &&
@@ -99,14 +77,6 @@ bool IsLoadedByAnother(const State& state, const Worker& worker,
   return another;
 }
 
-bool FailedOn(const Task& task, const WorkerUuid& worker) {
-  return std::ranges::any_of(
-      task.history->grants, [&worker](const Grant& grant) {
-        return grant.worker == worker && (grant.end == LeaseEnd::kFailed ||
-                                          grant.end == LeaseEnd::kStalled);
-      });
-}
-
 std::optional<TaskId> BestTaskOfJob(const State& state, const Job& job,
                                     const Worker& worker,
                                     const Settings& settings) {
@@ -150,10 +120,16 @@ struct OwnerStanding : Standing {
 };
 using Standings = std::map<std::string, OwnerStanding>;
 
+double WeightOf(const std::string& owner, const Settings& settings) {
+  const auto weight = settings.weights.find(owner);
+  return weight == settings.weights.end() ? 1 : weight->second;
+}
+
 // Of the owners with a candidate. A worker that takes no new task counts for
 // nobody.
 Standings MakeStandings(const State& state,
-                        const std::vector<Candidate>& candidates) {
+                        const std::vector<Candidate>& candidates,
+                        const Settings& settings) {
   Standings standings;
   for (const Candidate& candidate : candidates) {
     standings[candidate.job->owner].jobs[candidate.job->number];
@@ -176,9 +152,13 @@ Standings MakeStandings(const State& state,
       ++job->second.held;
     }
   }
+  double weights = 0;
+  for (const auto& [name, owner] : standings) {
+    weights += WeightOf(name, settings);
+  }
   for (auto& [name, owner] : standings) {
     owner.share =
-        static_cast<double>(workers) / static_cast<double>(standings.size());
+        static_cast<double>(workers) * WeightOf(name, settings) / weights;
     for (auto& [number, job] : owner.jobs) {
       job.share = owner.share / static_cast<double>(owner.jobs.size());
     }
@@ -234,110 +214,6 @@ const Candidate& Choose(const Worker& worker, const Standings& standings,
 
 }  // namespace
 
-bool IsForOthers(const State& state, const Task& task, const Worker& worker,
-                 const Settings& settings) {
-  return task.history->failed > 0 && FailedOn(task, worker.uuid) &&
-         std::ranges::any_of(state.workers(), [&](const auto& entry) {
-           return !FailedOn(task, entry.first) &&
-                  WhyNotFit(state, task, entry.second, settings).empty();
-         });
-}
-
-std::vector<std::string> WhyNotRequired(const Job& job, const Worker& worker) {
-  std::vector<std::string> reasons;
-  const v1::Requirements& require = job.require;
-  const auto asks = [&job](absl::string_view what) {
-    return absl::StrCat("job ", job.number.value(), " asks for ", what);
-  };
-  std::vector<std::string> names;
-  uint32_t compute = 0;
-  for (const v1::Device& device : worker.devices) {
-    names.push_back(device.name().empty() ? device.kind() : device.name());
-    compute = std::max(compute, device.compute_capability());
-  }
-  const bool named =
-      require.gpus().empty() ||
-      std::ranges::any_of(names, [&require](const std::string& name) {
-        return std::ranges::any_of(
-            require.gpus(), [&name](const std::string& gpu) {
-              return absl::StrContains(absl::AsciiStrToLower(name),
-                                       absl::AsciiStrToLower(gpu));
-            });
-      });
-  if (!named) {
-    reasons.push_back(absl::StrCat(asks(absl::StrJoin(require.gpus(), " or ")),
-                                   ", the worker has ",
-                                   absl::StrJoin(names, ", ")));
-  }
-  if (require.memory_bytes() > MemoryOf(worker)) {
-    reasons.push_back(absl::StrFormat(
-        "%s, the worker has %.1f GiB",
-        asks(absl::StrFormat(
-            "%.1f GiB of memory",
-            static_cast<double>(require.memory_bytes()) / kGiB)),
-        static_cast<double>(MemoryOf(worker)) / kGiB));
-  }
-  if (require.compute_capability() > compute) {
-    reasons.push_back(absl::StrFormat(
-        "%s, the worker has %.1f",
-        asks(absl::StrFormat("compute capability %.1f",
-                             require.compute_capability() / 10.0)),
-        compute / 10.0));
-  }
-  return reasons;
-}
-
-std::vector<std::string> WhyNotFit(const State& state, const Task& task,
-                                   const Worker& worker,
-                                   const Settings& settings) {
-  std::vector<std::string> reasons;
-  if (worker.liveness != WorkerLiveness::kLive || worker.hello == nullptr ||
-      worker.state == nullptr) {
-    reasons.push_back("the worker is not attached");
-    return reasons;
-  }
-  if (worker.mode == WorkerMode::kQuarantined) {
-    reasons.push_back(
-        absl::StrCat("the worker is quarantined: ", worker.mode_reason));
-  }
-  if (worker.mode == WorkerMode::kDraining || worker.state->draining() ||
-      worker.state->goodbye()) {
-    reasons.push_back("the worker takes no new task");
-  }
-  const TaskGroup& group = state.group(task.group);
-  if (!Lists(worker.hello->evaluations(), group.evaluation_name)) {
-    reasons.push_back(absl::StrCat("the worker's engine does not have ",
-                                   group.evaluation_name));
-  }
-  for (const std::string& method : group.methods) {
-    if (!Lists(worker.hello->methods(), method)) {
-      reasons.push_back(
-          absl::StrCat("the worker's engine does not have ", method));
-    }
-  }
-  const uint64_t memory = MemoryOf(worker);
-  if (memory > 0 && group.prototype->memory_bytes() > memory) {
-    reasons.push_back(absl::StrFormat(
-        "it needs %.1f GiB of memory, the worker has %.1f GiB",
-        static_cast<double>(group.prototype->memory_bytes()) / kGiB,
-        static_cast<double>(memory) / kGiB));
-  }
-  const auto lifetime_left = absl::Milliseconds(
-      static_cast<int64_t>(worker.state->lifetime_left_ms()));
-  if (lifetime_left > absl::ZeroDuration()) {
-    const Expected expected = ExpectedOn(state, task, worker, settings);
-    if (expected.run + expected.load > lifetime_left) {
-      reasons.push_back(absl::StrFormat(
-          "the worker ends in %.0f s; nine in ten times the task takes up to "
-          "%.0f s there, and %.0f s before to load the model",
-          absl::ToDoubleSeconds(lifetime_left),
-          absl::ToDoubleSeconds(expected.run),
-          absl::ToDoubleSeconds(expected.load)));
-    }
-  }
-  return reasons;
-}
-
 bool HasCredit(const Worker& worker) {
   return worker.liveness == WorkerLiveness::kLive && worker.state != nullptr &&
          worker.mode == WorkerMode::kOpen &&
@@ -372,7 +248,7 @@ std::optional<Pick> PickTask(const State& state, const Worker& worker,
     return std::nullopt;
   }
   const Candidate& chosen =
-      Choose(worker, MakeStandings(state, candidates), candidates);
+      Choose(worker, MakeStandings(state, candidates, settings), candidates);
   // A task of another model waits until the worker is free: meanwhile it gets
   // nothing, or those whose turn it is not would keep it for ever.
   const Digest* bound = BoundModel(state, worker);

@@ -22,8 +22,9 @@ std::vector<std::string> WhyNotFit(const State& state, const Task& task,
 // job asks for, with the number that does not fit.
 std::vector<std::string> WhyNotRequired(const Job& job, const Worker& worker);
 
-// The task failed on this worker, and another one that fits has not tried it:
-// a machine that lacks a file or a library must not use up the task's budget.
+// The task failed on this worker, or checks a result of it, and another one
+// that fits has not tried it: a machine that lacks a file or a library must not
+// use up the task's budget, and none can vouch for itself.
 bool IsForOthers(const State& state, const Task& task, const Worker& worker,
                  const Settings& settings);
 
@@ -40,17 +41,17 @@ struct Pick {
 //   1. Fit, and what the job requires. A worker that holds a lease takes only
 //      tasks of the same model, so that a prefetched task never waits for a
 //      model load. A model that no worker has run goes to one worker until that
-//      one runs it. A task goes back to a worker it failed on only when no
-//      other fits.
+//      one runs it. A task goes back to a worker it failed on, and an audit
+//      to the worker it checks, only when no other fits.
 //   2. Priority classes, highest first; a job that has tasks to run and nobody
 //      on them rises a class per Settings::ageing.
 //   3. Fairness over workers held, inside a class: first between owners, then
-//      between the jobs of one. An owner's share is the live workers divided by
-//      the owners with work for this one; a job's is the owner's divided by his
-//      jobs. The worker stays with the owner whose job holds it, unless he
-//      holds more than ceil(share), or another less than floor(share) while he
-//      is above his own floor; and with the job likewise. Else: lowest held /
-//      share, then oldest.
+//      between the jobs of one. An owner's share is that of his weight among
+//      the owners with work for this one, of the live workers; a job's is the
+//      owner's divided by his jobs. The worker stays with the owner whose job
+//      holds it, unless he holds more than ceil(share), or another less than
+//      floor(share) while he is above his own floor; and with the job likewise.
+//      Else: lowest held / share, then oldest.
 //   4. Inside the job: the model of the leases it holds, one that is in its
 //      memory, then on its disk, then any; then the oldest task.
 std::optional<Pick> PickTask(const State& state, const Worker& worker,

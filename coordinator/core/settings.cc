@@ -28,7 +28,8 @@ Settings Settings::Scaled(double factor) const {
         &scaled.progress_deadline, &scaled.fetch_deadline,
         &scaled.start_deadline, &scaled.run_deadline_min, &scaled.queue_warning,
         &scaled.default_load, &scaled.reconnect_backoff_max,
-        &scaled.backoff_min, &scaled.backoff_max, &scaled.ageing}) {
+        &scaled.backoff_min, &scaled.backoff_max, &scaled.ageing,
+        &scaled.worker_time_step}) {
     *duration *= factor;
   }
   return scaled;
@@ -72,6 +73,14 @@ absl::Status Settings::Validate() const {
   QSWEEP_RETURN_IF_ERROR(Require(
       plan_slice_tasks >= 1 && plan_at_once_tasks >= plan_slice_tasks,
       "plan_at_once_tasks", "must be at least plan_slice_tasks, above 0"));
+  for (const auto& [owner, weight] : weights) {
+    QSWEEP_RETURN_IF_ERROR(Require(std::isfinite(weight) && weight > 0,
+                                   "weights", "must be numbers above 0"));
+  }
+  QSWEEP_RETURN_IF_ERROR(Require(audit_rate >= 0 && audit_rate <= 1,
+                                 "audit_rate", "must be 0 to 1"));
+  QSWEEP_RETURN_IF_ERROR(Require(worker_time_step > absl::ZeroDuration(),
+                                 "worker_time_step", "must be above 0"));
   return Require(batch_requests_max >= 1 && queue_high_water >= 1,
                  "batch_requests_max", "must be at least 1");
 }

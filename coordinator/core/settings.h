@@ -2,6 +2,8 @@
 #define QSWEEP_COORDINATOR_CORE_SETTINGS_H_
 
 #include <cstdint>
+#include <map>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -51,6 +53,17 @@ struct Settings {
 
   // Placement (policy.h): a waiting job rises one priority class per this.
   absl::Duration ageing = absl::Minutes(10);
+  // Of owners, in the fair share; 1 for who is not named.
+  std::map<std::string, double> weights;
+
+  // The share of tasks that another worker measures again, to compare
+  // (audit.h). With the seed nobody can tell which.
+  double audit_rate = 0;
+  uint64_t audit_seed = 0;
+
+  // How often the time of an attached worker is written; a coordinator that
+  // dies forgets so much of it.
+  absl::Duration worker_time_step = absl::Minutes(5);
 
   // Group commit (loop.h).
   int batch_requests_max = 512;

@@ -224,6 +224,9 @@ void State::On(const TaskAdded& m) {
     task.documents.push_back({.document = documents_.Add(key.digest),
                               .language_index = key.language_index});
   }
+  if (m.audit_of.valid()) {
+    task.history.Edit().audit_of = m.audit_of;
+  }
   const Task& added = tasks_.Add(std::move(task));
   ++groups_.at(m.group).num_tasks;
   Enter(added);

@@ -112,7 +112,8 @@ struct Worker {
   std::string mode_reason;
   int64_t blamed = 0;  // tasks that failed here and were done elsewhere
   int64_t tasks_done = 0;
-  absl::Time last_seen;  // at the last durable change; for people
+  absl::Duration attached;  // in all, up to counted_until
+  absl::Time last_seen;     // at the last durable change; for people
 
   // Memory
   WorkerLiveness liveness = WorkerLiveness::kLost;
@@ -130,6 +131,7 @@ struct Worker {
   JobNumber holder;          // the job of its last lease: it holds the worker
   Digest loaded;             // model of the last task it was seen to run
   SteadyTime charged_until;  // its leases that ended paid for its time so far
+  SteadyTime counted_until;  // `attached` has its time so far
 };
 
 // What Store::Load returns, and all a State is made from: the durable members
@@ -249,6 +251,7 @@ class State {
   void On(const ResultCommitted& m);
   void On(const DuplicateRecorded& m);
   void On(const EventAppended& m);
+  void On(const WorkerTimeAdded& m);
   void On(const WorkerAttached& m);
   void On(const WorkerModeChanged& m);
   void On(const WorkerBlamed& m);

@@ -131,6 +131,7 @@ void Describe(const State& state, const Task& task, Out& out) {
   out("backoff", history.backoff);
   out("result_epoch", history.result_epoch);
   out("result", history.result_digest);
+  out("audit_of", history.audit_of);
   for (const Grant& grant : history.grants) {
     out("grant", grant.worker);
     out("credential", grant.credential);
@@ -158,6 +159,7 @@ void Describe(const Worker& worker, Out& out) {
   out("mode_reason", worker.mode_reason);
   out("blamed", worker.blamed);
   out("done", worker.tasks_done);
+  out("attached", worker.attached);
   out("seen", worker.last_seen);
   for (const v1::Device& device : worker.devices) {
     out("device", device);

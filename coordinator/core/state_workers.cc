@@ -7,8 +7,18 @@
 
 namespace qsweep {
 
+void State::On(const WorkerTimeAdded& m) {
+  Worker& worker = workers_.at(m.worker);
+  worker.attached += m.attached;
+  worker.counted_until = worker.counted_until + m.attached;
+  worker.last_seen = m.time;
+}
+
 void State::On(const WorkerAttached& m) {
   Worker& worker = workers_[m.worker];
+  if (worker.liveness == WorkerLiveness::kLost) {
+    worker.counted_until = m.now;
+  }
   const bool same_process = worker.boot == m.boot && !m.boot.empty();
   worker.uuid = m.worker;
   worker.name = m.hello->name();

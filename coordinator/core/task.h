@@ -55,7 +55,8 @@ struct DocumentRef {
   uint32_t language_index = 0;
 };
 
-// What a task has from its first lease on, or when it was given up.
+// What a task has from its first lease on, when it was given up, or as an
+// audit.
 struct TaskHistory {
   std::string reason;
   int failed = 0;  // charged attempts
@@ -64,6 +65,7 @@ struct TaskHistory {
   absl::Duration backoff;     // of the last move to BACKOFF
   Digest result_digest;       // DONE: payload that was stored
   Epoch result_epoch;         // DONE
+  TaskId audit_of;            // valid: it checks the result of that task
   std::vector<Grant> grants;  // size = epoch
 
   // Memory

@@ -48,7 +48,7 @@ std::string LogPath(const std::string& dir, const std::string& name) {
   return absl::StrCat(dir, "/logs/", name, ".log");
 }
 
-std::string WorkerName(int number) {
+std::string LocalWorkerName(int number) {
   return absl::StrCat(kWorkerPrefix, number);
 }
 
@@ -289,7 +289,7 @@ absl::StatusOr<Cluster> StartCluster(const ClusterOptions& options) {
   cluster.server = ReadServer(options.dir);
   std::vector<std::string> workers;
   for (int i = 1; i <= options.workers; ++i) {
-    workers.push_back(WorkerName(i));
+    workers.push_back(LocalWorkerName(i));
     QSWEEP_RETURN_IF_ERROR(
         Ensure(options, workers.back(),
                WorkerArgs(options, cluster.server, workers.back()), cluster));

@@ -197,9 +197,13 @@ absl::Status MutationWriter::On(const TaskGroupAdded& m) {
 }
 
 absl::Status MutationWriter::On(const TaskAdded& m) {
-  return statements_.Run(sql::kAddTask, m.id, m.group,
-                         Blob{m.content_key.bytes()},
-                         Blob{PackDocuments(m.documents)}, m.estimated_seconds);
+  std::optional<int64_t> audit_of;
+  if (m.audit_of.valid()) {
+    audit_of = m.audit_of.value();
+  }
+  return statements_.Run(
+      sql::kAddTask, m.id, m.group, Blob{m.content_key.bytes()},
+      Blob{PackDocuments(m.documents)}, m.estimated_seconds, audit_of);
 }
 
 absl::Status MutationWriter::On(const JobTaskAdded& m) {
@@ -319,6 +323,12 @@ absl::Status MutationWriter::On(const EventAppended& m) {
                          job_seq, task, event.worker(), event.kind(),
                          event.from(), event.to(), event.epoch(),
                          event.reason());
+}
+
+absl::Status MutationWriter::On(const WorkerTimeAdded& m) {
+  return statements_.Run(sql::kAddWorkerTime, m.worker,
+                         absl::ToInt64Microseconds(m.attached),
+                         absl::ToUnixMicros(m.time));
 }
 
 absl::Status MutationWriter::On(const WorkerAttached& m) {

@@ -66,6 +66,7 @@ class MutationWriter {
   absl::Status On(const ResultCommitted& m);
   absl::Status On(const DuplicateRecorded& m);
   absl::Status On(const EventAppended& m);
+  absl::Status On(const WorkerTimeAdded& m);
   absl::Status On(const WorkerAttached& m);
   absl::Status On(const WorkerModeChanged& m);
   absl::Status On(const WorkerBlamed& m);

@@ -173,6 +173,7 @@ CREATE TABLE task (
   backoff_us INTEGER NOT NULL DEFAULT 0 CHECK (backoff_us >= 0),
   result_epoch INTEGER,
   result_digest BLOB CHECK (length(result_digest) = 32),
+  audit_of INTEGER CHECK (audit_of > 0),  -- the task whose result it checks
   -- 1: of purged jobs only, kept for the measurements it brought
   archived INTEGER NOT NULL DEFAULT 0 CHECK (archived IN (0, 1)),
   CHECK ((state = 'done') = (result_epoch IS NOT NULL)),
@@ -201,6 +202,7 @@ CREATE TABLE worker (
   mode_reason TEXT NOT NULL DEFAULT '',
   blamed INTEGER NOT NULL DEFAULT 0 CHECK (blamed >= 0),
   tasks_done INTEGER NOT NULL DEFAULT 0,
+  attached_us INTEGER NOT NULL DEFAULT 0 CHECK (attached_us >= 0),
   first_seen_us INTEGER NOT NULL,
   last_seen_us INTEGER NOT NULL
 ) STRICT;
@@ -450,8 +452,12 @@ SELECT lower(hex(w.uuid)) AS uuid, w.name, w.mode, w.mode_reason, w.blamed,
   strftime('%Y-%m-%dT%H:%M:%SZ', w.first_seen_us / 1000000, 'unixepoch')
     AS first_seen,
   strftime('%Y-%m-%dT%H:%M:%SZ', w.last_seen_us / 1000000, 'unixepoch')
-    AS last_seen
-FROM worker AS w)sql"},
+    AS last_seen,
+  w.attached_us / 1e6 AS attached_seconds, l.held_us / 1e6 AS busy_seconds,
+  max(0, w.attached_us - l.held_us) / 1e6 AS idle_seconds
+FROM worker AS w JOIN (SELECT u.uuid,
+  (SELECT ifnull(sum(held_us), 0) FROM lease WHERE worker = u.uuid) AS held_us
+  FROM worker AS u) AS l ON l.uuid = w.uuid)sql"},
     {"events_v1", R"sql(
 SELECT e.seq,
   strftime('%Y-%m-%dT%H:%M:%fZ', e.time_us / 1000000.0, 'unixepoch') AS time,

@@ -106,7 +106,7 @@ inline constexpr const char kAddTaskGroup[] =
     "INSERT INTO task_group (id, model, prototype) VALUES (?, ?, ?)";
 inline constexpr const char kAddTask[] =
     "INSERT INTO task (id, task_group, content_key, documents, "
-    "estimated_seconds, state) VALUES (?, ?, ?, ?, ?, 'ready')";
+    "estimated_seconds, audit_of, state) VALUES (?, ?, ?, ?, ?, ?, 'ready')";
 inline constexpr const char kAddJobTask[] =
     "INSERT INTO job_task (job, task, measurements) VALUES (?1, ?2, ?3) "
     "ON CONFLICT (job, task) DO UPDATE SET measurements = measurements + ?3";
@@ -181,6 +181,9 @@ inline constexpr const char kAddWorker[] =
 inline constexpr const char kSetWorkerMode[] =
     "UPDATE worker SET mode = ?2, mode_reason = ?3, "
     "blamed = iif(?2 = 'open', 0, blamed) WHERE uuid = ?1";
+inline constexpr const char kAddWorkerTime[] =
+    "UPDATE worker SET attached_us = attached_us + ?2, last_seen_us = ?3 "
+    "WHERE uuid = ?1";
 inline constexpr const char kBlameWorker[] =
     "UPDATE worker SET blamed = blamed + 1 WHERE uuid = ?";
 
@@ -227,13 +230,14 @@ inline constexpr const char kReadGroups[] =
 inline constexpr const char kReadTasks[] =
     "SELECT id, task_group, content_key, documents, estimated_seconds, state, "
     "reason, failed, lost, preempted, backoff_us, "
-    "result_epoch, result_digest FROM task WHERE archived = 0 ORDER BY id";
+    "result_epoch, result_digest, audit_of FROM task WHERE archived = 0 ORDER "
+    "BY id";
 inline constexpr const char kReadLeases[] =
     "SELECT task, epoch, worker, session, credential, end_reason "
     "FROM lease ORDER BY task, epoch";
 inline constexpr const char kReadWorkers[] =
     "SELECT uuid, boot_seq, credential, hello, mode, mode_reason, blamed, "
-    "tasks_done, last_seen_us FROM worker ORDER BY uuid";
+    "tasks_done, last_seen_us, attached_us FROM worker ORDER BY uuid";
 // The newest attempts that were done, newest first.
 inline constexpr const char kReadSpeeds[] =
     "SELECT l.worker, l.report, t.task_group, t.estimated_seconds "

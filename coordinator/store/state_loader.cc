@@ -91,11 +91,13 @@ absl::StatusOr<TaskGroup> ReadGroup(const Statement& row) {
       std::make_shared<const v1::TaskSpec>(std::move(prototype)));
 }
 
-// What most tasks have none of: a reason, charged attempts, a delay, a result.
+// What most tasks have none of: a reason, charged attempts, a delay, a result,
+// a task they check.
 absl::Status ReadHistory(const Statement& row, Task& task) {
   const bool charged =
       row.Integer(7) + row.Integer(8) + row.Integer(9) + row.Integer(10) > 0;
-  if (!charged && row.View(6).empty() && task.state != v1::TASK_STATE_DONE) {
+  if (!charged && row.View(6).empty() && row.IsNull(13) &&
+      task.state != v1::TASK_STATE_DONE) {
     return absl::OkStatus();
   }
   TaskHistory& history = task.history.Edit();
@@ -104,6 +106,9 @@ absl::Status ReadHistory(const Statement& row, Task& task) {
   history.lost = static_cast<int>(row.Integer(8));
   history.preempted = static_cast<int>(row.Integer(9));
   history.backoff = absl::Microseconds(row.Integer(10));
+  if (!row.IsNull(13)) {
+    history.audit_of = TaskId(row.Integer(13));
+  }
   if (task.state == v1::TASK_STATE_DONE) {
     history.result_epoch = Epoch(row.Integer(11));
     QSWEEP_ASSIGN_OR_RETURN(history.result_digest, DigestColumn(row, 12));
@@ -151,6 +156,7 @@ absl::StatusOr<Worker> ReadWorker(const Statement& row) {
   worker.blamed = row.Integer(6);
   worker.tasks_done = row.Integer(7);
   worker.last_seen = absl::FromUnixMicros(row.Integer(8));
+  worker.attached = absl::Microseconds(row.Integer(9));
   return worker;
 }
 

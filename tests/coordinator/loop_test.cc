@@ -597,6 +597,28 @@ TEST(Loop, RefusesCalls_WhenTooManyWait) {
   EXPECT_EQ(answers.size(), 5u);
 }
 
+TEST(Loop, GrantsNoLease_WhileTooManyCallsWait) {
+  Settings settings;
+  settings.queue_high_water = 2;
+  settings.batch_requests_max = 3;
+  LoopHarness harness(settings);
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  auto link = std::make_shared<RecordingLink>();
+  v1::WorkerState report;
+  *report.mutable_hello() = MakeHello("w", {});
+  report.set_credits(2);
+  harness.loop().PostAttach(Caller{}, report, link);
+  // Six wait: a step takes three of them.
+  for (int i = 0; i < 5; ++i) {
+    harness.loop().PostDetach(std::make_shared<RecordingLink>());
+  }
+  QSWEEP_ASSERT_OK(harness.Step());
+  EXPECT_EQ(harness.state().leased_tasks().size(), 0u);
+  QSWEEP_ASSERT_OK(harness.Step());
+  EXPECT_EQ(harness.state().leased_tasks().size(), 1u);
+}
+
 // Parts are refused on this thread while the loop answers others.
 TEST(Loop, AnswersARequestOfManyPartsOnce_WhenSomeAreRefused) {
   constexpr int kRequests = 2000;

@@ -341,7 +341,7 @@ void SmallWorld::PassTime() {
     next = std::min(next, worker->core->NextTick());
   }
   for (const auto& [id, task] : state.tasks()) {
-    next = std::min(next, TimeoutOf(task, settings_));
+    next = std::min(next, TimeoutOf(state, task, settings_));
   }
   if (next == SteadyTime::InfiniteFuture()) {
     return;

@@ -160,7 +160,7 @@ void SmallWorld::TickCoordinator(Coordinator& c) {
     workers.push_back(uuid);
   }
   for (const WorkerUuid& uuid : workers) {
-    Apply(c, DecideWorkerTimeout(c.state, uuid, now()));
+    Apply(c, DecideWorkerTimeout(c.state, uuid, settings_, now()));
   }
 }
 

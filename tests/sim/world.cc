@@ -13,12 +13,14 @@ namespace {
 
 constexpr absl::Duration kSafetyPhase = absl::Minutes(8);
 
-Settings SimulationSettings() {
+Settings SimulationSettings(uint64_t seed) {
   Settings settings;
   settings.max_rows_per_task = 4;
   // The larger half of the jobs is planned in slices.
   settings.plan_at_once_tasks = 40;
   settings.plan_slice_tasks = 6;
+  settings.audit_rate = seed % 3 == 0 ? 0.1 : 0;
+  settings.audit_seed = seed;
   return settings;
 }
 
@@ -29,7 +31,7 @@ World::World(const SeedOptions& options)
       random_(options.seed),
       trace_(schedule_, options.trace),
       network_(schedule_, random_, counts_),
-      settings_(SimulationSettings()),
+      settings_(SimulationSettings(options.seed)),
       oracles_(schedule_, settings_, counts_),
       coordinator_(schedule_, network_, random_, counts_, trace_, oracles_,
                    settings_),

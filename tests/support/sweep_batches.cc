@@ -215,7 +215,9 @@ std::vector<Mutation> AttachBatch() {
   attached.credential = "token-1";
   attached.hello = hello;
   attached.time = At(5);
-  return {attached};
+  return {attached, WorkerTimeAdded{.worker = SweepWorker(),
+                                    .attached = absl::Seconds(100),
+                                    .time = At(6)}};
 }
 
 std::vector<Mutation> LeaseBatch(int64_t task, int64_t epoch) {
@@ -246,6 +248,7 @@ std::vector<Mutation> ResultBatch(int64_t task, int64_t epoch) {
   result.worker = SweepWorker();
   result.worker_name = "box-1";
   result.committed_at = At(20 + task);
+  result.held = absl::Seconds(7);
   if (first == 2) {
     result.documents_skipped = {{JobNumber((task + 1) / 2), 1}};
   }

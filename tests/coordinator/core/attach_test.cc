@@ -246,13 +246,47 @@ TEST(DecideDetach, MakesWorkerSuspect_WithoutTouchingItsLeases) {
 
 TEST(DecideWorkerTimeout, LosesWorker_OnlyAtItsDeadline) {
   const State state = Running();
-  EXPECT_THAT(
-      DecideWorkerTimeout(state, TestWorker("w"), TestNow(absl::Seconds(59))),
-      IsEmpty());
-  const State after = After(
-      state,
-      DecideWorkerTimeout(state, TestWorker("w"), TestNow(absl::Seconds(60))));
+  EXPECT_THAT(DecideWorkerTimeout(state, TestWorker("w"), kSettings,
+                                  TestNow(absl::Seconds(59))),
+              IsEmpty());
+  const State after =
+      After(state, DecideWorkerTimeout(state, TestWorker("w"), kSettings,
+                                       TestNow(absl::Seconds(60))));
   EXPECT_EQ(after.FindWorker(TestWorker("w"))->liveness, WorkerLiveness::kLost);
+}
+
+// What it was idle follows from this and from what its leases cost.
+TEST(DecideWorkerTimeout, WritesTheTimeOfAWorker_OnceInAWhileAndAtItsEnd) {
+  State state = Running();
+  uint64_t beat = 10;
+  const auto pass = [&](absl::Duration at, bool heard) {
+    if (heard) {
+      state.Apply(WorkerReported{
+          .worker = TestWorker("w"),
+          .state =
+              std::make_shared<v1::WorkerState>(MakeReport("w", {}, ++beat)),
+          .now = TestNow(at).steady,
+          .deadline = TestNow(at + kSettings.lease_ttl).steady});
+    }
+    state = After(state, DecideWorkerTimeout(state, TestWorker("w"), kSettings,
+                                             TestNow(at)));
+    return state.FindWorker(TestWorker("w"))->attached;
+  };
+  EXPECT_EQ(pass(absl::Seconds(299), true), absl::ZeroDuration());
+  EXPECT_EQ(pass(absl::Seconds(301), true), absl::Seconds(301));
+  EXPECT_EQ(pass(absl::Seconds(310), true), absl::Seconds(301));
+  // Silence that ends as a loss counts for nobody.
+  EXPECT_EQ(pass(absl::Seconds(369), false), absl::Seconds(301));
+  EXPECT_EQ(pass(absl::Seconds(370), false), absl::Seconds(310));
+  // What lies between its end and its next hello is not its time.
+  state.Apply(
+      WorkerAttached{.worker = TestWorker("w"),
+                     .session = TestSession("w"),
+                     .hello = std::make_shared<v1::Hello>(MakeHello("w", {})),
+                     .now = TestNow(absl::Hours(1)).steady,
+                     .deadline = TestNow(absl::Hours(2)).steady});
+  EXPECT_EQ(pass(absl::Hours(1) + absl::Minutes(6), true),
+            absl::Seconds(310) + absl::Minutes(6));
 }
 
 }  // namespace

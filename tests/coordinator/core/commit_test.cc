@@ -8,6 +8,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "coordinator/core/lease.h"
+#include "coordinator/core/policy.h"
 #include "tests/support/state_builder.h"
 
 namespace qsweep::testing {
@@ -52,8 +54,8 @@ v1::ResultEnvelope Envelope(const v1::TaskResult& result, uint64_t epoch = 1) {
 
 Decision<v1::CommitResultResponse::One> Decide(
     const State& state, const v1::ResultEnvelope& envelope,
-    Stored stored = Stored(2),
-    const std::map<JobNumber, int64_t>& skipped = {}) {
+    Stored stored = Stored(2), const std::map<JobNumber, int64_t>& skipped = {},
+    const Settings& settings = {}) {
   const TaskKeys keys{.evaluation = "aligned@1;tok=00",
                       .configurations = {TestDigest("model rtn:bits=4")},
                       .documents = {TestDigest("d1"), TestDigest("d2")}};
@@ -62,7 +64,7 @@ Decision<v1::CommitResultResponse::One> Decide(
     return {.reply = RejectedResult(result.status())};
   }
   return DecideCommit(state, envelope, *std::move(result), keys, stored,
-                      skipped, Settings(), TestNow());
+                      skipped, settings, TestNow());
 }
 
 StateBuilder OneJob() {
@@ -336,6 +338,83 @@ TEST(DecideCommit, KeepsStoredRow_WhenAKeyIsMeasuredAlready) {
   ASSERT_EQ(duplicates.size(), 1u);
   EXPECT_EQ(duplicates[0].differing.size(), 1u);
   After(state, decision.mutations);  // events are numbered without a gap
+}
+
+Settings AuditAll() {
+  Settings settings;
+  settings.audit_rate = 1;
+  return settings;
+}
+
+TEST(DecideCommit, HasAnotherWorkerMeasureAgain_WhenTheTaskIsDrawn) {
+  const State leased = OneJob().Worker("v").Lease(1, "w").Build();
+  auto decision =
+      Decide(leased, Envelope(FullResult()), Stored(2), {}, AuditAll());
+  EXPECT_THAT(EventsOf(decision.mutations),
+              ElementsAre("1:task_done", "1:task_audit"));
+  State state = After(leased, decision.mutations);
+  const Task& audit = state.task(TaskId(2));
+  EXPECT_EQ(audit.history->audit_of, TaskId(1));
+  EXPECT_EQ(audit.documents.size(), 2u);
+  EXPECT_EQ(state.job(JobNumber(1)).measurements_done, 2);
+  EXPECT_FALSE(state.job(JobNumber(1)).terminal());
+  EXPECT_THAT(CheckInvariants(state), IsEmpty());
+  // Nobody vouches for himself.
+  const auto pick = [&state](const std::string& worker) {
+    return PickTask(state, *state.FindWorker(TestWorker(worker)), Settings(),
+                    TestNow());
+  };
+  EXPECT_FALSE(pick("w").has_value());
+  ASSERT_TRUE(pick("v").has_value());
+  EXPECT_EQ(pick("v")->task, TaskId(2));
+  state = After(
+      state,
+      DecideLease(state, TestWorker("v"), AuditAll(), TestNow()).mutations);
+  v1::ResultEnvelope envelope = Envelope(FullResult(3.0));
+  envelope.set_task_id(2);
+  envelope.set_content_key(state.task(TaskId(2)).content_key.bytes());
+  decision = Decide(state, envelope, {Row(0, 0), Row(0, 1)}, {}, AuditAll());
+  EXPECT_THAT(
+      EventsOf(decision.mutations),
+      ElementsAre("1:determinism_alarm", "1:task_done", "1:job_succeeded"));
+  EXPECT_THAT(CheckInvariants(After(state, decision.mutations)), IsEmpty());
+}
+
+TEST(DecideCommit, AuditsNothing_WhenNobodyElseCould) {
+  const Settings settings = AuditAll();
+  const auto events = [&](const State& state) {
+    return EventsOf(
+        Decide(state, Envelope(FullResult()), Stored(2), {}, settings)
+            .mutations);
+  };
+  const auto without = ElementsAre("1:task_done", "1:job_succeeded");
+  EXPECT_THAT(events(Leased()), without);
+  EXPECT_THAT(events(OneJob()
+                         .Worker("v", {.evaluations = {"hf-text"}})
+                         .Lease(1, "w")
+                         .Build()),
+              without);
+  EXPECT_THAT(
+      events(OneJob().Worker("v", {.draining = true}).Lease(1, "w").Build()),
+      without);
+}
+
+TEST(DecideCommit, DrawsAuditsByRateAndSeed) {
+  const State state = OneJob().Worker("v").Lease(1, "w").Build();
+  int drawn = 0;
+  for (uint64_t seed = 0; seed < 1000; ++seed) {
+    Settings settings;
+    settings.audit_rate = 0.25;
+    settings.audit_seed = seed * 0x9e3779b97f4a7c15;
+    drawn += Only<TaskAdded>(
+                 Decide(state, Envelope(FullResult()), Stored(2), {}, settings)
+                     .mutations)
+                     .empty()
+                 ? 0
+                 : 1;
+  }
+  EXPECT_GT(drawn, 200);
+  EXPECT_LT(drawn, 300);
 }
 
 TEST(SameMeasurement, SeesEveryFieldOfTheDocument_NotThoseOfItsCorpus) {

@@ -64,6 +64,32 @@ TEST(ExplainTask, NamesBusyWorkersAndWhatComesFirst) {
   EXPECT_TRUE(response.workers(0).busy());
 }
 
+TEST(ExplainTask, SaysWhatAnAuditIsFor) {
+  const State state =
+      StateBuilder()
+          .Job()
+          .Task()
+          .Worker("w1")
+          .Worker("w2")
+          .Lease(1, "w1")
+          .Apply(ResultCommitted{
+              .task = TaskId(1), .epoch = Epoch(1), .worker = TestWorker("w1")})
+          .Apply(TaskAdded{.id = TaskId(2),
+                           .group = TaskGroupId(1),
+                           .content_key = TestDigest("audit"),
+                           .documents = {{.digest = TestDigest("d1")}},
+                           .audit_of = TaskId(1)})
+          .Apply(JobTaskAdded{.job = JobNumber(1), .task = TaskId(2)})
+          .Build();
+  const v1::ExplainTaskResponse explained =
+      ExplainTask(state, state.task(TaskId(2)), Settings(), TestNow());
+  EXPECT_THAT(explained.sentences(0),
+              HasSubstr("measures again what task 1 brought"));
+  for (const v1::WorkerFit& fit : explained.workers()) {
+    EXPECT_EQ(fit.reasons().empty(), fit.worker() == "w2") << fit.worker();
+  }
+}
+
 TEST(ExplainTask, SaysThatTheJobIsPaused) {
   const State state = StateBuilder().Job().Task().Worker("w").Build();
   EXPECT_THAT(

@@ -299,7 +299,7 @@ TEST(DecideTimeout, EndsStalledAttempt_WhenRunMakesNoProgress) {
                            .now = TestNow(absl::Seconds(5)).steady,
                            .deadline = TestNow(absl::Hours(1)).steady,
                            .progress = progress});
-  EXPECT_EQ(TimeoutOf(state.task(TaskId(1)), kSettings),
+  EXPECT_EQ(TimeoutOf(state, state.task(TaskId(1)), kSettings),
             TestNow(absl::Seconds(125)).steady);
   const State after = After(state, DecideTimeout(state, TaskId(1), kSettings,
                                                  TestNow(absl::Seconds(125))));
@@ -321,9 +321,40 @@ TEST(DecideTimeout, ForgivesSlowLoadAndSpooledResult) {
                              .now = TestNow().steady,
                              .deadline = TestNow(absl::Hours(1)).steady,
                              .progress = progress});
-    EXPECT_EQ(TimeoutOf(state.task(TaskId(1)), kSettings),
+    EXPECT_EQ(TimeoutOf(state, state.task(TaskId(1)), kSettings),
               TestNow(until).steady);
   }
+}
+
+// It is the task before it that takes long.
+TEST(DecideTimeout, LetsAPrefetchedTaskWaitForItsTurn) {
+  State state = StateBuilder()
+                    .Job()
+                    .Task()
+                    .Task({.documents = {"d3"}})
+                    .Worker("w")
+                    .Lease(1, "w")
+                    .Lease(2, "w")
+                    .Build();
+  v1::TaskProgress progress;
+  for (const auto& [task, phase] :
+       {std::pair(1, v1::TASK_PHASE_RUN), std::pair(2, v1::TASK_PHASE_FETCH)}) {
+    progress.set_phase(phase);
+    state.Apply(LeaseRenewed{.task = TaskId(task),
+                             .epoch = Epoch(1),
+                             .session = TestSession("w"),
+                             .now = TestNow(absl::Minutes(40)).steady,
+                             .deadline = TestNow(absl::Hours(3)).steady,
+                             .progress = progress});
+  }
+  EXPECT_THAT(
+      DecideTimeout(state, TaskId(2), kSettings, TestNow(absl::Minutes(41))),
+      IsEmpty());
+  state =
+      After(state, DecideLeaseEnd(state, TaskId(1), LeaseEnd::kFailed, "x",
+                                  true, kSettings, TestNow(absl::Minutes(50))));
+  EXPECT_EQ(TimeoutOf(state, state.task(TaskId(2)), kSettings),
+            TestNow(absl::Minutes(80)).steady);
 }
 
 TEST(DecideTimeout, MakesTaskReady_WhenBackoffIsOver) {
@@ -331,7 +362,8 @@ TEST(DecideTimeout, MakesTaskReady_WhenBackoffIsOver) {
   const State state =
       After(leased, DecideLeaseEnd(leased, TaskId(1), LeaseEnd::kFailed, "x",
                                    true, kSettings, TestNow()));
-  const SteadyTime ready_at = TimeoutOf(state.task(TaskId(1)), kSettings);
+  const SteadyTime ready_at =
+      TimeoutOf(state, state.task(TaskId(1)), kSettings);
   EXPECT_LE(ready_at, TestNow(absl::Seconds(1)).steady);
   const State after = After(state, DecideTimeout(state, TaskId(1), kSettings,
                                                  TestNow(absl::Seconds(1))));
@@ -373,7 +405,7 @@ TEST(DecideTimeout, EndsAnAttemptThatRunsFarTooLong) {
                      .run_deadline = TestNow(absl::Minutes(20)).steady,
                      .progress_limit = absl::Minutes(2)});
   }
-  EXPECT_EQ(TimeoutOf(state.task(TaskId(1)), kSettings),
+  EXPECT_EQ(TimeoutOf(state, state.task(TaskId(1)), kSettings),
             TestNow(absl::Minutes(20)).steady);
   const State after = After(state, DecideTimeout(state, TaskId(1), kSettings,
                                                  TestNow(absl::Minutes(20))));

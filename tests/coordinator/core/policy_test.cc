@@ -15,9 +15,10 @@ using ::testing::HasSubstr;
 const Settings kSettings;
 
 std::optional<int64_t> Picked(const State& state, const std::string& worker,
-                              Now now = TestNow()) {
+                              Now now = TestNow(),
+                              const Settings& settings = kSettings) {
   const auto pick =
-      PickTask(state, *state.FindWorker(TestWorker(worker)), kSettings, now);
+      PickTask(state, *state.FindWorker(TestWorker(worker)), settings, now);
   return pick ? std::optional(pick->task.value()) : std::nullopt;
 }
 
@@ -124,6 +125,16 @@ TEST(PickTask, MovesWorker_OnlyWhenAnotherUserIsBelowItsFloor) {
   EXPECT_EQ(Picked(Held(1, 1), "w0"), 1);
   // One worker for two users: share 1/2, floor 0; no thrashing.
   EXPECT_EQ(Picked(Held(1, 0), "w0"), 1);
+}
+
+TEST(PickTask, SharesByWeight) {
+  Settings settings;
+  settings.weights = {{"ann", 3}, {"eve", 100}};  // eve has no work
+  // Of four workers ann's share is three: she stays below it, moves above.
+  EXPECT_EQ(Picked(Held(3, 1), "w0", TestNow(), settings), 1);
+  EXPECT_EQ(Picked(Held(4, 0), "w0", TestNow(), settings), 6);
+  // Without weights it is two.
+  EXPECT_EQ(Picked(Held(3, 1), "w0"), 5);
 }
 
 TEST(PickTask, GivesFreeWorkerToTheUserWhoHoldsLeast) {

@@ -78,6 +78,11 @@ TEST_F(QueryGuardTest, AnswersOverEveryView) {
                     "AND worker = 'box-1' AND epoch = 1 AND jobs = '1'"),
             2);
   EXPECT_EQ(Integer("SELECT tasks_done FROM workers_v1"), 2);
+  EXPECT_EQ(Integer("SELECT cast(attached_seconds AS INTEGER) FROM workers_v1"),
+            100);
+  EXPECT_EQ(Integer("SELECT attached_seconds = busy_seconds + idle_seconds AND "
+                    "busy_seconds > 0 FROM workers_v1"),
+            1);
   EXPECT_EQ(Integer("SELECT max(seq) FROM events_v1"), 2);
   for (const ViewDefinition& view : DocumentedViews()) {
     EXPECT_EQ(CodeOf(Run(absl::StrCat("SELECT * FROM ", view.name))), "OK")
