@@ -103,9 +103,18 @@ bool IsListed(const std::map<TaskId, const v1::HeldTask*>& held,
          it->second->epoch() == static_cast<uint64_t>(task.epoch().value());
 }
 
+// The worker has the result of an older grant, which will settle the task: it
+// did not begin again, and did not give up.
+bool HasResult(const std::map<TaskId, const v1::HeldTask*>& held,
+               const Task& task) {
+  const auto it = held.find(task.id);
+  return it != held.end() &&
+         it->second->progress().phase() == v1::TASK_PHASE_COMMIT;
+}
+
 std::optional<EndedLease> EndOfUnlisted(const Task& task,
                                         const v1::WorkerState& report,
-                                        bool new_process, bool new_session) {
+                                        bool new_process, bool keeps_it) {
   if (report.goodbye()) {
     return EndedLease{.task = task.id,
                       .end = LeaseEnd::kPreempted,
@@ -117,7 +126,7 @@ std::optional<EndedLease> EndOfUnlisted(const Task& task,
                       .reason = "the worker started again without it"};
   }
   const uint64_t sent_seq = task.lease->sent_seq;
-  if (!new_session && sent_seq > 0 && report.ack_seq() >= sent_seq) {
+  if (!keeps_it && sent_seq > 0 && report.ack_seq() >= sent_seq) {
     return EndedLease{.task = task.id,
                       .end = LeaseEnd::kLost,
                       .reason = "the worker gave it up"};
@@ -201,8 +210,9 @@ Decision<AttachReply> DecideWorkerState(
         renewed.progress_limit = ProgressLimit(expected, settings);
       }
       decision.mutations.push_back(std::move(renewed));
-    } else if (auto ended = EndOfUnlisted(task, *report, new_process,
-                                          report->has_hello())) {
+    } else if (auto ended = EndOfUnlisted(
+                   task, *report, new_process,
+                   report->has_hello() || HasResult(held, task))) {
       reply.ended.push_back(*std::move(ended));
     }
   }

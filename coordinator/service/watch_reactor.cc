@@ -38,7 +38,8 @@ class WatchOutbox : public WatchSink {
       return true;  // dropped first: the next frame says it better
     }
     if (full) {
-      queue_.clear();
+      // What waits is still sent: who resumes far behind must get further each
+      // time.
       finish_ = TooSlow();
       Advance();
       return false;

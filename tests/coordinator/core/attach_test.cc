@@ -188,6 +188,18 @@ TEST(DecideWorkerState, EndsLeaseAsLost_WhenItsMessageWasSeen) {
   EXPECT_THAT(EndsOf(Decide(Running(), report)), ElementsAre(LeaseEnd::kLost));
 }
 
+// After a partition the same worker may get the task again.
+TEST(DecideWorkerState, KeepsLease_WhileTheResultOfAnOlderGrantIsOnItsWay) {
+  v1::WorkerState report = MakeReport("w", {}, 2);
+  report.set_ack_seq(5);
+  Hold(report, 1, 0);
+  report.mutable_held(0)->mutable_progress()->set_phase(v1::TASK_PHASE_COMMIT);
+  EXPECT_THAT(EndsOf(Decide(Running(), report)), IsEmpty());
+  report.set_goodbye(true);
+  EXPECT_THAT(EndsOf(Decide(Running(), report)),
+              ElementsAre(LeaseEnd::kPreempted));
+}
+
 TEST(DecideWorkerState, KeepsLease_WhenTheSameProcessAttachesAgain) {
   const State state = Running();
   const auto decision = Decide(state, Hello("w"));
