@@ -17,6 +17,7 @@ namespace {
 
 constexpr char kQctl[] = QSWEEP_BINARY_DIR "/bin/qctl";
 constexpr int kNumWorkers = 4;
+constexpr int kRateTasks = 2400;
 constexpr absl::Duration kJobPatience = absl::Seconds(120);
 
 double Median(std::vector<double> values) {
@@ -26,7 +27,7 @@ double Median(std::vector<double> values) {
 
 }  // namespace
 
-SlowWatchers::SlowWatchers() {
+SlowWatchers::SlowWatchers(int tasks) : tasks_(tasks) {
   model_.Write("model", "nobody reads it");
   LocalCluster::Options options;
   options.task_seconds = 1e-6;  // so small that each document is a task
@@ -39,7 +40,7 @@ void SlowWatchers::Start() {
   ASSERT_NO_FATAL_FAILURE(cluster_->StartCoordinator());
   std::map<std::string, std::vector<std::string>> texts;
   for (const char* language : {"deu", "eng", "fra"}) {
-    for (int unit = 0; unit < kTasks / 3; ++unit) {
+    for (int unit = 0; unit < tasks_ / 3; ++unit) {
       texts[language].push_back(
           absl::StrCat("Article ", unit, " in ", language, "."));
     }
@@ -104,11 +105,11 @@ double SlowWatchers::Work(const std::string& job) {
   for (const std::string& problem : ledger_.problems()) {
     ADD_FAILURE() << problem;
   }
-  return kTasks / absl::ToDoubleSeconds(Clock::Real().SteadyNow() - began);
+  return tasks_ / absl::ToDoubleSeconds(Clock::Real().SteadyNow() - began);
 }
 
 void CompareRates(int watchers, int turns) {
-  SlowWatchers load;
+  SlowWatchers load(kRateTasks);
   ASSERT_NO_FATAL_FAILURE(load.Start());
   std::vector<double> without;
   std::vector<double> with;

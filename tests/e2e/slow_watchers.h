@@ -19,9 +19,7 @@ namespace qsweep::testing {
 // failures. Single-thread.
 class SlowWatchers {
  public:
-  static constexpr int kTasks = 2400;  // of a job
-
-  SlowWatchers();
+  explicit SlowWatchers(int tasks);  // of a job; a multiple of 3
   ~SlowWatchers();
 
   void Start();
@@ -37,6 +35,7 @@ class SlowWatchers {
   double Work(const std::string& job);
 
  private:
+  const int tasks_;
   TempDir model_;
   std::unique_ptr<LocalCluster> cluster_;
   Ledger ledger_;

@@ -194,6 +194,25 @@ absl::Status CheckAcknowledged(Database& database,
   return absl::OkStatus();
 }
 
+absl::Status CheckLosses(const std::string& path, absl::Duration lease_ttl,
+                         std::vector<std::string>& problems) {
+  // The store has the wall's clock, leases run by a steady one.
+  constexpr absl::Duration kClocksDiffer = absl::Milliseconds(50);
+  QSWEEP_ASSIGN_OR_RETURN(Database database, OpenReader(path));
+  QSWEEP_ASSIGN_OR_RETURN(Statement row, database.Prepare(R"sql(
+SELECT l.task, l.epoch, w.name, l.ended_at_us - l.granted_at_us AS us
+FROM lease AS l JOIN worker AS w ON w.uuid = l.worker
+WHERE l.end_reason = 'lost' AND us < ?)sql"));
+  row.BindAll(absl::ToInt64Microseconds(lease_ttl - kClocksDiffer));
+  while (true) {
+    QSWEEP_ASSIGN_OR_RETURN(const bool more, row.Step());
+    if (!more) {
+      return absl::OkStatus();
+    }
+    problems.push_back(absl::StrCat("lost early: ", RowText(row)));
+  }
+}
+
 absl::Status CheckAll(const std::string& path, const Acknowledged& acknowledged,
                       std::vector<std::string>& problems) {
   QSWEEP_ASSIGN_OR_RETURN(Database database, OpenReader(path));
@@ -211,6 +230,17 @@ std::vector<std::string> FindViolations(const std::string& database_path,
   std::vector<std::string> problems;
   if (const absl::Status status =
           CheckAll(database_path, acknowledged, problems);
+      !status.ok()) {
+    problems.push_back(status.ToString());
+  }
+  return problems;
+}
+
+std::vector<std::string> FindLeasesLostEarly(const std::string& database_path,
+                                             absl::Duration lease_ttl) {
+  std::vector<std::string> problems;
+  if (const absl::Status status =
+          CheckLosses(database_path, lease_ttl, problems);
       !status.ok()) {
     problems.push_back(status.ToString());
   }

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
+
 #include "qsweep/v1/worker.pb.h"
 
 namespace qsweep::testing {
@@ -28,6 +30,12 @@ struct Acknowledged {
 // problems, each with its first row; empty: none.
 std::vector<std::string> FindViolations(const std::string& database_path,
                                         const Acknowledged& acknowledged);
+
+// Leases that were taken for lost sooner than `lease_ttl` after their grant.
+// None, while every worker process lives on: as long as its lease is good no
+// task may start a second time.
+std::vector<std::string> FindLeasesLostEarly(const std::string& database_path,
+                                             absl::Duration lease_ttl);
 
 }  // namespace qsweep::testing
 
