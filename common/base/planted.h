@@ -17,6 +17,9 @@ enum class Bug {
   kMeasurementsNotUnique,
   kSecondWriter,
   kBadRequestPoisonsBatch,
+  kBackupInSteps,
+  kHeartbeatOnComputeThread,
+  kUnboundedWatchBuffer,
 };
 
 #ifdef QSWEEP_PLANTED_BUGS

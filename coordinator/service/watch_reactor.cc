@@ -7,6 +7,7 @@
 
 #include "common/base/error_codes.h"
 #include "common/base/mutex.h"
+#include "common/base/planted.h"
 #include "common/rpc/status_conversion.h"
 
 namespace qsweep {
@@ -31,8 +32,9 @@ class WatchOutbox : public WatchSink {
       return false;
     }
     const size_t bytes = event.ByteSizeLong();
-    const bool full = static_cast<int>(queue_.size()) >= kWatchEventsMax ||
-                      queue_bytes_ + bytes > kWatchBytesMax;
+    const bool full = !Planted(Bug::kUnboundedWatchBuffer) &&
+                      (static_cast<int>(queue_.size()) >= kWatchEventsMax ||
+                       queue_bytes_ + bytes > kWatchBytesMax);
     if (event.has_progress() &&
         (full || static_cast<int>(queue_.size()) >= kWatchEventsMax / 2)) {
       return true;  // dropped first: the next frame says it better

@@ -14,11 +14,13 @@
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/base/planted.h"
 #include "common/base/status_macros.h"
 #include "coordinator/store/database_file.h"
 #include "coordinator/store/schema.h"
 #include "coordinator/store/sqlite.h"
 #include "coordinator/store/sqlite_store.h"
+#include "sqlite3.h"
 
 namespace qsweep {
 namespace {
@@ -98,9 +100,28 @@ std::vector<std::string> Prune(const std::string& folder, int keep) {
   return removed;
 }
 
+// As many programs do it: some pages, then the writers have a turn.
+absl::Status CopyInSteps(Database& database, const std::string& copy) {
+  QSWEEP_ASSIGN_OR_RETURN(
+      Database into, Database::Open(copy, Database::Mode::kReadWriteCreate));
+  sqlite3_backup* backup =
+      sqlite3_backup_init(into.handle(), "main", database.handle(), "main");
+  int result = SQLITE_OK;
+  while (result == SQLITE_OK || result == SQLITE_BUSY) {
+    result = sqlite3_backup_step(backup, 100);
+    sqlite3_sleep(10);
+  }
+  sqlite3_backup_finish(backup);
+  return result == SQLITE_DONE ? absl::OkStatus()
+                               : SqliteError(into.handle(), result, "backup");
+}
+
 absl::Status CopyInto(const std::string& directory, const std::string& copy) {
   QSWEEP_ASSIGN_OR_RETURN(Database database,
                           OpenReader(DatabasePath(directory)));
+  if (Planted(Bug::kBackupInSteps)) {
+    return CopyInSteps(database, copy);
+  }
   QSWEEP_ASSIGN_OR_RETURN(Statement vacuum, database.Prepare("VACUUM INTO ?"));
   vacuum.BindAll(copy);
   QSWEEP_RETURN_IF_ERROR(vacuum.Step().status());

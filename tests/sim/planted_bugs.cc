@@ -20,6 +20,9 @@ constexpr std::pair<const char*, Bug> kNames[] = {
     {"measurements-not-unique", Bug::kMeasurementsNotUnique},
     {"second-writer", Bug::kSecondWriter},
     {"bad-request-poisons-batch", Bug::kBadRequestPoisonsBatch},
+    {"backup-in-steps", Bug::kBackupInSteps},
+    {"heartbeat-on-compute-thread", Bug::kHeartbeatOnComputeThread},
+    {"unbounded-watch-buffer", Bug::kUnboundedWatchBuffer},
 };
 
 }  // namespace

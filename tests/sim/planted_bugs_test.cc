@@ -54,6 +54,34 @@ INSTANTIATE_TEST_SUITE_P(
                       "measurements-not-unique", "second-writer",
                       "bad-request-poisons-batch"));
 
+struct Check {
+  const char* bug;
+  const char* test;
+};
+
+// Those that no schedule of messages and crashes shows.
+class PlantedDefect : public ::testing::TestWithParam<Check> {};
+
+TEST_P(PlantedDefect, IsFoundByItsTest) {
+  const std::string run = absl::StrCat(
+      QSWEEP_BINARY_DIR
+      "/tests/test_sim_second_compilation --gtest_filter=SecondCompilation.",
+      GetParam().test);
+  const Outcome sound = RunCommand(run);
+  EXPECT_EQ(sound.exit_code, 0) << sound.output;
+  EXPECT_THAT(sound.output, HasSubstr("[  PASSED  ] 1 test."));
+  const Outcome outcome =
+      RunCommand(absl::StrCat("QSWEEP_PLANTED=", GetParam().bug, " ", run));
+  EXPECT_EQ(outcome.exit_code, 1) << outcome.output;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Simulation, PlantedDefect,
+    ::testing::Values(
+        Check{"backup-in-steps", "BackupEnds_UnderWrites"},
+        Check{"heartbeat-on-compute-thread", "HeartbeatsGoOn_WhileATaskRuns"},
+        Check{"unbounded-watch-buffer", "CutsAWatcher_WhoDoesNotRead"}));
+
 TEST(PlantedBugs, AreAbsentFromTheProduct) {
   const Outcome planted = RunCommand("nm -C " QSWEEP_BINARY_DIR
                                      "/tests/qsim_planted | grep -c "

@@ -18,6 +18,7 @@
 #include "common/base/error.h"
 #include "common/base/log.h"
 #include "common/base/mutex.h"
+#include "common/base/planted.h"
 #include "common/base/random.h"
 #include "common/base/status_macros.h"
 #include "worker/agent/engine_runner.h"
@@ -161,7 +162,25 @@ struct Agent::Impl {
   }
   void Do(action::Fetch& fetch) { fetches.Put(std::move(fetch)); }
   void Do(action::StartEngine&) { engine->Start(); }
-  void Do(action::Run& run) { engine->Run(*run.run); }
+  void Do(action::Run& run) {
+    engine->Run(*run.run);
+    if (Planted(Bug::kHeartbeatOnComputeThread)) {
+      AwaitEngine();
+    }
+  }
+  // What a thread that computes does: nothing else meanwhile.
+  void AwaitEngine() {
+    std::vector<AgentEvent> met;
+    while (std::optional<AgentEvent> event = events.Take()) {
+      met.push_back(*std::move(event));
+      if (std::holds_alternative<event::EngineFinished>(met.back())) {
+        break;
+      }
+    }
+    for (AgentEvent& event : met) {
+      events.Put(std::move(event));
+    }
+  }
   void Do(action::CancelRun& cancel) { engine->Cancel(cancel.task); }
   void Do(action::KillEngine&) { engine->Kill(); }
   void Do(action::SpoolResult& spool) { sender->Send(spool.envelope); }
