@@ -89,10 +89,11 @@ absl::Status LoopCore::CommitBatch() {
   if (Planted(Bug::kAcknowledgeBeforeCommit)) {
     AnswerAll();
   }
+  // Of nothing, too: what the calls read is not held back any longer.
+  if (absl::Status status = store_->Commit(batch_); !status.ok()) {
+    return HandleFailedCommit(status);
+  }
   if (HasDurable()) {
-    if (absl::Status status = store_->Commit(batch_); !status.ok()) {
-      return HandleFailedCommit(status);
-    }
     idle_at_ = now_.steady + kIdleAfter;
   }
   failures_in_row_ = 0;

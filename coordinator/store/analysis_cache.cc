@@ -11,10 +11,10 @@
 #include "common/base/status_macros.h"
 #include "common/job/cell_metrics.h"
 #include "coordinator/store/codec.h"
-#include "coordinator/store/mutation_writer.h"
 #include "coordinator/store/schema.h"
 #include "coordinator/store/sql.h"
 #include "coordinator/store/sqlite.h"
+#include "coordinator/store/statement_cache.h"
 
 namespace qsweep {
 namespace {

@@ -40,16 +40,6 @@ std::string LabelsJson(const v1::JobSpec& spec) {
 
 }  // namespace
 
-absl::StatusOr<Statement*> StatementCache::Get(const char* sql) {
-  auto found = statements_.find(sql);
-  if (found == statements_.end()) {
-    QSWEEP_ASSIGN_OR_RETURN(Statement statement, database_.Prepare(sql));
-    found = statements_.emplace(sql, std::move(statement)).first;
-  }
-  found->second.Reset();
-  return &found->second;
-}
-
 absl::Status MutationWriter::Write(const Mutation& mutation) {
   return std::visit([this](const auto& m) { return On(m); }, mutation);
 }
@@ -280,12 +270,17 @@ absl::Status MutationWriter::AddMeasurement(const ResultCommitted& m,
       top1 = values.top1();
     }
   }
-  return statements_.Run(
-      sql::kAddMeasurement, Blob{row.configuration.bytes()}, m.evaluation,
-      Blob{row.document.bytes()}, RowStatusText(values.status()), nll_sum,
-      nll_fp_sum, unigram_nll_sum, values.tokens(), values.bytes(),
-      values.bytes_scored(), values.chars(), kl_sum, top1, values.nonfinite(),
-      m.task, m.epoch, absl::ToUnixMicros(m.committed_at));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t configuration,
+                          ids_.Configuration(row.configuration));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t evaluation,
+                          ids_.Evaluation(m.evaluation));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t document, ids_.Document(row.document));
+  return statements_.Run(sql::kAddMeasurement, configuration, evaluation,
+                         document, RowStatusText(values.status()), nll_sum,
+                         nll_fp_sum, unigram_nll_sum, values.tokens(),
+                         values.bytes(), values.bytes_scored(), values.chars(),
+                         kl_sum, top1, values.nonfinite(), m.task, m.epoch,
+                         absl::ToUnixMicros(m.committed_at));
 }
 
 absl::Status MutationWriter::On(const DuplicateRecorded& m) {

@@ -3,43 +3,22 @@
 
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 
 #include "coordinator/core/mutation.h"
-#include "coordinator/store/sqlite.h"
+#include "coordinator/store/row_ids.h"
+#include "coordinator/store/statement_cache.h"
 
 namespace qsweep {
-
-// Statements of one connection, each prepared once and kept. The keys are the
-// addresses of the constants in sql.h. Single-thread; the database must outlive
-// it.
-class StatementCache {
- public:
-  explicit StatementCache(Database& database) : database_(database) {}
-
-  // The statement, reset. Lives as long as the cache.
-  absl::StatusOr<Statement*> Get(const char* sql);
-
-  template <typename... Args>
-  absl::Status Run(const char* sql, const Args&... args) {
-    absl::StatusOr<Statement*> statement = Get(sql);
-    return statement.ok() ? (*statement)->Run(args...) : statement.status();
-  }
-
- private:
-  Database& database_;
-  absl::flat_hash_map<const char*, Statement> statements_;
-};
 
 // Turns a durable mutation into statements, inside the caller's transaction;
 // memory-only ones do nothing. One overload per alternative: a mutation without
 // one does not compile. Errors: as Statement::Step. Single-thread.
 class MutationWriter {
  public:
-  explicit MutationWriter(StatementCache& statements)
-      : statements_(statements) {}
+  // Both must outlive it.
+  MutationWriter(StatementCache& statements, RowIds& ids)
+      : statements_(statements), ids_(ids) {}
 
   absl::Status Write(const Mutation& mutation);
 
@@ -86,6 +65,7 @@ class MutationWriter {
   absl::Status AddMeasurement(const ResultCommitted& m, const MeasuredRow& row);
 
   StatementCache& statements_;
+  RowIds& ids_;
 };
 
 }  // namespace qsweep

@@ -1,7 +1,9 @@
 #include "coordinator/store/reader.h"
 
+#include <algorithm>
 #include <deque>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,10 +15,10 @@
 #include "coordinator/store/analysis_cache.h"
 #include "coordinator/store/codec.h"
 #include "coordinator/store/database_file.h"
-#include "coordinator/store/mutation_writer.h"
 #include "coordinator/store/query_guard.h"
 #include "coordinator/store/sql.h"
 #include "coordinator/store/sqlite_store.h"
+#include "coordinator/store/statement_cache.h"
 #include "sqlite3.h"
 
 namespace qsweep {
@@ -256,6 +258,9 @@ absl::StatusOr<JobRows> SqliteReader::ReadAll(JobNumber job) {
         return absl::OkStatus();
       },
       job));
+  std::ranges::sort(rows.rows, {}, [](const JobRows::Row& row) {
+    return std::tuple(row.configuration, row.evaluation, row.document);
+  });
   return rows;
 }
 

@@ -248,11 +248,12 @@ CREATE TABLE measurement (
   task INTEGER NOT NULL,
   epoch INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
-  PRIMARY KEY (configuration, evaluation, document),
+  -- A task brings some documents under many configurations: its rows stand
+  -- together, and a commit writes few pages.
+  PRIMARY KEY (evaluation, document, configuration),
   FOREIGN KEY (task, epoch) REFERENCES lease (task, epoch),
   CHECK ((status = 'ok') = (nll_sum IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX measurement_by_task ON measurement (task);
 CREATE INDEX measurement_skipped ON measurement
   (evaluation, document, configuration) WHERE status <> 'ok';
 

@@ -137,10 +137,7 @@ inline constexpr const char kAddMeasurement[] =
     "INSERT INTO measurement (configuration, evaluation, document, status, "
     "nll_sum, nll_fp_sum, unigram_nll_sum, tokens, bytes, bytes_scored, chars, "
     "kl_sum, top1, nonfinite, task, epoch, created_at_us) VALUES "
-    "((SELECT id FROM configuration WHERE digest = ?1), "
-    "(SELECT id FROM evaluation WHERE text = ?2), "
-    "(SELECT id FROM document WHERE digest = ?3), "
-    "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr const char kSetTaskDone[] =
     "UPDATE task SET state = 'done', reason = '', backoff_us = 0, "
     "result_epoch = ?2, result_digest = ?3 WHERE id = ?1";
@@ -261,25 +258,19 @@ inline constexpr const char kReadConfigurationId[] =
     "SELECT id FROM configuration WHERE digest = ?";
 inline constexpr const char kReadEvaluationId[] =
     "SELECT id FROM evaluation WHERE text = ?";
-// Of one configuration and evaluation: any row; all rows, or that of one
-// document, in two shapes.
+// Whether any of these documents has a row under the evaluation.
 inline constexpr const char kHasRows[] =
-    "SELECT 1 FROM measurement WHERE configuration = ? AND evaluation = ? "
-    "LIMIT 1";
+    "SELECT 1 FROM measurement WHERE evaluation = ? AND document BETWEEN ? "
+    "AND ? LIMIT 1";
+// The rows of one document and some configurations, ascending, in two shapes.
 inline constexpr const char kReadStatuses[] =
-    "SELECT document, status FROM measurement WHERE configuration = ? AND "
-    "evaluation = ?";
-inline constexpr const char kReadStatus[] =
-    "SELECT document, status FROM measurement WHERE configuration = ? AND "
-    "evaluation = ? AND document = ?";
+    "SELECT configuration, status FROM measurement WHERE evaluation = ? AND "
+    "document = ? AND configuration BETWEEN ? AND ?";
 inline constexpr const char kReadMeasurements[] =
-    "SELECT document, status, nll_sum, nll_fp_sum, unigram_nll_sum, tokens, "
-    "bytes, bytes_scored, chars, kl_sum, top1, nonfinite FROM measurement "
-    "WHERE configuration = ? AND evaluation = ?";
-inline constexpr const char kReadMeasurement[] =
-    "SELECT document, status, nll_sum, nll_fp_sum, unigram_nll_sum, tokens, "
-    "bytes, bytes_scored, chars, kl_sum, top1, nonfinite FROM measurement "
-    "WHERE configuration = ? AND evaluation = ? AND document = ?";
+    "SELECT configuration, status, nll_sum, nll_fp_sum, unigram_nll_sum, "
+    "tokens, bytes, bytes_scored, chars, kl_sum, top1, nonfinite "
+    "FROM measurement WHERE evaluation = ? AND document = ? AND "
+    "configuration BETWEEN ? AND ?";
 // (evaluation, document) of the job with a row that is not OK; only documents
 // with such a row, of whatever job, cost more than one look at an index.
 inline constexpr const char kReadSkipped[] =
@@ -389,19 +380,21 @@ inline constexpr const char kReadJobDocuments[] =
     "SELECT jd.ordinal, jd.eval_index, jd.language, jd.document_id, d.digest "
     "FROM job_document AS jd JOIN document AS d ON d.id = jd.document "
     "WHERE jd.job = ? ORDER BY jd.ordinal";
-// Positions count from 0 in the three lists above.
+// Positions count from 0 in the three lists above. In the order of the table,
+// so that no page is read twice.
 inline constexpr const char kReadJobRows[] =
     "SELECT jc.ordinal, je.ordinal, jd.ordinal, m.status, m.nll_sum, "
     "m.nll_fp_sum, m.unigram_nll_sum, m.tokens, m.bytes, m.bytes_scored, "
     "m.chars, m.kl_sum, m.top1, m.nonfinite "
-    "FROM job_configuration AS jc "
-    "JOIN configuration AS c ON c.id = jc.configuration "
-    "JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model "
-    "JOIN job_document AS jd ON jd.job = jc.job "
+    "FROM job_evaluation AS je "
+    "CROSS JOIN job_document AS jd ON jd.job = je.job "
     "AND jd.eval_index = je.eval_index "
-    "JOIN measurement AS m ON m.configuration = jc.configuration "
-    "AND m.evaluation = je.evaluation AND m.document = jd.document "
-    "WHERE jc.job = ? ORDER BY jc.ordinal, je.ordinal, jd.ordinal";
+    "CROSS JOIN job_configuration AS jc ON jc.job = je.job "
+    "CROSS JOIN configuration AS c ON c.id = jc.configuration "
+    "AND c.model = je.model "
+    "CROSS JOIN measurement AS m ON m.evaluation = je.evaluation "
+    "AND m.document = jd.document AND m.configuration = jc.configuration "
+    "WHERE je.job = ?";
 
 // --- The analysis cache, a file of its own ---
 

@@ -9,7 +9,6 @@
 #include <thread>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
@@ -19,6 +18,7 @@
 #include "coordinator/store/codec.h"
 #include "coordinator/store/database_file.h"
 #include "coordinator/store/mutation_writer.h"
+#include "coordinator/store/row_ids.h"
 #include "coordinator/store/sql.h"
 #include "coordinator/store/state_loader.h"
 #include "sqlite3.h"
@@ -31,8 +31,9 @@ constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kIdlePages = (int64_t{1} << 20) / kPageBytes;
 constexpr int64_t kPassivePages = (int64_t{8} << 20) / kPageBytes;
 constexpr int64_t kTruncatePages = (int64_t{64} << 20) / kPageBytes;
-// Documents that are looked up one at a time rather than in all rows.
-constexpr size_t kOneByOne = 2000;
+// Rows of configurations that nobody asked for are passed over up to this many
+// in a row; then a look-up of its own is cheaper.
+constexpr int64_t kPassedOver = 16;
 
 // A database that takes long to check is checked while it is loaded.
 constexpr uintmax_t kCheckedBeside = uintmax_t{64} << 20;
@@ -60,6 +61,25 @@ class PageCheck {
   std::thread thread_;
 };
 
+// Where something that is stored stands in what was asked for.
+struct Place {
+  int64_t id = 0;
+  size_t index = 0;
+};
+
+// Cuts places, sorted by id, at the gaps.
+std::vector<std::span<const Place>> RunsOf(std::span<const Place> places) {
+  std::vector<std::span<const Place>> runs;
+  size_t first = 0;
+  for (size_t i = 1; i <= places.size(); ++i) {
+    if (i == places.size() || places[i].id - places[i - 1].id > kPassedOver) {
+      runs.push_back(places.subspan(first, i - first));
+      first = i;
+    }
+  }
+  return runs;
+}
+
 class SqliteStore : public Store {
  public:
   // page_check: that of this database, which nobody waited for; may be null.
@@ -71,7 +91,8 @@ class SqliteStore : public Store {
         page_check_(std::move(page_check)),
         database_(std::move(database)),
         statements_(database_),
-        writer_(statements_) {
+        ids_(statements_),
+        writer_(statements_, ids_) {
     sqlite3_wal_hook(
         database_.handle(),
         [](void* pages, sqlite3*, const char*, int size) {
@@ -85,6 +106,7 @@ class SqliteStore : public Store {
   }
 
   absl::StatusOr<StateSnapshot> Load() override {
+    EndReads();
     QSWEEP_RETURN_IF_ERROR(fatal_);
     absl::StatusOr<StateSnapshot> snapshot = LoadState(statements_);
     if (page_check_ != nullptr) {
@@ -96,7 +118,6 @@ class SqliteStore : public Store {
   }
 
   absl::Status Commit(std::span<const Mutation> batch) override;
-
   absl::StatusOr<std::vector<v1::RowStatus>> MeasuredStatuses(
       absl::string_view evaluation, std::span<const Digest> configurations,
       std::span<const Digest> documents) override;
@@ -145,27 +166,35 @@ class SqliteStore : public Store {
   }
 
  private:
-  using DocumentIndexes = absl::flat_hash_map<int64_t, std::vector<size_t>>;
-
   absl::Status WriteAll(std::span<const Mutation> batch);
   // One of the statements' deletions of a purged job; whether it was not all.
   absl::StatusOr<bool> PurgeRows(const char* sql, int64_t job, int rows);
   absl::StatusOr<bool> PurgeOne(int rows);
+  // One transaction for the look-ups of a step and what is written after them:
+  // to lock the log for each costs more than the look-up.
+  absl::Status Begin() {
+    return database_.in_transaction() ? absl::OkStatus()
+                                      : statements_.Run(sql::kBegin);
+  }
+  // A failure is fatal.
+  void Rollback();
+  void EndReads() {
+    if (fatal_.ok() && database_.in_transaction()) {
+      Rollback();
+    }
+  }
   // Rolls back and says what a failure inside a transaction means.
   absl::Status Abandon(absl::Status error, bool in_commit);
   absl::Status Checkpoint(int mode);
-  // Where each stored document stands in `documents`; the others are left out.
-  absl::StatusOr<DocumentIndexes> IndexDocuments(
-      std::span<const Digest> documents);
-  // The id that the statement finds; 0: none.
-  template <typename Key>
-  absl::StatusOr<int64_t> FindId(const char* sql, const Key& key);
+  // The places of what is stored of them, by id.
+  absl::StatusOr<std::vector<Place>> PlacesOf(
+      absl::StatusOr<int64_t> (RowIds::*find)(const Digest&),
+      std::span<const Digest> digests);
   // use(statement, index of configuration, index of document) for each stored
-  // row of configurations x documents. The document's id is column 0 of both
-  // statements: all rows of a configuration, or that of one document.
+  // row of configurations x documents. The configuration's id is column 0 of
+  // the statement, which reads a range of them of one document.
   template <typename Use>
-  absl::Status ForEachMeasured(const char* all, const char* one,
-                               absl::string_view evaluation,
+  absl::Status ForEachMeasured(const char* sql, absl::string_view evaluation,
                                std::span<const Digest> configurations,
                                std::span<const Digest> documents, Use use);
   template <typename... Args>
@@ -185,6 +214,7 @@ class SqliteStore : public Store {
   std::unique_ptr<PageCheck> page_check_;  // null: known to be sound
   Database database_;
   StatementCache statements_;  // after database_: finalized before it closes
+  RowIds ids_;
   MutationWriter writer_;
   int64_t wal_pages_ = 0;
   absl::Status fatal_;  // not OK: an I/O error; nothing is done any more
@@ -193,7 +223,8 @@ class SqliteStore : public Store {
 absl::Status SqliteStore::Commit(std::span<const Mutation> batch) {
   QSWEEP_RETURN_IF_ERROR(fatal_);
   if (std::ranges::none_of(batch, IsDurable)) {
-    return absl::OkStatus();
+    EndReads();
+    return fatal_;
   }
   if (absl::Status status = WriteAll(batch); !status.ok()) {
     return Abandon(std::move(status), /*in_commit=*/false);
@@ -212,23 +243,28 @@ absl::Status SqliteStore::Commit(std::span<const Mutation> batch) {
 }
 
 absl::Status SqliteStore::WriteAll(std::span<const Mutation> batch) {
-  QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kBegin));
+  QSWEEP_RETURN_IF_ERROR(Begin());
   for (const Mutation& mutation : batch) {
     QSWEEP_RETURN_IF_ERROR(writer_.Write(mutation));
   }
   return absl::OkStatus();
 }
 
+void SqliteStore::Rollback() {
+  if (absl::Status status = statements_.Run(sql::kRollback); !status.ok()) {
+    fatal_ = MakeError(kDamagedDatabase, status.message());
+  }
+}
+
 absl::Status SqliteStore::Abandon(absl::Status error, bool in_commit) {
+  ids_.Forget();
   if (error.code() == absl::StatusCode::kDataLoss) {
     fatal_ = error;
     return error;
   }
   if (database_.in_transaction()) {
-    if (absl::Status status = statements_.Run(sql::kRollback); !status.ok()) {
-      fatal_ = MakeError(kDamagedDatabase, status.message());
-      return fatal_;
-    }
+    Rollback();
+    QSWEEP_RETURN_IF_ERROR(fatal_);
   }
   if (error.code() == absl::StatusCode::kResourceExhausted) {
     return error;
@@ -258,85 +294,62 @@ absl::Status SqliteStore::Checkpoint(int mode) {
   return error;
 }
 
-absl::StatusOr<SqliteStore::DocumentIndexes> SqliteStore::IndexDocuments(
-    std::span<const Digest> documents) {
-  DocumentIndexes indexes;
-  QSWEEP_ASSIGN_OR_RETURN(Statement * find,
-                          statements_.Get(sql::kReadDocumentId));
-  for (size_t i = 0; i < documents.size(); ++i) {
-    find->BindAll(Blob{documents[i].bytes()});
-    QSWEEP_ASSIGN_OR_RETURN(const bool found, find->Step());
-    if (found) {
-      indexes[find->Integer(0)].push_back(i);
+absl::StatusOr<std::vector<Place>> SqliteStore::PlacesOf(
+    absl::StatusOr<int64_t> (RowIds::*find)(const Digest&),
+    std::span<const Digest> digests) {
+  std::vector<Place> places;
+  for (size_t i = 0; i < digests.size(); ++i) {
+    QSWEEP_ASSIGN_OR_RETURN(const int64_t id, (ids_.*find)(digests[i]));
+    if (id != 0) {
+      places.push_back({.id = id, .index = i});
     }
   }
-  find->Reset();
-  return indexes;
-}
-
-template <typename Key>
-absl::StatusOr<int64_t> SqliteStore::FindId(const char* sql, const Key& key) {
-  QSWEEP_ASSIGN_OR_RETURN(Statement * find, statements_.Get(sql));
-  find->BindAll(key);
-  QSWEEP_ASSIGN_OR_RETURN(const bool found, find->Step());
-  const int64_t id = found ? find->Integer(0) : 0;
-  find->Reset();
-  return id;
+  std::ranges::sort(places, {}, &Place::id);
+  return places;
 }
 
 template <typename Use>
 absl::Status SqliteStore::ForEachMeasured(
-    const char* all, const char* one, absl::string_view evaluation,
+    const char* sql, absl::string_view evaluation,
     std::span<const Digest> configurations, std::span<const Digest> documents,
     Use use) {
   QSWEEP_RETURN_IF_ERROR(fatal_);
+  QSWEEP_RETURN_IF_ERROR(Begin());
   QSWEEP_ASSIGN_OR_RETURN(const int64_t evaluation_id,
-                          FindId(sql::kReadEvaluationId, evaluation));
-  if (evaluation_id == 0) {
+                          ids_.Evaluation(evaluation));
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Place> columns,
+                          PlacesOf(&RowIds::Configuration, configurations));
+  if (evaluation_id == 0 || columns.empty()) {
     return absl::OkStatus();
   }
-  std::optional<DocumentIndexes> indexes;  // found when a row may be there
-  for (size_t c = 0; c < configurations.size(); ++c) {
-    QSWEEP_ASSIGN_OR_RETURN(
-        const int64_t configuration,
-        FindId(sql::kReadConfigurationId, Blob{configurations[c].bytes()}));
-    QSWEEP_ASSIGN_OR_RETURN(Statement * any, statements_.Get(sql::kHasRows));
-    any->BindAll(configuration, evaluation_id);
-    QSWEEP_ASSIGN_OR_RETURN(const bool has_rows, any->Step());
-    any->Reset();
-    if (!has_rows) {
-      continue;
-    }
-    if (!indexes) {
-      QSWEEP_ASSIGN_OR_RETURN(indexes, IndexDocuments(documents));
-    }
-    // A configuration may have far more rows than are asked for.
-    const bool one_by_one = indexes->size() <= kOneByOne;
-    QSWEEP_ASSIGN_OR_RETURN(Statement * row,
-                            statements_.Get(one_by_one ? one : all));
-    const auto use_rows = [&]() -> absl::Status {
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Place> rows,
+                          PlacesOf(&RowIds::Document, documents));
+  // Mostly nobody has measured any of them.
+  if (rows.empty()) {
+    return absl::OkStatus();
+  }
+  QSWEEP_ASSIGN_OR_RETURN(Statement * any, statements_.Get(sql::kHasRows));
+  any->BindAll(evaluation_id, rows.front().id, rows.back().id);
+  QSWEEP_ASSIGN_OR_RETURN(const bool has_rows, any->Step());
+  any->Reset();
+  if (!has_rows) {
+    return absl::OkStatus();
+  }
+  const std::vector<std::span<const Place>> runs = RunsOf(columns);
+  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql));
+  for (const Place& document : rows) {
+    for (const std::span<const Place> run : runs) {
+      row->BindAll(evaluation_id, document.id, run.front().id, run.back().id);
       while (true) {
         QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
         if (!more) {
-          return absl::OkStatus();
+          break;
         }
-        const auto found = indexes->find(row->Integer(0));
-        if (found == indexes->end()) {
-          continue;
-        }
-        for (const size_t d : found->second) {
-          QSWEEP_RETURN_IF_ERROR(use(*row, c, d));
+        for (const Place& column :
+             std::ranges::equal_range(run, row->Integer(0), {}, &Place::id)) {
+          QSWEEP_RETURN_IF_ERROR(use(*row, column.index, document.index));
         }
       }
-    };
-    if (!one_by_one) {
-      row->BindAll(configuration, evaluation_id);
-      QSWEEP_RETURN_IF_ERROR(use_rows());
-      continue;
-    }
-    for (const auto& [document, places] : *indexes) {
-      row->BindAll(configuration, evaluation_id, document);
-      QSWEEP_RETURN_IF_ERROR(use_rows());
     }
   }
   return absl::OkStatus();
@@ -348,8 +361,8 @@ absl::StatusOr<std::vector<v1::RowStatus>> SqliteStore::MeasuredStatuses(
   std::vector<v1::RowStatus> statuses(configurations.size() * documents.size(),
                                       v1::ROW_STATUS_UNSPECIFIED);
   QSWEEP_RETURN_IF_ERROR(ForEachMeasured(
-      sql::kReadStatuses, sql::kReadStatus, evaluation, configurations,
-      documents, [&](const Statement& row, size_t c, size_t d) -> absl::Status {
+      sql::kReadStatuses, evaluation, configurations, documents,
+      [&](const Statement& row, size_t c, size_t d) -> absl::Status {
         QSWEEP_ASSIGN_OR_RETURN(statuses[c * documents.size() + d],
                                 RowStatusFromText(row.View(1)));
         return absl::OkStatus();
@@ -364,8 +377,8 @@ SqliteStore::ReadMeasurements(absl::string_view evaluation,
   std::vector<std::optional<v1::Measurement>> values(configurations.size() *
                                                      documents.size());
   QSWEEP_RETURN_IF_ERROR(ForEachMeasured(
-      sql::kReadMeasurements, sql::kReadMeasurement, evaluation, configurations,
-      documents, [&](const Statement& row, size_t c, size_t d) -> absl::Status {
+      sql::kReadMeasurements, evaluation, configurations, documents,
+      [&](const Statement& row, size_t c, size_t d) -> absl::Status {
         QSWEEP_ASSIGN_OR_RETURN(values[c * documents.size() + d],
                                 MeasurementColumns(row, 1));
         return absl::OkStatus();
@@ -569,6 +582,7 @@ absl::StatusOr<bool> SqliteStore::PurgeOne(int rows) {
 }
 
 absl::StatusOr<bool> SqliteStore::Purge(int rows) {
+  EndReads();
   QSWEEP_RETURN_IF_ERROR(fatal_);
   absl::StatusOr<bool> more = false;
   absl::Status status = statements_.Run(sql::kBegin);

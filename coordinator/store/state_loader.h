@@ -4,7 +4,7 @@
 #include "absl/status/statusor.h"
 
 #include "coordinator/core/state.h"
-#include "coordinator/store/mutation_writer.h"
+#include "coordinator/store/statement_cache.h"
 
 namespace qsweep {
 

@@ -40,8 +40,8 @@ class Store {
   // a Commit that failed.
   virtual absl::StatusOr<StateSnapshot> Load() = 0;
 
-  // Writes the durable mutations of the batch, in order, in one transaction;
-  // memory-only ones are skipped. OK: all of them survive a power cut.
+  // Writes the batch's durable mutations, in order, in one transaction; if of
+  // none, it ends the snapshot of the reads. OK: all survive a power cut.
   // After INTERNAL and RESOURCE_EXHAUSTED nothing was written:
   //   INTERNAL            a statement failed and was rolled back (a defect, or
   //                       one mutation that breaks a constraint);

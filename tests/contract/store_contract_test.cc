@@ -205,6 +205,37 @@ TEST_P(StoreContract, WritesNothing_WhenOneMutationIsRefused) {
   EXPECT_EQ(Reloaded(), state_.DumpDurable());
 }
 
+// Rows get other numbers when they come again.
+TEST_P(StoreContract, StoresUnderTheRightKeys_AfterAllOfThemWereRolledBack) {
+  CommitAll({StartBatch(1)});
+  const std::vector<std::vector<Mutation>> batches = {
+      CorpusBatch(), SubmitBatch(1), AttachBatch(), LeaseBatch(1, 1),
+      ResultBatch(1, 1)};
+  std::vector<Mutation> refused;
+  for (const std::vector<Mutation>& batch : batches) {
+    refused.insert(refused.end(), batch.begin(), batch.end());
+  }
+  refused.push_back(TaskGroupAdded{
+      TaskGroupId(1), std::get<TaskGroupAdded>(batches[1][2]).prototype});
+  EXPECT_EQ(store_->Commit(refused).code(), absl::StatusCode::kInternal);
+
+  auto other = std::make_shared<v1::Corpus>();
+  other->set_name("other");
+  other->set_digest(Digest::Of("other corpus").bytes());
+  v1::CorpusLanguage* language = other->add_languages();
+  language->set_language("eng");
+  language->add_document_ids("1");
+  language->add_document_digests(Digest::Of("other text").bytes());
+  Commit({CorpusAdded{other}});
+  CommitAll(batches);
+  Reopen();
+  const std::vector<Digest> configurations = {SweepConfigurations()[2]};
+  EXPECT_THAT(
+      *store_->MeasuredStatuses(kEvaluation, configurations, SweepDocuments()),
+      ElementsAre(v1::ROW_STATUS_OK, v1::ROW_STATUS_OK,
+                  v1::ROW_STATUS_UNSPECIFIED, v1::ROW_STATUS_UNSPECIFIED));
+}
+
 TEST_P(StoreContract, RefusesAReferenceToNothing) {
   QSWEEP_ASSERT_OK(store_->Commit(StartBatch(1)));
   EXPECT_EQ(store_->Commit(SubmitBatch(1)).code(),  // no such corpus

@@ -228,21 +228,23 @@ CREATE TABLE measurement (
   task INTEGER NOT NULL,
   epoch INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
-  PRIMARY KEY (configuration, evaluation, document),
+  -- A task brings some documents under many configurations: its rows stand
+  -- together, and a commit writes few pages.
+  PRIMARY KEY (evaluation, document, configuration),
   FOREIGN KEY (task, epoch) REFERENCES lease (task, epoch),
   CHECK ((status = 'ok') = (nll_sum IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "measurement" VALUES(1,1,1,'ok',1.1,1.1,40.25,6,20,18,20,0.0,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(1,1,2,'ok',1.1,1.1,40.25,6,20,18,20,0.0,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(1,1,3,'ok',2.1,2.1,40.25,6,20,18,20,0.0,5,0,2,1,1700000022000000);
-INSERT INTO "measurement" VALUES(1,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,2,1,1700000022000000);
 INSERT INTO "measurement" VALUES(2,1,1,'ok',2.1,1.1,40.25,6,20,18,20,0.3,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(2,1,2,'ok',2.1,1.1,40.25,6,20,18,20,0.3,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(2,1,3,'ok',3.1,2.1,40.25,6,20,18,20,0.3,5,0,2,1,1700000022000000);
-INSERT INTO "measurement" VALUES(2,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,2,1,1700000022000000);
 INSERT INTO "measurement" VALUES(3,1,1,'ok',3.1,1.1,40.25,6,20,18,20,0.6,5,0,1,1,1700000021000000);
+INSERT INTO "measurement" VALUES(1,1,2,'ok',1.1,1.1,40.25,6,20,18,20,0.0,5,0,1,1,1700000021000000);
+INSERT INTO "measurement" VALUES(2,1,2,'ok',2.1,1.1,40.25,6,20,18,20,0.3,5,0,1,1,1700000021000000);
 INSERT INTO "measurement" VALUES(3,1,2,'ok',3.1,1.1,40.25,6,20,18,20,0.6,5,0,1,1,1700000021000000);
+INSERT INTO "measurement" VALUES(1,1,3,'ok',2.1,2.1,40.25,6,20,18,20,0.0,5,0,2,1,1700000022000000);
+INSERT INTO "measurement" VALUES(2,1,3,'ok',3.1,2.1,40.25,6,20,18,20,0.3,5,0,2,1,1700000022000000);
 INSERT INTO "measurement" VALUES(3,1,3,'ok',4.1,2.1,40.25,6,20,18,20,0.6,5,0,2,1,1700000022000000);
+INSERT INTO "measurement" VALUES(1,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,2,1,1700000022000000);
+INSERT INTO "measurement" VALUES(2,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,2,1,1700000022000000);
 INSERT INTO "measurement" VALUES(3,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,2,1,1700000022000000);
 CREATE TABLE model (
   digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
@@ -323,7 +325,6 @@ CREATE INDEX task_by_group ON task (task_group);
 CREATE INDEX job_task_by_task ON job_task (task);
 CREATE INDEX lease_open ON lease (task) WHERE ended_at_us IS NULL;
 CREATE INDEX lease_by_worker ON lease (worker);
-CREATE INDEX measurement_by_task ON measurement (task);
 CREATE INDEX measurement_skipped ON measurement
   (evaluation, document, configuration) WHERE status <> 'ok';
 CREATE INDEX duplicate_by_attempt ON duplicate_result (task, epoch);

@@ -1,6 +1,7 @@
 #ifndef QSWEEP_TESTS_SUPPORT_FAULTY_STORE_H_
 #define QSWEEP_TESTS_SUPPORT_FAULTY_STORE_H_
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <string>
@@ -37,6 +38,9 @@ class FaultyStore : public Store {
     return status.ok() ? store_->Load() : status;
   }
   absl::Status Commit(std::span<const Mutation> batch) override {
+    if (std::ranges::none_of(batch, IsDurable)) {
+      return store_->Commit(batch);
+    }
     if (absl::Status status = Take(Fault::kBeforeCommit); !status.ok()) {
       return status;
     }

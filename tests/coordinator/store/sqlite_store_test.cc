@@ -146,6 +146,25 @@ TEST(SqliteStore, BoundsTheWal_WhenCommitsGoOnBesideAReader) {
   EXPECT_GT((*store)->GetInfo()->database_bytes, 40 << 20);
 }
 
+TEST(SqliteStore, HoldsNothingBack_OnceNothingWasCommitted) {
+  TempDir directory;
+  auto store = OpenSqliteStore({.directory = directory.path()});
+  QSWEEP_ASSERT_OK(store);
+  for (const std::vector<Mutation>& batch : WholeSweep()) {
+    QSWEEP_ASSERT_OK((*store)->Commit(batch));
+  }
+  const std::vector<Digest> configurations = SweepConfigurations();
+  const std::vector<Digest> documents = SweepDocuments();
+  QSWEEP_ASSERT_OK(
+      (*store)->ReadMeasurements(kEvaluation, configurations, documents));
+  QSWEEP_ASSERT_OK((*store)->Commit({}));
+  Database other = OpenPlain(DatabasePath(directory.path()));
+  QSWEEP_EXPECT_OK(other.Execute("BEGIN EXCLUSIVE; ROLLBACK"));
+  // All of it: no reader holds on to an older snapshot.
+  QSWEEP_EXPECT_OK(other.Execute("PRAGMA wal_checkpoint(TRUNCATE)"));
+  EXPECT_EQ(fs::file_size(DatabasePath(directory.path()) + "-wal"), 0u);
+}
+
 TEST(SqliteStore, CommitsResults_WhenTheDiskIsFullAndTheReserveIsFreed) {
   TempDir directory;
   if (geteuid() != 0 ||

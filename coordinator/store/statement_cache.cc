@@ -1,0 +1,19 @@
+#include "coordinator/store/statement_cache.h"
+
+#include <utility>
+
+#include "common/base/status_macros.h"
+
+namespace qsweep {
+
+absl::StatusOr<Statement*> StatementCache::Get(const char* sql) {
+  auto found = statements_.find(sql);
+  if (found == statements_.end()) {
+    QSWEEP_ASSIGN_OR_RETURN(Statement statement, database_.Prepare(sql));
+    found = statements_.emplace(sql, std::move(statement)).first;
+  }
+  found->second.Reset();
+  return &found->second;
+}
+
+}  // namespace qsweep

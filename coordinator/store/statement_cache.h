@@ -1,0 +1,35 @@
+#ifndef QSWEEP_COORDINATOR_STORE_STATEMENT_CACHE_H_
+#define QSWEEP_COORDINATOR_STORE_STATEMENT_CACHE_H_
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "coordinator/store/sqlite.h"
+
+namespace qsweep {
+
+// Statements of one connection, each prepared once and kept. The keys are the
+// addresses of the constants in sql.h. Single-thread; the database must outlive
+// it.
+class StatementCache {
+ public:
+  explicit StatementCache(Database& database) : database_(database) {}
+
+  // The statement, reset. Lives as long as the cache.
+  absl::StatusOr<Statement*> Get(const char* sql);
+
+  template <typename... Args>
+  absl::Status Run(const char* sql, const Args&... args) {
+    absl::StatusOr<Statement*> statement = Get(sql);
+    return statement.ok() ? (*statement)->Run(args...) : statement.status();
+  }
+
+ private:
+  Database& database_;
+  absl::flat_hash_map<const char*, Statement> statements_;
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_COORDINATOR_STORE_STATEMENT_CACHE_H_
