@@ -57,8 +57,12 @@ class AgentCoreDriver {
     actions_ = std::move(rest);
     return taken;
   }
-  // The newest state sent, on an open stream.
+  // The newest state sent, on an open stream; waits for what is said soon.
   v1::WorkerState LastState() {
+    constexpr absl::Duration kSoon = absl::Milliseconds(100);
+    if (core_.NextTick() <= now_ + kSoon) {
+      Advance(kSoon);
+    }
     for (auto& sent : Take<action::SendState>()) {
       last_state_ = sent.state;
     }
@@ -72,13 +76,18 @@ class AgentCoreDriver {
     ready.add_evaluations("aligned@1");
     Step(event::EngineBecameReady{ready});
   }
-  void Attach() {
+  struct Lease {
+    int task;
+    int epoch;
+  };
+  // The Welcome comes with the leases, which were listed before.
+  void Attach(const std::vector<Lease>& leases = {}) {
     for (auto& open : Take<action::OpenStream>()) {
       stream_ = open.stream;
       last_state_ = open.first;
     }
     state_seq_ = 0;
-    v1::DesiredState state = Desired({});
+    v1::DesiredState state = Desired(leases, /*with_spec=*/false);
     state.mutable_welcome()->set_session_id(absl::StrCat("session ", stream_));
     state.mutable_welcome()->set_heartbeat_ms(10'000);
     state.mutable_welcome()->set_lease_ttl_ms(60'000);
@@ -90,10 +99,6 @@ class AgentCoreDriver {
     Attach();
   }
 
-  struct Lease {
-    int task;
-    int epoch;
-  };
   // A message that has seen everything sent so far. withheld_spec: without
   // specs, as for tasks that were listed.
   v1::DesiredState Desired(const std::vector<Lease>& leases,

@@ -62,6 +62,9 @@ SteadyTime AgentCore::NextTick() const {
   }
   if (attached_ && !polling_) {
     next = std::min(next, last_beat_at_ + heartbeat_);
+    if (tasks_dirty_) {
+      next = std::min(next, last_beat_at_ + TaskInterval());
+    }
     if (progress_dirty_) {
       next = std::min(next, last_beat_at_ + ProgressInterval());
     }

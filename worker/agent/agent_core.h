@@ -131,7 +131,8 @@ class AgentCore {
   void TakeBeatAck(uint64_t beat_ack);
   void SendBeatIfDue();
   v1::WorkerState MakeState();
-  absl::Duration ProgressInterval() const;  // least time between progress beats
+  absl::Duration TaskInterval() const;  // least time between beats about tasks
+  absl::Duration ProgressInterval() const;  // the same, about progress
   absl::Duration SilenceLimit() const;      // no acknowledgement: reconnect
 
   // Leases.
@@ -200,9 +201,10 @@ class AgentCore {
   };
   std::deque<Beat> beats_;  // not yet acknowledged
   SteadyTime last_beat_at_;
-  SteadyTime heard_at_;  // last acknowledgement, or when the stream opened
-  bool dirty_ = false;   // a beat should leave now
-  bool progress_dirty_ = false;  // a beat should leave soon
+  SteadyTime heard_at_;       // last acknowledgement, or when the stream opened
+  bool dirty_ = false;        // a beat should leave now
+  bool tasks_dirty_ = false;  // soon: a lease was taken, ran or ended
+  bool progress_dirty_ = false;  // later
   SteadyTime unattached_since_;
   SteadyTime connect_at_ = SteadyTime::InfiniteFuture();
   SteadyTime going_away_until_;  // no attempt before

@@ -52,7 +52,7 @@ void AgentCore::StartNextRun() {
   held.run_at = now_;
   held.progressed_at = now_;
   engine_ = Engine::kBusy;
-  dirty_ = true;
+  tasks_dirty_ = true;
   Do(action::Run{std::exchange(held.run, nullptr)});
 }
 
@@ -108,7 +108,7 @@ void AgentCore::On(const event::EngineProgressed& progressed) {
       other.progress.set_progress_seq(other.progress.progress_seq() + 1);
     }
   }
-  (old_phase != held.progress.phase() ? dirty_ : progress_dirty_) = true;
+  (old_phase != held.progress.phase() ? tasks_dirty_ : progress_dirty_) = true;
 }
 
 // The engine has nothing to do any more.
@@ -118,7 +118,7 @@ void AgentCore::EndRun(HeldTasks::iterator it) {
     engine_ = Engine::kIdle;
   }
   resident_model_ = it->second.spec.model_digest();
-  dirty_ = true;
+  tasks_dirty_ = true;
 }
 
 void AgentCore::On(const event::EngineFinished& finished) {

@@ -62,7 +62,7 @@ void AgentCore::TakeLease(const v1::DesiredLease& lease) {
         held.epoch = epoch;
         held.worker_uuid = hello_.worker_uuid();
         held.session_id = session_id_;
-        dirty_ = true;
+        tasks_dirty_ = true;
         return;
       case Stage::kSpooling:
       case Stage::kSpooled:
@@ -90,7 +90,7 @@ void AgentCore::TakeLease(const v1::DesiredLease& lease) {
   held.spec = lease.spec();
   held.progress.set_phase(v1::TASK_PHASE_FETCH);
   held.progress.set_progress_seq(1);
-  dirty_ = true;
+  tasks_dirty_ = true;
   Note(absl::StrCat("task ", task.value(), " epoch ", epoch.value(),
                     ": leased, ", held.spec.configurations_size(),
                     " configurations x ", held.spec.documents_size(),
@@ -140,7 +140,7 @@ AgentCore::HeldTasks::iterator AgentCore::Forget(HeldTasks::iterator it) {
     ended_.erase(ended_order_.front());
     ended_order_.pop_front();
   }
-  dirty_ = true;
+  tasks_dirty_ = true;
   return held_.erase(it);
 }
 

@@ -37,6 +37,11 @@ bool IsFatal(const absl::Status& status) {
 
 }  // namespace
 
+// A result that is committed makes room for the next lease by itself: no beat
+// is needed for that, and one for each step of a short task would cost more
+// than the task.
+absl::Duration AgentCore::TaskInterval() const { return heartbeat_ / 100; }
+
 absl::Duration AgentCore::ProgressInterval() const { return heartbeat_ / 10; }
 
 absl::Duration AgentCore::SilenceLimit() const {
@@ -271,6 +276,7 @@ v1::WorkerState AgentCore::MakeState() {
   beats_.push_back({beat_seq_, now_});
   last_beat_at_ = now_;
   dirty_ = false;
+  tasks_dirty_ = false;
   progress_dirty_ = false;
   return state;
 }
@@ -282,9 +288,10 @@ void AgentCore::SendBeatIfDue() {
   // A poll is answered within a heartbeat, and the answer is the cue for the
   // next; only what cannot wait so long overtakes it.
   const absl::Duration since = now_ - last_beat_at_;
-  if (dirty_ ||
-      (!polling_ && (since >= heartbeat_ ||
-                     (progress_dirty_ && since >= ProgressInterval())))) {
+  if (dirty_ || (polling_ && tasks_dirty_) ||
+      (!polling_ &&
+       (since >= heartbeat_ || (tasks_dirty_ && since >= TaskInterval()) ||
+        (progress_dirty_ && since >= ProgressInterval())))) {
     Do(action::SendState{MakeState()});
   }
 }

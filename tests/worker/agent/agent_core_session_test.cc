@@ -41,10 +41,10 @@ TEST(AgentCore, BeatsAtTheIntervalOfTheWelcome_AndSoonerForProgress) {
   driver.Desire({{1, 1}});
   driver.FetchAll();
   driver.Progress(1);
-  driver.Take<action::SendState>();
-  driver.Advance(kHeartbeat * 0.99);
+  driver.LastState();
+  driver.Advance(kHeartbeat * 0.98);
   EXPECT_THAT(driver.Take<action::SendState>(), IsEmpty());
-  driver.Advance(kHeartbeat * 0.01);
+  driver.Advance(kHeartbeat * 0.02);
   EXPECT_EQ(driver.Take<action::SendState>().size(), 1u);
   for (int i = 0; i < 100; ++i) {  // a hundred signs of progress in 0.1 s
     driver.Progress(1);
@@ -53,6 +53,28 @@ TEST(AgentCore, BeatsAtTheIntervalOfTheWelcome_AndSoonerForProgress) {
   EXPECT_THAT(driver.Take<action::SendState>(), IsEmpty());
   driver.Advance(absl::Seconds(1));
   EXPECT_EQ(driver.Take<action::SendState>().size(), 1u);
+}
+
+TEST(AgentCore, SaysInOneBeatWhatHappensToAShortTask) {
+  Driver driver;
+  driver.StartAndAttach();
+  driver.Advance(absl::Seconds(1));
+  driver.Take<action::SendState>();
+  driver.Step(event::StateReceived{driver.stream(), driver.Desired({{1, 1}})});
+  const auto at_once = driver.Take<action::SendState>();
+  ASSERT_EQ(at_once.size(), 1u);
+  EXPECT_EQ(at_once[0].state.held_size(), 1);
+  driver.FetchAll();
+  driver.Progress(1);
+  driver.Finish(1);
+  driver.Step(event::ResultSpooled{Key(1, 1)});
+  driver.Step(event::ResultAnswered{Key(1, 1), v1::COMMIT_OUTCOME_OK, {}});
+  driver.Advance(absl::Milliseconds(99));
+  EXPECT_THAT(driver.Take<action::SendState>(), IsEmpty());
+  driver.Advance(absl::Milliseconds(1));
+  const auto soon = driver.Take<action::SendState>();
+  ASSERT_EQ(soon.size(), 1u);
+  EXPECT_EQ(soon[0].state.held_size(), 0);
 }
 
 TEST(AgentCore, ComputesOn_WhenTheLeaseRunsOut_ByPolicyFinish) {
@@ -68,9 +90,8 @@ TEST(AgentCore, ComputesOn_WhenTheLeaseRunsOut_ByPolicyFinish) {
   EXPECT_EQ(driver.Take<action::SpoolResult>().size(), 1u);
   // The second may have been given to somebody else by now.
   EXPECT_THAT(driver.Runs(), IsEmpty());
-  driver.Attach();
+  driver.Attach({{1, 1}, {2, 1}});
   EXPECT_THAT(driver.Listed(), ElementsAre("1:1 COMMIT", "2:1 FETCH"));
-  driver.Desire({{1, 1}, {2, 1}}, false);
   EXPECT_THAT(driver.Runs(), ElementsAre(2u));
 }
 
