@@ -268,12 +268,13 @@ void FleetWorker::SendResults() {
   fleet_.sessions_->Begin();
   links_.back()->stub->async()->CommitResult(
       &call->context, &call->request, &call->response,
-      [this, call](const grpc::Status& status) {
+      [this, call](const grpc::Status& status) mutable {
         RunningSessions& sessions = *fleet_.sessions_;
-        fleet_.Post([this, call, status = FromGrpcStatus(status)] {
-          TakeAnswer(call, status);
-        });
-        sessions.End();
+        fleet_.Post(
+            [this, call = std::move(call), status = FromGrpcStatus(status)] {
+              TakeAnswer(call, status);
+            });
+        sessions.End();  // the fleet may end: nothing of the call is ours now
       });
 }
 
@@ -332,9 +333,9 @@ void FleetWorker::SendReleases() {
   fleet_.sessions_->Begin();
   links_.back()->stub->async()->ReleaseTask(
       &call->context, &call->request, &call->response,
-      [this, call](const grpc::Status&) {
+      [this, call](const grpc::Status&) mutable {
         RunningSessions& sessions = *fleet_.sessions_;
-        fleet_.Post([this, call] {
+        fleet_.Post([this, call = std::move(call)] {
           releasing_ = false;
           const LeaseKey lease = {
               TaskId(static_cast<int64_t>(call->request.task_id())),
