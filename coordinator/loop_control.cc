@@ -99,7 +99,7 @@ absl::StatusOr<v1::ExplainTaskResponse> RunExplainTask(
     LoopCore& core, const v1::ExplainTaskRequest& request) {
   const Task* task =
       core.state().FindTask(TaskId(static_cast<int64_t>(request.task_id())));
-  if (task == nullptr) {
+  if (task == nullptr || IsBeingPlanned(core.state(), *task)) {
     return MakeError(kTaskNotFound, absl::StrCat("no task ", request.task_id()),
                      "task", "List them with 'qctl tasks list'.");
   }
@@ -141,6 +141,8 @@ absl::StatusOr<v1::ControlWorkerResponse> RunControlWorker(
 absl::StatusOr<v1::CollectGarbageResponse> RunCollectGarbage(
     LoopCore& core, const v1::CollectGarbageRequest& request) {
   QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
+  // What ended a job in this batch is told before the job goes.
+  QSWEEP_RETURN_IF_ERROR(core.Flush());
   return Carry(core, DecideCollectGarbage(core.state(), request,
                                           core.settings(), core.now()));
 }

@@ -116,7 +116,9 @@ absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
     if (!crowded) {
       GrantLeases();
     }
+    TickJobs();
   }
+  watchers_.CloseExpired(state_, now_);
   // While the disk is full nothing but results is worth the reserve.
   if (!disk_full_ || !entries_.empty()) {
     QSWEEP_RETURN_IF_ERROR(CommitBatch());
@@ -148,19 +150,39 @@ void LoopCore::Apply(std::vector<Mutation> mutations) {
   }
 }
 
-// While there are leases a step is due with each heartbeat. When none was made
-// for much longer, this process was stopped or its machine slept: whoever is
-// silent may have spoken meanwhile, and has a lease's time to be heard.
+// While there are leases or jobs that wait a step is due with each heartbeat.
+// When none was made for much longer, this process was stopped or its machine
+// slept: whoever is silent may have spoken meanwhile, and has a lease's time to
+// be heard; no job waited for a worker in that time.
 void LoopCore::NoticeAbsence(SteadyTime now) {
   const absl::Duration away = now - last_step_at_;
   last_step_at_ = now;
-  if (!state_.leased_tasks().empty() &&
-      away > settings_.heartbeat + settings_.lease_ttl / 4) {
-    LogWarning(absl::StrCat("did not run for ", absl::FormatDuration(away),
-                            ": no lease expires for ",
-                            absl::FormatDuration(settings_.lease_ttl)));
-    expire_not_before_ = now + settings_.lease_ttl;
+  if (!IsDueEachHeartbeat() ||
+      away <= settings_.heartbeat + settings_.lease_ttl / 4) {
+    return;
   }
+  LogWarning(absl::StrCat("did not run for ", absl::FormatDuration(away),
+                          ": no lease expires for ",
+                          absl::FormatDuration(settings_.lease_ttl)));
+  expire_not_before_ = now + settings_.lease_ttl;
+  for (const JobNumber number : state_.active_jobs()) {
+    if (const Job& job = state_.job(number); Waits(job)) {
+      state_.Apply(JobWaits{.job = number,
+                            .since = job.waiting_since + away,
+                            .told = job.waiting_told});
+    }
+  }
+}
+
+bool LoopCore::Waits(const Job& job) {
+  return job.waiting_since != SteadyTime::InfiniteFuture();
+}
+
+bool LoopCore::IsDueEachHeartbeat() const {
+  return !state_.leased_tasks().empty() ||
+         std::ranges::any_of(state_.active_jobs(), [this](JobNumber number) {
+           return Waits(state_.job(number));
+         });
 }
 
 void LoopCore::Tick() {
@@ -174,18 +196,21 @@ void LoopCore::Tick() {
   for (const TaskId task : tasks) {
     Apply(DecideTimeout(state_, task, settings_, now_));
   }
-  watchers_.CloseExpired(state_, now_);
-  const std::vector<JobNumber> jobs(state_.active_jobs().begin(),
-                                    state_.active_jobs().end());
-  for (const JobNumber job : jobs) {
-    Apply(DecideJobWait(state_, job, settings_, now_));
-  }
   std::vector<WorkerUuid> workers;
   for (const auto& [uuid, worker] : state_.workers()) {
     workers.push_back(uuid);
   }
   for (const WorkerUuid& worker : workers) {
     Apply(DecideWorkerTimeout(state_, worker, settings_, now_));
+  }
+}
+
+// After the leases: a worker that has just come ends a job's wait.
+void LoopCore::TickJobs() {
+  const std::vector<JobNumber> jobs(state_.active_jobs().begin(),
+                                    state_.active_jobs().end());
+  for (const JobNumber job : jobs) {
+    Apply(DecideJobWait(state_, job, settings_, now_));
   }
 }
 
@@ -214,7 +239,11 @@ absl::Status LoopCore::ContinuePlans() {
     return absl::OkStatus();
   }
   QSWEEP_RETURN_IF_ERROR(CommitBatch());  // so that the store answers as State
-  return plans_.empty() || disk_full_ ? absl::OkStatus() : plans_.Step(*this);
+  if (plans_.empty() || disk_full_) {
+    return absl::OkStatus();
+  }
+  QSWEEP_RETURN_IF_ERROR(plans_.Step(*this));
+  return CommitBatch();  // alone: when it fails nothing else is to blame
 }
 
 absl::Status LoopCore::ContinuePurge() {
@@ -257,7 +286,7 @@ SteadyTime LoopCore::NextDeadline() const {
   if (disk_full_) {
     return std::min(next, disk_retry_at_);
   }
-  if (!state_.leased_tasks().empty()) {
+  if (IsDueEachHeartbeat()) {
     next = std::min(next, last_step_at_ + settings_.heartbeat);
   }
   for (const TaskId task : state_.leased_tasks()) {

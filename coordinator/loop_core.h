@@ -91,7 +91,10 @@ class LoopCore {
   absl::Status RunStep(SteadyTime now, std::vector<Call>& calls, bool crowded,
                        size_t& num_run);
   void NoticeAbsence(SteadyTime now);
+  static bool Waits(const Job& job);
+  bool IsDueEachHeartbeat() const;
   void Tick();
+  void TickJobs();
   void GrantLeases();
   void EnterDiskFull();
   void TryToLeaveDiskFull();
@@ -133,8 +136,10 @@ class LoopCore {
   absl::flat_hash_set<TaskId> batch_tasks_;
   absl::flat_hash_set<std::pair<Digest, Digest>> batch_rows_;
 
-  int failures_in_row_ = 0;  // of commits, a full disk aside
-  int64_t failures_ = 0;     // in all
+  // Of commits, a full disk aside; those that stored nothing new count for
+  // nothing.
+  int failures_in_row_ = 0;
+  int64_t failures_ = 0;  // in all
   SteadyTime last_step_at_;
   SteadyTime expire_not_before_;  // leases: see NoticeAbsence
   bool disk_full_ = false;        // no leases, no submits

@@ -9,6 +9,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/log.h"
 #include "common/base/planted.h"
+#include "coordinator/core/cancel.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/loop_core.h"
 
@@ -25,6 +26,13 @@ bool ChangesTokens(const Mutation& mutation) {
   return std::holds_alternative<TokenAdded>(mutation) ||
          std::holds_alternative<TokenRotated>(mutation) ||
          std::holds_alternative<TokenRevoked>(mutation);
+}
+
+// What a load leaves to write says nothing about what failed before it.
+bool IsProgress(const Mutation& mutation) {
+  return IsDurable(mutation) &&
+         !std::holds_alternative<CoordinatorStarted>(mutation) &&
+         !std::holds_alternative<JobPlanningResumed>(mutation);
 }
 
 }  // namespace
@@ -80,7 +88,9 @@ void LoopCore::ReportEndedJobs() const {
   for (const Mutation& mutation : batch_) {
     const auto* changed = std::get_if<JobStateChanged>(&mutation);
     if (on_job_end_ && changed != nullptr && IsTerminal(changed->state)) {
-      on_job_end_(MakeJobSummary(state_.job(changed->job)));
+      if (const Job* job = state_.FindJob(changed->job)) {
+        on_job_end_(MakeJobSummary(*job));
+      }
     }
   }
 }
@@ -96,7 +106,9 @@ absl::Status LoopCore::CommitBatch() {
   if (HasDurable()) {
     idle_at_ = now_.steady + kIdleAfter;
   }
-  failures_in_row_ = 0;
+  if (std::ranges::any_of(batch_, IsProgress)) {
+    failures_in_row_ = 0;
+  }
   if (std::ranges::any_of(batch_, ChangesTokens)) {
     tokens_.Publish(state_.tokens());
   }
@@ -141,9 +153,20 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
       absl::UnavailableError("the coordinator loads its state");
   links_.CloseAll(state_, settings_, false, loads);
   watchers_.CloseAll(loads);
-  // A piece that cannot be stored never can: its client must not try for ever.
+  // A piece that cannot be stored never can: its client must not try for ever,
+  // and the job is not planned on.
+  const JobNumber failed_plan =
+      absl::IsInternal(why) ? plans_.Begun() : JobNumber();
   plans_.Forget(absl::IsInternal(why) ? why : loads, loads);
   absl::Status status = Reload();
+  if (const Job* job = state_.FindJob(failed_plan);
+      status.ok() && job != nullptr && job->state == v1::JOB_STATE_PLANNING) {
+    Apply(DecideCancel(
+              state_, failed_plan,
+              absl::StrCat("its plan could not be stored: ", why.message()),
+              now_)
+              .mutations);
+  }
   if (status.ok() && disk_full_) {
     status = store_->ReleaseReserve();
   }

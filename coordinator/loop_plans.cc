@@ -29,20 +29,27 @@ struct LongPlans::Plan {
   std::unique_ptr<SubmitPlanner> planner;
   size_t next_slice = 0;
   bool documents_added = false;
-  bool activated = false;  // on its way to disk
+  bool over = false;  // activated, on its way to disk; or its job has ended
   std::vector<Waiting> waiting;
 };
 
 LongPlans::LongPlans() = default;
 LongPlans::~LongPlans() = default;
 
-void LongPlans::Submit(std::unique_ptr<PreparedSubmit> prepared,
-                       Reply<v1::SubmitJobResponse> reply) {
+absl::Status LongPlans::Submit(std::unique_ptr<PreparedSubmit> prepared,
+                               Reply<v1::SubmitJobResponse> reply) {
+  if (plans_.size() >= kMostPlans) {
+    return MakeError(
+        kOverloaded,
+        absl::StrCat(plans_.size(), " large jobs are being planned"), "",
+        "Try again when qctl jobs list shows them queued.");
+  }
   auto plan = std::make_unique<Plan>();
   plan->uuid = prepared->uuid;
   plan->prepared = std::move(prepared);
   plan->waiting.push_back({.reply = std::move(reply)});
   plans_.push_back(std::move(plan));
+  return absl::OkStatus();
 }
 
 void LongPlans::Replan(LoopCore& core, std::unique_ptr<PreparedSubmit> prepared,
@@ -54,6 +61,13 @@ void LongPlans::Replan(LoopCore& core, std::unique_ptr<PreparedSubmit> prepared,
   plan->planner = std::make_unique<SubmitPlanner>(core.state(), *plan->prepared,
                                                   core.settings(), job);
   plan->documents_added = true;
+  for (const auto& old : plans_) {
+    if (old->job == job.number) {
+      plan->waiting.insert(plan->waiting.end(), old->waiting.begin(),
+                           old->waiting.end());
+    }
+  }
+  plans_.remove_if([&job](const auto& old) { return old->job == job.number; });
   Draft draft(core.state(), core.now());
   plan->planner->Begin(draft);
   core.Apply(draft.Take());
@@ -94,14 +108,12 @@ void LongPlans::Resume(const State& state) {
 }
 
 absl::Status LongPlans::Step(LoopCore& core) {
+  NoticeEnded(core.state());
   Plan& plan = *plans_.front();
-  begun_ = true;
-  if (plan.job.valid() &&
-      core.state().job(plan.job).state != v1::JOB_STATE_PLANNING) {
-    // Cancelled by then; the submit itself went well.
-    plan.activated = true;
+  if (plan.over) {
     return absl::OkStatus();
   }
+  begun_ = true;
   if (plan.planner == nullptr) {
     return plan.prepared == nullptr ? Prepare(core, plan) : Check(core, plan);
   }
@@ -113,6 +125,15 @@ absl::Status LongPlans::Step(LoopCore& core) {
   }
   return plan.next_slice < plan.planner->slices().size() ? PlanSlice(core, plan)
                                                          : Activate(core, plan);
+}
+
+void LongPlans::NoticeEnded(const State& state) {
+  for (const auto& plan : plans_) {
+    if (plan->job.valid()) {
+      const Job* job = state.FindJob(plan->job);
+      plan->over = job == nullptr || job->state != v1::JOB_STATE_PLANNING;
+    }
+  }
 }
 
 // Of a job that a restart found half planned.
@@ -190,6 +211,12 @@ absl::Status LongPlans::PlanSlice(LoopCore& core, Plan& plan) {
       const PanelStatuses statuses,
       ReadStatuses(core, *plan.prepared, *plan.planner, slice));
   plan.planner->Plan(core.state(), slice, statuses);
+  // Its tasks may be more than a check before counted, and a plan that goes on
+  // after a restart, or of a job that is retried, has had none.
+  if (const absl::Status allowed = plan.planner->Check(); !allowed.ok()) {
+    Fail(core, plan, allowed);
+    return absl::OkStatus();
+  }
   Draft draft(core.state(), core.now());
   plan.planner->AddTasks(draft);
   core.Apply(draft.Take());
@@ -206,18 +233,30 @@ absl::Status LongPlans::Activate(LoopCore& core, Plan& plan) {
   Draft draft(core.state(), core.now());
   plan.planner->Activate(draft, skipped);
   core.Apply(draft.Take());
-  plan.activated = true;
+  plan.over = true;
   return absl::OkStatus();
+}
+
+JobNumber LongPlans::Begun() const {
+  return begun_ ? plans_.front()->job : JobNumber();
 }
 
 void LongPlans::AfterCommit(LoopCore& core) {
   begun_ = false;
-  while (!plans_.empty() && plans_.front()->activated) {
-    Plan& plan = *plans_.front();
-    absl::StatusOr<v1::SubmitJobResponse> response =
-        AnswerRepeated(core, core.state().job(plan.job));
-    Answer(plan, response);
-    plans_.pop_front();
+  const size_t before = plans_.size();
+  plans_.remove_if([&core](const auto& plan) {
+    if (plan->over) {
+      // Of a job that was cancelled meanwhile the submit itself went well.
+      const Job* job = core.state().FindJob(plan->job);
+      Answer(*plan, job == nullptr
+                        ? MakeError(kJobNotFound,
+                                    absl::StrCat("job ", plan->job.value(),
+                                                 " was deleted meanwhile"))
+                        : AnswerRepeated(core, *job));
+    }
+    return plan->over;
+  });
+  if (plans_.size() < before) {
     // What a large plan took lies in small pieces all over the heap.
     malloc_trim(0);
   }

@@ -27,11 +27,13 @@ class LongPlans {
   LongPlans();
   ~LongPlans();
 
-  // A new job, or with dry_run only its plan. reply: once-only.
-  void Submit(std::unique_ptr<PreparedSubmit> prepared,
-              Reply<v1::SubmitJobResponse> reply);
-  // A job that ended gets a new plan; it must be PLANNING after this call's
-  // mutations are applied.
+  // A new job, or with dry_run only its plan. reply: once-only, and called when
+  // this returns OK. RESOURCE_EXHAUSTED QS4040: too many wait, each with all
+  // its configurations and documents in memory.
+  absl::Status Submit(std::unique_ptr<PreparedSubmit> prepared,
+                      Reply<v1::SubmitJobResponse> reply);
+  // A job that ended gets a new plan, and is PLANNING when this returns. A plan
+  // of it that had not noticed the end goes; its callers wait for the new one.
   void Replan(LoopCore& core, std::unique_ptr<PreparedSubmit> prepared,
               const Job& job);
   // One more caller waits for the plan of this UUID. False: there is none.
@@ -42,9 +44,13 @@ class LongPlans {
   void Resume(const State& state);
 
   bool empty() const { return plans_.empty(); }
-  // Does the next piece of the oldest. Before it, what calls left must be on
-  // disk. An error is fatal: the store's.
+  // Does the next piece of the oldest; a plan whose limits it passes, or that
+  // cannot be made, ends with its job cancelled. Before it, what calls left
+  // must be on disk. An error is fatal: the store's.
   absl::Status Step(LoopCore& core);
+  // The job of which Step left a piece that is not on disk yet; not valid:
+  // there is none.
+  JobNumber Begun() const;
   // The mutations of Step are on disk.
   void AfterCommit(LoopCore& core);
   // Forgets all; those who wait hear why: for the plan whose piece is not on
@@ -59,10 +65,13 @@ class LongPlans {
   absl::Status PlanSlice(LoopCore& core, Plan& plan);
   absl::Status Activate(LoopCore& core, Plan& plan);
   static void Fail(LoopCore& core, Plan& plan, const absl::Status& why);
+  // Marks the plans of jobs that are not PLANNING any more, or are gone.
+  void NoticeEnded(const State& state);
   static void Answer(Plan& plan,
                      const absl::StatusOr<v1::SubmitJobResponse>& response);
 
   std::list<std::unique_ptr<Plan>> plans_;
+  static constexpr size_t kMostPlans = 16;
   bool begun_ = false;  // Step left a piece of the oldest
 };
 

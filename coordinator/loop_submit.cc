@@ -106,8 +106,8 @@ absl::StatusOr<std::optional<v1::SubmitJobResponse>> RunSubmit(
   QSWEEP_ASSIGN_OR_RETURN(PreparedSubmit prepared,
                           PrepareSubmit(request, std::move(corpus)));
   if (!SubmitPlanner(core.state(), prepared, core.settings()).at_once()) {
-    core.plans().Submit(std::make_unique<PreparedSubmit>(std::move(prepared)),
-                        later);
+    QSWEEP_RETURN_IF_ERROR(core.plans().Submit(
+        std::make_unique<PreparedSubmit>(std::move(prepared)), later));
     return std::nullopt;
   }
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<PanelStatuses> measured,

@@ -113,11 +113,11 @@ void AddOptions(CLI::App& serve, Flags& flags) {
   serve.add_option("--progress-deadline", flags.progress_deadline,
                    "How long a running task may show no progress (120s)");
   serve.add_option("--start-deadline", flags.start_deadline,
-                   "How long a worker may take to begin with a lease (60s); "
-                   "the lease TTL at most");
+                   "How long a worker may take to begin with a lease (60s, or "
+                   "three heartbeats); the lease TTL at most");
   serve.add_option("--run-deadline", flags.run_deadline,
-                   "How long an attempt may run at least (10m); ten times what "
-                   "such tasks take, where that is more");
+                   "How long an attempt may run at least (10m, or two lease "
+                   "TTLs); ten times what such tasks take, where that is more");
   serve.add_option("--queue-warning", flags.queue_warning,
                    "When to tell of a job that no worker takes (30m)");
   serve
@@ -181,6 +181,8 @@ absl::Status ApplyFlags(Flags& flags) {
   QSWEEP_RETURN_IF_ERROR(SetDuration(flags.progress_deadline,
                                      "--progress-deadline",
                                      settings.progress_deadline));
+  settings.start_deadline = settings.DefaultStartDeadline();
+  settings.run_deadline_min = settings.DefaultRunDeadline();
   QSWEEP_RETURN_IF_ERROR(SetDuration(flags.start_deadline, "--start-deadline",
                                      settings.start_deadline));
   QSWEEP_RETURN_IF_ERROR(SetDuration(flags.run_deadline, "--run-deadline",

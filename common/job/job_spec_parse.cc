@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 
+#include "common/base/duration_text.h"
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
@@ -216,6 +218,10 @@ absl::Status ReadRequire(const SpecNode& node, v1::Requirements& require) {
     QSWEEP_ASSIGN_OR_RETURN(require, ParseRequirements(node.scalar));
     return absl::OkStatus();
   }
+  if (node.kind != SpecNode::Kind::kMap || node.entries.empty()) {
+    return ValueError(node, "policy.require",
+                      "like \"gpu=T4,vram>=14GiB\" or {gpu: T4, vram: 14GiB}");
+  }
   for (const SpecNode::Entry& entry : node.entries) {
     const bool list = entry.value.kind == SpecNode::Kind::kSequence;
     for (const SpecNode& item :
@@ -268,13 +274,14 @@ absl::Status ReadPolicy(const SpecNode& node, v1::JobSpec& spec) {
         }},
        {"queueTimeout",
         [&](const SpecNode& value) -> absl::Status {
-          absl::Duration timeout;
-          if (!absl::ParseDuration(value.scalar, &timeout) ||
-              timeout <= absl::ZeroDuration()) {
-            return ValueError(value, "policy.queueTimeout", "like 30m or 12h");
+          const std::optional<absl::Duration> timeout =
+              ParseDurationText(value.scalar);
+          if (!timeout || *timeout < absl::Milliseconds(1)) {
+            return ValueError(value, "policy.queueTimeout",
+                              "at least 1ms, like 30m or 12h");
           }
           policy.set_queue_timeout_ms(
-              static_cast<uint64_t>(absl::ToInt64Milliseconds(timeout)));
+              static_cast<uint64_t>(absl::ToInt64Milliseconds(*timeout)));
           return absl::OkStatus();
         }},
        {"compute", [&](const SpecNode& value) -> absl::Status {

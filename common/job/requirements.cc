@@ -11,7 +11,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
@@ -70,13 +69,22 @@ absl::Status SetRequirement(absl::string_view key, absl::string_view value,
     return absl::OkStatus();
   }
   if (key == "vram") {
+    if (require.memory_bytes() > 0) {
+      return Bad("vram is asked for twice");
+    }
     QSWEEP_ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes(value));
+    if (bytes < kLeastMemory) {
+      return Bad(absl::StrCat("vram of '", value, "' is below 1 MiB"));
+    }
     require.set_memory_bytes(bytes);
     return absl::OkStatus();
   }
   if (key == "compute") {
+    if (require.compute_capability() > 0) {
+      return Bad("compute is asked for twice");
+    }
     double capability = 0;
-    if (!absl::SimpleAtod(value, &capability) || !(capability > 0) ||
+    if (!absl::SimpleAtod(value, &capability) || !(capability >= 0.1) ||
         capability > kMostCompute) {
       return Bad(absl::StrCat("'", value, "' is no compute capability"));
     }
@@ -94,8 +102,12 @@ absl::StatusOr<v1::Requirements> ParseRequirements(absl::string_view text) {
     if (sign == absl::string_view::npos) {
       return Bad(absl::StrCat("'", part, "' asks for nothing"));
     }
-    const absl::string_view key = absl::StripAsciiWhitespace(
-        absl::StripSuffix(part.substr(0, sign), ">"));
+    const bool at_least = sign > 0 && part[sign - 1] == '>';
+    const absl::string_view key =
+        absl::StripAsciiWhitespace(part.substr(0, at_least ? sign - 1 : sign));
+    if (at_least && key == "gpu") {
+      return Bad("a GPU is named with '=', there is no order among them");
+    }
     QSWEEP_RETURN_IF_ERROR(SetRequirement(
         key, absl::StripAsciiWhitespace(part.substr(sign + 1)), require));
   }

@@ -195,19 +195,25 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
                const std::map<JobNumber, int64_t>& skipped,
                const Settings& settings) {
   const std::string name = WorkerName(draft.state(), worker);
-  draft.Add(ResultCommitted{.task = reading.task->id,
-                            .epoch = reading.epoch,
-                            .payload_digest = reading.payload_digest,
-                            .evaluation = keys.evaluation,
-                            .rows = std::move(reading.new_rows),
-                            .report = reading.result.report(),
-                            .worker = worker,
-                            .worker_name = name,
-                            .committed_at = draft.now().wall,
-                            .held = reading.task->lease
-                                        ? draft.HeldTime(*reading.task)
-                                        : absl::ZeroDuration(),
-                            .documents_skipped = skipped});
+  const Worker* known = draft.state().FindWorker(worker);
+  draft.Add(ResultCommitted{
+      .task = reading.task->id,
+      .epoch = reading.epoch,
+      .payload_digest = reading.payload_digest,
+      .evaluation = keys.evaluation,
+      .rows = std::move(reading.new_rows),
+      .report = reading.result.report(),
+      .worker = worker,
+      .worker_name = name,
+      .committed_at = draft.now().wall,
+      .held = reading.task->lease ? draft.HeldTime(*reading.task)
+                                  : absl::ZeroDuration(),
+      .speed = MakeSpeedSample(
+          draft.state().group(reading.task->group),
+          reading.task->estimated_seconds,
+          known == nullptr ? std::vector<v1::Device>() : known->devices,
+          reading.result.report()),
+      .documents_skipped = skipped});
   draft.AddTaskEvent(*reading.task, {.kind = "task_done",
                                      .from = ShortName(reading.task->state),
                                      .to = "DONE",

@@ -116,7 +116,7 @@ class Explainer {
       for (std::string& reason : WhyNotFit(state_, task_, worker, settings_)) {
         fit->add_reasons(std::move(reason));
       }
-      for (std::string& reason : WhyNoJob(worker)) {
+      for (std::string& reason : WhyNotRequired(state_, task_, worker)) {
         fit->add_reasons(std::move(reason));
       }
       if (fit->reasons().empty() &&
@@ -129,23 +129,6 @@ class Explainer {
       }
       fit->set_busy(fit->reasons().empty() && !HasCredit(worker));
     }
-  }
-
-  // What the jobs ask for, when it keeps all of them from the worker.
-  std::vector<std::string> WhyNoJob(const Worker& worker) const {
-    std::vector<std::string> all;
-    for (const JobNumber number : task_.jobs) {
-      const Job& job = state_.job(number);
-      if (job.terminal()) {
-        continue;
-      }
-      std::vector<std::string> reasons = WhyNotRequired(job, worker);
-      if (reasons.empty()) {
-        return {};
-      }
-      all.insert(all.end(), reasons.begin(), reasons.end());
-    }
-    return all;
   }
 
   void ExplainLeased() {

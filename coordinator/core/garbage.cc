@@ -1,7 +1,7 @@
 #include "coordinator/core/garbage.h"
 
 #include <algorithm>
-#include <vector>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 
@@ -25,21 +25,29 @@ Decision<v1::CollectGarbageResponse> DecideCollectGarbage(
       now.wall -
       absl::Milliseconds(static_cast<int64_t>(request.older_than_ms()));
   v1::CollectGarbageResponse response;
-  uint64_t jobs = 0;
+  const auto limit = static_cast<size_t>(settings.plan_at_once_tasks);
+  std::set<JobNumber> purged;
   uint64_t tasks = 0;
+  size_t work = 0;  // tasks looked after in this step
   Draft draft(state, now);
   for (const auto& [number, job] : state.jobs()) {
     const bool newest = number.Next() == state.next_job();
     if (newest || !job.terminal() || job.finished_at > before) {
       continue;
     }
-    const auto limit = static_cast<uint64_t>(settings.plan_at_once_tasks);
-    if (!request.dry_run() && jobs > 0 && tasks + job.tasks.size() > limit) {
+    if (!request.dry_run() && !purged.empty() &&
+        work + job.tasks.size() > limit) {
       response.set_more(true);
       break;
     }
-    ++jobs;
-    tasks += job.tasks.size();
+    purged.insert(number);
+    work += job.tasks.size();
+    tasks += static_cast<uint64_t>(
+        std::ranges::count_if(job.tasks, [&](const auto& entry) {
+          return std::ranges::all_of(
+              state.task(entry.first).jobs,
+              [&](JobNumber other) { return purged.contains(other); });
+        }));
     if (!request.dry_run()) {
       draft.Add(JobPurged{.job = number});
       // Of no job: it must stay, so that its number is not used again.
@@ -49,7 +57,22 @@ Decision<v1::CollectGarbageResponse> DecideCollectGarbage(
            .reason = absl::StrCat("job ", number.value(), " ", job.name)});
     }
   }
-  response.set_jobs(jobs);
+  // A job that was planned again left them behind, cut otherwise.
+  for (const auto& [id, task] : state.tasks()) {
+    if (!task.given_up() || !task.jobs.empty()) {
+      continue;
+    }
+    if (!request.dry_run() && work >= limit) {
+      response.set_more(true);
+      break;
+    }
+    ++work;
+    ++tasks;
+    if (!request.dry_run()) {
+      draft.Add(TaskForgotten{.task = id});
+    }
+  }
+  response.set_jobs(purged.size());
   response.set_tasks(tasks);
   return {.mutations = draft.Take(), .reply = response};
 }

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "coordinator/core/decision.h"
+#include "coordinator/core/plan.h"
 #include "coordinator/core/state.h"
 
 namespace qsweep {
@@ -128,14 +129,71 @@ void CheckJob(const State& state, const Job& job, Problems& problems) {
   }
 }
 
+// Made for a job that measures anew: it may have keys that others have.
+bool IsFresh(const State& state, const Task& task) {
+  const TaskGroup& group = state.group(task.group);
+  std::set<Digest> documents;
+  for (const DocumentRef& ref : task.documents) {
+    documents.insert(state.documents()[ref.document]);
+  }
+  return task.content_key != TaskContentKey(group.prototype->evaluation(),
+                                            {group.configurations.begin(),
+                                             group.configurations.end()},
+                                            documents, "");
+}
+
+// No two live tasks bring one measurement.
+class KeyCheck {
+ public:
+  explicit KeyCheck(const State& state) : state_(state) {}
+
+  void Check(const Task& task, Problems& problems) {
+    const TaskGroup& group = state_.group(task.group);
+    for (const DocumentRef& ref : task.documents) {
+      for (const TaskId id :
+           state_.LiveTasksOn(group.model_digest, group.prototype->evaluation(),
+                              state_.documents()[ref.document])) {
+        const Task& other = state_.task(id);
+        if (id < task.id && Overlap(group, state_.group(other.group)) &&
+            !IsFresh(state_, task) && !IsFresh(state_, other)) {
+          problems.push_back(absl::StrCat("tasks ", id.value(), " and ",
+                                          task.id.value(),
+                                          " both bring one measurement"));
+          return;
+        }
+      }
+    }
+  }
+
+ private:
+  bool Overlap(const TaskGroup& a, const TaskGroup& b) {
+    const auto [known, added] = overlaps_.try_emplace(std::pair(a.id, b.id));
+    if (added) {
+      const std::set<Digest> of_a(a.configurations.begin(),
+                                  a.configurations.end());
+      known->second = std::ranges::any_of(
+          b.configurations,
+          [&of_a](const Digest& digest) { return of_a.contains(digest); });
+    }
+    return known->second;
+  }
+
+  const State& state_;
+  std::map<std::pair<TaskGroupId, TaskGroupId>, bool> overlaps_;
+};
+
 }  // namespace
 
 std::vector<std::string> CheckInvariants(const State& state) {
   Problems problems;
   std::set<TaskId> leased;
   std::set<TaskId> backoff;
+  KeyCheck keys(state);
   for (const auto& [id, task] : state.tasks()) {
     CheckTask(state, task, problems);
+    if (task.live()) {
+      keys.Check(task, problems);
+    }
     if (task.state == v1::TASK_STATE_LEASED) {
       leased.insert(id);
     }

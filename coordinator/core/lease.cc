@@ -42,7 +42,7 @@ int FailedBudget(const State& state, const Task& task,
 }
 
 // A task that only ever ran on one broken machine is not to blame: it must
-// have taken down three different workers, or as many as fit it.
+// have taken down three different workers, or as many as may run it.
 bool LostBudgetSpent(const State& state, const Task& task,
                      const Settings& settings) {
   if (task.history->lost + 1 < settings.lost_budget) {
@@ -56,7 +56,7 @@ bool LostBudgetSpent(const State& state, const Task& task,
   }
   size_t fitting = 0;
   for (const auto& [uuid, worker] : state.workers()) {
-    fitting += WhyNotFit(state, task, worker, settings).empty() ? 1 : 0;
+    fitting += MayRun(state, task, worker, settings) ? 1 : 0;
   }
   return workers.size() >= std::min<size_t>(3, std::max<size_t>(fitting, 1));
 }

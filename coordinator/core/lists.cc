@@ -81,14 +81,6 @@ std::string LanguagesOf(const TaskGroup& group, const Task& task) {
   return absl::StrJoin(languages, ",");
 }
 
-// Only jobs whose plan is not whole yet want it.
-bool IsBeingPlanned(const State& state, const Task& task) {
-  return !task.jobs.empty() &&
-         std::ranges::all_of(task.jobs, [&state](JobNumber number) {
-           return state.job(number).state == v1::JOB_STATE_PLANNING;
-         });
-}
-
 // Tasks of the job, or of all, in one of these states, or in any.
 uint64_t CountTasks(const State& state, const Job* job,
                     const std::set<int>& states) {
@@ -317,6 +309,13 @@ v1::ListWorkersResponse ListWorkers(const State& state, const Now& now) {
   return response;
 }
 
+bool IsBeingPlanned(const State& state, const Task& task) {
+  return !task.jobs.empty() &&
+         std::ranges::all_of(task.jobs, [&state](JobNumber number) {
+           return state.job(number).state == v1::JOB_STATE_PLANNING;
+         });
+}
+
 void CountStatus(const State& state, v1::GetStatusResponse& response) {
   uint64_t live = 0;
   for (const auto& [uuid, worker] : state.workers()) {
@@ -325,8 +324,7 @@ void CountStatus(const State& state, v1::GetStatusResponse& response) {
   response.set_coordinator_epoch(
       static_cast<uint64_t>(state.coordinator_epoch()));
   response.set_jobs_running(state.active_jobs().size());
-  response.set_tasks_ready(
-      static_cast<uint64_t>(state.num_tasks(v1::TASK_STATE_READY)));
+  response.set_tasks_ready(CountTasks(state, nullptr, {v1::TASK_STATE_READY}));
   response.set_tasks_leased(state.leased_tasks().size());
   response.set_workers_live(live);
 }

@@ -29,6 +29,9 @@ absl::StatusOr<v1::ListTasksResponse> ListTasks(
 v1::WorkerSummary MakeWorkerSummary(const Worker& worker, const Now& now);
 v1::ListWorkersResponse ListWorkers(const State& state, const Now& now);
 
+// Only jobs whose plan is not whole yet want the task: nobody is shown it.
+bool IsBeingPlanned(const State& state, const Task& task);
+
 // Fills the counts of a status.
 void CountStatus(const State& state, v1::GetStatusResponse& response);
 

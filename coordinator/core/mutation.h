@@ -15,6 +15,7 @@
 #include "common/base/digest.h"
 #include "common/base/ids.h"
 #include "common/job/canonical_spelling.h"
+#include "coordinator/core/speeds.h"
 #include "coordinator/core/token.h"
 #include "qsweep/v1/coordinator.pb.h"
 #include "qsweep/v1/job.pb.h"
@@ -156,6 +157,11 @@ struct JobPurged {
   JobNumber job;
 };
 
+// A task that was given up and that no job has any more is forgotten.
+struct TaskForgotten {
+  TaskId task;
+};
+
 // What all tasks of one plan share: a TaskSpec without task_id, content_key,
 // documents and estimated_seconds.
 struct TaskGroupAdded {
@@ -262,6 +268,7 @@ struct ResultCommitted {
   std::string worker_name;
   absl::Time committed_at;
   absl::Duration held;  // by the lease that ends with it; zero: none did
+  SpeedSample speed;    // what the attempt teaches
   // Job::documents_skipped with these rows, of the subscribers whose count may
   // have changed.
   std::map<JobNumber, int64_t> documents_skipped;
@@ -394,10 +401,10 @@ using Mutation = std::variant<
     JobDocumentsAdded, JobPlanningResumed, JobActivated, JobReopened, JobPurged,
     JobPriorityChanged, JobStateChanged, TaskGroupAdded, TaskAdded,
     JobTaskAdded, JobTaskRemoved, LeaseGranted, LeaseEnded, TaskStateChanged,
-    ResultCommitted, DuplicateRecorded, EventAppended, WorkerTimeAdded,
-    WorkerAttached, WorkerModeChanged, WorkerBlamed, WorkerReported,
-    WorkerLivenessChanged, LeaseRenewed, JobWaits, WorkerInformed, TokenAdded,
-    TokenRotated, TokenRevoked, AuditRecorded>;
+    TaskForgotten, ResultCommitted, DuplicateRecorded, EventAppended,
+    WorkerTimeAdded, WorkerAttached, WorkerModeChanged, WorkerBlamed,
+    WorkerReported, WorkerLivenessChanged, LeaseRenewed, JobWaits,
+    WorkerInformed, TokenAdded, TokenRotated, TokenRevoked, AuditRecorded>;
 
 // False for the memory-only ones: a batch without a durable mutation needs no
 // transaction.

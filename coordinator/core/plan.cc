@@ -241,6 +241,24 @@ int64_t TrieSizes::Of(const std::vector<int>& indexes) {
   return sizes_.emplace(indexes, TrieSize(model_, selected)).first->second;
 }
 
+Digest TaskContentKey(const std::string& evaluation,
+                      const std::set<Digest>& configurations,
+                      const std::set<Digest>& documents,
+                      const std::string& own) {
+  DigestBuilder builder;
+  builder.Update(absl::StrCat("task@1\n", evaluation, "\n",
+                              configurations.size(), " ", documents.size(),
+                              "\n"));
+  for (const Digest& digest : configurations) {
+    builder.Update(digest.bytes());
+  }
+  for (const Digest& digest : documents) {
+    builder.Update(digest.bytes());
+  }
+  builder.Update(own);
+  return builder.Finish();
+}
+
 int64_t TrieSize(const ModelDescription& model,
                  const std::vector<const Configuration*>& configurations) {
   TrieCounter counter(model);

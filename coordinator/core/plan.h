@@ -2,6 +2,7 @@
 #define QSWEEP_COORDINATOR_CORE_PLAN_H_
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,6 +70,13 @@ struct PlannedTask {
 // would else be twice too long or have too many rows.
 std::vector<PlannedTask> PlanTasks(const PlanInput& input,
                                    const Settings& settings);
+
+// What a task measures, as its identity: the same for all jobs that need just
+// that. own: not empty for a job that shares nothing, whose tasks differ.
+Digest TaskContentKey(const std::string& evaluation,
+                      const std::set<Digest>& configurations,
+                      const std::set<Digest>& documents,
+                      const std::string& own);
 
 // Layer evaluations of the trie of these configurations and the baseline: the
 // distinct (embedding, layers 1..i) prefixes of their schemes.

@@ -100,10 +100,17 @@ std::optional<TaskId> BestTaskOfJob(const State& state, const Job& job,
         (level == 0 && IsLoadedByAnother(state, worker, model))) {
       continue;
     }
+    int too_long = 0;
     for (const TaskId id : tasks) {
       const Task& task = state.task(id);
       if (!WhyNotFit(state, task, worker, settings).empty()) {
-        break;  // nor will the rest of its group: all are one size
+        // Nor will the rest of its group, unless one is short enough for what
+        // is left of the worker's life.
+        constexpr int kLooks = 100;
+        if (worker.state->lifetime_left_ms() == 0 || ++too_long == kLooks) {
+          break;
+        }
+        continue;
       }
       if (!IsForOthers(state, task, worker, settings)) {
         best = id;

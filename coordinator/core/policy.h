@@ -22,9 +22,18 @@ std::vector<std::string> WhyNotFit(const State& state, const Task& task,
 // job asks for, with the number that does not fit.
 std::vector<std::string> WhyNotRequired(const Job& job, const Worker& worker);
 
+// The same for a task: what keeps the worker from it for each of the jobs that
+// are to be served; empty: it may run the task for one of them.
+std::vector<std::string> WhyNotRequired(const State& state, const Task& task,
+                                        const Worker& worker);
+
+// Whether the worker fits the task and may run it for one of its jobs.
+bool MayRun(const State& state, const Task& task, const Worker& worker,
+            const Settings& settings);
+
 // The task failed on this worker, or checks a result of it, and another one
-// that fits has not tried it: a machine that lacks a file or a library must not
-// use up the task's budget, and none can vouch for itself.
+// that may run it has not tried it: a machine that lacks a file or a library
+// must not use up the task's budget, and none can vouch for itself.
 bool IsForOthers(const State& state, const Task& task, const Worker& worker,
                  const Settings& settings);
 

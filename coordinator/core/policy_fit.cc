@@ -1,11 +1,8 @@
 // Which worker can run a task at all; whose turn it is: policy.cc.
 #include <algorithm>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 
 #include "coordinator/core/estimate.h"
 #include "coordinator/core/policy.h"
@@ -61,52 +58,8 @@ bool IsForOthers(const State& state, const Task& task, const Worker& worker,
   return shuns(worker.uuid) &&
          std::ranges::any_of(state.workers(), [&](const auto& entry) {
            return !shuns(entry.first) &&
-                  WhyNotFit(state, task, entry.second, settings).empty();
+                  MayRun(state, task, entry.second, settings);
          });
-}
-
-std::vector<std::string> WhyNotRequired(const Job& job, const Worker& worker) {
-  std::vector<std::string> reasons;
-  const v1::Requirements& require = job.require;
-  const auto asks = [&job](absl::string_view what) {
-    return absl::StrCat("job ", job.number.value(), " asks for ", what);
-  };
-  std::vector<std::string> names;
-  uint32_t compute = 0;
-  for (const v1::Device& device : worker.devices) {
-    names.push_back(device.name().empty() ? device.kind() : device.name());
-    compute = std::max(compute, device.compute_capability());
-  }
-  const bool named =
-      require.gpus().empty() ||
-      std::ranges::any_of(names, [&require](const std::string& name) {
-        return std::ranges::any_of(
-            require.gpus(), [&name](const std::string& gpu) {
-              return absl::StrContains(absl::AsciiStrToLower(name),
-                                       absl::AsciiStrToLower(gpu));
-            });
-      });
-  if (!named) {
-    reasons.push_back(absl::StrCat(asks(absl::StrJoin(require.gpus(), " or ")),
-                                   ", the worker has ",
-                                   absl::StrJoin(names, ", ")));
-  }
-  if (require.memory_bytes() > MemoryOf(worker)) {
-    reasons.push_back(absl::StrFormat(
-        "%s, the worker has %.1f GiB",
-        asks(absl::StrFormat(
-            "%.1f GiB of memory",
-            static_cast<double>(require.memory_bytes()) / kGiB)),
-        static_cast<double>(MemoryOf(worker)) / kGiB));
-  }
-  if (require.compute_capability() > compute) {
-    reasons.push_back(absl::StrFormat(
-        "%s, the worker has %.1f",
-        asks(absl::StrFormat("compute capability %.1f",
-                             require.compute_capability() / 10.0)),
-        compute / 10.0));
-  }
-  return reasons;
 }
 
 std::vector<std::string> WhyNotFit(const State& state, const Task& task,

@@ -1,5 +1,6 @@
 #include "coordinator/core/settings.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,15 @@ absl::Status Require(bool condition, absl::string_view setting,
 }
 
 }  // namespace
+
+absl::Duration Settings::DefaultStartDeadline() const {
+  return std::min(std::max(Settings().start_deadline, 3 * heartbeat),
+                  lease_ttl);
+}
+
+absl::Duration Settings::DefaultRunDeadline() const {
+  return std::max(Settings().run_deadline_min, 2 * lease_ttl);
+}
 
 Settings Settings::Scaled(double factor) const {
   Settings scaled = *this;

@@ -70,6 +70,10 @@ struct Settings {
   absl::Duration batch_time_max = absl::Milliseconds(5);
   int queue_high_water = 10'000;  // above: stop leasing; twice: QS4040
 
+  // What follows from the heartbeat and the lease TTL where nobody chose it.
+  absl::Duration DefaultStartDeadline() const;
+  absl::Duration DefaultRunDeadline() const;
+
   // All durations multiplied by `factor`, for tests.
   Settings Scaled(double factor) const;
   // INVALID_ARGUMENT QS1004 naming the setting whose ratio or range is wrong.

@@ -6,7 +6,7 @@
 namespace qsweep {
 namespace {
 
-constexpr size_t kWindow = 32;
+constexpr size_t kWindow = Speeds::kKept;
 constexpr size_t kLeast = 3;  // attempts that say anything
 
 }  // namespace
@@ -23,6 +23,15 @@ void Speeds::Window::Add(double value, double share_below) {
       std::lround(share_below * static_cast<double>(sorted.size() - 1)));
   std::nth_element(sorted.begin(), sorted.begin() + place, sorted.end());
   decile_ = sorted[static_cast<size_t>(place)];
+}
+
+std::vector<double> Speeds::Window::values() const {
+  std::vector<double> by_age = values_;
+  if (by_age.size() == kWindow) {
+    std::ranges::rotate(by_age,
+                        by_age.begin() + static_cast<std::ptrdiff_t>(next_));
+  }
+  return by_age;
 }
 
 std::optional<double> Speeds::Window::value() const {

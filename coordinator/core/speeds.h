@@ -29,6 +29,8 @@ struct SpeedSample {
 class Speeds {
  public:
   void Add(const SpeedSample& sample);
+  // So many values of one kind are kept, the newest.
+  static constexpr int kKept = 32;
 
   // Nine in ten are faster. Nothing: too few attempts so far.
   std::optional<double> Gflops(const Digest& model, absl::string_view operation,
@@ -37,12 +39,29 @@ class Speeds {
   std::optional<double> LoadSeconds(const Digest& model,
                                     absl::string_view device) const;
 
+  // Calls out(model, operation, device, value) for all that is kept, in an
+  // order that depends on nothing else; loads are those of operation "".
+  template <typename Out>
+  void ForEach(const Out& out) const {
+    for (const auto& [key, window] : gflops_) {
+      for (const double value : window.values()) {
+        out(std::get<0>(key), std::get<1>(key), std::get<2>(key), value);
+      }
+    }
+    for (const auto& [key, window] : load_seconds_) {
+      for (const double value : window.values()) {
+        out(key.first, std::string(), key.second, value);
+      }
+    }
+  }
+
  private:
   // The newest values, and one of their deciles.
   class Window {
    public:
     void Add(double value, double share_below);
     std::optional<double> value() const;
+    std::vector<double> values() const;  // oldest first
 
    private:
     std::vector<double> values_;

@@ -280,6 +280,8 @@ void State::On(const TaskStateChanged& m) {
   Move(task, m.to);
 }
 
+void State::On(const TaskForgotten& m) { Forget(m.task); }
+
 void State::On(const ResultCommitted& m) {
   Task& task = tasks_.at(m.task);
   QSWEEP_CHECK(task.state != v1::TASK_STATE_DONE && m.epoch.valid() &&
@@ -306,12 +308,10 @@ void State::On(const ResultCommitted& m) {
   for (const auto& [number, skipped] : m.documents_skipped) {
     jobs_.at(number).documents_skipped = skipped;
   }
+  speeds_.Add(m.speed);
   if (const auto worker = workers_.find(m.worker); worker != workers_.end()) {
-    const TaskGroup& group = groups_.at(task.group);
     ++worker->second.tasks_done;
-    worker->second.loaded = group.model_digest;
-    speeds_.Add(MakeSpeedSample(group, task.estimated_seconds,
-                                worker->second.devices, m.report));
+    worker->second.loaded = groups_.at(task.group).model_digest;
   }
 }
 

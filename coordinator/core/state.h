@@ -149,7 +149,7 @@ struct StateSnapshot {
   std::map<std::string, Digest> corpora;  // name -> newest digest
   std::set<Digest> models;
   std::vector<Token> tokens;        // `uses` empty
-  std::vector<SpeedSample> speeds;  // of the newest attempts, oldest first
+  std::vector<SpeedSample> speeds;  // those that Speeds keeps, oldest first
 };
 
 // Everything decisions are made from. Single-thread: the loop's. Copyable.
@@ -248,6 +248,7 @@ class State {
   void On(const LeaseGranted& m);
   void On(const LeaseEnded& m);
   void On(const TaskStateChanged& m);
+  void On(const TaskForgotten& m);
   void On(const ResultCommitted& m);
   void On(const DuplicateRecorded& m);
   void On(const EventAppended& m);

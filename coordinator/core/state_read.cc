@@ -281,6 +281,14 @@ void State::DescribeDurable(Out& out) const {
     out.Begin("model");
     out("digest", digest);
   }
+  speeds_.ForEach([&out](const Digest& model, const std::string& operation,
+                         const std::string& device, double value) {
+    out.Begin("speed");
+    out("model", model);
+    out("operation", operation);
+    out("device", device);
+    out("value", value);
+  });
 }
 
 std::string State::DumpDurable() const {

@@ -61,20 +61,38 @@ void SubmitPlanner::ShareLiveTasks(const State& state, const PlanSlice& slice,
     for (const TaskId id :
          state.LiveTasksOn(model, panel.evaluation, document)) {
       const Task& task = state.task(id);
-      if (!MayShare(state, task)) {
-        continue;
-      }
-      int64_t covered = 0;
-      for (const int c : IndexesOf(slice.panel, state.group(task.group))) {
-        const size_t key = static_cast<size_t>(c) * slice.num_documents + d;
-        covered += missing[key] ? 1 : 0;
-        missing[key] = false;
-      }
-      if (covered > 0) {
-        shared_[id] += covered;
-        CountShared(state, slice.panel, task);
+      if (MayShare(state, task)) {
+        ShareTask(state, slice, d, task, missing);
       }
     }
+    const auto given_up = given_up_on_.find(document);
+    if (given_up == given_up_on_.end()) {
+      continue;
+    }
+    for (const TaskId id : given_up->second) {
+      const Task& task = state.task(id);
+      const TaskGroup& group = state.group(task.group);
+      if (group.model_digest == model &&
+          group.prototype->evaluation() == panel.evaluation &&
+          std::ranges::binary_search(task.jobs, number_)) {
+        ShareTask(state, slice, d, task, missing);
+      }
+    }
+  }
+}
+
+void SubmitPlanner::ShareTask(const State& state, const PlanSlice& slice,
+                              size_t d, const Task& task,
+                              std::vector<bool>& missing) {
+  int64_t covered = 0;
+  for (const int c : IndexesOf(slice.panel, state.group(task.group))) {
+    const size_t key = static_cast<size_t>(c) * slice.num_documents + d;
+    covered += missing[key] ? 1 : 0;
+    missing[key] = false;
+  }
+  if (covered > 0) {
+    shared_[task.id] += covered;
+    CountShared(state, slice.panel, task);
   }
 }
 
@@ -216,20 +234,8 @@ Digest SubmitPlanner::ContentKey(const SubmitPanel& panel,
     documents.insert(
         panel.documents[slice.first_document + static_cast<size_t>(d)].digest);
   }
-  DigestBuilder builder;
-  builder.Update(absl::StrCat("task@1\n", panel.evaluation, "\n",
-                              configurations.size(), " ", documents.size(),
-                              "\n"));
-  for (const Digest& digest : configurations) {
-    builder.Update(digest.bytes());
-  }
-  for (const Digest& digest : documents) {
-    builder.Update(digest.bytes());
-  }
-  if (!reuse_) {
-    builder.Update(prepared_.uuid.bytes());  // a task of this job alone
-  }
-  return builder.Finish();
+  return TaskContentKey(panel.evaluation, configurations, documents,
+                        reuse_ ? "" : prepared_.uuid.bytes());
 }
 
 absl::Status SubmitPlanner::Check() const {

@@ -109,6 +109,9 @@ class SubmitPlanner {
   void ShareLiveTasks(const State& state, const PlanSlice& slice,
                       std::vector<bool>& missing);
   bool MayShare(const State& state, const Task& task) const;
+  // Takes from `missing` what the task brings of the slice's document d.
+  void ShareTask(const State& state, const PlanSlice& slice, size_t d,
+                 const Task& task, std::vector<bool>& missing);
   // The panel's configurations that the group's tasks measure.
   const std::vector<int>& IndexesOf(size_t panel, const TaskGroup& group);
   void CountShared(const State& state, size_t panel, const Task& task);
@@ -151,6 +154,9 @@ class SubmitPlanner {
   absl::flat_hash_map<std::pair<size_t, TaskGroupId>, std::vector<int>>
       indexes_of_;
   std::vector<absl::flat_hash_map<Digest, int>> position_of_;  // by panel
+  // Tasks that the job, found PLANNING, had and that were given up since: it
+  // has them still, and none of their keys is planned again.
+  absl::flat_hash_map<Digest, std::vector<TaskId>> given_up_on_;
   absl::flat_hash_set<TaskId> seen_;  // shared, or the job's before it resumed
 
   // Since the last AddTasks.

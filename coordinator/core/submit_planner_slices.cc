@@ -60,29 +60,51 @@ SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
     tries_.emplace_back(prepared.models[m], std::move(configurations));
   }
   CutSlices();
+  if (job != nullptr && job->state == v1::JOB_STATE_PLANNING) {
+    for (const auto& [id, measurements] : job->tasks) {
+      if (const Task& task = state.task(id);
+          task.given_up() && !task.history->audit_of.valid()) {
+        for (const DocumentRef& ref : task.documents) {
+          given_up_on_[state.documents()[ref.document]].push_back(id);
+        }
+      }
+    }
+  }
 }
 
-// Of the live workers that the job admits.
+// Of the workers that the job admits: the live ones, or when none is live those
+// last seen. After a restart tasks are so cut as before.
 SubmitPlanner::Gflops SubmitPlanner::SpeedsFor(const State& state,
                                                const SubmitPanel& panel) const {
+  constexpr absl::Duration kLately = absl::Hours(24);
+  absl::Time newest = absl::InfinitePast();
+  for (const auto& [uuid, worker] : state.workers()) {
+    newest = std::max(newest, worker.last_seen);
+  }
   Job job;
   TakeSpec(*prepared_.spec, job);
   const Digest& model =
       prepared_.models[static_cast<size_t>(panel.model_index)].digest;
   Gflops gflops;
+  double slowest_lately = 0;
   for (const auto& [uuid, worker] : state.workers()) {
-    if (worker.liveness != WorkerLiveness::kLive ||
-        !WhyNotRequired(job, worker).empty()) {
+    if (!WhyNotRequired(job, worker).empty()) {
       continue;
     }
     const double speed =
         SpeedOn(state, worker, model, OperationOf(panel.evaluation), settings_);
-    gflops.slowest =
-        gflops.total == 0 ? speed : std::min(gflops.slowest, speed);
-    gflops.total += speed;
+    if (worker.liveness == WorkerLiveness::kLive) {
+      gflops.slowest =
+          gflops.total == 0 ? speed : std::min(gflops.slowest, speed);
+      gflops.total += speed;
+    } else if (newest - worker.last_seen <= kLately) {
+      slowest_lately =
+          slowest_lately == 0 ? speed : std::min(slowest_lately, speed);
+    }
   }
   if (gflops.total == 0) {
-    gflops.slowest = settings_.default_gflops;
+    gflops.slowest =
+        slowest_lately > 0 ? slowest_lately : settings_.default_gflops;
   }
   return gflops;
 }

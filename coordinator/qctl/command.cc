@@ -1,12 +1,12 @@
 #include "coordinator/qctl/command.h"
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
+#include "common/base/duration_text.h"
 #include "common/base/error_codes.h"
 
 namespace qsweep::qctl {
@@ -78,23 +78,13 @@ absl::StatusOr<absl::Duration> Arguments::GetDuration(
     return otherwise;
   }
   const std::string text = Get(name);
-  double seconds = 0;
-  absl::Duration duration;
-  int days = 0;
-  if (absl::SimpleAtod(text, &seconds)) {
-    duration = absl::Seconds(seconds);
-  } else if (absl::EndsWith(text, "d") &&
-             absl::SimpleAtoi(absl::StripSuffix(text, "d"), &days)) {
-    duration = days * absl::Hours(24);
-  } else if (!absl::ParseDuration(text, &duration)) {
-    duration = -absl::InfiniteDuration();
-  }
-  if (duration < absl::ZeroDuration()) {
+  const std::optional<absl::Duration> duration = ParseDurationText(text);
+  if (!duration) {
     return MakeError(kBadValue, absl::StrCat("\"", text, "\" is not a time"),
                      absl::StrCat("--", name),
                      "write it like 90s, 5m, 1h30m or 30d");
   }
-  return duration;
+  return *duration;
 }
 
 void Arguments::Add(absl::string_view name, std::string value) {

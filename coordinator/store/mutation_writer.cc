@@ -1,5 +1,6 @@
 #include "coordinator/store/mutation_writer.h"
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <utility>
@@ -229,6 +230,10 @@ absl::Status MutationWriter::On(const TaskStateChanged& m) {
                          m.new_budgets);
 }
 
+absl::Status MutationWriter::On(const TaskForgotten& m) {
+  return statements_.Run(sql::kForgetTask, m.task);
+}
+
 absl::Status MutationWriter::On(const ResultCommitted& m) {
   const int64_t committed_at_us = absl::ToUnixMicros(m.committed_at);
   const int64_t held_us = absl::ToInt64Microseconds(m.held);
@@ -248,7 +253,23 @@ absl::Status MutationWriter::On(const ResultCommitted& m) {
   for (const auto& [job, skipped] : m.documents_skipped) {
     QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kSetJobSkipped, job, skipped));
   }
+  QSWEEP_RETURN_IF_ERROR(AddSpeed(m.speed, m.speed.operation, m.speed.gflops));
+  QSWEEP_RETURN_IF_ERROR(AddSpeed(m.speed, "", m.speed.load_seconds));
   return statements_.Run(sql::kCountWorkerTask, m.worker);
+}
+
+absl::Status MutationWriter::AddSpeed(const SpeedSample& sample,
+                                      const std::string& operation,
+                                      double value) {
+  if (!std::isfinite(value) || value <= 0) {
+    return absl::OkStatus();
+  }
+  const std::string bytes = sample.model.bytes();
+  const Blob model{bytes};
+  QSWEEP_RETURN_IF_ERROR(
+      statements_.Run(sql::kAddSpeed, model, operation, sample.device, value));
+  return statements_.Run(sql::kDropSpeeds, model, operation, sample.device,
+                         Speeds::kKept);
 }
 
 absl::Status MutationWriter::AddMeasurement(const ResultCommitted& m,

@@ -42,6 +42,7 @@ class MutationWriter {
   absl::Status On(const LeaseGranted& m);
   absl::Status On(const LeaseEnded& m);
   absl::Status On(const TaskStateChanged& m);
+  absl::Status On(const TaskForgotten& m);
   absl::Status On(const ResultCommitted& m);
   absl::Status On(const DuplicateRecorded& m);
   absl::Status On(const EventAppended& m);
@@ -62,6 +63,9 @@ class MutationWriter {
   absl::Status AddConfigurations(const JobAdded& m);
   absl::Status AddDocuments(JobNumber job, int first_ordinal,
                             const std::vector<JobDocument>& documents);
+  // operation "": seconds of a load. 0: not known.
+  absl::Status AddSpeed(const SpeedSample& sample, const std::string& operation,
+                        double value);
   absl::Status AddMeasurement(const ResultCommitted& m, const MeasuredRow& row);
 
   StatementCache& statements_;

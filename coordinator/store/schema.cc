@@ -229,6 +229,17 @@ CREATE TABLE lease (
 CREATE INDEX lease_open ON lease (task) WHERE ended_at_us IS NULL;
 CREATE INDEX lease_by_worker ON lease (worker);
 
+-- What the newest attempts took, so that a restart foresees as before: work per
+-- second of an operation; operation '': seconds that a load took.
+CREATE TABLE speed (
+  model BLOB NOT NULL CHECK (length(model) = 32),
+  operation TEXT NOT NULL,
+  device TEXT NOT NULL,
+  number INTEGER NOT NULL,   -- by age, without gaps
+  value REAL NOT NULL CHECK (value > 0),
+  PRIMARY KEY (model, operation, device, number)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE measurement (
   configuration INTEGER NOT NULL REFERENCES configuration (id),
   evaluation INTEGER NOT NULL REFERENCES evaluation (id),
@@ -369,7 +380,9 @@ JOIN evaluation AS e ON e.id = je.evaluation
 JOIN job_document AS jd ON jd.job = j.number AND jd.eval_index = je.eval_index
 JOIN document AS d ON d.id = jd.document
 JOIN measurement AS m ON m.configuration = jc.configuration
-  AND m.evaluation = je.evaluation AND m.document = jd.document)sql"},
+  AND m.evaluation = je.evaluation AND m.document = jd.document
+WHERE j.purged = 0 AND j.state <> 'planning')sql"},
+    // Of a job whose plan is not whole nothing is seen.
     {"jobs_v1", R"sql(
 SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
   j.owner, j.labels,
@@ -414,7 +427,7 @@ SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
   (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
     WHERE jt.job = j.number AND t.state = 'cancelled') AS tasks_cancelled,
   j.spec_json AS spec
-FROM job AS j WHERE j.purged = 0)sql"},
+FROM job AS j WHERE j.purged = 0 AND j.state <> 'planning')sql"},
     // worker: of the newest lease.
     {"tasks_v1", R"sql(
 SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
@@ -430,7 +443,10 @@ SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
     FROM lease AS l WHERE l.task = t.id AND l.epoch = t.result_epoch)
     AS finished_at
 FROM task AS t JOIN task_group AS g ON g.id = t.task_group
-WHERE t.archived = 0)sql"},
+WHERE t.archived = 0 AND (
+  NOT EXISTS (SELECT 1 FROM job_task AS jt WHERE jt.task = t.id)
+  OR EXISTS (SELECT 1 FROM job_task AS jt JOIN job AS j ON j.number = jt.job
+    WHERE jt.task = t.id AND j.state <> 'planning')))sql"},
     // What each grant cost. An attempt that ended was useful when its result is
     // the one that is stored.
     {"attempts_v1", R"sql(

@@ -71,7 +71,12 @@ absl::Status CheckTasks(const StateSnapshot& snapshot) {
   for (const Worker& worker : snapshot.workers) {
     workers.insert(worker.uuid);
   }
+  absl::flat_hash_set<Digest> given_up;
   for (const auto& [id, task] : snapshot.tasks) {
+    if (task.given_up() && !given_up.insert(task.content_key).second) {
+      return DamagedColumn(absl::StrCat("task ", id.value(),
+                                        " given up with another's content"));
+    }
     const auto group = groups.find(task.group);
     if (group == groups.end() || !IsNumber(id.value())) {
       return DamagedColumn(absl::StrCat("task ", id.value(), " of no group"));

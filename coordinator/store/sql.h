@@ -70,9 +70,10 @@ inline constexpr const char kSetJobState[] =
 inline constexpr const char kReopenJob[] =
     "UPDATE job SET state = 'planning', reason = '', finished_at_us = NULL, "
     "plan = ifnull(?2, plan) WHERE number = ?1";
-// The job is not there any more; its rows go later, some at a time.
+// The job is not there any more, and its UUID is free; its rows go later, some
+// at a time.
 inline constexpr const char kPurgeJob[] =
-    "UPDATE job SET purged = 1 WHERE number = ?";
+    "UPDATE job SET purged = 1, uuid = randomblob(16) WHERE number = ?";
 inline constexpr const char kFindPurgedJob[] =
     "SELECT number FROM job WHERE purged = 1 LIMIT 1";
 inline constexpr const char kPurgeEvents[] =
@@ -132,6 +133,19 @@ inline constexpr const char kMoveTask[] =
     "UPDATE task SET state = ?2, reason = ?3, backoff_us = 0, "
     "failed = iif(?4, 0, failed), lost = iif(?4, 0, lost), "
     "preempted = iif(?4, 0, preempted) WHERE id = ?1";
+
+inline constexpr const char kForgetTask[] =
+    "UPDATE task SET archived = 1, documents = x'' WHERE id = ?";
+
+inline constexpr const char kAddSpeed[] =
+    "INSERT INTO speed (model, operation, device, number, value) VALUES "
+    "(?1, ?2, ?3, (SELECT ifnull(max(number), 0) + 1 FROM speed "
+    "WHERE model = ?1 AND operation = ?2 AND device = ?3), ?4)";
+// All but the newest ?4.
+inline constexpr const char kDropSpeeds[] =
+    "DELETE FROM speed WHERE model = ?1 AND operation = ?2 AND device = ?3 "
+    "AND number <= (SELECT max(number) FROM speed "
+    "WHERE model = ?1 AND operation = ?2 AND device = ?3) - ?4";
 
 inline constexpr const char kAddMeasurement[] =
     "INSERT INTO measurement (configuration, evaluation, document, status, "
@@ -220,26 +234,25 @@ inline constexpr const char kReadJobTasks[] =
     "JOIN job_task AS jt ON jt.job = j.number WHERE j.purged = 0 "
     "ORDER BY jt.job, jt.task";
 inline constexpr const char kReadGroups[] =
-    "SELECT g.id, g.prototype FROM task_group AS g WHERE NOT EXISTS "
-    "(SELECT 1 FROM task AS t WHERE t.task_group = g.id AND t.archived = 1) "
-    "OR EXISTS (SELECT 1 FROM task AS t WHERE t.task_group = g.id "
-    "AND t.archived = 0) ORDER BY g.id";
+    "SELECT g.id, g.prototype FROM task_group AS g WHERE EXISTS "
+    "(SELECT 1 FROM task AS t WHERE t.task_group = g.id AND t.archived = 0) "
+    "OR NOT EXISTS (SELECT 1 FROM task AS t WHERE t.task_group = g.id) "
+    "ORDER BY g.id";
 inline constexpr const char kReadTasks[] =
     "SELECT id, task_group, content_key, documents, estimated_seconds, state, "
     "reason, failed, lost, preempted, backoff_us, "
     "result_epoch, result_digest, audit_of FROM task WHERE archived = 0 ORDER "
     "BY id";
 inline constexpr const char kReadLeases[] =
-    "SELECT task, epoch, worker, session, credential, end_reason "
-    "FROM lease ORDER BY task, epoch";
+    "SELECT l.task, l.epoch, l.worker, l.session, l.credential, l.end_reason "
+    "FROM task AS t CROSS JOIN lease AS l ON l.task = t.id "
+    "WHERE t.archived = 0 ORDER BY l.task, l.epoch";
 inline constexpr const char kReadWorkers[] =
     "SELECT uuid, boot_seq, credential, hello, mode, mode_reason, blamed, "
     "tasks_done, last_seen_us, attached_us FROM worker ORDER BY uuid";
-// The newest attempts that were done, newest first.
 inline constexpr const char kReadSpeeds[] =
-    "SELECT l.worker, l.report, t.task_group, t.estimated_seconds "
-    "FROM lease AS l JOIN task AS t ON t.id = l.task "
-    "WHERE l.end_reason = 'committed' ORDER BY l.rowid DESC LIMIT 2000";
+    "SELECT model, operation, device, value FROM speed "
+    "ORDER BY model, operation, device, number";
 inline constexpr const char kReadCorpusNames[] =
     "SELECT name, corpus FROM corpus_name ORDER BY name";
 inline constexpr const char kReadModelDigests[] =
@@ -357,7 +370,7 @@ inline constexpr const char kExportMeasurements[] =
 
 inline constexpr const char kReadJobHead[] =
     "SELECT j.spec, k.body FROM job AS j JOIN corpus AS k "
-    "ON k.digest = j.corpus WHERE j.number = ?";
+    "ON k.digest = j.corpus WHERE j.number = ? AND j.purged = 0";
 inline constexpr const char kReadJobModelDescriptions[] =
     "SELECT m.description FROM job_model AS jm JOIN model AS m "
     "ON m.digest = jm.model WHERE jm.job = ? ORDER BY jm.ordinal";

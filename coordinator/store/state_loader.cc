@@ -1,6 +1,6 @@
 #include "coordinator/store/state_loader.h"
 
-#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -22,7 +22,7 @@ constexpr int64_t kMostMeasurements = int64_t{1} << 32;
 // Ids are given in sequence, and TaskTable has room for all below the last.
 constexpr int64_t kMostId = int64_t{1} << 31;
 
-bool IsId(int64_t value) { return value > 0 && value <= kMostId; }
+bool IsId(int64_t value) { return value > 0 && value < kMostId; }
 
 // Runs `sql` and hands each row to use(row).
 template <typename Use>
@@ -325,32 +325,20 @@ class Loader {
   }
 
   absl::Status LoadSpeeds() {
-    absl::flat_hash_map<WorkerUuid, const Worker*> workers;
-    for (const Worker& worker : snapshot_.workers) {
-      workers[worker.uuid] = &worker;
-    }
-    absl::flat_hash_map<TaskGroupId, const TaskGroup*> groups;
-    for (const TaskGroup& group : snapshot_.groups) {
-      groups[group.id] = &group;
-    }
-    QSWEEP_RETURN_IF_ERROR(ForEachRow(
+    return ForEachRow(
         statements_, sql::kReadSpeeds,
         [&](const Statement& row) -> absl::Status {
-          QSWEEP_ASSIGN_OR_RETURN(const WorkerUuid uuid,
-                                  UuidColumn<WorkerUuid>(row, 0));
-          QSWEEP_ASSIGN_OR_RETURN(const v1::TaskReport report,
-                                  ProtoColumn<v1::TaskReport>(row, 1));
-          const auto worker = workers.find(uuid);
-          const auto group = groups.find(TaskGroupId(row.Integer(2)));
-          if (worker == workers.end() || group == groups.end()) {
-            return absl::OkStatus();  // archived
+          SpeedSample sample{.operation = row.Text(1), .device = row.Text(2)};
+          QSWEEP_ASSIGN_OR_RETURN(sample.model, DigestColumn(row, 0));
+          const double value = row.Real(3);
+          if (!std::isfinite(value) || value <= 0) {
+            return DamagedColumn("speed");
           }
-          snapshot_.speeds.push_back(MakeSpeedSample(
-              *group->second, row.Real(3), worker->second->devices, report));
+          (sample.operation.empty() ? sample.load_seconds : sample.gflops) =
+              value;
+          snapshot_.speeds.push_back(std::move(sample));
           return absl::OkStatus();
-        }));
-    std::ranges::reverse(snapshot_.speeds);
-    return absl::OkStatus();
+        });
   }
 
   absl::Status AddJobTask(const Statement& row) {

@@ -1,4 +1,6 @@
 // Calls that change or question what is there, through the real loop and store.
+#include <set>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -67,6 +69,12 @@ void FailNewest(LoopHarness& harness, const RecordingLink& link) {
 
 const Job& JobOf(const LoopHarness& harness, int64_t number) {
   return harness.state().job(JobNumber(number));
+}
+
+// All that is durable but the coordinator's epoch.
+std::string Durable(const LoopHarness& harness) {
+  const std::string dump = harness.state().DumpDurable();
+  return dump.substr(dump.find(" job="));
 }
 
 class RetryJob : public ::testing::TestWithParam<v1::Reuse> {};
@@ -200,10 +208,67 @@ TEST(ExplainTask, AnswersByNumber) {
   EXPECT_EQ(CodeOf(*harness.Call<v1::ExplainTaskResponse>(request)), "QS4021");
 }
 
-// All that is durable but the coordinator's epoch.
-std::string Durable(const LoopHarness& harness) {
-  const std::string dump = harness.state().DumpDurable();
-  return dump.substr(dump.find(" job="));
+TEST(CollectGarbage, ComesInTheBatchInWhichAJobEnds) {
+  LoopHarness harness;
+  std::vector<uint64_t> ended;
+  harness.loop().OnJobEnd([&ended](const v1::JobSummary& summary) {
+    ended.push_back(summary.job_number());
+  });
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "a"}));
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "b"}));
+  v1::CancelJobRequest cancel;
+  cancel.mutable_job()->set_text("1");
+  harness.loop().Post(cancel, [](absl::StatusOr<v1::CancelJobResponse> r) {
+    QSWEEP_EXPECT_OK(r);
+  });
+  const auto purged =
+      *harness.Call<v1::CollectGarbageResponse>(v1::CollectGarbageRequest());
+  QSWEEP_ASSERT_OK(purged);
+  EXPECT_EQ(purged->jobs(), 1u);
+  EXPECT_THAT(ended, ElementsAre(1u));
+}
+
+TEST(CollectGarbage, FreesTheUuidAtOnce) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "a"}));
+  Cancel(harness, "1");
+  QSWEEP_ASSERT_OK(harness.Submit({.uuid = "b"}));
+  QSWEEP_ASSERT_OK(
+      *harness.Call<v1::CollectGarbageResponse>(v1::CollectGarbageRequest()));
+  const auto again = harness.Submit({.uuid = "a"});
+  QSWEEP_ASSERT_OK(again);
+  EXPECT_EQ(again->job_number(), 3u);
+}
+
+// What was learned of speeds decides who fits and how tasks are cut.
+TEST(Restart, ForeseesAsBefore) {
+  Settings settings;
+  settings.max_rows_per_task = 2;
+  LoopHarness harness(settings);
+  harness.AddCorpus(10);  // 80 measurements
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  const auto link = Attach(harness, "w");
+  double seconds = 1;
+  std::set<uint64_t> done;
+  for (size_t i = 0; i < link->states.size(); ++i) {
+    const v1::DesiredState state = link->states[i];
+    for (const v1::DesiredLease& lease : state.leases()) {
+      if (lease.has_spec() && done.insert(lease.task_id()).second) {
+        v1::TaskResult result = HonestResult(lease.spec());
+        result.mutable_report()->set_run_seconds(seconds);
+        result.mutable_report()->set_load_seconds(seconds / 2);
+        seconds *= 1.01;
+        harness.Commit(EnvelopeOf(lease.spec(), lease.epoch(), result));
+      }
+    }
+  }
+  ASSERT_EQ(done.size(), 40u);
+  const std::string before = Durable(harness);
+  EXPECT_THAT(before, HasSubstr("speed model="));
+  harness.Crash();
+  EXPECT_EQ(Durable(harness), before);
 }
 
 TEST(CollectGarbage, DeletesJobsForGood_AndKeepsWhatTheyMeasured) {

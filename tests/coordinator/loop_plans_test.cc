@@ -46,6 +46,17 @@ class LongPlansTest : public ::testing::Test {
   std::shared_ptr<Answer> Post(const SweepOptions& options) {
     return Post(SweepRequest(options));
   }
+  // Of the next step.
+  template <typename Request>
+  void PostOf(const std::string& job, Request request) {
+    request.mutable_job()->set_text(job);
+    harness_.loop().Post(request, [](auto r) { QSWEEP_EXPECT_OK(r); });
+  }
+  static v1::ControlJobRequest RetryRequest() {
+    v1::ControlJobRequest retry;
+    retry.set_action(v1::JOB_ACTION_RETRY);
+    return retry;
+  }
   int StepUntil(const std::shared_ptr<Answer>& answer) {
     int steps = 0;
     while (!answer->has_value() && steps < 1000) {
@@ -210,6 +221,30 @@ TEST_F(LongPlansTest, TellsWatchersOfTheJobButNotOfHalfAPlan) {
   EXPECT_EQ(sink->events[0].snapshot().tasks_total(), 0u);
 }
 
+TEST_F(LongPlansTest, ShowsNobodyHalfAPlan) {
+  Post({.uuid = "a"});
+  Steps(6);
+  ASSERT_FALSE(JobOf(1).tasks.empty());
+  v1::ExplainTaskRequest explain;
+  explain.set_task_id(1);
+  EXPECT_EQ(CodeOf(*harness_.Call<v1::ExplainTaskResponse>(explain)), "QS4021");
+  EXPECT_EQ((*harness_.Call<v1::GetStatusResponse>(v1::GetStatusRequest()))
+                ->tasks_ready(),
+            0u);
+  EXPECT_EQ(JobOf(1).state, v1::JOB_STATE_PLANNING);
+}
+
+TEST_F(LongPlansTest, RefusesMore_WhenManyWait) {
+  std::vector<std::shared_ptr<Answer>> answers;
+  for (int i = 0; i < 17; ++i) {
+    answers.push_back(Post({.uuid = absl::StrCat("job ", i)}));
+  }
+  Steps(1);
+  EXPECT_FALSE(answers[15]->has_value());
+  ASSERT_TRUE(answers[16]->has_value());
+  EXPECT_EQ(CodeOf(**answers[16]), "QS4040");
+}
+
 TEST_F(LongPlansTest, SaysUnavailable_WhenASliceCannotBeStored) {
   const auto answer = Post({.uuid = "a"});
   Steps(4);
@@ -219,6 +254,78 @@ TEST_F(LongPlansTest, SaysUnavailable_WhenASliceCannotBeStored) {
   EXPECT_EQ((*answer)->status().code(), absl::StatusCode::kUnavailable);
   Steps(20);
   EXPECT_EQ(JobOf(1).state, v1::JOB_STATE_QUEUED);  // it went on by itself
+}
+
+TEST_F(LongPlansTest, CancelsTheJob_WhenASliceCanNeverBeStored) {
+  const auto answer = Post({.uuid = "a"});
+  Steps(4);
+  harness_.store().FailNext(FaultyStore::Fault::kBeforeCommit,
+                            absl::InternalError("a row too many"));
+  StepUntil(answer);
+  EXPECT_EQ((*answer)->status().code(), absl::StatusCode::kInternal);
+  Steps(20);
+  EXPECT_EQ(JobOf(1).state, v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(JobOf(1).reason, "its plan could not be stored: a row too many");
+  EXPECT_THAT(CheckInvariants(harness_.state()), IsEmpty());
+}
+
+TEST_F(LongPlansTest, EndsTheCoordinator_WhenNothingNewCanBeStored) {
+  Post({.uuid = "a"});
+  Steps(4);
+  absl::Status last;
+  for (int i = 0; i < 30 && last.ok(); ++i) {
+    if (i % 2 == 0) {  // what a load leaves is stored each time
+      harness_.store().FailNext(FaultyStore::Fault::kBeforeCommit,
+                                absl::UnavailableError("lost"));
+    }
+    last = harness_.Step();
+  }
+  EXPECT_EQ(last.code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(LongPlansTest, BeginsAnew_WhenCancelAndRetryComeTogether) {
+  const auto answer = Post({.uuid = "a"});
+  Steps(6);
+  ASSERT_FALSE(JobOf(1).tasks.empty());
+  PostOf("1", v1::CancelJobRequest());
+  PostOf("1", RetryRequest());
+  Steps(1);
+  EXPECT_EQ(JobOf(1).state, v1::JOB_STATE_PLANNING);
+  StepUntil(answer);
+  QSWEEP_ASSERT_OK(**answer);
+  Work(Attach());
+  EXPECT_EQ(JobOf(1).state, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(JobOf(1).measurements_done, kMeasurements);
+}
+
+TEST_F(LongPlansTest, DropsAPlanBehindAnother_WhenItsJobIsDeleted) {
+  Post({.uuid = "a"});
+  StepUntil(Post({.uuid = "b", .layer_range = "0-1"}));
+  PostOf("1", v1::CancelJobRequest());
+  PostOf("2", v1::CancelJobRequest());
+  QSWEEP_ASSERT_OK(harness_.Submit({.uuid = "c", .layer_range = "0"}));
+  PostOf("1", RetryRequest());
+  PostOf("2", RetryRequest());
+  Steps(2);
+  ASSERT_EQ(JobOf(2).state, v1::JOB_STATE_PLANNING);
+  PostOf("2", v1::CancelJobRequest());
+  QSWEEP_EXPECT_OK(
+      *harness_.Call<v1::CollectGarbageResponse>(v1::CollectGarbageRequest()));
+  EXPECT_EQ(harness_.state().FindJob(JobNumber(2)), nullptr);
+  Steps(20);
+  EXPECT_EQ(JobOf(1).state, v1::JOB_STATE_QUEUED);
+}
+
+TEST_F(LongPlansTest, KeepsToTheLimit_WhenARetryIsPlanned) {
+  StepUntil(Post({.uuid = "a"}));
+  Settings settings = SlicedSettings();
+  settings.max_tasks_per_job = 10;
+  harness_.Crash(settings);
+  PostOf("1", v1::CancelJobRequest());
+  PostOf("1", RetryRequest());
+  Steps(20);
+  EXPECT_EQ(JobOf(1).state, v1::JOB_STATE_CANCELLED);
+  EXPECT_THAT(JobOf(1).reason, ::testing::HasSubstr("more than 10"));
 }
 
 TEST_F(LongPlansTest, PlansACancelledJobAgain) {

@@ -403,6 +403,72 @@ TEST(Loop, LetsWorkersBeHeard_AfterItDidNotRun) {
   EXPECT_EQ(harness.state().task(TaskId(1)).history->lost, 1);
 }
 
+TEST(Loop, ChargesNoJobForTheTimeItDidNotRun) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  v1::SubmitJobRequest request = SweepRequest({});
+  request.mutable_spec()->mutable_policy()->set_queue_timeout_ms(60'000);
+  QSWEEP_ASSERT_OK(*harness.Call<v1::SubmitJobResponse>(request));
+  const Job& job = harness.state().job(JobNumber(1));
+  EXPECT_LE(harness.loop().NextDeadline() - harness.clock().SteadyNow(),
+            absl::Seconds(10));
+  QSWEEP_ASSERT_OK(harness.StepAfter(absl::Hours(1)));
+  EXPECT_EQ(job.state, v1::JOB_STATE_QUEUED);
+  for (int beat = 0; beat < 6; ++beat) {
+    EXPECT_EQ(job.state, v1::JOB_STATE_QUEUED);
+    EXPECT_GT(harness.loop().NextDeadline(), harness.clock().SteadyNow());
+    QSWEEP_ASSERT_OK(harness.StepAfter(absl::Seconds(10)));
+  }
+  EXPECT_EQ(job.state, v1::JOB_STATE_CANCELLED);
+}
+
+// At the last moment, in the step of the deadline.
+TEST(Loop, LeasesBeforeAJobsWaitEnds) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  v1::SubmitJobRequest request = SweepRequest({});
+  request.mutable_spec()->mutable_policy()->set_queue_timeout_ms(10'000);
+  QSWEEP_ASSERT_OK(*harness.Call<v1::SubmitJobResponse>(request));
+  harness.clock().Advance(absl::Seconds(10));
+  const auto link = Attach(harness, "w");
+  EXPECT_EQ(harness.state().job(JobNumber(1)).state, v1::JOB_STATE_RUNNING);
+}
+
+TEST(Loop, EndsAWatchWithItsToken_WhileTheDiskIsFull) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  v1::CreateTokenRequest token;
+  token.set_secret_sha256(Digest::Of("secret").bytes());
+  token.set_kind(v1::TOKEN_KIND_ACCESS);
+  token.set_role(v1::ROLE_READ);
+  token.set_ttl_ms(25'000);
+  QSWEEP_ASSERT_OK(*harness.CallAs<v1::CreateTokenResponse>(Caller{}, token));
+  v1::WatchJobRequest watch;
+  watch.mutable_job()->set_text("1");
+  const auto sink = std::make_shared<RecordingSink>();
+  harness.loop().PostWatch({.identity = "token/1"}, watch, sink);
+  QSWEEP_ASSERT_OK(harness.Step());
+  ASSERT_FALSE(sink->closed.has_value());
+  const absl::Status full = MakeError(kDiskFull, "no space left");
+  harness.store().FailNext(Fault::kBeforeCommit, full);
+  EXPECT_EQ(CodeOf(harness.Submit({.uuid = "b", .layer_range = "0"})),
+            "QS4004");
+  // A load closes all watches.
+  const auto again = std::make_shared<RecordingSink>();
+  harness.loop().PostWatch({.identity = "token/1"}, watch, again);
+  QSWEEP_ASSERT_OK(harness.Step());
+  while (!again->closed) {
+    const absl::Duration wait =
+        harness.loop().NextDeadline() - harness.clock().SteadyNow();
+    ASSERT_GT(wait, absl::ZeroDuration());
+    harness.store().FailNext(Fault::kRestoreReserve, full);
+    QSWEEP_ASSERT_OK(harness.StepAfter(wait));
+    harness.store().ClearFaults();
+  }
+  EXPECT_EQ(CodeOf(*again->closed), "QS6004");
+}
+
 TEST(Loop, SendsTheLeaseAgain_WhenTheSameProcessAttachesAfterARestart) {
   LoopHarness harness;
   harness.AddCorpus(3);

@@ -252,6 +252,17 @@ CREATE TABLE model (
   description BLOB NOT NULL  -- ModelDescription
 ) STRICT;
 INSERT INTO "model" VALUES(X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','tiny',X'0A209372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E418025A0474696E79');
+CREATE TABLE speed (
+  model BLOB NOT NULL CHECK (length(model) = 32),
+  operation TEXT NOT NULL,
+  device TEXT NOT NULL,
+  number INTEGER NOT NULL,   -- by age, without gaps
+  value REAL NOT NULL CHECK (value > 0),
+  PRIMARY KEY (model, operation, device, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "speed" VALUES(X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','','cpu',1,0.5);
+INSERT INTO "speed" VALUES(X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','aligned@1','cpu',1,41.0);
+INSERT INTO "speed" VALUES(X'9372C470EEADD5ECD9C3C74C2B3CB633F8E2F2FAD799250A0F70D652B6B825E4','aligned@1','cpu',2,42.0);
 CREATE TABLE task (
   id INTEGER PRIMARY KEY CHECK (id > 0),
   task_group INTEGER NOT NULL REFERENCES task_group (id),
@@ -369,7 +380,8 @@ JOIN evaluation AS e ON e.id = je.evaluation
 JOIN job_document AS jd ON jd.job = j.number AND jd.eval_index = je.eval_index
 JOIN document AS d ON d.id = jd.document
 JOIN measurement AS m ON m.configuration = jc.configuration
-  AND m.evaluation = je.evaluation AND m.document = jd.document;
+  AND m.evaluation = je.evaluation AND m.document = jd.document
+WHERE j.purged = 0 AND j.state <> 'planning';
 CREATE VIEW jobs_v1 AS
 SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
   j.owner, j.labels,
@@ -414,7 +426,7 @@ SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
   (SELECT count(t.id) FROM job_task AS jt JOIN task AS t ON t.id = jt.task
     WHERE jt.job = j.number AND t.state = 'cancelled') AS tasks_cancelled,
   j.spec_json AS spec
-FROM job AS j WHERE j.purged = 0;
+FROM job AS j WHERE j.purged = 0 AND j.state <> 'planning';
 CREATE VIEW tasks_v1 AS
 SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
   length(t.documents) / 36 AS documents,
@@ -429,7 +441,10 @@ SELECT t.id, t.state, t.reason, lower(hex(g.model)) AS model,
     FROM lease AS l WHERE l.task = t.id AND l.epoch = t.result_epoch)
     AS finished_at
 FROM task AS t JOIN task_group AS g ON g.id = t.task_group
-WHERE t.archived = 0;
+WHERE t.archived = 0 AND (
+  NOT EXISTS (SELECT 1 FROM job_task AS jt WHERE jt.task = t.id)
+  OR EXISTS (SELECT 1 FROM job_task AS jt JOIN job AS j ON j.number = jt.job
+    WHERE jt.task = t.id AND j.state <> 'planning'));
 CREATE VIEW attempts_v1 AS
 SELECT l.task, l.epoch, w.name AS worker, l.end_reason AS outcome,
   l.held_us / 1e6 AS held_seconds, l.load_us / 1e6 AS load_seconds,

@@ -86,6 +86,10 @@ class LoopHarness {
     loop_.reset();
     Open();
   }
+  void Crash(const Settings& settings) {
+    settings_ = settings;
+    Crash();
+  }
 
   // Posts, steps, and hands back the answer; nothing: none yet.
   template <typename Response, typename Request>

@@ -55,6 +55,10 @@ absl::Status SetNumbers(const Arguments& arguments, v1::JobSpec& spec) {
   QSWEEP_ASSIGN_OR_RETURN(
       const absl::Duration queue_timeout,
       arguments.GetDuration("queue-timeout", absl::ZeroDuration()));
+  if (arguments.Has("queue-timeout") && queue_timeout < absl::Milliseconds(1)) {
+    return MakeError(kBadValue, "a queue timeout is at least 1ms",
+                     "--queue-timeout");
+  }
   policy.set_queue_timeout_ms(
       static_cast<uint64_t>(absl::ToInt64Milliseconds(queue_timeout)));
   QSWEEP_ASSIGN_OR_RETURN(const int64_t samples,

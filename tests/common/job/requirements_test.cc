@@ -27,8 +27,9 @@ TEST(ParseRequirements, ReadsWhatPeopleWrite) {
 TEST(ParseRequirements, NamesWhatIsWrong) {
   for (const char* text :
        {"", "T4", "gpu=", "gpu=\"", "vram=14", "vram=lots", "vram=-1GiB",
-        "vram=1e30GiB", "compute=0", "compute=x", "compute=2.9", "compute=1000",
-        "cpu=2"}) {
+        "vram=1e30GiB", "vram>=0", "vram>=0.4", "vram>=1GiB,vram>=8GiB",
+        "compute>=7,compute>=8", "gpu>=T4", "compute=0.04", "compute=0",
+        "compute=x", "compute=2.9", "compute=1000", "cpu=2"}) {
     EXPECT_EQ(CodeOf(ParseRequirements(text)), "QS1004") << text;
     EXPECT_EQ(FieldOf(ParseRequirements(text)), "policy.require") << text;
   }
@@ -46,7 +47,7 @@ TEST(JobSpec, CarriesRequirementsAndQueueTimeout) {
        {"policy: {require: {gpu: [T4, A100], vram: 14GiB, compute: 7.5}, "
         "queueTimeout: 90m}\n",
         "policy: {require: \"gpu=T4,gpu=A100,vram>=14GiB,compute>=7.5\", "
-        "queueTimeout: 90m}\n"}) {
+        "queueTimeout: 5400}\n"}) {
     const auto spec = ParseJobSpec(std::string(kSpec) + policy, {});
     QSWEEP_ASSERT_OK(spec);
     QSWEEP_EXPECT_OK(ValidateJobSpec(*spec));
@@ -65,8 +66,11 @@ TEST(JobSpec, CarriesRequirementsAndQueueTimeout) {
 TEST(JobSpec, KeepsItsDigest_WhenItAsksForNothing) {
   EXPECT_THAT(FormatJobSpecYaml(*ParseJobSpec(kSpec, {})),
               Not(HasSubstr("require")));
-  for (const char* bad : {"{require: {cpu: 2}}", "{require: {vram: 14}}",
-                          "{queueTimeout: soon}", "{queueTimeout: 0s}"}) {
+  for (const char* bad :
+       {"{require: {cpu: 2}}", "{require: {vram: 14}}",
+        "{require: [gpu=T4, \"vram>=14GiB\"]}", "{require: }",
+        "{require: {vram: [1GiB, 8GiB]}}", "{queueTimeout: 500us}",
+        "{queueTimeout: soon}", "{queueTimeout: 0s}"}) {
     EXPECT_EQ(
         CodeOf(ParseJobSpec(std::string(kSpec) + "policy: " + bad + "\n", {})),
         "QS1004")

@@ -83,6 +83,9 @@ State Taught(State state) {
         .task = task, .epoch = Epoch(1), .worker = TestWorker("w")};
     done.report.set_run_seconds(5);
     done.report.set_load_seconds(40);
+    done.speed = MakeSpeedSample(
+        state.group(state.task(task).group), state.task(task).estimated_seconds,
+        state.FindWorker(TestWorker("w"))->devices, done.report);
     state.Apply(done);
   }
   return state;

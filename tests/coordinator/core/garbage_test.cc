@@ -49,6 +49,7 @@ TEST(DecideCollectGarbage, ForgetsJobsThatEndedLongAgo_AndTheirTasks) {
       DecideCollectGarbage(state, OlderThan(absl::Hours(24)), kSettings, later);
   QSWEEP_ASSERT_OK(decision.reply);
   EXPECT_EQ(decision.reply->jobs(), 2u);
+  EXPECT_EQ(decision.reply->tasks(), 2u);  // job 3 keeps one of job 2's
   EXPECT_FALSE(decision.reply->more());
   EXPECT_THAT(EventsOf(decision.mutations),
               ElementsAre("0:job_deleted", "0:job_deleted"));
@@ -62,6 +63,20 @@ TEST(DecideCollectGarbage, ForgetsJobsThatEndedLongAgo_AndTheirTasks) {
   EXPECT_NE(after.FindTask(TaskId(2)), nullptr);  // job 3 has it
   EXPECT_EQ(after.next_job(), JobNumber(5));
   EXPECT_EQ(after.next_task(), TaskId(5));
+}
+
+TEST(DecideCollectGarbage, ForgetsTasksThatNoJobHasAnyMore) {
+  State state = Ended();
+  state.Apply(JobTaskRemoved{.job = JobNumber(4), .task = TaskId(4)});
+  const auto decision = DecideCollectGarbage(state, OlderThan(absl::Hours(24)),
+                                             kSettings, TestNow());
+  EXPECT_EQ(decision.reply->jobs(), 0u);
+  EXPECT_EQ(decision.reply->tasks(), 1u);
+  const State after = After(state, decision.mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  EXPECT_EQ(after.FindTask(TaskId(4)), nullptr);
+  EXPECT_EQ(after.FindGivenUp(TestDigest("task 4")), nullptr);
+  EXPECT_NE(after.FindTask(TaskId(1)), nullptr);
 }
 
 TEST(DecideCollectGarbage, LeavesTheNewestJobAndTheYoung) {

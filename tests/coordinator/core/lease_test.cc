@@ -37,9 +37,9 @@ v1::ReleaseTaskRequest Release(int64_t task, int64_t epoch,
 
 // A job with one task that its worker runs, after `failed` and `lost` earlier
 // attempts.
-State Attempted(int failed, int lost) {
+State Attempted(int failed, int lost, const v1::Requirements& require = {}) {
   StateBuilder builder;
-  builder.Job().Task().Worker("w");
+  builder.Job({.require = require}).Task().Worker("w");
   const auto end = [&](LeaseEnd why) {
     builder.Lease(1, "w");
     builder.Apply(LeaseEnded{.task = TaskId(1),
@@ -272,20 +272,27 @@ TEST(DecideTimeout, QuarantinesLostTask_OnlyWhenEnoughWorkersVanished) {
   };
   EXPECT_EQ(lost(Attempted(0, 3)), v1::TASK_STATE_BACKOFF);
   EXPECT_EQ(lost(Attempted(0, 4)), v1::TASK_STATE_QUARANTINED);
+  const auto with_two_more = [](State state) {
+    for (const char* name : {"w2", "w3"}) {
+      const v1::Hello hello = MakeHello(name, {.device = "L4"});
+      state.Apply(WorkerAttached{.worker = TestWorker(name),
+                                 .session = TestSession(name),
+                                 .hello = std::make_shared<v1::Hello>(hello),
+                                 .deadline = SteadyTime::InfiniteFuture()});
+      state.Apply(WorkerReported{
+          .worker = TestWorker(name),
+          .state = std::make_shared<v1::WorkerState>(MakeReport(name, {}, 1)),
+          .deadline = SteadyTime::InfiniteFuture()});
+    }
+    return state;
+  };
   // Three fit: the one that lost it five times may be what is broken.
-  State state = Attempted(0, 4);
-  for (const char* name : {"w2", "w3"}) {
-    const v1::Hello hello = MakeHello(name, {});
-    state.Apply(WorkerAttached{.worker = TestWorker(name),
-                               .session = TestSession(name),
-                               .hello = std::make_shared<v1::Hello>(hello),
-                               .deadline = SteadyTime::InfiniteFuture()});
-    state.Apply(WorkerReported{
-        .worker = TestWorker(name),
-        .state = std::make_shared<v1::WorkerState>(MakeReport(name, {}, 1)),
-        .deadline = SteadyTime::InfiniteFuture()});
-  }
-  EXPECT_EQ(lost(state), v1::TASK_STATE_BACKOFF);
+  EXPECT_EQ(lost(with_two_more(Attempted(0, 4))), v1::TASK_STATE_BACKOFF);
+  // But the job admits one of them only.
+  v1::Requirements require;
+  require.add_gpus("T4");
+  EXPECT_EQ(lost(with_two_more(Attempted(0, 4, require))),
+            v1::TASK_STATE_QUARANTINED);
 }
 
 TEST(DecideTimeout, EndsStalledAttempt_WhenRunMakesNoProgress) {

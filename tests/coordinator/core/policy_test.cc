@@ -11,6 +11,8 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
 
 const Settings kSettings;
 
@@ -200,6 +202,22 @@ TEST(WhyNotFit, NamesEachReason) {
                           HasSubstr("takes up to 10 s there, and 30 s")));
 }
 
+TEST(PickTask, TakesAShortTaskOfTheGroup_BeforeTheWorkerEnds) {
+  const State state =
+      StateBuilder()
+          .Job()
+          .Task({.estimated_seconds = 60})
+          .Apply(TaskAdded{.id = TaskId(2),
+                           .group = TaskGroupId(1),
+                           .content_key = TestDigest("task 2"),
+                           .documents = {{.digest = TestDigest("d3")}},
+                           .estimated_seconds = 5})
+          .Apply(JobTaskAdded{.job = JobNumber(1), .task = TaskId(2)})
+          .Worker("w", {.lifetime_left_ms = 40'000})
+          .Build();
+  EXPECT_EQ(Picked(state, "w"), 2);
+}
+
 TEST(PickTask, LoadsANewModelOnOneWorkerFirst) {
   StateBuilder builder;
   builder.Job()
@@ -234,6 +252,24 @@ TEST(PickTask, SparesAWorkerTheTaskItFailed_WhileAnotherFits) {
   EXPECT_EQ(Picked(builder.Build(), "b"), 1);
 }
 
+TEST(PickTask, GivesATaskBack_WhenNoOtherWorkerIsAdmitted) {
+  v1::Requirements require;
+  require.set_memory_bytes(uint64_t{14} << 30);
+  StateBuilder builder;
+  builder.Job({.require = require})
+      .Job({.state = v1::JOB_STATE_PAUSED})
+      .Task({.jobs = {1, 2}})
+      .Worker("large", {.memory_bytes = uint64_t{16} << 30})
+      .Worker("small", {.memory_bytes = uint64_t{8} << 30})
+      .Lease(1, "large")
+      .Apply(LeaseEnded{.task = TaskId(1),
+                        .epoch = Epoch(1),
+                        .end = LeaseEnd::kFailed,
+                        .to = v1::TASK_STATE_READY});
+  EXPECT_EQ(Picked(builder.Build(), "small"), std::nullopt);
+  EXPECT_EQ(Picked(builder.Build(), "large"), 1);
+}
+
 TEST(PickTask, KeepsToWhatTheJobRequires) {
   const auto picked = [](const v1::Requirements& require,
                          const WorkerOptions& worker) {
@@ -248,7 +284,10 @@ TEST(PickTask, KeepsToWhatTheJobRequires) {
   require.add_gpus("t4");
   require.add_gpus("A100");
   EXPECT_EQ(picked(require, {.device = "cuda:0 Tesla T4"}), 1);
-  EXPECT_EQ(picked(require, {.device = "cpu"}), std::nullopt);
+  EXPECT_EQ(picked(require, {.device = "NVIDIA A100-SXM4-40GB"}), 1);
+  for (const char* other : {"cpu", "NVIDIA A10", "NVIDIA T400", "A1000"}) {
+    EXPECT_EQ(picked(require, {.device = other}), std::nullopt) << other;
+  }
   require.Clear();
   require.set_memory_bytes(uint64_t{14} << 30);
   EXPECT_EQ(picked(require, {.memory_bytes = uint64_t{14} << 30}), 1);
@@ -258,6 +297,24 @@ TEST(PickTask, KeepsToWhatTheJobRequires) {
   require.set_compute_capability(80);
   EXPECT_EQ(picked(require, {.compute_capability = 80}), 1);
   EXPECT_EQ(picked(require, {.compute_capability = 75}), std::nullopt);
+}
+
+TEST(WhyNotRequired, AsksForAllOfOneDevice) {
+  v1::Requirements require;
+  require.add_gpus("T4");
+  require.set_memory_bytes(uint64_t{14} << 30);
+  State state = StateBuilder().Job({.require = require}).Worker("w").Build();
+  const Job& job = state.job(JobNumber(1));
+  Worker worker = *state.FindWorker(TestWorker("w"));
+  worker.devices.front().set_memory_bytes(uint64_t{8} << 30);  // a T4
+  v1::Device cpu;
+  cpu.set_kind("cpu");
+  cpu.set_name("T4 of a CPU");
+  cpu.set_memory_bytes(uint64_t{64} << 30);
+  worker.devices.push_back(cpu);
+  EXPECT_THAT(WhyNotRequired(job, worker), Not(IsEmpty()));
+  worker.devices.front().set_memory_bytes(uint64_t{16} << 30);
+  EXPECT_THAT(WhyNotRequired(job, worker), IsEmpty());
 }
 
 TEST(WhyNotRequired, NamesTheNumberThatDoesNotFit) {

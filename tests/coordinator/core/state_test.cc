@@ -1,9 +1,12 @@
 #include "coordinator/core/state.h"
 
+#include <set>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "coordinator/core/lists.h"
+#include "coordinator/core/plan.h"
 #include "coordinator/core/settings.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/state_builder.h"
@@ -140,6 +143,57 @@ TEST(ListTasks, FiltersByJobAndState) {
   EXPECT_EQ(tasks->tasks(0).languages(), "eng");
   request.add_states(v1::TASK_STATE_DONE);
   EXPECT_EQ(ListTasks(state, request)->total(), 0u);
+}
+
+TEST(CheckInvariants, FindsTwoLiveTasksWithOneMeasurement) {
+  const auto state_with = [](const std::string& other) {
+    StateBuilder builder;
+    builder.Job().Task({.documents = {"d1", "d2"}}).Task({.documents = {}});
+    const State made = builder.Build();
+    const TaskGroup& group = made.group(TaskGroupId(1));
+    const auto key = [&](std::set<Digest> documents) {
+      return TaskContentKey(
+          group.prototype->evaluation(),
+          {group.configurations.begin(), group.configurations.end()}, documents,
+          "");
+    };
+    State state = made;
+    for (const auto& [id, documents] :
+         {std::pair(3, std::vector<std::string>{"d3", "d4"}),
+          std::pair(4, std::vector<std::string>{other})}) {
+      TaskAdded added{.id = TaskId(id), .group = TaskGroupId(1)};
+      std::set<Digest> digests;
+      for (const std::string& document : documents) {
+        added.documents.push_back({.digest = TestDigest(document)});
+        digests.insert(TestDigest(document));
+      }
+      added.content_key = key(digests);
+      state.Apply(added);
+      state.Apply(JobTaskAdded{.job = JobNumber(1), .task = TaskId(id)});
+    }
+    return state;
+  };
+  EXPECT_THAT(CheckInvariants(state_with("d5")), IsEmpty());
+  EXPECT_THAT(CheckInvariants(state_with("d4")),
+              ElementsAre("tasks 3 and 4 both bring one measurement"));
+}
+
+TEST(Settings, FollowTheHeartbeat) {
+  for (const auto& [heartbeat, ttl] :
+       {std::pair(absl::Seconds(30), absl::Seconds(90)),
+        std::pair(absl::Milliseconds(100), absl::Milliseconds(300)),
+        std::pair(absl::Minutes(5), absl::Minutes(15))}) {
+    Settings settings;
+    settings.heartbeat = heartbeat;
+    settings.lease_ttl = ttl;
+    settings.failover_ttl = 2 * ttl;
+    settings.progress_deadline = 2 * ttl;
+    settings.start_deadline = settings.DefaultStartDeadline();
+    settings.run_deadline_min = settings.DefaultRunDeadline();
+    QSWEEP_EXPECT_OK(settings.Validate());
+  }
+  EXPECT_EQ(Settings().DefaultStartDeadline(), Settings().start_deadline);
+  EXPECT_EQ(Settings().DefaultRunDeadline(), Settings().run_deadline_min);
 }
 
 TEST(Settings, ScalesAndChecksRatios) {

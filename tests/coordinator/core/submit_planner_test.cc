@@ -236,6 +236,43 @@ TEST(SubmitPlanner, KeepsItsTasks_WhenItResumes) {
   }
 }
 
+// It does not start over on behalf of a job that happened to be planned.
+TEST(SubmitPlanner, KeepsATaskThatWasGivenUp_WhenItResumes) {
+  State state = StateBuilder().Build();
+  Sliced sliced(state);
+  sliced.Begin();
+  sliced.Slice();
+  const TaskId poison = state.job(sliced.number()).tasks.begin()->first;
+  state.Apply(
+      TaskStateChanged{.task = poison, .to = v1::TASK_STATE_QUARANTINED});
+  sliced.Resume();
+  while (sliced.Slice()) {
+  }
+  sliced.Activate();
+  EXPECT_EQ(state.task(poison).state, v1::TASK_STATE_QUARANTINED);
+  EXPECT_EQ(CountedOf(state, sliced.number()), kMeasurements);
+  EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kMeasurements));
+}
+
+TEST(SubmitPlanner, CutsForTheWorkersLastSeen_WhenNoneIsLive) {
+  const auto gflops = [](WorkerLiveness liveness) {
+    State state = StateBuilder()
+                      .Worker("a", {.gflops = 1000})
+                      .Worker("b", {.gflops = 500})
+                      .Build();
+    for (const char* name : {"a", "b"}) {
+      state.Apply(
+          WorkerLivenessChanged{.worker = TestWorker(name), .to = liveness});
+    }
+    Sliced sliced(state);
+    sliced.Begin();
+    sliced.Slice();
+    return state.group(TaskGroupId(1)).prototype->estimated_gflops();
+  };
+  EXPECT_EQ(gflops(WorkerLiveness::kLive), 500);
+  EXPECT_EQ(gflops(WorkerLiveness::kLost), 500);
+}
+
 TEST(SubmitPlanner, LeavesNothing_WhenItIsCancelledHalfWay) {
   State state = StateBuilder().Build();
   Sliced sliced(state);

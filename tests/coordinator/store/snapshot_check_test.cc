@@ -53,6 +53,13 @@ TEST(CheckSnapshot, NamesWhatDoesNotFit) {
   EXPECT_EQ(CheckSnapshot(sound), absl::OkStatus());
   ASSERT_EQ(sound.tasks.size(), 4u);
   const std::vector<Damage> damages = {
+      {"task 2 given up with another's content",
+       [](StateSnapshot& s) {
+         for (const int64_t id : {1, 2}) {
+           s.tasks.at(TaskId(id)).state = v1::TASK_STATE_CANCELLED;
+           s.tasks.at(TaskId(id)).content_key = Digest::Of("one");
+         }
+       }},
       {"task 3 is leased without a lease",
        [](StateSnapshot& s) {
          s.tasks.at(TaskId(3)).history.Edit().grants.clear();
