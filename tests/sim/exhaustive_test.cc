@@ -10,8 +10,8 @@ namespace {
 
 TEST(Exhaustive, EndsWellInEveryOrder) {
   for (const ExhaustiveOptions& options :
-       {ExhaustiveOptions{.depth = 4, .faults = 0},
-        ExhaustiveOptions{.depth = 3, .faults = 1}}) {
+       {ExhaustiveOptions{.depth = 5, .faults = 0},
+        ExhaustiveOptions{.depth = 4, .faults = 1}}) {
     const ExhaustiveResult result = SearchExhaustively(options);
     std::cout << FormatExhaustive(options, result) << "\n";
     EXPECT_THAT(result.problems, ::testing::IsEmpty());
