@@ -1,6 +1,7 @@
 #include "tests/worker/kernels/device/device_weights.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "common/base/random.h"
 #include "tests/support/kernel_references.h"
@@ -8,6 +9,22 @@
 namespace qsweep::testing {
 
 using kernels::FloatType;
+
+namespace {
+
+size_t BytesOf(FloatType type) { return type == FloatType::kFp32 ? 4 : 2; }
+
+// `shift` numbers that nobody looks at, then the weights; little-endian.
+std::vector<char> BytesOf(const DeviceWeights& weights, size_t shift) {
+  const size_t size = BytesOf(weights.type);
+  std::vector<char> bytes((shift + weights.bits.size()) * size);
+  for (size_t i = 0; i < weights.bits.size(); ++i) {
+    std::memcpy(bytes.data() + (shift + i) * size, &weights.bits[i], size);
+  }
+  return bytes;
+}
+
+}  // namespace
 
 std::vector<double> DeviceWeights::Numbers() const {
   std::vector<double> numbers;
@@ -64,6 +81,27 @@ DeviceWeights RandomWeights(FloatType type, int64_t count, uint64_t seed) {
     weights.bits.push_back(Encode(type, w));
   }
   return weights;
+}
+
+DeviceNumbers::DeviceNumbers(const DeviceWeights& weights, size_t shift)
+    : type_(weights.type),
+      shift_(shift * BytesOf(weights.type)),
+      bytes_(BytesOf(weights, shift)) {}
+
+DeviceNumbers::DeviceNumbers(FloatType type, size_t count, size_t shift)
+    : type_(type),
+      shift_(shift * BytesOf(type)),
+      bytes_((shift + count) * BytesOf(type)) {}
+
+std::vector<uint32_t> DeviceNumbers::ReadBits() {
+  const std::vector<char> bytes = bytes_.Read();
+  std::vector<uint32_t> bits;
+  for (size_t at = shift_; at < bytes.size(); at += BytesOf(type_)) {
+    uint32_t number = 0;
+    std::memcpy(&number, bytes.data() + at, BytesOf(type_));
+    bits.push_back(number);
+  }
+  return bits;
 }
 
 }  // namespace qsweep::testing

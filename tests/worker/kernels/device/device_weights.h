@@ -1,9 +1,11 @@
 #ifndef QSWEEP_TESTS_WORKER_KERNELS_DEVICE_DEVICE_WEIGHTS_H_
 #define QSWEEP_TESTS_WORKER_KERNELS_DEVICE_DEVICE_WEIGHTS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "tests/support/device_memory.h"
 #include "worker/kernels/cuda_types.h"
 
 namespace qsweep::testing {
@@ -33,6 +35,23 @@ struct DeviceWeights {
 // plain ones, all zero, one sign, ties, an outlier, subnormal, very large.
 DeviceWeights RandomWeights(kernels::FloatType type, int64_t count,
                             uint64_t seed);
+
+// Numbers of a format in device memory, `shift` numbers behind a multiple of
+// 256 bytes.
+class DeviceNumbers {
+ public:
+  DeviceNumbers(const DeviceWeights& weights, size_t shift);
+  // Filled with bytes that no kernel writes.
+  DeviceNumbers(kernels::FloatType type, size_t count, size_t shift);
+
+  void* data() { return bytes_.data() + shift_; }
+  std::vector<uint32_t> ReadBits();
+
+ private:
+  kernels::FloatType type_;
+  size_t shift_;  // bytes
+  DeviceArray<char> bytes_;
+};
 
 }  // namespace qsweep::testing
 

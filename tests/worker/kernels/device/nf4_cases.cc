@@ -2,7 +2,6 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -20,6 +19,7 @@ namespace qsweep::kernels {
 namespace {
 
 using ::qsweep::testing::DeviceArray;
+using ::qsweep::testing::DeviceNumbers;
 using ::qsweep::testing::DeviceWeights;
 using ::qsweep::testing::Encode;
 using ::qsweep::testing::FloatTypes;
@@ -28,23 +28,18 @@ using ::qsweep::testing::RandomWeights;
 
 using Nf4Kernel = qsweep::testing::KernelTest;
 
-template <typename In, typename Out>
-int64_t MismatchesTyped(const DeviceWeights& weights, FloatType out_type,
-                        Nf4Options options, size_t shift) {
-  using Bits = std::conditional_t<sizeof(In) == 2, uint16_t, uint32_t>;
-  std::vector<In> in;
-  for (const uint32_t b : weights.bits) {
-    in.push_back(static_cast<Bits>(b));
-  }
-  const auto count = static_cast<int64_t>(in.size());
+int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
+                   Nf4Options options, size_t shift = 0) {
+  const size_t size = weights.bits.size();
+  const auto count = static_cast<int64_t>(size);
   const auto groups = static_cast<size_t>((count + options.group_size - 1) /
                                           options.group_size);
-  DeviceArray<In> device_in(in, shift);
-  DeviceArray<Out> out(in.size(), shift);
+  DeviceNumbers in(weights, shift);
+  DeviceNumbers out(out_type, size, shift);
   DeviceArray<float> absmax(groups);
   DeviceArray<float> mean(1);
-  DeviceArray<uint8_t> codes(in.size());
-  EXPECT_EQ(Nf4Cuda({.weights = device_in.data(),
+  DeviceArray<uint8_t> codes(size);
+  EXPECT_EQ(Nf4Cuda({.weights = in.data(),
                      .out = out.data(),
                      .weight_type = weights.type,
                      .out_type = out_type,
@@ -53,15 +48,15 @@ int64_t MismatchesTyped(const DeviceWeights& weights, FloatType out_type,
                      .mean = mean.data()},
                     count, options, nullptr),
             0);
-  std::vector<float> values(in.size());
+  std::vector<float> values(size);
   std::vector<float> scales(groups);
-  std::vector<uint8_t> want(in.size());
+  std::vector<uint8_t> want(size);
   Nf4Cpu(weights.Floats().data(), count, options, values.data(), scales.data(),
          want.data());
-  const std::vector<Out> got = out.Read();
+  const std::vector<uint32_t> got = out.ReadBits();
   const std::vector<uint8_t> got_codes = codes.Read();
   int64_t mismatches = 0;
-  for (size_t i = 0; i < in.size(); ++i) {
+  for (size_t i = 0; i < size; ++i) {
     mismatches += Encode(out_type, static_cast<double>(values[i])) == got[i] &&
                           want[i] == got_codes[i]
                       ? 0
@@ -75,19 +70,6 @@ int64_t MismatchesTyped(const DeviceWeights& weights, FloatType out_type,
                       : 1;
   }
   return mismatches;
-}
-
-int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
-                   Nf4Options options, size_t shift = 0) {
-  if (weights.type == FloatType::kFp32) {
-    return MismatchesTyped<uint32_t, uint32_t>(weights, out_type, options,
-                                               shift);
-  }
-  if (out_type == FloatType::kFp32) {
-    return MismatchesTyped<uint16_t, uint32_t>(weights, out_type, options,
-                                               shift);
-  }
-  return MismatchesTyped<uint16_t, uint16_t>(weights, out_type, options, shift);
 }
 
 #if defined(__SANITIZE_ADDRESS__)

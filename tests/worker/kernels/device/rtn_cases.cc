@@ -20,6 +20,7 @@ namespace {
 
 using ::qsweep::testing::Decode;
 using ::qsweep::testing::DeviceArray;
+using ::qsweep::testing::DeviceNumbers;
 using ::qsweep::testing::kFloatTypes;
 using ::qsweep::testing::RandomWeights;
 using Weights = ::qsweep::testing::DeviceWeights;
@@ -46,23 +47,17 @@ struct Shift {
   size_t out = 0;
 };
 
-template <typename In, typename Out>
-Result RunTyped(const Weights& weights, FloatType out_type, RtnShape shape,
-                RtnOptions options, Shift shift) {
-  std::vector<In> in;
-  for (const uint32_t b : weights.bits) {
-    in.push_back(std::bit_cast<In>(
-        static_cast<std::conditional_t<sizeof(In) == 2, uint16_t, uint32_t>>(
-            b)));
-  }
-  DeviceArray<In> device_in(in, shift.in);
-  DeviceArray<Out> device_out(in.size(), shift.out);
+Result RunRtn(const Weights& weights, FloatType out_type, RtnShape shape,
+              RtnOptions options, Shift shift = {}) {
+  const size_t size = weights.bits.size();
+  DeviceNumbers in(weights, shift.in);
+  DeviceNumbers out(out_type, size, shift.out);
   DeviceArray<float> scales(
       static_cast<size_t>(shape.rows * shape.groups_per_row()));
-  DeviceArray<int16_t> codes(in.size(), shift.out);
+  DeviceArray<int16_t> codes(size, shift.out);
   DeviceArray<char> workspace(size_t{kRtnWorkspaceBytes});
-  EXPECT_EQ(RtnCuda({.weights = device_in.data(),
-                     .out = device_out.data(),
+  EXPECT_EQ(RtnCuda({.weights = in.data(),
+                     .out = out.data(),
                      .weight_type = weights.type,
                      .out_type = out_type,
                      .scales = scales.data(),
@@ -70,24 +65,7 @@ Result RunTyped(const Weights& weights, FloatType out_type, RtnShape shape,
                      .workspace = workspace.data()},
                     shape, options, nullptr),
             0);
-  Result result{{}, scales.Read(), codes.Read()};
-  for (const Out value : device_out.Read()) {
-    result.values.push_back(value);
-  }
-  return result;
-}
-
-Result RunRtn(const Weights& weights, FloatType out_type, RtnShape shape,
-              RtnOptions options, Shift shift = {}) {
-  if (weights.type == FloatType::kFp32) {
-    return RunTyped<uint32_t, uint32_t>(weights, out_type, shape, options,
-                                        shift);
-  }
-  if (out_type == FloatType::kFp32) {
-    return RunTyped<uint16_t, uint32_t>(weights, out_type, shape, options,
-                                        shift);
-  }
-  return RunTyped<uint16_t, uint16_t>(weights, out_type, shape, options, shift);
+  return {out.ReadBits(), scales.Read(), codes.Read()};
 }
 
 // Values, codes and scales that differ from the reference; any NaN is as good
