@@ -11,7 +11,9 @@ void ReviveTask(Draft& draft, const Task& task, JobNumber wanting) {
   // Live ones are shared; a DONE one leaves nothing to try.
   QSWEEP_CHECK(task.given_up());
   for (const JobNumber number : task.jobs) {
-    if (number != wanting && draft.state().job(number).terminal()) {
+    const Job& job = draft.state().job(number);
+    if (number != wanting &&
+        (job.terminal() || job.state == v1::JOB_STATE_STOPPING)) {
       draft.Add(JobTaskRemoved{.job = number, .task = task.id});
       continue;
     }

@@ -340,13 +340,34 @@ absl::Status CoordinatorProcess::BeforeCommit(std::span<const Mutation> batch) {
   return absl::OkStatus();
 }
 
+void CoordinatorProcess::TraceCommit(std::span<const Mutation> batch) {
+  trace_.Line("commit of ", batch.size(), " mutations");
+  for (const Mutation& mutation : batch) {
+    if (const auto* granted = std::get_if<LeaseGranted>(&mutation)) {
+      trace_.Line("  task ", granted->task.value(), " epoch ",
+                  granted->epoch.value(), " granted for job ",
+                  granted->job.value(), " to ", granted->worker.text());
+    } else if (const auto* ended = std::get_if<LeaseEnded>(&mutation)) {
+      trace_.Line("  task ", ended->task.value(), " epoch ",
+                  ended->epoch.value(), " ", LeaseEndName(ended->end), ": ",
+                  ended->reason);
+    } else if (const auto* result = std::get_if<ResultCommitted>(&mutation)) {
+      trace_.Line("  task ", result->task.value(), " epoch ",
+                  result->epoch.value(), " done");
+    } else if (const auto* job = std::get_if<JobStateChanged>(&mutation)) {
+      trace_.Line("  job ", job->job.value(), " ",
+                  v1::JobState_Name(job->state));
+    }
+  }
+}
+
 void CoordinatorProcess::AfterCommit(std::span<const Mutation> batch,
                                      const absl::Status& status) {
   if (status.ok() && !doomed_) {
     ++commits_;
     oracles_.OnCommitted(batch);
     if (trace_.wanted()) {
-      trace_.Line("commit of ", batch.size(), " mutations");
+      TraceCommit(batch);
     }
   } else if (absl::IsResourceExhausted(status) && !doomed_) {
     disk_full_ = true;

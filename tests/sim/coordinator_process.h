@@ -141,6 +141,7 @@ class CoordinatorProcess {
   void Die();
   absl::Status BeforeCommit(std::span<const Mutation> batch);
   void AfterCommit(std::span<const Mutation> batch, const absl::Status& status);
+  void TraceCommit(std::span<const Mutation> batch);
 
   Schedule& schedule_;
   Network& network_;

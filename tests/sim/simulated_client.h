@@ -37,6 +37,7 @@ class SimulatedClient {
 
   // Nothing is asked that was not answered, and each watch saw its job end.
   bool settled() const;
+  const std::string& owner() const { return owner_; }
   int64_t tasks_planned() const { return tasks_planned_; }
   // What each watch saw in the end against what the store has. Fails oracles.
   void CheckWatches(Store& store);

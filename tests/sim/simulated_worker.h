@@ -53,6 +53,7 @@ class SimulatedWorker {
   // A result for a lease that was never granted: what a liar would send.
   void SendForgery();
   // All results it made were answered.
+  const std::string& name() const { return options_.name; }
   bool spool_empty() const { return spool_.empty(); }
 
  private:

@@ -81,10 +81,11 @@ SeedResult World::Run() {
   RunUntil(schedule_.now() + kSafetyPhase, true);
   CalmDown();
   RunUntil(schedule_.now() + LivenessBound(), true);
-  if (!oracles_.failed() && !AllSettled()) {
+  const std::string unsettled = Unsettled();
+  if (!oracles_.failed() && !unsettled.empty()) {
     oracles_.Fail(0, absl::StrCat("not everything has ended ",
                                   absl::FormatDuration(LivenessBound()),
-                                  " after the last fault"));
+                                  " after the last fault: ", unsettled));
   }
   if (!oracles_.failed()) {
     SubmitAgain();
@@ -166,14 +167,38 @@ bool World::AllSubmitted() const {
   return planned >= options_.tasks;
 }
 
-bool World::AllSettled() const {
-  return AllSubmitted() && coordinator_.up() &&
-         coordinator_.state().active_jobs().empty() &&
-         std::ranges::all_of(clients_,
-                             [](const auto& c) { return c->settled(); }) &&
-         std::ranges::all_of(workers_, [](const auto& w) {
-           return w->spool_empty() || !w->keeps_running();
-         });
+std::string World::Unsettled() const {
+  if (!AllSubmitted()) {
+    return "jobs to submit";
+  }
+  if (!coordinator_.up()) {
+    return "no coordinator";
+  }
+  const auto& jobs = coordinator_.state().active_jobs();
+  if (!jobs.empty()) {
+    const Job& job = coordinator_.state().job(*jobs.begin());
+    std::string text = absl::StrCat("job ", job.number.value(), " is ",
+                                    v1::JobState_Name(job.state));
+    for (const auto& [id, brings] : job.tasks) {
+      const Task& task = coordinator_.state().task(id);
+      if (task.live()) {
+        absl::StrAppend(&text, ", task ", id.value(), " ",
+                        v1::TaskState_Name(task.state));
+      }
+    }
+    return text;
+  }
+  for (const auto& client : clients_) {
+    if (!client->settled()) {
+      return absl::StrCat(client->owner(), " waits for an answer");
+    }
+  }
+  for (const auto& worker : workers_) {
+    if (worker->keeps_running() && !worker->spool_empty()) {
+      return absl::StrCat(worker->name(), " has results to bring");
+    }
+  }
+  return "";
 }
 
 // Of everything that may come after one another: a frozen worker, a dead
@@ -190,7 +215,7 @@ void World::RunUntil(SteadyTime limit, bool stop_when_settled) {
     if (!options_.faults && coordinator_.up()) {
       floor_clock_.Look(coordinator_.state(), schedule_.now());
     }
-    if (++events_ % 64 == 0 && stop_when_settled && AllSettled()) {
+    if (++events_ % 64 == 0 && stop_when_settled && Unsettled().empty()) {
       return;
     }
   }

@@ -54,7 +54,8 @@ class World {
   void SubmitJobs();
   v1::SubmitJobRequest NextJob();
   bool AllSubmitted() const;
-  bool AllSettled() const;
+  // What has not ended; "" when everything has.
+  std::string Unsettled() const;
   absl::Duration LivenessBound() const;
   void PreemptSome();
   void RunUntil(SteadyTime limit, bool stop_when_settled);

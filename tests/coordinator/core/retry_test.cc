@@ -3,6 +3,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "coordinator/core/cancel.h"
 #include "coordinator/core/lease.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/state_builder.h"
@@ -35,6 +36,31 @@ TEST(DecideRetryTasks, LeavesJobsThatEndedBehind) {
   EXPECT_THAT(CheckInvariants(after), IsEmpty());
   EXPECT_THAT(after.task(TaskId(1)).jobs, ElementsAre(JobNumber(1)));
   EXPECT_EQ(after.task(TaskId(1)).history->failed, 0);
+}
+
+TEST(DecideRetryTasks, LeavesStoppingJobsBehind) {
+  // Both jobs want task 1, which was given up. Job 1 stops and only waits for
+  // task 2: nothing may run for it any more, and a cancel of job 2 must not
+  // leave task 1 to it.
+  State state = StateBuilder()
+                    .Job({.state = v1::JOB_STATE_RUNNING})
+                    .Job({.state = v1::JOB_STATE_RUNNING})
+                    .Task({.jobs = {1, 2}})
+                    .Task({.jobs = {1, 2}, .documents = {"d3"}})
+                    .Worker("w")
+                    .Lease(1, "w")
+                    .Lease(2, "w")
+                    .Build();
+  state =
+      After(state, DecideLeaseEnd(state, TaskId(1), LeaseEnd::kFailed,
+                                  "bad weights", false, Settings(), TestNow()));
+  state = After(state,
+                DecideStop(state, JobNumber(1), "enough", TestNow()).mutations);
+  ASSERT_EQ(state.job(JobNumber(1)).state, v1::JOB_STATE_STOPPING);
+  state =
+      After(state, DecideRetryTasks(state, JobNumber(2), TestNow()).mutations);
+  EXPECT_THAT(CheckInvariants(state), IsEmpty());
+  EXPECT_THAT(state.task(TaskId(1)).jobs, ElementsAre(JobNumber(2)));
 }
 
 }  // namespace
