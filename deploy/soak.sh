@@ -12,8 +12,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 minutes=20
 if [ $# -gt 0 ] && [[ $1 != --* ]]; then minutes=$1; shift; fi
 
-[ -d build/release ] || cmake --preset release -DQSWEEP_BUILD_TESTS=ON >/dev/null
-cmake --build build/release --target qchaos -- --quiet
+source deploy/setup.sh --tests
+say "Building the soak"
+cmake --preset release -DQSWEEP_BUILD_TESTS=ON >build/configure-release.log 2>&1 ||
+  { tail -40 build/configure-release.log >&2; exit 1; }
+cmake --build --preset release --target qchaos -- --quiet
+wait_for_data
 printf 'qsweep %s, %s, %s CPUs, kernel %s\n' "$(git rev-parse --short HEAD)" \
   "$(date -u +%Y-%m-%d)" "$(nproc)" "$(uname -r)"
 exec build/release/tests/qchaos soak --minutes "$minutes" "$@"

@@ -21,7 +21,7 @@
 namespace qsweep {
 namespace {
 
-absl::Status Broken(const std::string& path, absl::string_view what) {
+absl::Status BrokenFile(const std::string& path, absl::string_view what) {
   return MakeError(kUnreadableCorpus,
                    absl::StrCat(path, " is not a UDHR translation: ", what),
                    path);
@@ -96,19 +96,19 @@ class UdhrParser {
       OnText(html_.substr(position, open - position));
       const size_t close = html_.find('>', open);
       if (close == absl::string_view::npos) {
-        return Broken(path_, "a tag is cut off");
+        return BrokenFile(path_, "a tag is cut off");
       }
       QSWEEP_RETURN_IF_ERROR(OnTag(html_.substr(open + 1, close - open - 1)));
       position = close + 1;
     }
     if (!ended_ || !unit_.empty()) {
-      return Broken(path_, "the file is cut off");
+      return BrokenFile(path_, "the file is cut off");
     }
     if (language_.corpus.language().empty()) {
-      return Broken(path_, "it has no <html data-code=...>");
+      return BrokenFile(path_, "it has no <html data-code=...>");
     }
     if (units_.empty()) {
-      return Broken(path_, "it has no article");
+      return BrokenFile(path_, "it has no article");
     }
     AddDocuments();
     return std::move(language_);
@@ -170,13 +170,13 @@ class UdhrParser {
       return absl::OkStatus();
     }
     if (!unit_.empty()) {
-      return Broken(path_, absl::StrCat("<", name, "> inside ", unit_));
+      return BrokenFile(path_, absl::StrCat("<", name, "> inside ", unit_));
     }
     unit_ = name == "header" ? "preamble" : Attribute(tag, "data-number");
     int number = 0;
     if (name == "article" && (!absl::SimpleAtoi(unit_, &number) || number < 1 ||
                               number > 30 || unit_ != absl::StrCat(number))) {
-      return Broken(
+      return BrokenFile(
           path_, absl::StrCat("article \"", unit_, "\" is not one of 1 to 30"));
     }
     if (units_.count(unit_) > 0) {

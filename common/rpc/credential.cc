@@ -17,7 +17,7 @@ namespace qsweep {
 namespace {
 
 constexpr char kHead[] = "qsweep-credential 1\n";
-constexpr absl::Duration kHandshakeTimeout = absl::Seconds(10);
+constexpr absl::Duration kJoinTimeout = absl::Seconds(10);
 
 std::string Format(const Credential& credential) {
   return absl::StrCat(kHead, "address ", credential.address, "\njoin ",
@@ -111,7 +111,7 @@ absl::StatusOr<Credential> JoinCoordinator(const std::string& address,
   Credential credential{.address = address, .joined_with = token.id};
   QSWEEP_ASSIGN_OR_RETURN(
       credential.ca_pem,
-      FetchCertificateAuthority(address, token.ca, kHandshakeTimeout));
+      FetchCertificateAuthority(address, token.ca, kJoinTimeout));
   const std::string pending_path = path + ".new";
   QSWEEP_ASSIGN_OR_RETURN(const Secret secret,
                           ReadOrMakePending(pending_path, token.id));

@@ -54,10 +54,6 @@ void DropTasks(Draft& draft, const Job& job, const std::set<JobNumber>& leaving,
   }
 }
 
-int64_t CountOf(const Job& job, v1::TaskState state) {
-  return job.tasks_by_state[static_cast<size_t>(state)];
-}
-
 absl::StatusOr<const Job*> FindActive(const State& state, JobNumber number) {
   const Job* job = state.FindJob(number);
   if (job == nullptr) {
@@ -104,7 +100,7 @@ Decision<JobNumber> DecideStop(const State& state, JobNumber number,
   DropTasks(
       draft, job, {number}, [](const Task& task) { return !task.lease; },
       reason);
-  if (CountOf(job, v1::TASK_STATE_LEASED) == 0) {
+  if (job.num_tasks(v1::TASK_STATE_LEASED) == 0) {
     EndJob(draft, job, v1::JOB_STATE_CANCELLED, reason);
   } else {
     MoveJob(draft, job, v1::JOB_STATE_STOPPING, "job_stopping", reason);
@@ -144,14 +140,14 @@ void FailJobsOverLimit(Draft& draft, const Task& task) {
     // With no other live task EndJobsOf has ended the job.
     if (!job.terminal() && job.state != v1::JOB_STATE_PLANNING &&
         job.max_fails > 0 && job.tasks_live() > 1 &&
-        CountOf(job, v1::TASK_STATE_QUARANTINED) + 1 >= job.max_fails) {
+        job.num_tasks(v1::TASK_STATE_QUARANTINED) + 1 >= job.max_fails) {
       leaving.insert(number);
     }
   }
   for (const JobNumber number : leaving) {
     const Job& job = draft.state().job(number);
     const std::string reason = absl::StrCat(
-        CountOf(job, v1::TASK_STATE_QUARANTINED) + 1,
+        job.num_tasks(v1::TASK_STATE_QUARANTINED) + 1,
         " tasks failed, which is the limit of job ", number.value());
     DropTasks(
         draft, job, leaving,

@@ -117,8 +117,7 @@ void EndJobsOf(Draft& draft, const Task& task, v1::TaskState becomes,
     }
     const bool failed_now = becomes == v1::TASK_STATE_QUARANTINED;
     const int64_t quarantined =
-        job.tasks_by_state[static_cast<size_t>(v1::TASK_STATE_QUARANTINED)] +
-        (failed_now ? 1 : 0);
+        job.num_tasks(v1::TASK_STATE_QUARANTINED) + (failed_now ? 1 : 0);
     const auto changed = skipped.find(number);
     const int64_t documents_skipped =
         changed == skipped.end() ? job.documents_skipped : changed->second;

@@ -32,7 +32,7 @@ bool HasBegun(const Job& job) {
   for (const v1::TaskState state :
        {v1::TASK_STATE_LEASED, v1::TASK_STATE_DONE, v1::TASK_STATE_BACKOFF,
         v1::TASK_STATE_QUARANTINED}) {
-    if (job.tasks_by_state[static_cast<size_t>(state)] > 0) {
+    if (job.num_tasks(state) > 0) {
       return true;
     }
   }
@@ -42,8 +42,7 @@ bool HasBegun(const Job& job) {
 bool Waits(const Job& job) {
   return (job.state == v1::JOB_STATE_QUEUED ||
           job.state == v1::JOB_STATE_RUNNING) &&
-         !job.ready.empty() &&
-         job.tasks_by_state[static_cast<size_t>(v1::TASK_STATE_LEASED)] == 0;
+         !job.ready.empty() && job.num_tasks(v1::TASK_STATE_LEASED) == 0;
 }
 
 SteadyTime After(SteadyTime since, absl::Duration timeout) {

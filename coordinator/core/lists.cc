@@ -52,10 +52,6 @@ std::vector<JobNumber> JobsByPrefix(const State& state,
                    [&prefix](const Job& job) { return prefix.Fits(job.uuid); });
 }
 
-int64_t CountOf(const Job& job, v1::TaskState state) {
-  return job.tasks_by_state[static_cast<size_t>(state)];
-}
-
 std::string ModelName(const v1::ModelReference& model) {
   if (!model.id().empty()) {
     return model.id();
@@ -88,7 +84,7 @@ uint64_t CountTasks(const State& state, const Job* job,
   for (int i = 0; i < v1::TaskState_ARRAYSIZE; ++i) {
     const auto task_state = static_cast<v1::TaskState>(i);
     if (states.empty() || states.contains(i)) {
-      total += job != nullptr ? CountOf(*job, task_state)
+      total += job != nullptr ? job->num_tasks(task_state)
                               : state.num_tasks(task_state);
     }
   }
@@ -173,9 +169,9 @@ v1::JobSummary MakeJobSummary(const Job& job) {
   const auto count = [](int64_t value) { return static_cast<uint64_t>(value); };
   if (job.state != v1::JOB_STATE_PLANNING) {  // half a plan is none
     summary.set_tasks_total(job.tasks.size());
-    summary.set_tasks_done(count(CountOf(job, v1::TASK_STATE_DONE)));
-    summary.set_tasks_failed(count(CountOf(job, v1::TASK_STATE_QUARANTINED)));
-    summary.set_tasks_leased(count(CountOf(job, v1::TASK_STATE_LEASED)));
+    summary.set_tasks_done(count(job.num_tasks(v1::TASK_STATE_DONE)));
+    summary.set_tasks_failed(count(job.num_tasks(v1::TASK_STATE_QUARANTINED)));
+    summary.set_tasks_leased(count(job.num_tasks(v1::TASK_STATE_LEASED)));
   }
   summary.set_measurements_total(count(job.measurements_total));
   summary.set_measurements_done(count(job.measurements_done));

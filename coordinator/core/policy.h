@@ -37,6 +37,9 @@ bool MayRun(const State& state, const Task& task, const Worker& worker,
 bool IsForOthers(const State& state, const Task& task, const Worker& worker,
                  const Settings& settings);
 
+// For sentences about memory.
+double InGib(uint64_t bytes);
+
 // May the worker take one more lease, of whatever task?
 bool HasCredit(const Worker& worker);
 

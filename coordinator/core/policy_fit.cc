@@ -15,8 +15,6 @@ bool Lists(const Repeated& values, const std::string& wanted) {
   return std::ranges::find(values, wanted) != values.end();
 }
 
-constexpr double kGiB = 1024.0 * 1024 * 1024;
-
 // Of its largest device; 0: not said.
 uint64_t MemoryOf(const Worker& worker) {
   uint64_t memory = 0;
@@ -38,14 +36,17 @@ bool MadeAudited(const State& state, const Task& task,
 }
 
 bool FailedOn(const Task& task, const WorkerUuid& worker) {
-  return std::ranges::any_of(
-      task.history->grants, [&worker](const Grant& grant) {
-        return grant.worker == worker && (grant.end == LeaseEnd::kFailed ||
-                                          grant.end == LeaseEnd::kStalled);
-      });
+  return std::ranges::any_of(task.history->grants,
+                             [&worker](const Grant& grant) {
+                               return grant.worker == worker && grant.failed();
+                             });
 }
 
 }  // namespace
+
+double InGib(uint64_t bytes) {
+  return static_cast<double>(bytes) / (1024.0 * 1024 * 1024);
+}
 
 bool IsForOthers(const State& state, const Task& task, const Worker& worker,
                  const Settings& settings) {
@@ -92,10 +93,9 @@ std::vector<std::string> WhyNotFit(const State& state, const Task& task,
   }
   const uint64_t memory = MemoryOf(worker);
   if (memory > 0 && group.prototype->memory_bytes() > memory) {
-    reasons.push_back(absl::StrFormat(
-        "it needs %.1f GiB of memory, the worker has %.1f GiB",
-        static_cast<double>(group.prototype->memory_bytes()) / kGiB,
-        static_cast<double>(memory) / kGiB));
+    reasons.push_back(
+        absl::StrFormat("it needs %.1f GiB of memory, the worker has %.1f GiB",
+                        InGib(group.prototype->memory_bytes()), InGib(memory)));
   }
   const auto lifetime_left = absl::Milliseconds(
       static_cast<int64_t>(worker.state->lifetime_left_ms()));

@@ -14,8 +14,6 @@
 namespace qsweep {
 namespace {
 
-constexpr double kGiB = 1024.0 * 1024 * 1024;
-
 // "NVIDIA A100-SXM4-40GB": its words are nvidia, a100, sxm4 and 40gb.
 std::vector<std::string> WordsOf(absl::string_view name) {
   std::vector<std::string> words;
@@ -56,12 +54,11 @@ std::vector<std::string> WhyNotOn(const Job& job, const v1::Device& device) {
         device.name().empty() ? device.kind() : device.name()));
   }
   if (require.memory_bytes() > device.memory_bytes()) {
-    reasons.push_back(absl::StrFormat(
-        "%s, the worker has %.1f GiB",
-        asks(absl::StrFormat(
-            "%.1f GiB of memory",
-            static_cast<double>(require.memory_bytes()) / kGiB)),
-        static_cast<double>(device.memory_bytes()) / kGiB));
+    reasons.push_back(
+        absl::StrFormat("%s, the worker has %.1f GiB",
+                        asks(absl::StrFormat("%.1f GiB of memory",
+                                             InGib(require.memory_bytes()))),
+                        InGib(device.memory_bytes())));
   }
   if (require.compute_capability() > device.compute_capability()) {
     reasons.push_back(absl::StrFormat(

@@ -13,8 +13,8 @@ namespace qsweep {
 // Another try of what a job did not get: exactly what failed or is missing.
 
 // Makes a task that was QUARANTINED or CANCELLED READY for `wanting`, with new
-// budgets and the same sequence of epochs. Other jobs that ended or are stopping
-// do not wait for it any more.
+// budgets and the same sequence of epochs. Other jobs that ended or are
+// stopping do not wait for it any more.
 void ReviveTask(Draft& draft, const Task& task, JobNumber wanting);
 
 // Whether the job's measurements have to be planned again: it has ended, its

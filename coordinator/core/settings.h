@@ -49,7 +49,7 @@ struct Settings {
   // A submit of about more tasks than this is planned in slices, one per step
   // of the loop, so that workers do not wait for it.
   int64_t plan_at_once_tasks = 5'000;
-  int64_t plan_slice_tasks = 1'000;
+  int64_t plan_slice_tasks = 500;
 
   // Placement (policy.h): a waiting job rises one priority class per this.
   absl::Duration ageing = absl::Minutes(10);

@@ -70,6 +70,9 @@ struct Job {
   std::map<TaskGroupId, absl::btree_set<TaskId>> ready;
 
   bool terminal() const;
+  int64_t num_tasks(v1::TaskState in) const {
+    return tasks_by_state[static_cast<size_t>(in)];
+  }
   int64_t tasks_live() const;  // not DONE, QUARANTINED or CANCELLED
 };
 

@@ -5,12 +5,6 @@
 #include "coordinator/core/state.h"
 
 namespace qsweep {
-namespace {
-
-size_t Slot(v1::TaskState state) { return static_cast<size_t>(state); }
-
-}  // namespace
-
 bool Job::terminal() const { return IsTerminal(state); }
 
 bool IsTerminal(v1::JobState state) {
@@ -32,10 +26,8 @@ void TakeSpec(const v1::JobSpec& spec, Job& job) {
 }
 
 int64_t Job::tasks_live() const {
-  return tasks_by_state[Slot(v1::TASK_STATE_BLOCKED)] +
-         tasks_by_state[Slot(v1::TASK_STATE_READY)] +
-         tasks_by_state[Slot(v1::TASK_STATE_LEASED)] +
-         tasks_by_state[Slot(v1::TASK_STATE_BACKOFF)];
+  return num_tasks(v1::TASK_STATE_BLOCKED) + num_tasks(v1::TASK_STATE_READY) +
+         num_tasks(v1::TASK_STATE_LEASED) + num_tasks(v1::TASK_STATE_BACKOFF);
 }
 
 void State::On(const JobAdded& m) {

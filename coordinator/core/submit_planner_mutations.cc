@@ -13,7 +13,7 @@
 namespace qsweep {
 namespace {
 
-constexpr size_t kDocuments = 5000;  // written in one step, of a large job
+constexpr size_t kDocuments = 2000;  // written in one step, of a large job
 
 }  // namespace
 
@@ -201,19 +201,16 @@ void SubmitPlanner::Start(Draft& draft) const {
 
 void SubmitPlanner::Activate(Draft& draft, int64_t documents_skipped) {
   const Job& job = draft.state().job(number_);
-  const auto count = [&job](v1::TaskState state) {
-    return job.tasks_by_state[static_cast<size_t>(state)];
-  };
   draft.Add(JobActivated{.job = number_,
                          .plan = std::make_shared<const v1::JobPlan>(plan_),
                          .documents_skipped = documents_skipped});
-  if (count(v1::TASK_STATE_LEASED) > 0) {
+  if (job.num_tasks(v1::TASK_STATE_LEASED) > 0) {
     MoveTo(draft, v1::JOB_STATE_RUNNING, "job_running", "");
   } else if (job.tasks_live() > 0) {
     MoveTo(draft, v1::JOB_STATE_QUEUED, "job_queued", "");
-  } else if (count(v1::TASK_STATE_QUARANTINED) > 0) {
+  } else if (job.num_tasks(v1::TASK_STATE_QUARANTINED) > 0) {
     MoveTo(draft, v1::JOB_STATE_FAILED, "job_failed",
-           absl::StrCat(count(v1::TASK_STATE_QUARANTINED), " of ",
+           absl::StrCat(job.num_tasks(v1::TASK_STATE_QUARANTINED), " of ",
                         job.tasks.size(), " tasks failed"));
   } else {
     MoveTo(draft, v1::JOB_STATE_SUCCEEDED, "job_succeeded",

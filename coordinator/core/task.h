@@ -30,6 +30,10 @@ struct Grant {
   WorkerUuid worker;
   std::string credential;
   std::optional<LeaseEnd> end;  // nothing: still held
+
+  bool failed() const {
+    return end == LeaseEnd::kFailed || end == LeaseEnd::kStalled;
+  }
 };
 
 struct Lease {

@@ -36,10 +36,6 @@ std::vector<const Worker*> WorkersByPrefix(const State& state,
   });
 }
 
-bool FailedOn(const Grant& grant) {
-  return grant.end == LeaseEnd::kFailed || grant.end == LeaseEnd::kStalled;
-}
-
 }  // namespace
 
 absl::StatusOr<WorkerUuid> ResolveWorker(const State& state,
@@ -92,7 +88,7 @@ void BlameWorkers(Draft& draft, const Task& task, const WorkerUuid& finisher,
                   const Settings& settings) {
   std::set<WorkerUuid> blamed;
   for (const Grant& grant : task.history->grants) {
-    if (FailedOn(grant) && grant.worker != finisher) {
+    if (grant.failed() && grant.worker != finisher) {
       blamed.insert(grant.worker);
     }
   }

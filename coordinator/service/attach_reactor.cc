@@ -9,14 +9,14 @@
 namespace qsweep {
 namespace {
 
-using Reactor = grpc::ServerBidiReactor<v1::WorkerState, v1::DesiredState>;
+using BidiReactor = grpc::ServerBidiReactor<v1::WorkerState, v1::DesiredState>;
 
 // The writing half of a stream, shared by the reactor and the loop. Outlives
 // the reactor as long as the loop holds it. Operations are started under the
 // lock: gRPC runs their reactions on its own threads, never inside the call.
 class AttachLink : public WorkerLink {
  public:
-  explicit AttachLink(Reactor* reactor) : reactor_(reactor) {}
+  explicit AttachLink(BidiReactor* reactor) : reactor_(reactor) {}
 
   void Send(v1::DesiredState state) override {
     MutexLock lock(mutex_);
@@ -76,7 +76,7 @@ class AttachLink : public WorkerLink {
   }
 
   Mutex mutex_;
-  Reactor* const reactor_;  // alive until finished_
+  BidiReactor* const reactor_;  // alive until finished_
   v1::DesiredState outgoing_ ABSL_GUARDED_BY(mutex_);
   std::optional<v1::DesiredState> waiting_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
@@ -84,7 +84,7 @@ class AttachLink : public WorkerLink {
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-class AttachReactor : public Reactor {
+class AttachReactor : public BidiReactor {
  public:
   AttachReactor(Loop& loop, absl::StatusOr<Caller> caller)
       : loop_(loop), link_(std::make_shared<AttachLink>(this)) {
@@ -118,7 +118,7 @@ class AttachReactor : public Reactor {
 
 }  // namespace
 
-Reactor* NewAttachReactor(Loop& loop, absl::StatusOr<Caller> caller) {
+BidiReactor* NewAttachReactor(Loop& loop, absl::StatusOr<Caller> caller) {
   return new AttachReactor(loop, std::move(caller));
 }
 

@@ -18,13 +18,13 @@ absl::Status TooSlow() {
                    "Watch again from the last sequence number.");
 }
 
-using Reactor = grpc::ServerWriteReactor<v1::WatchEvent>;
+using WriteReactor = grpc::ServerWriteReactor<v1::WatchEvent>;
 
 // The outbox of one watcher, shared by the reactor and the loop. Bounded: who
 // reads too slowly is cut and resumes from its last sequence number.
 class WatchOutbox : public WatchSink {
  public:
-  explicit WatchOutbox(Reactor* reactor) : reactor_(reactor) {}
+  explicit WatchOutbox(WriteReactor* reactor) : reactor_(reactor) {}
 
   bool Send(v1::WatchEvent event) override {
     MutexLock lock(mutex_);
@@ -101,7 +101,7 @@ class WatchOutbox : public WatchSink {
   }
 
   Mutex mutex_;
-  Reactor* const reactor_;  // alive until finished_
+  WriteReactor* const reactor_;  // alive until finished_
   v1::WatchEvent outgoing_ ABSL_GUARDED_BY(mutex_);
   std::deque<v1::WatchEvent> queue_ ABSL_GUARDED_BY(mutex_);
   size_t queue_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -110,7 +110,7 @@ class WatchOutbox : public WatchSink {
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-class WatchReactor : public Reactor {
+class WatchReactor : public WriteReactor {
  public:
   WatchReactor() : outbox_(std::make_shared<WatchOutbox>(this)) {}
   const std::shared_ptr<WatchOutbox>& outbox() const { return outbox_; }
@@ -125,8 +125,8 @@ class WatchReactor : public Reactor {
 
 }  // namespace
 
-Reactor* NewWatchReactor(Loop& loop, const v1::WatchJobRequest& request,
-                         absl::StatusOr<Caller> caller) {
+WriteReactor* NewWatchReactor(Loop& loop, const v1::WatchJobRequest& request,
+                              absl::StatusOr<Caller> caller) {
   auto* reactor = new WatchReactor;
   // Its end may delete the reactor; the outbox is ours until we return.
   const std::shared_ptr<WatchOutbox> outbox = reactor->outbox();

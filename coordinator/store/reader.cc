@@ -27,7 +27,7 @@ namespace {
 // Long enough for the rows of the largest job, short enough that the WAL
 // does not grow without bound behind the snapshot.
 constexpr absl::Duration kReadDeadline = absl::Seconds(30);
-constexpr int kOpsPerCheck = 10'000;
+constexpr int kReadOpsPerCheck = 10'000;
 
 class SqliteReader : public Reader {
  public:
@@ -39,7 +39,7 @@ class SqliteReader : public Reader {
         guard_(std::move(guard)),
         clock_(clock) {
     sqlite3_progress_handler(
-        database_.handle(), kOpsPerCheck,
+        database_.handle(), kReadOpsPerCheck,
         [](void* opaque) {
           const auto* reader = static_cast<SqliteReader*>(opaque);
           return reader->clock_.SteadyNow() >= reader->deadline_ ||

@@ -146,7 +146,7 @@ CREATE TABLE job_document (
   document_id TEXT NOT NULL,
   document INTEGER NOT NULL REFERENCES document (id),
   PRIMARY KEY (job, ordinal)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX job_document_by_document ON job_document (job, document);
 
 -- What the tasks of one plan share: a TaskSpec without documents.
@@ -179,7 +179,6 @@ CREATE TABLE task (
   CHECK ((state = 'done') = (result_epoch IS NOT NULL)),
   CHECK ((result_epoch IS NULL) = (result_digest IS NULL))
 ) STRICT;
-CREATE INDEX task_ready ON task (id) WHERE state = 'ready';
 CREATE INDEX task_by_group ON task (task_group);
 
 CREATE TABLE job_task (

@@ -56,6 +56,17 @@ qsweep_precompile(qsweep_pch_grpc
   DEPS qsweep_proto_grpc
   TARGETS qsweep_rpc qsweep_coordinator_service)
 
+# Files of one library are compiled four at a time: what they instantiate alike costs once. So
+# they cannot use one name for two things in their unnamed namespaces.
+foreach(target qsweep_base qsweep_job qsweep_job_types qsweep_model qsweep_tokenizer qsweep_rpc
+        qsweep_coordinator_core qsweep_coordinator_store qsweep_coordinator_loop
+        qsweep_coordinator_service qsweep_agent qsweep_qctl qsweep_qctl_output
+        qsweep_qctl_results)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
+  # g++ means headers, and takes a .cc that another one includes for one.
+  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+endforeach()
+
 # What reads the command line and prints gains nothing from -O2.
 foreach(target qsweep_qctl qsweep_qctl_output qsweep_qctl_results)
   target_compile_options(${target} PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1>)
@@ -89,6 +100,17 @@ foreach(target core_states chaos_support e2e_support sim_objects sim_small_objec
   target_precompile_headers(${target} REUSE_FROM qsweep_pch_proto)
 endforeach()
 target_precompile_headers(qbench_scheduler REUSE_FROM qsweep_pch_grpc)
+set_target_properties(sim_small_objects qbench_scheduler PROPERTIES
+  UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
+# What tests compile a second time, with bugs planted, takes the place of one member of a library.
+foreach(target qsim_planted test_sim_second_compilation)
+  get_target_property(twice ${target} SOURCES)
+  list(FILTER twice INCLUDE REGEX "^\\.\\./")
+  list(TRANSFORM twice REPLACE "^\\.\\." ${PROJECT_SOURCE_DIR})
+  set_source_files_properties(${twice} TARGET_DIRECTORY qsweep_coordinator_core
+    qsweep_coordinator_loop qsweep_coordinator_store qsweep_coordinator_service qsweep_agent
+    PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+endforeach()
 
 # Assertions are most of a test's code: neither -O2 nor line numbers in a debugger pay for them.
 # -pthread defines a macro; some tests have it from gRPC, and with one header all need it. At -O1

@@ -93,7 +93,7 @@ function(qsweep_test path)
     set(ARG_TIMEOUT 120)
   endif()
   set_tests_properties(${path} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
-    ENVIRONMENT "${QSWEEP_TEST_ENVIRONMENT}")
+    COST ${ARG_TIMEOUT} ENVIRONMENT "${QSWEEP_TEST_ENVIRONMENT}")  # the longest first
   set_property(GLOBAL APPEND PROPERTY QSWEEP_REGISTERED_TESTS tests/${path}_test.cc)
 endfunction()
 
@@ -113,7 +113,8 @@ function(qsweep_python_test path)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
-  set_tests_properties(${path} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  set_tests_properties(${path} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
+    COST ${ARG_TIMEOUT})
 endfunction()
 
 # Fails the configuration on a tests/**/*_test.cc that no qsweep_test names: a test that is not

@@ -9,7 +9,6 @@
 namespace qsweep::bench {
 namespace {
 
-constexpr absl::Duration kAttachTimeout = absl::Minutes(1);
 constexpr double kServedTaskMs = 20;
 constexpr double kRestartTaskMs = 1000;
 constexpr absl::Duration kReattachTimeout = absl::Minutes(2);

@@ -17,6 +17,8 @@ namespace qsweep::bench {
 
 // Runs `tasks` no-op tasks (0.1 s each at the longest) may take.
 inline constexpr absl::Duration kLongest = absl::Minutes(30);
+// Until all workers are attached and those that can have leases.
+inline constexpr absl::Duration kAttachTimeout = absl::Minutes(3);
 
 CoordinatorProcess::Options CoordinatorOptions(const ScenarioFlags& flags,
                                                Sweep sweep);

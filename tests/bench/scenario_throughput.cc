@@ -10,8 +10,6 @@
 namespace qsweep::bench {
 namespace {
 
-constexpr absl::Duration kAttachTimeout = absl::Minutes(1);
-
 // Each worker has the model: the first tasks of a new one go to one worker.
 absl::Status WarmUp(CoordinatorProcess& coordinator, Fleet& fleet,
                     int64_t tasks) {

@@ -9,7 +9,6 @@
 namespace qsweep::bench {
 namespace {
 
-constexpr absl::Duration kAttachTimeout = absl::Minutes(3);
 constexpr absl::Duration kSettle = absl::Seconds(12);  // over a heartbeat
 constexpr absl::Duration kTtl = absl::Seconds(3);
 constexpr double kLongTaskMs = 600'000;

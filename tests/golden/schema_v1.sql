@@ -160,7 +160,7 @@ CREATE TABLE job_document (
   document_id TEXT NOT NULL,
   document INTEGER NOT NULL REFERENCES document (id),
   PRIMARY KEY (job, ordinal)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 INSERT INTO "job_document" VALUES(1,0,0,'eng','1',1);
 INSERT INTO "job_document" VALUES(1,1,0,'fra','1',3);
 INSERT INTO "job_document" VALUES(1,2,0,'eng','2',2);
@@ -331,7 +331,6 @@ CREATE INDEX job_open ON job (number)
   WHERE state NOT IN ('succeeded', 'failed', 'cancelled');
 CREATE INDEX job_purged ON job (number) WHERE purged = 1;
 CREATE INDEX job_document_by_document ON job_document (job, document);
-CREATE INDEX task_ready ON task (id) WHERE state = 'ready';
 CREATE INDEX task_by_group ON task (task_group);
 CREATE INDEX job_task_by_task ON job_task (task);
 CREATE INDEX lease_open ON lease (task) WHERE ended_at_us IS NULL;

@@ -139,7 +139,7 @@ absl::StatusOr<ExitCode> Create(Context& context) {
   return ExitCode::kOk;
 }
 
-absl::StatusOr<ExitCode> List(Context& context) {
+absl::StatusOr<ExitCode> ListTokens(Context& context) {
   QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
   QSWEEP_ASSIGN_OR_RETURN(const v1::ListTokensResponse response,
                           client->ListTokens({}));
@@ -205,7 +205,7 @@ std::vector<Command> TokensCommands() {
        .group = kAccessGroup,
        .summary = "Lists tokens: who may do what, until when.",
        .examples = {{"qctl tokens", ""}, {"qctl tokens list -o wide", ""}},
-       .run = List},
+       .run = ListTokens},
       {.path = {"tokens", "revoke"},
        .group = kAccessGroup,
        .summary = "Ends a token; its next call is refused.",
