@@ -268,8 +268,8 @@ void FleetWorker::SendResults() {
   fleet_.sessions_->Begin();
   links_.back()->stub->async()->CommitResult(
       &call->context, &call->request, &call->response,
-      [this, call](const grpc::Status& status) mutable {
-        RunningSessions& sessions = *fleet_.sessions_;
+      [this, call,
+       &sessions = *fleet_.sessions_](const grpc::Status& status) mutable {
         fleet_.Post(
             [this, call = std::move(call), status = FromGrpcStatus(status)] {
               TakeAnswer(call, status);
@@ -333,8 +333,7 @@ void FleetWorker::SendReleases() {
   fleet_.sessions_->Begin();
   links_.back()->stub->async()->ReleaseTask(
       &call->context, &call->request, &call->response,
-      [this, call](const grpc::Status&) mutable {
-        RunningSessions& sessions = *fleet_.sessions_;
+      [this, call, &sessions = *fleet_.sessions_](const grpc::Status&) mutable {
         fleet_.Post([this, call = std::move(call)] {
           releasing_ = false;
           const LeaseKey lease = {
