@@ -11,13 +11,14 @@
 namespace qsweep::testing {
 namespace {
 
+constexpr int kUnits = 8;
 constexpr absl::Duration kPatience = absl::Seconds(100);
 constexpr char kAlarms[] =
     "SELECT count(*) FROM events_v1 WHERE kind = 'determinism_alarm'";
 
 TEST(SameRows, ToTheLastBit_WhenOneWorkerHasTwoThreadsOrTwoHaveOne) {
   QSWEEP_SKIP_WITHOUT_ENGINE();
-  const Sweep sweep = MakeSweep(SweepKind::kRealEngine);
+  const Sweep sweep = MakeSweep(SweepKind::kRealEngine, kUnits);
   std::vector<std::vector<std::string>> rows;
   for (const int num_workers : {1, 2}) {
     LocalCluster::Options options = sweep.cluster;
@@ -41,7 +42,7 @@ TEST(SameRows, ToTheLastBit_WhenOneWorkerHasTwoThreadsOrTwoHaveOne) {
 
 TEST(SameRows, DifferInNothing_WhenEverythingIsMeasuredAgain) {
   QSWEEP_SKIP_WITHOUT_ENGINE();
-  Sweep sweep = MakeSweep(SweepKind::kRealEngine);
+  Sweep sweep = MakeSweep(SweepKind::kRealEngine, kUnits);
   sweep.cluster.task_seconds = 60;
   LocalCluster cluster(sweep.cluster);
   ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());

@@ -17,7 +17,6 @@ namespace {
 
 constexpr char kFakeEngine[] = QSWEEP_BINARY_DIR "/tests/fake_qengine";
 constexpr char kRealEngine[] = QSWEEP_BINARY_DIR "/bin/qengine";
-constexpr int kUnits = 24;  // aligned documents of each language
 
 // Words of random letters; seeded, so that every run reads the same.
 std::string Words(int count, Random& random) {
@@ -31,18 +30,18 @@ std::string Words(int count, Random& random) {
   return text;
 }
 
-std::map<std::string, std::vector<std::string>> Texts(int words) {
+std::map<std::string, std::vector<std::string>> Texts(int units, int words) {
   std::map<std::string, std::vector<std::string>> texts;
   Random random(7);
   for (const char* language : {"deu", "eng", "fra"}) {
-    for (int unit = 0; unit < kUnits; ++unit) {
+    for (int unit = 0; unit < units; ++unit) {
       texts[language].push_back(Words(words, random));
     }
   }
   return texts;
 }
 
-void UseFakeEngine(Sweep& sweep) {
+void UseFakeEngine(Sweep& sweep, int units) {
   constexpr int kLayers = 8;
   const ModelDescription model =
       LlamaDescription("fake", {.layers = kLayers, .hidden = 64});
@@ -52,11 +51,11 @@ void UseFakeEngine(Sweep& sweep) {
   sweep.cluster.engine = kFakeEngine;
   sweep.cluster.worker_environment = {{"QSWEEP_FAKE_DELAY_MS", "300"}};
   sweep.cluster.task_seconds = 1e-3;  // so small that each document is a task
-  sweep.texts = Texts(40);
-  sweep.num_measurements = (kLayers + 2) * 3 * kUnits;
+  sweep.texts = Texts(units, 40);
+  sweep.num_measurements = static_cast<size_t>((kLayers + 2) * 3 * units);
 }
 
-void UseRealEngine(Sweep& sweep) {
+void UseRealEngine(Sweep& sweep, int units) {
   TinyLlama llama;
   llama.layers = 6;
   llama.context_length = 2048;
@@ -70,13 +69,13 @@ void UseRealEngine(Sweep& sweep) {
   sweep.spec.mutable_models(0)->set_path(path);
   sweep.cluster.engine = kRealEngine;
   sweep.cluster.task_seconds = 8e-3;  // each document is a task
-  sweep.texts = Texts(160);
-  sweep.num_measurements = static_cast<size_t>((llama.layers + 2) * 3 * kUnits);
+  sweep.texts = Texts(units, 160);
+  sweep.num_measurements = static_cast<size_t>((llama.layers + 2) * 3 * units);
 }
 
 }  // namespace
 
-Sweep MakeSweep(SweepKind kind) {
+Sweep MakeSweep(SweepKind kind, int units) {
   Sweep sweep;
   sweep.model_dir = std::make_shared<TempDir>();
   sweep.spec.set_kind(v1::JOB_KIND_LAYER_SWEEP);
@@ -86,9 +85,9 @@ Sweep MakeSweep(SweepKind kind) {
   sweep.spec.set_corpus("corpus");
   sweep.spec.set_reference("eng");
   if (kind == SweepKind::kFakeEngine) {
-    UseFakeEngine(sweep);
+    UseFakeEngine(sweep, units);
   } else {
-    UseRealEngine(sweep);
+    UseRealEngine(sweep, units);
   }
   return sweep;
 }

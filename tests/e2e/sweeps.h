@@ -18,7 +18,8 @@ enum class SweepKind {
   kRealEngine,  // a tiny random Llama
 };
 
-// A layer sweep that takes about a minute on two workers, in many tasks.
+// A layer sweep in many tasks: with 24 units it takes about a minute on two
+// workers.
 struct Sweep {
   std::shared_ptr<TempDir> model_dir;
   LocalCluster::Options cluster;
@@ -28,7 +29,8 @@ struct Sweep {
   size_t num_measurements = 0;
 };
 
-Sweep MakeSweep(SweepKind kind);
+// units: aligned documents of each of its three languages.
+Sweep MakeSweep(SweepKind kind, int units = 24);
 
 // Adds the sweep's corpus and submits its job; the job's name.
 std::string SubmitSweep(LocalCluster& cluster, const Sweep& sweep);
