@@ -91,6 +91,9 @@ inline constexpr ErrorCode kUnreadableCorpus = {
 inline constexpr ErrorCode kDuplicateDocument = {
     "QS2115", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "A language has two documents with the same id."};
+inline constexpr ErrorCode kCalibrationTooShort = {
+    "QS2116", absl::StatusCode::kInvalidArgument, ExitCode::kFailed,
+    "The calibration texts have too few tokens for the model."};
 inline constexpr ErrorCode kModelNotFound = {
     "QS3001", absl::StatusCode::kNotFound, ExitCode::kNotFound,
     "The model's directory or file does not exist, or holds no model."};
@@ -242,6 +245,10 @@ inline constexpr ErrorCode kWorkerSuperseded = {
 inline constexpr ErrorCode kUnknownSession = {
     "QS5011", absl::StatusCode::kNotFound, ExitCode::kFailed,
     "The coordinator does not know the session; the worker attaches again."};
+inline constexpr ErrorCode kSingularHessian = {
+    "QS5012", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
+    "The inputs of a layer do not determine how its weights are to be "
+    "quantized."};
 inline constexpr ErrorCode kNotAuthenticated = {
     "QS6001", absl::StatusCode::kUnauthenticated, ExitCode::kNotAllowed,
     "The token is missing or not this coordinator's."};

@@ -13,6 +13,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "common/job/did_you_mean.h"
+#include "common/job/quantizer_names.h"
 
 namespace qsweep {
 namespace {
@@ -106,6 +107,17 @@ constexpr KnownEvaluation kEvaluations[] = {{"aligned", 1}, {"hf-text", 1}};
 
 absl::Status CheckMethodTakes(const Scheme& scheme,
                               const TensorDescription& tensor) {
+  if (scheme.method == Method::kGptq && !IsGptqBits(scheme.bits)) {
+    return MakeError(kUnsupportedBits,
+                     absl::StrCat("int", scheme.bits, " for ", tensor.name,
+                                  " under gptq, which has 2, 3, 4 and 8 bits"),
+                     "layers", "Use one of these, or rtn.");
+  }
+  if (scheme.calibrated() && scheme.calibration_texts == 0) {
+    return MakeError(kMissingField,
+                     "gptq is calibrated on texts, and none are given",
+                     "calibration", "Give `qengine score` --calibration FILE.");
+  }
   if (scheme.method == Method::kNf4 && scheme.bits != 4) {
     return MakeError(kUnsupportedBits,
                      absl::StrCat("int", scheme.bits, " for ", tensor.name,
@@ -230,12 +242,27 @@ absl::StatusOr<Configuration> ParseConfiguration(
   return MakeConfiguration(model, quantizer, layer_set, compute);
 }
 
+namespace {
+
+// What the schemes do not say of a calibration: how texts become tokens.
+std::string CalibrationOf(const ModelDescription& model,
+                          const Configuration& configuration) {
+  const bool calibrated = std::any_of(
+      configuration.schemes.begin(), configuration.schemes.end(),
+      [](const auto& scheme) { return scheme && scheme->calibrated(); });
+  return calibrated ? absl::StrCat("tok=", model.tokenizer_digest.hex())
+                    : "none";
+}
+
+}  // namespace
+
 std::string CanonicalText(const ModelDescription& model,
                           const Configuration& configuration) {
-  std::string text = absl::StrCat(
-      "qsweep-configuration 1\n", "model=", model.digest.hex(), "\n",
-      "compute=", ComputeName(configuration.compute), "\n",
-      "replicate=", configuration.replicate, "\n", "calibration=none\n");
+  std::string text =
+      absl::StrCat("qsweep-configuration 1\n", "model=", model.digest.hex(),
+                   "\n", "compute=", ComputeName(configuration.compute), "\n",
+                   "replicate=", configuration.replicate, "\n",
+                   "calibration=", CalibrationOf(model, configuration), "\n");
   for (size_t i = 0; i < model.tensors.size(); ++i) {
     const TensorDescription& tensor = model.tensors[i];
     const std::optional<Scheme>& scheme = configuration.schemes[i];

@@ -54,7 +54,8 @@ bool InScope(Scope scope, const TensorDescription& tensor);
 
 // Expands quantizer + layer set over the model's tensors. A set that protects
 // the whole scope is the baseline, whatever the quantizer. INVALID_ARGUMENT:
-// QS1011, QS1012, QS1050 (scope empty on this model).
+// QS1011, QS1012, QS1050 (scope empty on this model), QS1042, QS1043, QS1003 (a
+// calibrated method without texts).
 absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
                                                 const Quantizer& quantizer,
                                                 const LayerSet& layer_set,

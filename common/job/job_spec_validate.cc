@@ -169,6 +169,14 @@ absl::Status CheckQuantizers(const v1::JobSpec& spec) {
     if (!quantizer.ok()) {
       return At(quantizer.status(), Indexed("quantizers", i));
     }
+    if (quantizer->scheme.calibrated()) {
+      return MakeError(
+          kUnknownMethod,
+          absl::StrCat("jobs of this version cannot calibrate ",
+                       spec.quantizers(i)),
+          Indexed("quantizers", i),
+          "Use `qengine score --calibration FILE`, or rtn, nf4 or hqq.");
+    }
   }
   return absl::OkStatus();
 }

@@ -41,6 +41,38 @@ std::string FormatRtn(const Scheme& scheme) {
   return text + FormatStorage(scheme);
 }
 
+// "0.01"
+std::string FormatDamp(int millionths) {
+  return absl::StrCat(static_cast<double>(millionths) / 1e6);
+}
+
+// gptq and its parameters that differ from the defaults; the mode always
+// with the texts, once they are chosen.
+std::string FormatGptq(const Scheme& scheme) {
+  std::string text = absl::StrCat("gptq:bits=", scheme.bits);
+  if (scheme.granularity == Granularity::kGroup) {
+    absl::StrAppend(&text, ",group=", scheme.group);
+  } else {
+    absl::StrAppend(&text, ",group=-1");
+  }
+  absl::StrAppend(&text, scheme.symmetric ? "" : ",sym=0",
+                  FormatStorage(scheme), scheme.act_order ? ",act_order=1" : "",
+                  scheme.static_groups ? ",static_groups=1" : "");
+  if (scheme.damp_millionths != kDefaultDampMillionths) {
+    absl::StrAppend(&text, ",damp=", FormatDamp(scheme.damp_millionths));
+  }
+  const bool chosen = scheme.calibration_texts != 0;
+  if (chosen || scheme.calibration != CalibrationMode::kFp) {
+    absl::StrAppend(
+        &text, ",calib=", NameOf(kCalibrationModeNames, scheme.calibration));
+  }
+  if (chosen) {
+    absl::StrAppend(&text,
+                    ",texts=", CalibrationTextsName(scheme.calibration_texts));
+  }
+  return text;
+}
+
 bool IsUpstream(const Quantizer& quantizer) {
   Scheme scheme = UpstreamScheme();
   scheme.bits = quantizer.scheme.bits;
@@ -60,6 +92,16 @@ std::string Scheme::CanonicalText() const {
   if (method == Method::kHqq) {
     return absl::StrCat("hqq;bits=", bits, ";group=", group, ";axis=", axis,
                         ";round_zero=", round_zero ? 1 : 0);
+  }
+  if (method == Method::kGptq) {
+    return absl::StrCat(
+        "gptq;bits=", bits, ";gran=", NameOf(kGranularityNames, granularity),
+        ";group=", group, ";sym=", symmetric ? 1 : 0,
+        ";scale=", NameOf(kScaleNames, scale), ";act_order=", act_order ? 1 : 0,
+        ";static_groups=", static_groups ? 1 : 0,
+        ";damp=", FormatDamp(damp_millionths),
+        ";calib=", NameOf(kCalibrationModeNames, calibration),
+        ";texts=", CalibrationTextsName(calibration_texts));
   }
   return absl::StrCat(NameOf(kMethodNames, method), ";bits=", bits,
                       ";gran=", NameOf(kGranularityNames, granularity),
@@ -112,6 +154,8 @@ std::string FormatQuantizer(const Quantizer& quantizer) {
     if (scheme.round_zero != DefaultRoundZero(scheme.bits)) {
       absl::StrAppend(&text, ",round_zero=", scheme.round_zero ? 1 : 0);
     }
+  } else if (scheme.method == Method::kGptq) {
+    text = FormatGptq(scheme);
   } else {
     text = FormatRtn(scheme);
   }
@@ -122,6 +166,27 @@ std::string FormatQuantizer(const Quantizer& quantizer) {
     absl::StrAppend(&text, ",replicate=", quantizer.replicate);
   }
   return text;
+}
+
+std::string CalibrationTextsName(uint64_t calibration_texts) {
+  return absl::StrCat(absl::Hex(calibration_texts, absl::kZeroPad16));
+}
+
+Digest CalibrationDigest(std::span<const Digest> documents) {
+  std::string text = "qsweep-calibration 1\n";
+  for (const Digest& document : documents) {
+    absl::StrAppend(&text, document.hex(), "\n");
+  }
+  return Digest::Of(text);
+}
+
+uint64_t CalibrationTexts(std::span<const Digest> documents) {
+  uint64_t first = 0;
+  const std::string bytes = CalibrationDigest(documents).bytes();
+  for (const char byte : bytes.substr(0, sizeof(first))) {
+    first = first << 8 | static_cast<unsigned char>(byte);
+  }
+  return first == 0 ? 1 : first;
 }
 
 std::string ScopeName(Scope scope) { return NameOf(kScopeNames, scope); }

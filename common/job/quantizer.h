@@ -3,10 +3,13 @@
 
 #include <compare>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
+#include "common/base/digest.h"
 
 namespace qsweep {
 
@@ -20,6 +23,11 @@ enum class Arithmetic {
   kFp16
 };  // of absmax, division, rounding, product
 enum class ScaleStorage { kFp32, kFp16 };
+// Where a calibrated method looks at the inputs of the layers. kFp: in the
+// model that is not quantized. kQpath: in the model whose layers before are
+// quantized, all of them. Either way one copy of a layer serves every layer
+// set.
+enum class CalibrationMode { kNone, kFp, kQpath };
 enum class Compute { kFp32, kBf16, kFp16 };  // of the matrix products
 
 // Which tensors a quantizer may touch. kLinear, the default: block linears
@@ -53,13 +61,26 @@ struct Scheme {
   // column of the tensor reshaped to [group, elements/group].
   int axis = 1;
   bool round_zero = false;  // hqq: the solver starts from an integer zero point
+  // gptq: columns by falling activation instead of in their order.
+  bool act_order = false;
+  // gptq: scales and zeros of all groups from the weights before any changes.
+  bool static_groups = false;
+  // gptq: share of the Hessian's mean diagonal that is added to it, in
+  // millionths.
+  int damp_millionths = 0;
+  CalibrationMode calibration = CalibrationMode::kNone;
+  // The first 8 bytes of the CalibrationDigest of the texts; 0: not chosen yet.
+  uint64_t calibration_texts = 0;
 
+  bool calibrated() const { return calibration != CalibrationMode::kNone; }
   auto operator<=>(const Scheme&) const = default;
   // Every value written out, fixed order:
   // "rtn;bits=4;gran=group;group=64;sym=1;grid=absmax; arith=fp32;scale=fp32"
   // (one line); nf4 and hqq: "nf4;bits=4;group=64;double_quant=0",
-  // "hqq;bits=4;group=64;axis=1;round_zero=1". Part of the configuration
-  // digest.
+  // "hqq;bits=4;group=64;axis=1;round_zero=1"; gptq:
+  // "gptq;bits=4;gran=group;group=128;sym=1;scale=fp32;act_order=0;
+  // static_groups=0;damp=0.01;calib=fp;texts=0123456789abcdef" (one line). Part
+  // of the configuration digest.
   std::string CanonicalText() const;
   // Stored bits per weight of a [rows, columns] tensor: the codes, and for each
   // scale its 16 or 32 bits, with a zero point of `bits` more when not
@@ -86,11 +107,15 @@ struct Quantizer {
 // sym=1 and gptq for sym=0, fp32, scope=linear. nf4 takes group (64, 128, ..
 // 4096; default 64), double_quant (0, 1; default 0), scope, replicate. hqq
 // takes bits (4), group (64), axis (0, 1; default 1), round_zero (0, 1; default
-// 1 at 4 bits), scope, replicate. upstream is per tensor, symmetric, absmax
-// over the preset's scope; bits, arith and scale may be given.
-// INVALID_ARGUMENT: QS1020 unknown method or preset, or one that this version
-// cannot run; QS1021 unknown parameter; QS1005 one given twice; QS1042 bits;
-// QS1043 group; QS1004 any other value. The error's field is the parameter.
+// 1 at 4 bits), scope, replicate. gptq takes bits (2, 3, 4, 8), group (-1: a
+// row), sym, scale, act_order (0, 1; default 0), static_groups (0, 1; default
+// 0), damp (0 to 1; default 0.01), calib (fp, qpath), texts (16 hexadecimal
+// digits; none: the texts are not chosen yet), scope=linear, replicate.
+// upstream is per tensor, symmetric, absmax over the preset's scope; bits,
+// arith and scale may be given. INVALID_ARGUMENT: QS1020 unknown method or
+// preset, or one that this version cannot run; QS1021 unknown parameter; QS1005
+// one given twice; QS1042 bits; QS1043 group; QS1004 any other value. The
+// error's field is the parameter.
 absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
 
 // The one spelling of a quantizer, which parses back to it: presets by name,
@@ -98,6 +123,18 @@ absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
 // "rtn:bits=4,group=64", "rtn:bits=4,gran=channel,sym=0",
 // "upstream:gpu,bits=8".
 std::string FormatQuantizer(const Quantizer& quantizer);
+
+// "0123456789abcdef" of Scheme::calibration_texts.
+std::string CalibrationTextsName(uint64_t calibration_texts);
+
+// What identifies calibration texts: SHA-256 of "qsweep-calibration 1\n" and a
+// line with the digest of each document, in their order.
+Digest CalibrationDigest(std::span<const Digest> documents);
+// Its first 8 bytes, never 0.
+uint64_t CalibrationTexts(std::span<const Digest> documents);
+
+// "fp", "qpath". QS1004.
+absl::StatusOr<CalibrationMode> ParseCalibrationMode(absl::string_view text);
 
 std::string ScopeName(Scope scope);
 std::string ComputeName(Compute compute);                      // "fp32"

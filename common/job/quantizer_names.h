@@ -33,6 +33,9 @@ inline constexpr auto kArithmeticNames =
 inline constexpr auto kScaleNames =
     std::to_array<std::pair<ScaleStorage, const char*>>(
         {{ScaleStorage::kFp32, "fp32"}, {ScaleStorage::kFp16, "fp16"}});
+inline constexpr auto kCalibrationModeNames =
+    std::to_array<std::pair<CalibrationMode, const char*>>(
+        {{CalibrationMode::kFp, "fp"}, {CalibrationMode::kQpath, "qpath"}});
 inline constexpr auto kComputeNames =
     std::to_array<std::pair<Compute, const char*>>({{Compute::kFp32, "fp32"},
                                                     {Compute::kBf16, "bf16"},
@@ -71,6 +74,14 @@ std::vector<std::string> AllNames(
 // The scheme of the earlier work's presets, at 4 bits.
 inline Scheme UpstreamScheme() {
   return {.granularity = Granularity::kTensor, .group = 0};
+}
+
+// Of gptq: as its authors' program has it.
+inline constexpr int kDefaultDampMillionths = 10'000;
+
+// What packed gptq checkpoints hold.
+inline bool IsGptqBits(int bits) {
+  return bits == 2 || bits == 3 || bits == 4 || bits == 8;
 }
 
 // Of hqq: as in the configuration helper of its authors' package.

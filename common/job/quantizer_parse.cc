@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <span>
@@ -268,6 +269,75 @@ absl::StatusOr<Quantizer> ParseHqq(absl::string_view text) {
   return quantizer;
 }
 
+absl::Status ReadDamp(const Parameters& parameters, Scheme& scheme) {
+  if (const auto text = Find(parameters, "damp")) {
+    double damp = 0;
+    if (!absl::SimpleAtod(*text, &damp) || !(damp >= 0 && damp <= 1)) {
+      return MakeError(kBadValue,
+                       absl::StrCat("damp=", *text, " is not in 0 to 1"),
+                       "damp", "Use 0.01, or 0.1 where that is not enough.");
+    }
+    scheme.damp_millionths = static_cast<int>(std::lround(damp * 1e6));
+  }
+  return absl::OkStatus();
+}
+
+// calib and texts: where the method has its activations from.
+absl::Status ReadCalibration(const Parameters& parameters, Scheme& scheme) {
+  if (const auto text = Find(parameters, "calib")) {
+    QSWEEP_ASSIGN_OR_RETURN(scheme.calibration, ParseCalibrationMode(*text));
+  }
+  if (const auto text = Find(parameters, "texts")) {
+    if (text->size() != 16 ||
+        !absl::SimpleHexAtoi(*text, &scheme.calibration_texts) ||
+        CalibrationTextsName(scheme.calibration_texts) != *text ||
+        scheme.calibration_texts == 0) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat("texts=", *text, " is not 16 hexadecimal digits"),
+          "texts", "Leave it out: it follows from the calibration texts.");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Quantizer> ParseGptq(absl::string_view text) {
+  static const std::vector<std::string>& known = *new std::vector<std::string>{
+      "bits", "group", "sym",   "scale", "act_order", "static_groups",
+      "damp", "calib", "texts", "scope", "replicate"};
+  QSWEEP_ASSIGN_OR_RETURN(const Parameters parameters,
+                          ParseParameters("gptq", text, known));
+  Quantizer quantizer{.scheme = {.method = Method::kGptq,
+                                 .grid = Grid::kGptq,
+                                 .damp_millionths = kDefaultDampMillionths,
+                                 .calibration = CalibrationMode::kFp}};
+  Scheme& scheme = quantizer.scheme;
+  QSWEEP_RETURN_IF_ERROR(ReadBits(parameters, scheme));
+  if (!IsGptqBits(scheme.bits)) {
+    return MakeError(kUnsupportedBits,
+                     absl::StrCat("bits=", scheme.bits,
+                                  " is not supported by gptq (choose 2, 3, 4, "
+                                  "8)"),
+                     "bits");
+  }
+  QSWEEP_RETURN_IF_ERROR(ReadGranularity(parameters, scheme));
+  QSWEEP_RETURN_IF_ERROR(ReadFlag(parameters, "sym", scheme.symmetric));
+  QSWEEP_RETURN_IF_ERROR(ReadStorage(parameters, scheme));
+  QSWEEP_RETURN_IF_ERROR(ReadFlag(parameters, "act_order", scheme.act_order));
+  QSWEEP_RETURN_IF_ERROR(
+      ReadFlag(parameters, "static_groups", scheme.static_groups));
+  QSWEEP_RETURN_IF_ERROR(ReadDamp(parameters, scheme));
+  QSWEEP_RETURN_IF_ERROR(ReadCalibration(parameters, scheme));
+  QSWEEP_RETURN_IF_ERROR(ReadScope(parameters, quantizer));
+  if (quantizer.scope != Scope::kLinear) {
+    return MakeError(kBadValue,
+                     absl::StrCat("scope=", ScopeName(quantizer.scope),
+                                  " has tensors that gptq cannot calibrate"),
+                     "scope", "Use scope=linear.");
+  }
+  return quantizer;
+}
+
 absl::StatusOr<Quantizer> ParseUpstream(absl::string_view text) {
   static const std::vector<std::string>& known =
       *new std::vector<std::string>{"bits", "arith", "scale"};
@@ -314,19 +384,33 @@ absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text) {
   if (split.first == "hqq") {
     return ParseHqq(split.second);
   }
-  const std::vector<std::string> later = {"gptq", "awq", "checkpoint"};
+  if (split.first == "gptq") {
+    return ParseGptq(split.second);
+  }
+  const std::vector<std::string> later = {"awq", "checkpoint"};
   if (std::find(later.begin(), later.end(), split.first) != later.end()) {
     return MakeError(kUnknownMethod,
-                     absl::StrCat("this version has rtn, nf4, hqq and upstream "
-                                  "presets, not ",
+                     absl::StrCat("this version has rtn, nf4, hqq, gptq and "
+                                  "upstream presets, not ",
                                   split.first),
                      "", "Use rtn:bits=4,group=128 or upstream:gpu.");
   }
-  const std::vector<std::string> methods = {"rtn", "nf4", "hqq", "upstream"};
+  const std::vector<std::string> methods = {"rtn", "nf4", "hqq", "gptq",
+                                            "upstream"};
   return MakeError(
       kUnknownMethod,
       absl::StrCat("there is no quantizer method \"", split.first, "\""), "",
       DidYouMeanHint(split.first, methods));
+}
+
+absl::StatusOr<CalibrationMode> ParseCalibrationMode(absl::string_view text) {
+  if (text == "exact") {
+    return MakeError(kBadValue,
+                     "calib=exact is not in this version, which has fp and "
+                     "qpath",
+                     "calib", "Use calib=qpath.");
+  }
+  return ParseName(kCalibrationModeNames, "calib", text);
 }
 
 absl::StatusOr<Compute> ParseCompute(absl::string_view text) {

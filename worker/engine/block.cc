@@ -24,6 +24,17 @@ absl::Status Cancelled() {
 
 }  // namespace
 
+BlockInputs::BlockInputs(const ModelConfig& config, int64_t max_rows) {
+  (*this)[BlockInput::kAttention].width = config.hidden_size;
+  (*this)[BlockInput::kContext].width = int64_t{config.heads} * config.head_dim;
+  (*this)[BlockInput::kMlp].width = config.hidden_size;
+  (*this)[BlockInput::kDown].width = config.intermediate_size;
+  for (Input& input : inputs) {
+    input.stride = RowStride(input.width);
+    input.values = kernels::FloatBuffer(max_rows * input.stride);
+  }
+}
+
 BlockRunner::BlockRunner(const ModelConfig& config, const RotaryTable& rotary,
                          int64_t max_rows)
     : config_(config),
@@ -43,7 +54,9 @@ BlockRunner::BlockRunner(const ModelConfig& config, const RotaryTable& rotary,
 
 absl::Status BlockRunner::Run(const BlockWeights& weights,
                               std::span<const Segment> segments, int64_t stride,
-                              const std::stop_token& stop) {
+                              const std::stop_token& stop,
+                              BlockInputs* inputs) {
+  inputs_ = inputs;
   rows_.clear();
   for (const Segment& segment : segments) {
     for (int64_t i = 0; i < segment.rows; ++i) {
@@ -54,6 +67,9 @@ absl::Status BlockRunner::Run(const BlockWeights& weights,
   }
   const auto total = static_cast<int64_t>(rows_.size());
   QSWEEP_CHECK(RoundUp(total, kTileRows) * qkv_stride_ <= qkv_.size());
+  if (inputs != nullptr) {
+    inputs->rows = total;
+  }
   for (int64_t first = 0; first < total; first += kTileRows) {
     if (stop.stop_requested()) {
       return Cancelled();
@@ -79,6 +95,19 @@ absl::Status BlockRunner::Run(const BlockWeights& weights,
   return absl::OkStatus();
 }
 
+// Keeps rows of a tile that begins at row `first`, where a call asks for it.
+void BlockRunner::Copy(const float* from, int64_t stride, int64_t first,
+                       int rows, BlockInput input) {
+  if (inputs_ == nullptr) {
+    return;
+  }
+  BlockInputs::Input& to = (*inputs_)[input];
+  for (int r = 0; r < rows; ++r) {
+    std::copy_n(from + r * stride, to.width,
+                to.values.data() + (first + r) * to.stride);
+  }
+}
+
 // Queries, keys and values of a tile, rotated to their positions.
 void BlockRunner::ProjectTile(const BlockWeights& weights, int64_t first,
                               int rows) {
@@ -88,6 +117,7 @@ void BlockRunner::ProjectTile(const BlockWeights& weights, int64_t first,
                       weights.norm1.data(), config_.hidden_size, eps,
                       normed_.data() + r * hidden_stride_);
   }
+  Copy(normed_.data(), hidden_stride_, first, rows, BlockInput::kAttention);
   float* const qkv = qkv_.data() + first * qkv_stride_;
   MultiplyTile(normed_.data(), hidden_stride_, weights.qkv, 0, QkvSize(config_),
                qkv, qkv_stride_);
@@ -118,6 +148,8 @@ void BlockRunner::FinishTile(const BlockWeights& weights, int64_t first,
                              int rows) {
   const int64_t hidden = config_.hidden_size;
   const auto eps = static_cast<float>(config_.rms_eps);
+  Copy(qkv_.data() + first * qkv_stride_, qkv_stride_, first, rows,
+       BlockInput::kContext);
   MultiplyTile(qkv_.data() + first * qkv_stride_, qkv_stride_, weights.o, 0,
                hidden, delta_.data(), hidden_stride_);
   for (int r = 0; r < rows; ++r) {
@@ -127,6 +159,7 @@ void BlockRunner::FinishTile(const BlockWeights& weights, int64_t first,
     kernels_.rms_norm(hidden_.data() + at, weights.norm2.data(), hidden, eps,
                       normed_.data() + at);
   }
+  Copy(normed_.data(), hidden_stride_, first, rows, BlockInput::kMlp);
   for (int64_t column = 0; column < config_.intermediate_size;
        column += kGateColumns) {
     const int64_t count =
@@ -141,6 +174,7 @@ void BlockRunner::FinishTile(const BlockWeights& weights, int64_t first,
                              up_.data() + r * kGateColumns, count);
     }
   }
+  Copy(gate_.data(), mlp_stride_, first, rows, BlockInput::kDown);
   MultiplyTile(gate_.data(), mlp_stride_, weights.down, 0, hidden,
                delta_.data(), hidden_stride_);
   for (int r = 0; r < rows; ++r) {

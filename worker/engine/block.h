@@ -1,6 +1,8 @@
 #ifndef QSWEEP_WORKER_ENGINE_BLOCK_H_
 #define QSWEEP_WORKER_ENGINE_BLOCK_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <stop_token>
@@ -35,6 +37,28 @@ struct Segment {
   int64_t rows = 0;  // one per position, from position 0
 };
 
+// What the linear layers of a block read; layers that read the same share one.
+enum class BlockInput { kAttention, kContext, kMlp, kDown };
+inline constexpr size_t kNumBlockInputs = 4;
+
+// A copy of these inputs for some positions: what calibration looks at.
+struct BlockInputs {
+  // Room for max_rows positions.
+  BlockInputs(const ModelConfig& config, int64_t max_rows);
+
+  struct Input {
+    int64_t width = 0;
+    int64_t stride = 0;
+    kernels::FloatBuffer values;  // [max_rows, width], a row every stride
+  };
+  Input& operator[](BlockInput input) {
+    return inputs[static_cast<size_t>(input)];
+  }
+
+  int64_t rows = 0;
+  std::array<Input, kNumBlockInputs> inputs;
+};
+
 // Takes segments through a block on one thread. Owns the thread's buffers, so
 // that nothing is allocated per call. One per thread.
 class BlockRunner {
@@ -45,10 +69,12 @@ class BlockRunner {
               int64_t max_rows);
 
   // segments: whole documents, at most max_rows rows together. stride: of the
-  // states' rows. CANCELLED when stop is requested; then `to` is half written.
+  // states' rows. inputs, or nullptr: receives what the linear layers read, its
+  // rows in the order of the segments. CANCELLED when stop is requested; then
+  // `to` is half written.
   absl::Status Run(const BlockWeights& weights,
                    std::span<const Segment> segments, int64_t stride,
-                   const std::stop_token& stop);
+                   const std::stop_token& stop, BlockInputs* inputs = nullptr);
 
  private:
   struct Row {  // of the call's segments, stacked
@@ -60,6 +86,8 @@ class BlockRunner {
   void ProjectTile(const BlockWeights& weights, int64_t first, int rows);
   void Attend(int64_t first_row, int64_t rows);
   void FinishTile(const BlockWeights& weights, int64_t first, int rows);
+  void Copy(const float* from, int64_t stride, int64_t first, int rows,
+            BlockInput input);
 
   const ModelConfig& config_;
   const RotaryTable& rotary_;
@@ -69,12 +97,13 @@ class BlockRunner {
   const int64_t mlp_stride_;
 
   std::vector<Row> rows_;
-  kernels::FloatBuffer qkv_;     // [max_rows, q k v]; q becomes the context
-  kernels::FloatBuffer normed_;  // [tile, hidden]
-  kernels::FloatBuffer hidden_;  // [tile, hidden]: after attention
-  kernels::FloatBuffer delta_;   // [tile, hidden]: what a sub-layer adds
-  kernels::FloatBuffer gate_;    // [tile, intermediate]
-  kernels::FloatBuffer up_;      // [tile, a few columns]
+  BlockInputs* inputs_ = nullptr;  // of the running call
+  kernels::FloatBuffer qkv_;       // [max_rows, q k v]; q becomes the context
+  kernels::FloatBuffer normed_;    // [tile, hidden]
+  kernels::FloatBuffer hidden_;    // [tile, hidden]: after attention
+  kernels::FloatBuffer delta_;     // [tile, hidden]: what a sub-layer adds
+  kernels::FloatBuffer gate_;      // [tile, intermediate]
+  kernels::FloatBuffer up_;        // [tile, a few columns]
 };
 
 }  // namespace qsweep

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <system_error>
@@ -24,6 +25,8 @@
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
 #include "common/job/configuration.h"
+#include "worker/engine/calibrator.h"
+#include "worker/engine/code_cache.h"
 #include "worker/engine/cpu_machine.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/prepared_task.h"
@@ -37,6 +40,9 @@
 
 namespace qsweep {
 namespace {
+
+// Codes that stay on disk for later tasks.
+constexpr int64_t kCodeBytes = int64_t{16} << 30;
 
 // Bytes the kernel says could be used without swapping; 0 when it does not say.
 int64_t AvailableMemory() {
@@ -95,6 +101,10 @@ class CpuEngine : public Engine {
                                      kernels::BestRowKernels().name, " fp32");
     info_.device = "cpu";
     info_.methods = {"rtn", "nf4", "hqq"};
+    codes_.emplace(options_.cache_dir.empty()
+                       ? ""
+                       : absl::StrCat(options_.cache_dir, "/codes"),
+                   info_.fingerprint, kCodeBytes);
     info_.threads = pool_.num_threads();
     info_.memory_bytes = options_.memory_bytes > 0 ? options_.memory_bytes
                                                    : AvailableMemory() / 10 * 8;
@@ -115,6 +125,8 @@ class CpuEngine : public Engine {
 
  private:
   absl::Status Load(const std::string& path);
+  absl::Status Calibrate(const PreparedTask& prepared, const SweepPlan& plan,
+                         EngineSink& sink, const std::stop_token& stop);
   absl::StatusOr<int64_t> RowsPerPass(const SweepPlan& plan, int slots) const;
   absl::StatusOr<std::vector<std::vector<size_t>>> CutPasses(
       const PreparedTask& prepared, int64_t rows_per_pass) const;
@@ -124,12 +136,13 @@ class CpuEngine : public Engine {
                        ProgressReporter& reporter, const std::stop_token& stop,
                        EngineResult& result);
   absl::Status RunPasses(const EngineTask& task, const PreparedTask& prepared,
-                         EngineSink& sink, const std::stop_token& stop,
-                         EngineResult& result);
+                         const SweepPlan& plan, EngineSink& sink,
+                         const std::stop_token& stop, EngineResult& result);
 
   const EngineOptions options_;
   ThreadPool pool_;
   EngineInfo info_;
+  std::optional<CodeCache> codes_;  // once the fingerprint is known
   // The model of the last task: still mapped, described once. The identity
   // tells when the file behind the path was replaced.
   std::string path_;
@@ -150,6 +163,25 @@ absl::Status CpuEngine::Load(const std::string& path) {
   checkpoint_ = std::move(checkpoint);
   path_ = path;
   identity_ = identity;
+  return absl::OkStatus();
+}
+
+// Makes the codes of the calibrated tensors, where an earlier task has not.
+absl::Status CpuEngine::Calibrate(const PreparedTask& prepared,
+                                  const SweepPlan& plan, EngineSink& sink,
+                                  const std::stop_token& stop) {
+  if (prepared.calibrations.empty()) {
+    return absl::OkStatus();
+  }
+  codes_->MakeRoom();
+  Calibrator calibrator(
+      *checkpoint_, model_, plan, pool_, *codes_, stop,
+      [&](double done, const std::string& step) {
+        sink.OnProgress({.loading = true, .fraction = done, .text = step});
+      });
+  for (const CalibrationTokens& tokens : prepared.calibrations) {
+    QSWEEP_RETURN_IF_ERROR(calibrator.Run(tokens, info_.memory_bytes));
+  }
   return absl::OkStatus();
 }
 
@@ -225,7 +257,7 @@ absl::Status CpuEngine::RunPass(
   pass.sums.assign(prepared.configurations.size(),
                    std::vector<DocumentSums>(documents.size()));
   reporter.StartPass(pass, documents);
-  CpuMachine machine(*checkpoint_, model_, plan, pool_, stop,
+  CpuMachine machine(*checkpoint_, model_, plan, *codes_, pool_, stop,
                      NumSlots(task, plan), pass,
                      [&](double work, const std::string& step) {
                        reporter.Report(work, step);
@@ -253,9 +285,9 @@ absl::Status CpuEngine::RunPass(
 
 absl::Status CpuEngine::RunPasses(const EngineTask& task,
                                   const PreparedTask& prepared,
-                                  EngineSink& sink, const std::stop_token& stop,
+                                  const SweepPlan& plan, EngineSink& sink,
+                                  const std::stop_token& stop,
                                   EngineResult& result) {
-  const SweepPlan plan = PlanSweep(model_, prepared.configurations);
   QSWEEP_ASSIGN_OR_RETURN(const int64_t rows_per_pass,
                           RowsPerPass(plan, NumSlots(task, plan)));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<std::vector<size_t>> passes,
@@ -309,6 +341,8 @@ absl::StatusOr<EngineResult> CpuEngine::Run(const EngineTask& task,
   QSWEEP_RETURN_IF_ERROR(Load(task.model_path));
   QSWEEP_ASSIGN_OR_RETURN(const PreparedTask prepared,
                           PrepareTask(task, *checkpoint_, model_));
+  const SweepPlan plan = PlanSweep(model_, prepared.configurations);
+  QSWEEP_RETURN_IF_ERROR(Calibrate(prepared, plan, sink, stop));
   EngineResult result;
   for (size_t d = 0; d < task.documents.size(); ++d) {
     const TokenizedDocument& document = prepared.documents[d];
@@ -327,7 +361,7 @@ absl::StatusOr<EngineResult> CpuEngine::Run(const EngineTask& task,
   }
   const SteadyTime loaded = Clock::Real().SteadyNow();
   result.report.load_seconds = absl::ToDoubleSeconds(loaded - begin);
-  QSWEEP_RETURN_IF_ERROR(RunPasses(task, prepared, sink, stop, result));
+  QSWEEP_RETURN_IF_ERROR(RunPasses(task, prepared, plan, sink, stop, result));
   result.report.run_seconds =
       absl::ToDoubleSeconds(Clock::Real().SteadyNow() - loaded);
   result.report.memory_peak_bytes = PeakMemory();

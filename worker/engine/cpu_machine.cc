@@ -55,12 +55,14 @@ void DocumentSums::Add(const kernels::TokenScore& score) {
 
 CpuMachine::CpuMachine(const Checkpoint& checkpoint,
                        const ModelDescription& model, const SweepPlan& plan,
-                       ThreadPool& pool, std::stop_token stop, int num_slots,
-                       Pass& pass, Progress progress)
+                       const CodeCache& codes, ThreadPool& pool,
+                       std::stop_token stop, int num_slots, Pass& pass,
+                       Progress progress)
     : checkpoint_(checkpoint),
       model_(model),
       config_(checkpoint.config()),
       plan_(plan),
+      codes_(codes),
       pool_(pool),
       stop_(std::move(stop)),
       pass_(pass),
@@ -138,7 +140,7 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   QSWEEP_ASSIGN_OR_RETURN(
       const BlockWeights weights,
       layer_->MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
-                        pool_, stop_));
+                        codes_, pool_, stop_));
   const auto edges = static_cast<int64_t>(group.edges.size());
   const int64_t unit_rows =
       std::clamp(edges * num_rows_ / (pool_.num_threads() * kUnitsPerThread),

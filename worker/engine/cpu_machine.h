@@ -13,6 +13,7 @@
 
 #include "common/job/model_description.h"
 #include "worker/engine/block.h"
+#include "worker/engine/code_cache.h"
 #include "worker/engine/head.h"
 #include "worker/engine/products.h"
 #include "worker/engine/rotary.h"
@@ -58,9 +59,11 @@ class CpuMachine : public SweepMachine {
   using Progress =
       std::function<void(double work_done, const std::string& step)>;
 
+  // codes: of every calibrated tensor of the plan.
   CpuMachine(const Checkpoint& checkpoint, const ModelDescription& model,
-             const SweepPlan& plan, ThreadPool& pool, std::stop_token stop,
-             int num_slots, Pass& pass, Progress progress);
+             const SweepPlan& plan, const CodeCache& codes, ThreadPool& pool,
+             std::stop_token stop, int num_slots, Pass& pass,
+             Progress progress);
 
   absl::Status Embed(int variant, int slot) override;
   absl::Status BeginLayer(int layer) override;
@@ -108,6 +111,7 @@ class CpuMachine : public SweepMachine {
   const ModelDescription& model_;
   const ModelConfig& config_;
   const SweepPlan& plan_;
+  const CodeCache& codes_;
   ThreadPool& pool_;
   const std::stop_token stop_;
   Pass& pass_;

@@ -36,6 +36,11 @@ struct EngineDocument {
   int text = 0;      // into its texts
 };
 
+// Texts that calibrated configurations name by their digest, in its order.
+struct EngineCalibration {
+  std::vector<EngineDocument> documents;
+};
+
 struct EngineTask {
   std::string model_path;  // directory or .gguf file
   Digest model_digest;     // compared with the file's own; empty: not compared
@@ -44,6 +49,7 @@ struct EngineTask {
   std::vector<EngineConfiguration> configurations;
   std::vector<EngineLanguage> languages;
   std::vector<EngineDocument> documents;
+  std::vector<EngineCalibration> calibrations;
   bool naive = false;  // one configuration at a time, nothing shared
 };
 
@@ -105,7 +111,9 @@ class EngineSink {
 struct EngineOptions {
   int threads = 0;           // 0: all the machine's
   int64_t memory_bytes = 0;  // for states and weights; 0: most of what is free
-  std::string cache_dir;     // for model digests; "": no cache
+  // For model digests, and for the codes of calibrated quantizers; "": digests
+  // are computed again, codes stay in memory.
+  std::string cache_dir;
 };
 
 struct EngineInfo {
@@ -113,7 +121,7 @@ struct EngineInfo {
   std::string device;       // "cpu"
   int threads = 0;
   int64_t memory_bytes = 0;
-  std::vector<std::string> methods;  // quantizer methods, as "rtn"
+  std::vector<std::string> methods;  // of tasks' quantizers, as "rtn"
   double gflops = 0;  // of the products, all threads, measured at the start
   int compute_capability = 0;  // 75 for sm_75; 0: not a GPU
 };
@@ -138,11 +146,12 @@ class Engine {
 
   // Runs the task. CANCELLED within a second after `stop` is requested.
   // INVALID_ARGUMENT: what the configurations or the evaluation are refused
-  // for. FAILED_PRECONDITION QS3010: another model, tokenizer or configuration
-  // than the task says. UNIMPLEMENTED QS1004: a compute this engine lacks.
-  // RESOURCE_EXHAUSTED QS5006: one document's states alone exceed the memory.
-  // DATA_LOSS: a damaged model. After an error there are no rows, and the next
-  // task may run.
+  // for, QS2116 too little calibration text. FAILED_PRECONDITION QS3010:
+  // another model, tokenizer, configuration or calibration than the task says;
+  // QS5012 a singular Hessian. UNIMPLEMENTED QS1004: a compute this engine
+  // lacks. RESOURCE_EXHAUSTED QS5006: one document's states alone exceed the
+  // memory. DATA_LOSS: a damaged model. After an error there are no rows, and
+  // the next task may run.
   virtual absl::StatusOr<EngineResult> Run(const EngineTask& task,
                                            EngineSink& sink,
                                            std::stop_token stop) = 0;

@@ -103,7 +103,9 @@ void AddScore(CLI::App& app, std::function<absl::Status()>& run) {
       "  qengine score --model MODEL --texts texts.json --quantizer "
       "rtn:bits=4,group=64\n"
       "  qengine score --model MODEL --texts texts.json --quantizer "
-      "upstream:gpu --protect L0+L11 -o json");
+      "upstream:gpu --protect L0+L11 -o json\n"
+      "  qengine score --model MODEL --texts texts.json --quantizer "
+      "gptq:bits=4,group=64 --calibration other.json");
   AddModel(*command, flags->model);
   command
       ->add_option("--texts", flags->texts,
@@ -113,6 +115,8 @@ void AddScore(CLI::App& app, std::function<absl::Status()>& run) {
                       "Quantizer text; none: the baseline");
   command->add_option("--protect", flags->protect,
                       "Layer set to keep in full precision (default: none)");
+  command->add_option("--calibration", flags->calibration,
+                      "JSON file like --texts, which gptq learns from");
   command->add_option("--eval", flags->evaluation,
                       "hf-text (default) or aligned");
   command

@@ -1,9 +1,12 @@
 #include "worker/engine/prepared_task.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -49,6 +52,52 @@ absl::Status PrepareConfigurations(const EngineTask& task,
   return absl::OkStatus();
 }
 
+// What a calibration reads: as the model would be given it, cut to its context.
+absl::Status PrepareCalibrations(const EngineTask& task,
+                                 const Checkpoint& checkpoint,
+                                 PreparedTask& prepared) {
+  std::set<uint64_t> known;
+  for (const EngineCalibration& calibration : task.calibrations) {
+    CalibrationTokens tokens;
+    std::vector<Digest> digests;
+    for (const EngineDocument& document : calibration.documents) {
+      const auto language = static_cast<size_t>(document.language);
+      const auto text = static_cast<size_t>(document.text);
+      if (language >= task.languages.size() ||
+          text >= task.languages[language].texts.size()) {
+        return absl::InvalidArgumentError(
+            "a calibration text of the task is not in its corpus");
+      }
+      const std::string& bytes = task.languages[language].texts[text];
+      digests.push_back(Digest::Of(bytes));
+      std::vector<int32_t> ids =
+          checkpoint.tokenizer().EncodeWithSpecial(bytes);
+      const int context = checkpoint.config().context_length;
+      if (context > 0 && ids.size() > static_cast<size_t>(context)) {
+        ids.resize(static_cast<size_t>(context));
+      }
+      if (!ids.empty()) {
+        tokens.documents.push_back(std::move(ids));
+      }
+    }
+    tokens.texts = CalibrationTexts(digests);
+    known.insert(tokens.texts);
+    prepared.calibrations.push_back(std::move(tokens));
+  }
+  for (const Configuration& configuration : prepared.configurations) {
+    for (const std::optional<Scheme>& scheme : configuration.schemes) {
+      if (scheme && scheme->calibrated() &&
+          !known.contains(scheme->calibration_texts)) {
+        return MakeError(kArtifactMismatch,
+                         absl::StrCat("The calibration texts of ",
+                                      configuration.quantizer_text,
+                                      " did not come with the task."));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PrepareDocuments(const EngineTask& task,
                               const Checkpoint& checkpoint,
                               PreparedTask& prepared) {
@@ -61,8 +110,19 @@ absl::Status PrepareDocuments(const EngineTask& task,
   }
   std::vector<std::vector<TokenizedDocument>> languages;
   std::vector<std::vector<double>> unigrams;
-  for (const EngineLanguage& language : task.languages) {
+  std::vector<bool> scored(task.languages.size());  // not for calibration only
+  for (const EngineDocument& document : task.documents) {
+    if (static_cast<size_t>(document.language) < scored.size()) {
+      scored[static_cast<size_t>(document.language)] = true;
+    }
+  }
+  for (size_t l = 0; l < task.languages.size(); ++l) {
+    const EngineLanguage& language = task.languages[l];
     languages.emplace_back();
+    if (!scored[l]) {
+      unigrams.emplace_back();
+      continue;
+    }
     for (const std::string& text : language.texts) {
       QSWEEP_ASSIGN_OR_RETURN(
           TokenizedDocument document,
@@ -95,6 +155,7 @@ absl::StatusOr<PreparedTask> PrepareTask(const EngineTask& task,
   }
   PreparedTask prepared;
   QSWEEP_RETURN_IF_ERROR(PrepareConfigurations(task, model, prepared));
+  QSWEEP_RETURN_IF_ERROR(PrepareCalibrations(task, checkpoint, prepared));
   QSWEEP_RETURN_IF_ERROR(PrepareDocuments(task, checkpoint, prepared));
   return prepared;
 }

@@ -10,6 +10,7 @@
 #include "common/base/digest.h"
 #include "common/job/configuration.h"
 #include "common/job/model_description.h"
+#include "worker/engine/calibrator.h"
 #include "worker/engine/engine.h"
 #include "worker/eval/evaluation.h"
 #include "worker/model/checkpoint.h"
@@ -23,6 +24,7 @@ struct PreparedTask {
   int baseline = 0;                           // into configurations
   std::vector<TokenizedDocument> documents;   // parallel to the task's
   std::vector<double> unigram_nll;  // parallel to the task's documents
+  std::vector<CalibrationTokens> calibrations;  // parallel to the task's
 };
 
 // Checks everything the task names against the model. Errors: those of

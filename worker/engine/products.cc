@@ -45,6 +45,17 @@ void MultiplyTile(const float* rows, int64_t row_stride, const Matrix& weight,
              View(weight.row(first), {inputs, count}, {1, inputs}));
 }
 
+void AddGram(const float* rows, int64_t num_rows, int64_t row_stride,
+             int64_t columns, int64_t first, int64_t count, float* sum) {
+  UseOneThread();
+  const c10::InferenceMode no_gradients;
+  const int64_t width = columns - first;
+  at::Tensor result =
+      View(sum + first * columns + first, {count, width}, {columns, 1});
+  result.addmm_(View(rows + first, {count, num_rows}, {1, row_stride}),
+                View(rows + first, {num_rows, width}, {row_stride, 1}));
+}
+
 void AttendDocument(const AttentionHeads& document) {
   UseOneThread();
   const c10::InferenceMode no_gradients;

@@ -40,6 +40,14 @@ class Matrix {
 void MultiplyTile(const float* rows, int64_t row_stride, const Matrix& weight,
                   int64_t first, int64_t count, float* out, int64_t out_stride);
 
+// sum[first + i][first + j] += sum over r of rows[r][first + i] *
+// rows[r][first + j], for i < count and first + j < columns: rows first to
+// first
+// + count of the upper triangle of X^T X, and what is beside it. Bits depend on
+// the arguments alone. sum: [columns, columns].
+void AddGram(const float* rows, int64_t num_rows, int64_t row_stride,
+             int64_t columns, int64_t first, int64_t count, float* sum);
+
 // How the heads of one document lie in memory: row t of query head h is at
 // queries + t * stride + h * head_dim; keys and values likewise, kv_heads each.
 struct AttentionHeads {

@@ -70,6 +70,7 @@ absl::StatusOr<StageTensors> StageTensors::Read(const Checkpoint& checkpoint,
                                                 ThreadPool& pool,
                                                 const std::stop_token& stop) {
   StageTensors result;
+  result.model_ = &model;
   for (const int index : stage.tensors) {
     const TensorDescription& description =
         model.tensors[static_cast<size_t>(index)];
@@ -90,7 +91,7 @@ absl::StatusOr<StageTensors> StageTensors::Read(const Checkpoint& checkpoint,
 }
 
 absl::StatusOr<const float*> StageTensors::Values(
-    size_t index, const StageVariant& variant,
+    size_t index, const StageVariant& variant, const CodeCache* codes,
     kernels::FloatBuffer& scratch) const {
   const Tensor& tensor = tensors_[index];
   if (!variant[index]) {
@@ -98,6 +99,20 @@ absl::StatusOr<const float*> StageTensors::Values(
   }
   scratch = kernels::FloatBuffer(tensor.values.size());
   const auto size = static_cast<size_t>(tensor.values.size());
+  if (variant[index]->calibrated()) {
+    QSWEEP_CHECK(codes != nullptr);  // of blocks only
+    auto coded = codes->Find(
+        codes->Key(*model_, tensor.description->name, *variant[index]));
+    if (!coded.ok()) {
+      return absl::UnavailableError(
+          absl::StrCat("the codes of ", tensor.description->name,
+                       " are gone: ", coded.status().message()));
+    }
+    QSWEEP_CHECK((*coded)->rows == Rows(*tensor.description) &&
+                 (*coded)->columns == Columns(*tensor.description));
+    (*coded)->Decode(std::span(scratch.data(), size));
+    return scratch.data();
+  }
   QSWEEP_RETURN_IF_ERROR(kernels::FakeQuantize(
       *variant[index], std::span(tensor.values.data(), size),
       Rows(*tensor.description), Columns(*tensor.description),
@@ -106,7 +121,7 @@ absl::StatusOr<const float*> StageTensors::Values(
 }
 
 absl::StatusOr<BlockWeights> StageTensors::MakeBlock(
-    const StageVariant& variant, ThreadPool& pool,
+    const StageVariant& variant, const CodeCache& codes, ThreadPool& pool,
     const std::stop_token& stop) const {
   QkvRows rows;
   BlockWeights weights;
@@ -144,7 +159,7 @@ absl::StatusOr<BlockWeights> StageTensors::MakeBlock(
         const Place place = PlaceOf(description.component, rows, weights);
         kernels::FloatBuffer scratch;
         QSWEEP_ASSIGN_OR_RETURN(const float* const values,
-                                Values(index, variant, scratch));
+                                Values(index, variant, &codes, scratch));
         if (place.gains != nullptr) {
           std::memcpy(place.gains->data(), values,
                       static_cast<size_t>(place.gains->size()) * sizeof(float));
@@ -163,7 +178,7 @@ absl::StatusOr<Matrix> StageTensors::MakeMatrix(
   QSWEEP_CHECK(tensors_.size() == 1);
   kernels::FloatBuffer scratch;
   QSWEEP_ASSIGN_OR_RETURN(const float* const values,
-                          Values(0, variant, scratch));
+                          Values(0, variant, nullptr, scratch));
   const TensorDescription& description = *tensors_[0].description;
   Matrix matrix(Rows(description), Columns(description));
   std::memcpy(matrix.row(0), values,
@@ -176,7 +191,7 @@ absl::StatusOr<kernels::FloatBuffer> StageTensors::MakePlain(
   QSWEEP_CHECK(tensors_.size() == 1);
   kernels::FloatBuffer result;
   QSWEEP_ASSIGN_OR_RETURN(const float* const values,
-                          Values(0, variant, result));
+                          Values(0, variant, nullptr, result));
   if (result.data() == nullptr) {
     result = kernels::FloatBuffer(tensors_[0].values.size());
     std::memcpy(result.data(), values,

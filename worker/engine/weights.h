@@ -1,7 +1,9 @@
 #ifndef QSWEEP_WORKER_ENGINE_WEIGHTS_H_
 #define QSWEEP_WORKER_ENGINE_WEIGHTS_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <stop_token>
 #include <vector>
 
@@ -10,6 +12,7 @@
 
 #include "common/job/model_description.h"
 #include "worker/engine/block.h"
+#include "worker/engine/code_cache.h"
 #include "worker/engine/products.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/kernels/row_kernels.h"
@@ -29,8 +32,20 @@ class StageTensors {
                                            const Stage& stage, ThreadPool& pool,
                                            const std::stop_token& stop);
 
-  // Weights of a Llama block. FAILED_PRECONDITION: a stage that is none.
+  // A tensor of the stage as the file has it, row-major.
+  const TensorDescription& description(size_t index) const {
+    return *tensors_[index].description;
+  }
+  std::span<const float> values(size_t index) const {
+    const kernels::FloatBuffer& values = tensors_[index].values;
+    return {values.data(), static_cast<size_t>(values.size())};
+  }
+
+  // Weights of a Llama block; those of calibrated schemes from `codes`, which
+  // must have them. FAILED_PRECONDITION: a stage that is none. UNAVAILABLE: a
+  // file of codes that was there is gone.
   absl::StatusOr<BlockWeights> MakeBlock(const StageVariant& variant,
+                                         const CodeCache& codes,
                                          ThreadPool& pool,
                                          const std::stop_token& stop) const;
   // A single matrix: the head.
@@ -48,8 +63,10 @@ class StageTensors {
   // The tensor's values under the scheme of `variant`: its own, or quantized
   // into `scratch`.
   absl::StatusOr<const float*> Values(size_t index, const StageVariant& variant,
+                                      const CodeCache* codes,
                                       kernels::FloatBuffer& scratch) const;
 
+  const ModelDescription* model_ = nullptr;
   std::vector<Tensor> tensors_;  // parallel to the stage's
 };
 

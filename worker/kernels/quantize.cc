@@ -1,6 +1,7 @@
 #include "worker/kernels/quantize.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 
@@ -8,6 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/kernels/gptq.h"
 #include "worker/kernels/hqq.h"
 #include "worker/kernels/nf4.h"
 #include "worker/kernels/rtn.h"
@@ -121,6 +123,16 @@ absl::Status Hqq(const Scheme& scheme, std::span<const float> weights,
   return absl::OkStatus();
 }
 
+GptqOptions GptqOptionsOf(const Scheme& scheme) {
+  return {.bits = scheme.bits,
+          .group_size = scheme.granularity == Granularity::kGroup
+                            ? int64_t{scheme.group}
+                            : 0,
+          .symmetric = scheme.symmetric,
+          .static_groups = scheme.static_groups,
+          .half_scale = scheme.scale == ScaleStorage::kFp16};
+}
+
 }  // namespace
 
 absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
@@ -139,8 +151,59 @@ absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
     case Method::kAwq:
       break;
   }
-  return MakeError(kUnknownMethod, "this build has no gptq and no awq",
+  return MakeError(kUnknownMethod,
+                   "gptq needs calibration, and this build has no awq",
                    "method", "Use rtn, nf4 or hqq.");
+}
+
+absl::StatusOr<GptqInverse> InvertHessian(const Scheme& scheme,
+                                          std::span<const float> hessian,
+                                          int64_t columns,
+                                          absl::string_view tensor) {
+  QSWEEP_CHECK(scheme.method == Method::kGptq);
+  QSWEEP_CHECK(static_cast<int64_t>(hessian.size()) == columns * columns);
+  GptqInverse inverse;
+  const double damp = scheme.damp_millionths / 1e6;
+  if (!InvertForGptq(hessian.data(), columns, damp, scheme.act_order,
+                     inverse)) {
+    const bool finite = std::all_of(hessian.begin(), hessian.end(),
+                                    [](float x) { return std::isfinite(x); });
+    return MakeError(kSingularHessian,
+                     absl::StrCat("The Hessian of the inputs of ", tensor,
+                                  " is ", finite ? "singular" : "not finite",
+                                  " at damp=", damp, "."),
+                     "damp",
+                     finite
+                         ? "Use damp=0.1, or more and other calibration texts."
+                         : "The model's activations overflow on these texts.");
+  }
+  return inverse;
+}
+
+CodedTensor StartCoded(const Scheme& scheme, int64_t rows,
+                       const GptqInverse& inverse) {
+  const GptqOptions options = GptqOptionsOf(scheme);
+  CodedTensor coded{.rows = rows,
+                    .columns = inverse.columns,
+                    .bits = scheme.bits,
+                    .groups = options.groups_per_row(inverse.columns),
+                    .group_of_column = GptqGroups(inverse, options)};
+  coded.scales.resize(static_cast<size_t>(rows * coded.groups));
+  coded.zeros.resize(coded.scales.size());
+  coded.codes.resize(static_cast<size_t>(rows * coded.columns));
+  return coded;
+}
+
+void QuantizeRows(const Scheme& scheme, const GptqInverse& inverse,
+                  std::span<const float> weights, int64_t first, int64_t last,
+                  CodedTensor& coded) {
+  QSWEEP_CHECK(first <= last && last <= coded.rows);
+  QSWEEP_CHECK(static_cast<int64_t>(weights.size()) ==
+               (last - first) * coded.columns);
+  GptqCpu(weights.data(), last - first, inverse, GptqOptionsOf(scheme),
+          {.codes = coded.codes.data() + first * coded.columns,
+           .scales = coded.scales.data() + first * coded.groups,
+           .zeros = coded.zeros.data() + first * coded.groups});
 }
 
 }  // namespace qsweep::kernels

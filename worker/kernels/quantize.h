@@ -5,8 +5,12 @@
 #include <span>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 #include "common/job/quantizer.h"
+#include "worker/kernels/coded_tensor.h"
+#include "worker/kernels/gptq.h"
 
 namespace qsweep::kernels {
 
@@ -14,11 +18,29 @@ namespace qsweep::kernels {
 // weights, out: [rows, cols] row-major, groups along cols (the input
 // dimension); may be one buffer. A vector is one row. Finite values in, finite
 // values out. Any thread; one call uses one. INVALID_ARGUMENT: QS1020 a method
-// this build does not have, QS1042 bits, QS1043 group (the AWQ grid's must
-// divide cols, HQQ's rows * cols), QS1004 an asymmetric absmax grid. Nothing is
-// written after an error.
+// this build does not have or that needs calibration, QS1042 bits, QS1043 group
+// (the AWQ grid's must divide cols, HQQ's rows * cols), QS1004 an asymmetric
+// absmax grid. Nothing is written after an error.
 absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
                           int64_t rows, int64_t cols, std::span<float> out);
+
+// The first step of a calibrated method: what the inputs of a matrix say.
+// hessian: [columns, columns], symmetric, 2/N sum of x x^T over the inputs.
+// Errors name `tensor`. FAILED_PRECONDITION QS5012: it is singular, or not
+// finite.
+absl::StatusOr<GptqInverse> InvertHessian(const Scheme& scheme,
+                                          std::span<const float> hessian,
+                                          int64_t columns,
+                                          absl::string_view tensor);
+
+// The second: codes of a matrix, memory for them first. Then rows first..last -
+// 1, which may be done in any order, on several threads at once. weights: of
+// those rows alone. coded: of StartCoded, with this scheme and inverse.
+CodedTensor StartCoded(const Scheme& scheme, int64_t rows,
+                       const GptqInverse& inverse);
+void QuantizeRows(const Scheme& scheme, const GptqInverse& inverse,
+                  std::span<const float> weights, int64_t first, int64_t last,
+                  CodedTensor& coded);
 
 }  // namespace qsweep::kernels
 

@@ -4,6 +4,7 @@
 #include <sstream>
 #include <string>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "tests/support/error_matchers.h"
@@ -13,7 +14,9 @@ namespace qsweep {
 namespace {
 
 using testing::CodeOf;
+using testing::FieldOf;
 using testing::Gpt2Description;
+using ::testing::HasSubstr;
 using testing::HintOf;
 
 Configuration Make(const ModelDescription& model, const std::string& quantizer,
@@ -166,14 +169,44 @@ TEST(MakeConfiguration, RefusesWhatTheMethodCannotDo) {
   const ModelDescription model = testing::TinyLlamaDescription();
   const auto bits = ParseConfiguration(model, "nf4", "L0:int8", Compute::kFp32);
   EXPECT_EQ(testing::CodeOf(bits), "QS1042");
-  EXPECT_EQ(testing::FieldOf(bits), "layers");
+  EXPECT_EQ(FieldOf(bits), "layers");
   const auto group =
       ParseConfiguration(model, "hqq:group=1000", "none", Compute::kFp32);
   EXPECT_EQ(testing::CodeOf(group), "QS1043");
-  EXPECT_EQ(testing::FieldOf(group), "group");
+  EXPECT_EQ(FieldOf(group), "group");
   QSWEEP_EXPECT_OK(
       ParseConfiguration(model, "hqq:group=8", "L0:int8", Compute::kFp32));
   QSWEEP_EXPECT_OK(ParseConfiguration(model, "nf4", "L0:int4", Compute::kFp32));
+}
+
+TEST(MakeConfiguration, HasTokenizerAndTextsInTheDigest_OfCalibratedMethods) {
+  ModelDescription model = testing::TinyLlamaDescription(2);
+  const auto make = [&](absl::string_view quantizer) {
+    return ParseConfiguration(model, quantizer, "L0", Compute::kFp32);
+  };
+  const auto made = make("gptq:group=4,texts=0123456789abcdef");
+  QSWEEP_ASSERT_OK(made);
+  const std::string text = CanonicalText(model, *made);
+  EXPECT_THAT(
+      text,
+      HasSubstr("\ncalibration=tok=" + model.tokenizer_digest.hex() + "\n"));
+  EXPECT_THAT(text,
+              HasSubstr("1 q weight gptq;bits=4;gran=group;group=4;sym=1;"
+                        "scale=fp32;act_order=0;static_groups=0;damp=0.01;"
+                        "calib=fp;texts=0123456789abcdef\n"));
+  EXPECT_NE(make("gptq:group=4,texts=0123456789abcdee")->digest, made->digest);
+  const auto none = make("gptq:group=4");
+  EXPECT_EQ(CodeOf(none), "QS1003");
+  EXPECT_EQ(FieldOf(none), "calibration");
+  EXPECT_EQ(
+      CodeOf(ParseConfiguration(model, "gptq:group=4,texts=0123456789abcdef",
+                                "L0:int5", Compute::kFp32)),
+      "QS1042");
+  // The tokenizer decides nothing where there are no texts.
+  const Digest rtn = make("rtn:group=4")->digest;
+  model.tokenizer_digest = Digest::Of("other");
+  EXPECT_EQ(make("rtn:group=4")->digest, rtn);
+  EXPECT_NE(make("gptq:group=4,texts=0123456789abcdef")->digest, made->digest);
 }
 
 TEST(MakeConfiguration, NamesTheSingleLayer) {

@@ -269,6 +269,7 @@ TEST(ValidateJobSpec, NamesTheField) {
   };
   EXPECT_EQ(FieldOf(validate("[rtn]", "[rtn, gptq]")), "quantizers[1]");
   EXPECT_EQ(CodeOf(validate("[rtn]", "[rtn, gptq]")), "QS1020");
+  EXPECT_EQ(CodeOf(validate("[rtn]", "[rtn, awq]")), "QS1020");
   EXPECT_EQ(CodeOf(validate("[rtn]", "[]")), "QS1003");
   EXPECT_EQ(CodeOf(validate("/models/", "org/")), "QS1004");
   EXPECT_EQ(CodeOf(validate("/models/", "./")), "QS1004");

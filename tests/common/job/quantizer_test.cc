@@ -1,5 +1,7 @@
 #include "common/job/quantizer.h"
 
+#include <vector>
+
 #include "gtest/gtest.h"
 
 #include "tests/support/error_matchers.h"
@@ -44,6 +46,10 @@ TEST(ParseQuantizer, GivesEachMethodItsOwnDefaultsAndMeaning) {
   // Its helper rounds zeros at 4 bits alone.
   EXPECT_EQ(ParseQuantizer("hqq:bits=3")->scheme.CanonicalText(),
             "hqq;bits=3;group=64;axis=1;round_zero=0");
+  EXPECT_EQ(
+      ParseQuantizer("gptq:texts=0123456789abcdef")->scheme.CanonicalText(),
+      "gptq;bits=4;gran=group;group=128;sym=1;scale=fp32;act_order=0;"
+      "static_groups=0;damp=0.01;calib=fp;texts=0123456789abcdef");
 }
 
 TEST(ParseQuantizer, TakesMinusOneAsChannel) {
@@ -83,6 +89,13 @@ TEST(FormatQuantizer, HasOneSpelling_ThatParsesBack) {
            Case{"hqq:bits=3", "hqq:bits=3,group=64"},
            Case{"hqq:bits=3,round_zero=1,axis=0",
                 "hqq:bits=3,group=64,axis=0,round_zero=1"},
+           Case{"gptq", "gptq:bits=4,group=128"},
+           Case{"gptq:group=-1,damp=0.01,calib=fp", "gptq:bits=4,group=-1"},
+           Case{"gptq:calib=qpath", "gptq:bits=4,group=128,calib=qpath"},
+           Case{"gptq:texts=00ff000000000001,damp=0.05,act_order=1,sym=0,"
+                "scale=fp16,static_groups=1",
+                "gptq:bits=4,group=128,sym=0,scale=fp16,act_order=1,"
+                "static_groups=1,damp=0.05,calib=fp,texts=00ff000000000001"},
        }) {
     SCOPED_TRACE(c.written);
     const auto quantizer = ParseQuantizer(c.written);
@@ -104,7 +117,7 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"", "QS1020", ""},
            Case{"rnt:bits=4", "QS1020", ""},
            Case{"fp", "QS1020", ""},
-           Case{"gptq:bits=4,group=128", "QS1020", ""},
+           Case{"awq:bits=4,group=128", "QS1020", ""},
            Case{"upstream:p5", "QS1020", ""},
            Case{"upstream:linear", "QS1020", ""},
            Case{"rtn:bit=4", "QS1021", "bit"},
@@ -135,6 +148,18 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"hqq:axis=2", "QS1004", "axis"},
            Case{"hqq:round_zero=2", "QS1004", "round_zero"},
            Case{"hqq:sym=1", "QS1021", "sym"},
+           Case{"gptq:bits=5", "QS1042", "bits"},
+           Case{"gptq:group=0", "QS1043", "group"},
+           Case{"gptq:sym=2", "QS1004", "sym"},
+           Case{"gptq:grid=awq", "QS1021", "grid"},
+           Case{"gptq:damp=1.5", "QS1004", "damp"},
+           Case{"gptq:damp=nan", "QS1004", "damp"},
+           Case{"gptq:calib=exact", "QS1004", "calib"},
+           Case{"gptq:calib=none", "QS1004", "calib"},
+           Case{"gptq:texts=12", "QS1004", "texts"},
+           Case{"gptq:texts=0000000000000000", "QS1004", "texts"},
+           Case{"gptq:texts=0123456789ABCDEF", "QS1004", "texts"},
+           Case{"gptq:scope=gpu", "QS1004", "scope"},
        }) {
     SCOPED_TRACE(c.text);
     const auto quantizer = ParseQuantizer(c.text);
@@ -150,6 +175,18 @@ TEST(ParseQuantizer, SuggestsWhatWasMeant) {
             "Did you mean \"linear\"?");
 }
 
+TEST(CalibrationTexts, FollowFromEachDocumentAndTheirOrder) {
+  const Digest a = Digest::Of("a");
+  const Digest b = Digest::Of("b");
+  EXPECT_EQ(
+      CalibrationDigest(std::vector<Digest>{a, b}),
+      Digest::Of("qsweep-calibration 1\n" + a.hex() + "\n" + b.hex() + "\n"));
+  EXPECT_EQ(CalibrationTextsName(CalibrationTexts(std::vector<Digest>{a, b})),
+            CalibrationDigest(std::vector<Digest>{a, b}).hex().substr(0, 16));
+  EXPECT_NE(CalibrationTexts(std::vector<Digest>{a, b}),
+            CalibrationTexts(std::vector<Digest>{b, a}));
+}
+
 TEST(Scheme, CountsScalesAndZerosInEffectiveBits) {
   const auto bits = [](const char* text, int64_t rows, int64_t columns) {
     return ParseQuantizer(text)->scheme.EffectiveBits(rows, columns);
@@ -163,6 +200,7 @@ TEST(Scheme, CountsScalesAndZerosInEffectiveBits) {
   EXPECT_DOUBLE_EQ(bits("nf4", 1024, 1024), 4.5);
   EXPECT_NEAR(bits("nf4:double_quant=1", 1024, 1024), 4.127, 5e-4);
   EXPECT_DOUBLE_EQ(bits("hqq", 1024, 1024), 4.5);
+  EXPECT_DOUBLE_EQ(bits("gptq:sym=0,scale=fp16", 8, 256), 4.15625);
 }
 
 }  // namespace

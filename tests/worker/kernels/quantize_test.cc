@@ -2,6 +2,8 @@
 
 #include <bit>
 #include <fstream>
+#include <limits>
+#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -15,6 +17,7 @@ namespace {
 
 using qsweep::testing::CodeOf;
 using qsweep::testing::FieldOf;
+using qsweep::testing::HintOf;
 
 constexpr int64_t kRows = 2;
 constexpr int64_t kCols = 14;
@@ -128,6 +131,39 @@ TEST(FakeQuantize, RefusesWhatTheMethodCannotDo_AndWritesNothing) {
     EXPECT_EQ(FieldOf(status), c.field);
     EXPECT_EQ(out, std::vector<float>(12, 5.0f));
   }
+}
+
+TEST(InvertHessian, SaysWhatToDo_WhenTheHessianCannotBeInverted) {
+  const Scheme scheme = {.method = Method::kGptq};
+  const std::vector<float> singular(4, 1.0f);
+  const auto status = InvertHessian(scheme, singular, 2, "q").status();
+  EXPECT_EQ(CodeOf(status), "QS5012");
+  EXPECT_EQ(FieldOf(status), "damp");
+  EXPECT_EQ(HintOf(status),
+            "Use damp=0.1, or more and other calibration texts.");
+  const std::vector<float> infinite = {1, 0, 0,
+                                       std::numeric_limits<float>::infinity()};
+  EXPECT_EQ(HintOf(InvertHessian(scheme, infinite, 2, "q").status()),
+            "The model's activations overflow on these texts.");
+}
+
+TEST(QuantizeRows, FillsACodedTensorPartByPart) {
+  const Scheme scheme = {.method = Method::kGptq,
+                         .bits = 3,
+                         .group = 2,
+                         .damp_millionths = 10'000};
+  const std::vector<float> hessian = {4, 1, 1, 1, 3, 1, 1, 1, 2};
+  const auto inverse = InvertHessian(scheme, hessian, 3, "q");
+  QSWEEP_ASSERT_OK(inverse);
+  const std::vector<float> weights = {1, .2f, -.5f, 3, -2, 1, 0, 0, 4};
+  CodedTensor whole = StartCoded(scheme, 3, *inverse);
+  QuantizeRows(scheme, *inverse, weights, 0, 3, whole);
+  EXPECT_EQ(whole.groups, 2);
+  CodedTensor parts = StartCoded(scheme, 3, *inverse);
+  const std::span<const float> all(weights);
+  QuantizeRows(scheme, *inverse, all.subspan(3, 6), 1, 3, parts);
+  QuantizeRows(scheme, *inverse, all.first(3), 0, 1, parts);
+  EXPECT_EQ(parts, whole);
 }
 
 TEST(FakeQuantize, DoesNothing_WhenTheMatrixIsEmpty) {

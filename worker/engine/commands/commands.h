@@ -46,6 +46,7 @@ struct ScoreFlags {
   std::string texts;      // file: {language: text or [texts]}
   std::string quantizer;  // "": the baseline
   std::string protect = "none";
+  std::string calibration;  // file like texts, for calibrated quantizers
   std::string evaluation = "hf-text";
   int max_tokens = 0;
   std::string compute = "fp32";

@@ -1,4 +1,5 @@
 #include <cstddef>
+#include <cstdint>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -18,6 +19,7 @@
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/job/configuration.h"
+#include "common/job/quantizer.h"
 #include "worker/engine/commands/commands.h"
 #include "worker/engine/engine.h"
 
@@ -27,23 +29,25 @@ namespace {
 // In the order of the file, as its author wrote the languages.
 using Json = nlohmann::ordered_json;
 
-absl::Status BadTexts(const std::string& path, absl::string_view what) {
+absl::Status BadTexts(const std::string& path, absl::string_view flag,
+                      absl::string_view what) {
   return MakeError(
-      kUnreadableCorpus, absl::StrCat(path, ": ", what), "--texts",
+      kUnreadableCorpus, absl::StrCat(path, ": ", what), flag,
       "Give a JSON object {\"language\": \"text\" or [\"texts\"]}.");
 }
 
-absl::StatusOr<std::vector<EngineLanguage>> ReadTexts(const std::string& path) {
+absl::StatusOr<std::vector<EngineLanguage>> ReadTexts(const std::string& path,
+                                                      absl::string_view flag) {
   std::ifstream file(path, std::ios::binary);
   std::stringstream bytes;
   bytes << file.rdbuf();
   if (!file) {
-    return BadTexts(path, "cannot be read");
+    return BadTexts(path, flag, "cannot be read");
   }
   const Json root =
       Json::parse(bytes.str(), nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) {
-    return BadTexts(path, "is no JSON object");
+    return BadTexts(path, flag, "is no JSON object");
   }
   std::vector<EngineLanguage> languages;
   for (const auto& [language, value] : root.items()) {
@@ -53,7 +57,8 @@ absl::StatusOr<std::vector<EngineLanguage>> ReadTexts(const std::string& path) {
     for (const Json& text : list) {
       if (!text.is_string()) {
         return BadTexts(
-            path, absl::StrCat("'", language, "' is neither text nor texts"));
+            path, flag,
+            absl::StrCat("'", language, "' is neither text nor texts"));
       }
       added.texts.push_back(text.get<std::string>());
     }
@@ -149,6 +154,51 @@ class StderrSink : public EngineSink {
   SteadyTime last_ = Clock::Real().SteadyNow();
 };
 
+// The calibration's texts after the others, and their digest in the quantizer.
+absl::Status AddCalibration(const ScoreFlags& flags, EngineTask& task) {
+  if (flags.calibration.empty()) {
+    return absl::OkStatus();
+  }
+  std::string& text = task.configurations[0].quantizer;
+  auto quantizer = flags.quantizer.empty()
+                       ? absl::StatusOr<Quantizer>(Quantizer())
+                       : ParseQuantizer(text);
+  QSWEEP_RETURN_IF_ERROR(quantizer.status());
+  if (!quantizer->scheme.calibrated()) {
+    return MakeError(kBadValue, absl::StrCat(text, " is not calibrated"),
+                     "--calibration", "Leave it out, or use gptq.");
+  }
+  QSWEEP_ASSIGN_OR_RETURN(std::vector<EngineLanguage> languages,
+                          ReadTexts(flags.calibration, "--calibration"));
+  EngineCalibration calibration;
+  std::vector<Digest> digests;
+  for (EngineLanguage& language : languages) {
+    for (size_t i = 0; i < language.texts.size(); ++i) {
+      calibration.documents.push_back(
+          {.language = static_cast<int>(task.languages.size()),
+           .text = static_cast<int>(i)});
+      digests.push_back(Digest::Of(language.texts[i]));
+    }
+    task.languages.push_back(std::move(language));
+  }
+  if (digests.empty()) {
+    return BadTexts(flags.calibration, "--calibration", "holds no text");
+  }
+  const uint64_t texts = CalibrationTexts(digests);
+  uint64_t& wanted = quantizer->scheme.calibration_texts;
+  if (wanted != 0 && wanted != texts) {
+    return MakeError(
+        kBadValue,
+        absl::StrCat("the texts of ", flags.calibration, " are ",
+                     CalibrationTextsName(texts), ", not those of ", text),
+        "--calibration", "Leave texts out of the quantizer.");
+  }
+  wanted = texts;
+  text = FormatQuantizer(*quantizer);
+  task.calibrations.push_back(std::move(calibration));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<EngineTask> MakeTask(const ScoreFlags& flags,
                                     const ModelDescription& model) {
   EngineTask task;
@@ -163,7 +213,7 @@ absl::StatusOr<EngineTask> MakeTask(const ScoreFlags& flags,
           ? EngineConfiguration{.quantizer = "fp", .layer_set = "all"}
           : EngineConfiguration{.quantizer = flags.quantizer,
                                 .layer_set = flags.protect});
-  QSWEEP_ASSIGN_OR_RETURN(task.languages, ReadTexts(flags.texts));
+  QSWEEP_ASSIGN_OR_RETURN(task.languages, ReadTexts(flags.texts, "--texts"));
   for (size_t language = 0; language < task.languages.size(); ++language) {
     for (size_t text = 0; text < task.languages[language].texts.size();
          ++text) {
@@ -172,8 +222,9 @@ absl::StatusOr<EngineTask> MakeTask(const ScoreFlags& flags,
     }
   }
   if (task.documents.empty()) {
-    return BadTexts(flags.texts, "holds no text");
+    return BadTexts(flags.texts, "--texts", "holds no text");
   }
+  QSWEEP_RETURN_IF_ERROR(AddCalibration(flags, task));
   return task;
 }
 

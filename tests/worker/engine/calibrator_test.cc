@@ -1,0 +1,269 @@
+#include "worker/engine/calibrator.h"
+
+#include <filesystem>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "common/job/configuration.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_llama.h"
+#include "worker/engine/engine.h"
+
+namespace qsweep {
+namespace {
+
+using testing::CodeOf;
+using ::testing::HasSubstr;
+using testing::HintOf;
+using testing::TempDir;
+using testing::TinyLlama;
+
+class CountingSink : public EngineSink {
+ public:
+  void OnProgress(const EngineProgress& progress) override {
+    if (progress.text != last && absl::StartsWith(progress.text, "calibr")) {
+      ++calibrated;
+    }
+    last = progress.text;
+  }
+  int calibrated = 0;  // layers
+  std::string last;
+};
+
+// nll_sum and kl_sum of each row.
+using Losses = std::vector<std::pair<double, double>>;
+
+// Engines on a tiny model with a token per byte, whose widest layer has 96
+// inputs.
+class CalibratorTest : public ::testing::Test {
+ protected:
+  CalibratorTest() { TinyLlama().WriteTo(directory_); }
+
+  std::unique_ptr<Engine> MakeEngine(int threads, const std::string& cache) {
+    auto engine = Engine::Create({.threads = threads, .cache_dir = cache});
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return *std::move(engine);
+  }
+
+  // Two languages of calibration texts, no text twice.
+  static std::vector<EngineLanguage> CalibrationLanguages(int texts) {
+    std::vector<EngineLanguage> languages = {{.language = "eng"},
+                                             {.language = "deu"}};
+    for (int i = 0; i < texts; ++i) {
+      languages[0].texts.push_back(
+          absl::StrCat("Everyone has the right to ", i * i, " of ", i * 7919));
+      languages[1].texts.push_back(
+          absl::StrCat("Jeder hat das Recht auf ", i * 31, "; \xC3\xBC", i));
+    }
+    return languages;
+  }
+
+  // A task that scores two documents under each quantizer, "gptq" with the
+  // digest of the calibration's texts.
+  EngineTask Task(Engine& engine, std::vector<std::string> quantizers,
+                  int texts = 40) {
+    const ModelDescription& model = *engine.Describe(directory_.path()).value();
+    EngineTask task;
+    task.model_path = directory_.path();
+    task.evaluation =
+        EvaluationText("aligned", model.tokenizer_digest, 0).value();
+    task.languages = {
+        {.language = "fra",
+         .texts = {"Tous les \xC3\xAAtres humains naissent libres",
+                   "et dou\xC3\xA9s de raison"}}};
+    task.documents = {{0, 0}, {0, 1}};
+    EngineCalibration& calibration = task.calibrations.emplace_back();
+    std::vector<Digest> digests;
+    for (EngineLanguage& language : CalibrationLanguages(texts)) {
+      for (size_t i = 0; i < language.texts.size(); ++i) {
+        calibration.documents.push_back(
+            {.language = static_cast<int>(task.languages.size()),
+             .text = static_cast<int>(i)});
+        digests.push_back(Digest::Of(language.texts[i]));
+      }
+      task.languages.push_back(std::move(language));
+    }
+    const std::string name = CalibrationTextsName(CalibrationTexts(digests));
+    for (const std::string& quantizer : quantizers) {
+      for (const char* layers : {"none", "L0", "mlp@L1+L2:int8"}) {
+        task.configurations.push_back(
+            {.quantizer = absl::StartsWith(quantizer, "gptq")
+                              ? absl::StrCat(quantizer, ",texts=", name)
+                              : quantizer,
+             .layer_set = layers});
+      }
+    }
+    return task;
+  }
+
+  Losses Run(Engine& engine, const EngineTask& task) {
+    sink_ = CountingSink();
+    const auto result = engine.Run(task, sink_, std::stop_token());
+    EXPECT_TRUE(result.ok()) << result.status();
+    Losses losses;
+    if (result.ok()) {
+      for (const EngineRow& row : result->rows) {
+        losses.emplace_back(row.nll_sum, row.kl_sum);
+      }
+    }
+    return losses;
+  }
+
+  absl::Status Error(Engine& engine, const EngineTask& task) {
+    return engine.Run(task, sink_, std::stop_token()).status();
+  }
+
+  TempDir directory_;
+  CountingSink sink_;
+};
+
+const std::vector<std::string>& Quantizers() {
+  static const std::vector<std::string>& all = *new std::vector<std::string>{
+      "gptq:bits=4,group=32", "gptq:bits=3,group=-1,sym=0",
+      "gptq:bits=4,group=48,act_order=1,damp=0.02",
+      "gptq:bits=4,group=32,act_order=1,static_groups=1",
+      "gptq:bits=4,group=32,calib=qpath"};
+  return all;
+}
+
+TEST_F(CalibratorTest, GivesEqualRows_WhenThreadsDifferAndNothingIsShared) {
+  const auto one = MakeEngine(1, "");
+  EngineTask task = Task(*one, Quantizers());
+  const Losses want = Run(*one, task);
+  ASSERT_EQ(want.size(), 30u);
+  // The way that is shared, and one for each number of bits under qpath.
+  EXPECT_EQ(sink_.calibrated, 3 * 3);
+  for (const auto& [nll, kl] : want) {
+    EXPECT_GT(nll, 0);
+    EXPECT_GT(kl, 0);
+  }
+  EXPECT_EQ(Run(*MakeEngine(3, ""), task), want);
+  task.naive = true;
+  EXPECT_EQ(Run(*MakeEngine(2, ""), task), want);
+}
+
+TEST_F(CalibratorTest, SeesQuantizedLayersBefore_UnderQpathAlone) {
+  const auto engine = MakeEngine(2, "");
+  EngineTask task =
+      Task(*engine, {"gptq:group=32", "gptq:group=32,calib=qpath"});
+  const auto losses_with = [&](const char* layers) {
+    EngineTask some = task;
+    for (EngineConfiguration& configuration : some.configurations) {
+      configuration.layer_set = layers;
+    }
+    const Losses losses = Run(*engine, some);  // document-major
+    return std::pair(losses[0], losses[3]);
+  };
+  const auto [fp, qpath] = losses_with("L1-2");
+  EXPECT_EQ(fp, qpath);  // nothing is before the first layer
+  const auto [fp_last, qpath_last] = losses_with("L0-1");
+  EXPECT_NE(fp_last, qpath_last);
+}
+
+TEST_F(CalibratorTest, TakesCodesFromTheCache_InTheNextTaskAndEngine) {
+  const TempDir cache;
+  Losses want;
+  {
+    const auto engine = MakeEngine(2, cache.path());
+    const EngineTask task = Task(*engine, {Quantizers()[0]});
+    want = Run(*engine, task);
+    EXPECT_EQ(sink_.calibrated, 3);
+    EXPECT_EQ(Run(*engine, task), want);
+    EXPECT_EQ(sink_.calibrated, 0);
+  }
+  const auto engine = MakeEngine(1, cache.path());
+  EngineTask task = Task(*engine, {Quantizers()[0]});
+  EXPECT_EQ(Run(*engine, task), want);
+  EXPECT_EQ(sink_.calibrated, 0);
+  // A file that is lost is made again, and nothing after its layer.
+  for (const auto& entry :
+       std::filesystem::directory_iterator(cache.path() + "/codes")) {
+    std::filesystem::remove(entry.path());
+    break;
+  }
+  EXPECT_EQ(Run(*engine, task), want);
+  EXPECT_GT(sink_.calibrated, 0);
+}
+
+TEST_F(CalibratorTest, LosesLessThanRoundingToNearest_OnItsOwnTexts) {
+  const auto engine = MakeEngine(2, "");
+  EngineTask task =
+      Task(*engine, {"gptq:bits=3,group=32", "rtn:bits=3,group=32,grid=gptq"});
+  task.documents.clear();  // the calibration texts themselves
+  for (const EngineDocument& document : task.calibrations[0].documents) {
+    task.documents.push_back(document);
+  }
+  const Losses losses = Run(*engine, task);
+  double calibrated = 0;
+  double nearest = 0;
+  for (size_t i = 0; i < losses.size(); i += 6) {
+    calibrated += losses[i].second;
+    nearest += losses[i + 3].second;
+  }
+  EXPECT_LT(calibrated, nearest);
+}
+
+TEST_F(CalibratorTest, KeepsCalibrationsApart_InOneTask) {
+  const auto engine = MakeEngine(2, "");
+  EngineTask task = Task(*engine, {Quantizers()[0]});
+  const EngineTask fewer = Task(*engine, {Quantizers()[0]}, 30);
+  const Losses first = Run(*engine, task);
+  const Losses second = Run(*engine, fewer);
+  EXPECT_NE(first, second);
+  // The fewer texts are the first 30 of each of the other's languages.
+  task.calibrations.push_back({});
+  for (const int language : {1, 2}) {
+    for (int text = 0; text < 30; ++text) {
+      task.calibrations[1].documents.push_back({language, text});
+    }
+  }
+  for (const EngineConfiguration& configuration : fewer.configurations) {
+    task.configurations.push_back(configuration);
+  }
+  const Losses both = Run(*engine, task);
+  EXPECT_EQ(Losses(both.begin(), both.begin() + 3),
+            Losses(first.begin(), first.begin() + 3));
+  EXPECT_EQ(Losses(both.begin() + 3, both.begin() + 6),
+            Losses(second.begin(), second.begin() + 3));
+}
+
+TEST_F(CalibratorTest, RefusesTextsThatAreTooShortOrDidNotCome) {
+  const auto engine = MakeEngine(1, "");
+  EngineTask task = Task(*engine, {Quantizers()[0]}, 1);
+  const absl::Status too_short = Error(*engine, task);
+  EXPECT_EQ(CodeOf(too_short), "QS2116");
+  EXPECT_THAT(std::string(too_short.message()), HasSubstr("96 inputs"));
+  task.calibrations.clear();
+  EXPECT_EQ(CodeOf(Error(*engine, task)), "QS4042");
+  task.configurations[0].quantizer = "gptq:group=32";
+  EXPECT_EQ(CodeOf(Error(*engine, task)), "QS1003");
+}
+
+TEST_F(CalibratorTest, SaysWhatToDo_WhenTheHessianIsSingular) {
+  const auto engine = MakeEngine(1, "");
+  // The first layer sees no more different inputs than there are letters.
+  const EngineTask task = Task(*engine, {"gptq:bits=4,group=32,damp=0"});
+  const absl::Status status = Error(*engine, task);
+  EXPECT_EQ(CodeOf(status), "QS5012");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("layers.0"));
+  EXPECT_THAT(HintOf(status), HasSubstr("damp=0.1"));
+}
+
+TEST_F(CalibratorTest, RefusesTheTask_WhenMemoryIsTooSmall) {
+  auto engine = Engine::Create({.threads = 1, .memory_bytes = 300'000});
+  QSWEEP_ASSERT_OK(engine);
+  EXPECT_EQ(CodeOf(Error(**engine, Task(**engine, {Quantizers()[0]}))),
+            "QS5006");
+}
+
+}  // namespace
+}  // namespace qsweep

@@ -1,0 +1,238 @@
+#include "worker/engine/code_cache.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+
+namespace qsweep {
+namespace {
+
+using kernels::CodedTensor;
+namespace fs = std::filesystem;
+
+constexpr absl::string_view kMagic = "qsweep-codes 1\n";
+constexpr absl::string_view kExtension = ".codes";
+constexpr int64_t kMostColumns = int64_t{1} << 24;
+static_assert(std::endian::native == std::endian::little);
+
+template <typename T>
+void Append(const std::vector<T>& values, std::string& bytes) {
+  bytes.append(reinterpret_cast<const char*>(values.data()),
+               values.size() * sizeof(T));
+}
+
+// Takes `count` values off the front of bytes; false: there are fewer.
+template <typename T>
+bool Take(absl::string_view& bytes, size_t count, std::vector<T>& values) {
+  if (bytes.size() / sizeof(T) < count) {
+    return false;
+  }
+  values.resize(count);
+  std::memcpy(values.data(), bytes.data(), count * sizeof(T));
+  bytes.remove_prefix(count * sizeof(T));
+  return true;
+}
+
+bool Packs(const CodedTensor& coded) { return coded.bits <= 4; }
+
+size_t NumCodes(const CodedTensor& coded) {
+  return static_cast<size_t>(coded.rows * coded.columns);
+}
+
+// The header's numbers: rows, columns, bits, groups.
+bool TakeShape(absl::string_view& bytes, CodedTensor& coded) {
+  std::vector<int64_t> shape;
+  if (!Take(bytes, 4, shape)) {
+    return false;
+  }
+  coded.rows = shape[0];
+  coded.columns = shape[1];
+  coded.bits = static_cast<int>(shape[2]);
+  coded.groups = shape[3];
+  return coded.rows > 0 && coded.rows < kMostColumns && coded.columns > 0 &&
+         coded.columns < kMostColumns && shape[2] >= 2 && shape[2] <= 8 &&
+         coded.groups > 0 && coded.groups <= coded.columns;
+}
+
+}  // namespace
+
+std::string SerializeCodes(const CodedTensor& coded) {
+  std::string bytes(kMagic);
+  Append(
+      std::vector<int64_t>{coded.rows, coded.columns, coded.bits, coded.groups},
+      bytes);
+  Append(coded.group_of_column, bytes);
+  Append(coded.scales, bytes);
+  Append(coded.zeros, bytes);
+  if (Packs(coded)) {
+    for (size_t i = 0; i < coded.codes.size(); i += 2) {
+      const int high = i + 1 < coded.codes.size() ? coded.codes[i + 1] : 0;
+      bytes.push_back(static_cast<char>(coded.codes[i] | high << 4));
+    }
+  } else {
+    Append(coded.codes, bytes);
+  }
+  return bytes + Digest::Of(bytes).bytes();
+}
+
+absl::StatusOr<CodedTensor> ParseCodes(absl::string_view bytes) {
+  const absl::Status damaged =
+      absl::DataLossError("a file of codes is damaged");
+  if (bytes.size() < kMagic.size() + Digest::kSize ||
+      !absl::StartsWith(bytes, kMagic)) {
+    return damaged;
+  }
+  const absl::string_view body =
+      bytes.substr(0, bytes.size() - static_cast<size_t>(Digest::kSize));
+  if (Digest::Of(body).bytes() != bytes.substr(body.size())) {
+    return damaged;
+  }
+  absl::string_view rest = body.substr(kMagic.size());
+  CodedTensor coded;
+  if (!TakeShape(rest, coded)) {
+    return damaged;
+  }
+  const auto groups = static_cast<size_t>(coded.rows * coded.groups);
+  const size_t codes = NumCodes(coded);
+  const size_t stored = Packs(coded) ? (codes + 1) / 2 : codes;
+  if (!Take(rest, static_cast<size_t>(coded.columns), coded.group_of_column) ||
+      !Take(rest, groups, coded.scales) || !Take(rest, groups, coded.zeros) ||
+      !Take(rest, stored, coded.codes) || !rest.empty()) {
+    return damaged;
+  }
+  if (Packs(coded)) {
+    const std::vector<uint8_t> packed = std::exchange(coded.codes, {});
+    coded.codes.resize(codes);
+    for (size_t i = 0; i < codes; ++i) {
+      const int pair = packed[i / 2];
+      coded.codes[i] = static_cast<uint8_t>(i % 2 == 0 ? pair & 15 : pair >> 4);
+    }
+  }
+  for (const int32_t group : coded.group_of_column) {
+    if (group < 0 || group >= coded.groups) {
+      return damaged;
+    }
+  }
+  return coded;
+}
+
+CodeCache::CodeCache(std::string directory, std::string engine,
+                     int64_t limit_bytes)
+    : directory_(std::move(directory)),
+      engine_(std::move(engine)),
+      limit_bytes_(limit_bytes) {}
+
+Digest CodeCache::Key(const ModelDescription& model, absl::string_view tensor,
+                      const Scheme& scheme) const {
+  return Digest::Of(absl::StrCat(
+      "qsweep-codes 1\nengine=", engine_, "\nmodel=", model.digest.hex(),
+      "\ntok=", model.tokenizer_digest.hex(), "\ntensor=", tensor, "\n",
+      scheme.CanonicalText(), "\n"));
+}
+
+std::string CodeCache::PathOf(const Digest& key) const {
+  return absl::StrCat(directory_, "/", key.hex(), kExtension);
+}
+
+absl::StatusOr<std::shared_ptr<const CodedTensor>> CodeCache::Find(
+    const Digest& key) const {
+  if (directory_.empty()) {
+    const auto found = memory_.find(key);
+    if (found == memory_.end()) {
+      return absl::NotFoundError("there are no such codes");
+    }
+    return found->second;
+  }
+  const std::string path = PathOf(key);
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  std::string bytes(error ? 0 : static_cast<size_t>(size), '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  absl::StatusOr<CodedTensor> coded = ParseCodes(bytes);
+  if (!coded.ok()) {
+    return absl::NotFoundError(absl::StrCat("no codes in ", path));
+  }
+  std::error_code ignored;  // then it only looks older than it is
+  fs::last_write_time(path, fs::file_time_type::clock::now(), ignored);
+  return std::make_shared<const CodedTensor>(*std::move(coded));
+}
+
+absl::Status CodeCache::Store(const Digest& key, CodedTensor coded) {
+  if (directory_.empty()) {
+    memory_[key] = std::make_shared<const CodedTensor>(std::move(coded));
+    return absl::OkStatus();
+  }
+  std::error_code error;
+  fs::create_directories(directory_, error);
+  const std::string path = PathOf(key);
+  // Another engine may be writing the same file.
+  const std::string part = absl::StrCat(path, ".", getpid(), ".part");
+  const std::string bytes = SerializeCodes(coded);
+  std::ofstream file(part, std::ios::binary | std::ios::trunc);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  if (file) {
+    fs::rename(part, path, error);
+  }
+  if (!file || error) {
+    fs::remove(part, error);
+    return MakeError(kCannotWrite,
+                     absl::StrCat("The codes of a tensor cannot be written to ",
+                                  directory_, "."),
+                     "", "Make room there, or set XDG_CACHE_HOME.");
+  }
+  return absl::OkStatus();
+}
+
+void CodeCache::MakeRoom() {
+  int64_t in_memory = 0;
+  for (const auto& [key, coded] : memory_) {
+    in_memory += static_cast<int64_t>(coded->codes.size());
+  }
+  if (in_memory > limit_bytes_) {
+    memory_.clear();
+  }
+  struct File {
+    fs::file_time_type used;
+    fs::path path;
+    int64_t size = 0;
+  };
+  std::vector<File> files;
+  int64_t total = 0;
+  std::error_code error;  // what cannot be looked at, another engine removed
+  for (const auto& entry : fs::directory_iterator(directory_, error)) {
+    const std::string name = entry.path().filename().string();
+    if (absl::StrContains(name, kExtension)) {
+      const auto size = static_cast<int64_t>(entry.file_size(error));
+      files.push_back({.used = entry.last_write_time(error),
+                       .path = entry.path(),
+                       .size = error ? 0 : size});
+      total += files.back().size;
+    }
+  }
+  std::ranges::sort(files, {}, &File::used);
+  for (const File& file : files) {
+    if (total <= limit_bytes_) {
+      break;
+    }
+    fs::remove(file.path, error);
+    total -= file.size;
+  }
+}
+
+}  // namespace qsweep

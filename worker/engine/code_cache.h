@@ -1,0 +1,65 @@
+#ifndef QSWEEP_WORKER_ENGINE_CODE_CACHE_H_
+#define QSWEEP_WORKER_ENGINE_CODE_CACHE_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "common/base/digest.h"
+#include "common/job/model_description.h"
+#include "common/job/quantizer.h"
+#include "worker/kernels/coded_tensor.h"
+
+namespace qsweep {
+
+// What calibrated methods made of tensors, by what it follows from: a file each
+// in a directory, which several engines may share. Files are written under
+// another name first and checked when they are read: what is there is whole.
+// Find from any thread while nothing is stored; the rest from one.
+class CodeCache {
+ public:
+  // directory: made when it is first needed; "": codes stay in memory. engine:
+  // its fingerprint, since other products may give other codes. limit_bytes: of
+  // all files, looked at by MakeRoom.
+  CodeCache(std::string directory, std::string engine, int64_t limit_bytes);
+
+  // SHA-256 of engine, model, tokenizer, tensor and scheme, which has the
+  // calibration's texts.
+  Digest Key(const ModelDescription& model, absl::string_view tensor,
+             const Scheme& scheme) const;
+
+  // NOT_FOUND: there is none, or its file is damaged.
+  absl::StatusOr<std::shared_ptr<const kernels::CodedTensor>> Find(
+      const Digest& key) const;
+  // FAILED_PRECONDITION QS7002: the file cannot be written.
+  absl::Status Store(const Digest& key, kernels::CodedTensor coded);
+
+  // Removes the files that were not used for longest until the rest fits the
+  // limit; codes in memory all at once. For between two tasks.
+  void MakeRoom();
+
+ private:
+  std::string PathOf(const Digest& key) const;
+
+  const std::string directory_;
+  const std::string engine_;
+  const int64_t limit_bytes_;
+  // Where there is no directory.
+  std::map<Digest, std::shared_ptr<const kernels::CodedTensor>> memory_;
+};
+
+// The bytes of a file: numbers in little-endian order, codes of up to 4 bits
+// two a byte, the SHA-256 of all before it. Format:
+// docs/reference/file-formats.md.
+std::string SerializeCodes(const kernels::CodedTensor& coded);
+// DATA_LOSS: not such bytes.
+absl::StatusOr<kernels::CodedTensor> ParseCodes(absl::string_view bytes);
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_WORKER_ENGINE_CODE_CACHE_H_
