@@ -310,7 +310,10 @@ void State::On(const ResultCommitted& m) {
   }
   speeds_.Add(m.speed);
   if (const auto worker = workers_.find(m.worker); worker != workers_.end()) {
-    ++worker->second.tasks_done;
+    if (++worker->second.tasks_done % kTasksPerPardon == 0 &&
+        worker->second.blamed > 0) {
+      --worker->second.blamed;
+    }
     worker->second.loaded = groups_.at(task.group).model_digest;
   }
 }

@@ -104,6 +104,10 @@ SpeedSample MakeSpeedSample(const TaskGroup& group, double estimated_seconds,
 
 bool IsTerminal(v1::JobState state);  // SUCCEEDED, FAILED, CANCELLED
 
+// So many tasks done take one from Worker::blamed: over a long sweep a sound
+// machine fails now and then, a broken one more often than that.
+inline constexpr int64_t kTasksPerPardon = 10;
+
 struct Worker {
   WorkerUuid uuid;
   std::string name;
@@ -113,7 +117,8 @@ struct Worker {
   std::string credential;
   WorkerMode mode = WorkerMode::kOpen;
   std::string mode_reason;
-  int64_t blamed = 0;  // tasks that failed here and were done elsewhere
+  // Tasks that failed here and were done elsewhere, less those forgiven.
+  int64_t blamed = 0;
   int64_t tasks_done = 0;
   absl::Duration attached;  // in all, up to counted_until
   absl::Time last_seen;     // at the last durable change; for people

@@ -29,8 +29,9 @@ Decision<WorkerUuid> DecideWorkerMode(
 
 // A result of `task` came from `finisher`: every other worker on which it
 // failed is blamed once, and quarantined when that happened with
-// Settings::blame_limit tasks. A broken machine fails all it is given, and
-// would use up the budgets of tasks that are sound.
+// Settings::blame_limit tasks that were not forgiven since (kTasksPerPardon). A
+// broken machine fails much of what it is given, and would use up the budgets
+// of tasks that are sound.
 void BlameWorkers(Draft& draft, const Task& task, const WorkerUuid& finisher,
                   const Settings& settings);
 

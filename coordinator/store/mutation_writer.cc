@@ -255,7 +255,7 @@ absl::Status MutationWriter::On(const ResultCommitted& m) {
   }
   QSWEEP_RETURN_IF_ERROR(AddSpeed(m.speed, m.speed.operation, m.speed.gflops));
   QSWEEP_RETURN_IF_ERROR(AddSpeed(m.speed, "", m.speed.load_seconds));
-  return statements_.Run(sql::kCountWorkerTask, m.worker);
+  return statements_.Run(sql::kCountWorkerTask, m.worker, kTasksPerPardon);
 }
 
 absl::Status MutationWriter::AddSpeed(const SpeedSample& sample,

@@ -167,7 +167,8 @@ inline constexpr const char kSupersedeOpenLease[] =
     "held_us = ?3 "
     "WHERE task = ?1 AND ended_at_us IS NULL";
 inline constexpr const char kCountWorkerTask[] =
-    "UPDATE worker SET tasks_done = tasks_done + 1 WHERE uuid = ?";
+    "UPDATE worker SET tasks_done = tasks_done + 1, blamed = blamed - "
+    "(blamed > 0 AND (tasks_done + 1) % ?2 = 0) WHERE uuid = ?1";
 
 inline constexpr const char kAddDuplicate[] =
     "INSERT INTO duplicate_result (task, epoch, payload_digest, evaluation, "

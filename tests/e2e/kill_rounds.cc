@@ -293,7 +293,7 @@ void KillRounds::Finish() {
   ASSERT_TRUE(AwaitTrue(
       kPatience,
       [this] { return std::ranges::all_of(clients_, &SweepClient::finished); }))
-      << Report() << cluster_->Logs();
+      << Report() << Unfinished() << cluster_->Logs();
   ASSERT_NO_FATAL_FAILURE(CheckOracles());
   EXPECT_EQ(cluster_->QueryInteger("SELECT count(*) FROM jobs_v1 WHERE state "
                                    "<> 'succeeded'"),
@@ -301,6 +301,30 @@ void KillRounds::Finish() {
   EXPECT_EQ(cluster_->QueryInteger("SELECT count(*) FROM events_v1 WHERE kind "
                                    "= 'determinism_alarm'"),
             0);
+}
+
+// Each task that has not ended, and what the coordinator says of it.
+std::string KillRounds::Unfinished() {
+  v1::ListTasksRequest live;
+  for (const v1::TaskState state :
+       {v1::TASK_STATE_READY, v1::TASK_STATE_LEASED, v1::TASK_STATE_BACKOFF}) {
+    live.add_states(state);
+  }
+  const auto tasks = cluster_->client().ListTasks(live);
+  if (!tasks.ok()) {
+    return absl::StrCat(tasks.status().ToString(), "\n");
+  }
+  std::string text;
+  for (const v1::TaskSummary& task : tasks->tasks()) {
+    absl::StrAppend(&text, task.ShortDebugString(), "\n");
+    v1::ExplainTaskRequest request;
+    request.set_task_id(task.task_id());
+    const auto explained = cluster_->client().ExplainTask(request);
+    if (explained.ok()) {
+      absl::StrAppend(&text, explained->ShortDebugString(), "\n");
+    }
+  }
+  return text;
 }
 
 std::string KillRounds::Report() const {

@@ -68,6 +68,7 @@ class KillRounds {
   pid_t Strike(const KillFault& fault);
   void MakeGood(const KillFault& fault, pid_t struck);
   void CheckOracles();
+  std::string Unfinished();
   v1::SubmitJobRequest MakeJob(int client, int index);
   std::string Name(int worker) const;
 

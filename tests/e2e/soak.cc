@@ -155,6 +155,10 @@ void RunSoak(const SoakOptions& options) {
   const ResourceSample of_new =
       SampleResources(cluster.coordinator().pid(), database);
   ASSERT_NO_FATAL_FAILURE(rounds.Finish());
+  // Engines were killed all along; no worker is to blame.
+  EXPECT_EQ(cluster.QueryInteger(
+                "SELECT count(*) FROM workers_v1 WHERE mode = 'quarantined'"),
+            0);
   const SoakVerdict verdict = JudgeSoak(samples, of_new.rss_bytes);
   std::printf("%s", rounds.Report().c_str());
   std::printf(

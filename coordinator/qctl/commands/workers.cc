@@ -134,7 +134,8 @@ std::vector<Command> WorkersCommands() {
        .examples = {{"qctl workers resume vast-9", ""}},
        .positionals = {kWorkers},
        .notes = "A worker is quarantined when three tasks failed on it that "
-                "other workers finished.",
+                "other workers finished; ten tasks it finishes make up for "
+                "one.",
        .run = Resume},
   };
 }

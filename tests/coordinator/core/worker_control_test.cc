@@ -92,6 +92,29 @@ TEST(BlameWorkers, QuarantinesAWorker_WhenThreeTasksSucceedElsewhere) {
             0);
 }
 
+TEST(BlameWorkers, ForgivesOneFailure_WithEveryTenTasksDone) {
+  StateBuilder builder;
+  builder.Job().Worker("bad");
+  for (int i = 0; i < 10; ++i) {
+    builder.Task({.documents = {absl::StrCat("d", i)}});
+  }
+  State state = builder.Build();
+  state = After(state, {WorkerBlamed{.worker = TestWorker("bad")},
+                        WorkerBlamed{.worker = TestWorker("bad")}});
+  for (int i = 1; i <= 10; ++i) {
+    EXPECT_EQ(state.FindWorker(TestWorker("bad"))->blamed, 2);
+    state = After(state, {LeaseGranted{.task = TaskId(i),
+                                       .epoch = Epoch(1),
+                                       .job = JobNumber(1),
+                                       .worker = TestWorker("bad"),
+                                       .session = TestSession("bad")},
+                          ResultCommitted{.task = TaskId(i),
+                                          .epoch = Epoch(1),
+                                          .worker = TestWorker("bad")}});
+  }
+  EXPECT_EQ(state.FindWorker(TestWorker("bad"))->blamed, 1);
+}
+
 TEST(BlameWorkers, BlamesNobody_WhenTheFinisherFailedItItself) {
   const State state = AfterFailures(1);
   Draft draft(state, TestNow());
