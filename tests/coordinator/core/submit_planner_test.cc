@@ -287,7 +287,7 @@ TEST(SubmitPlanner, LeavesNothing_WhenItIsCancelledHalfWay) {
 
 TEST(SubmitPlanner, WritesManyDocumentsInPieces) {
   State state = StateBuilder().Build();
-  constexpr int kMany = 2600;  // x 2 languages: more than one piece
+  constexpr int kMany = 1300;  // x 2 languages: more than one piece
   const PreparedSubmit prepared =
       *PrepareSubmit(SweepRequest({.layer_range = "0"}),
                      std::make_shared<v1::Corpus>(SmallCorpus(kMany).corpus));
