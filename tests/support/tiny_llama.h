@@ -28,6 +28,10 @@ struct TinyLlama {
   uint64_t seed = 1;
   // Changes a tensor before it is written.
   std::function<void(const std::string& name, std::vector<float>& values)> edit;
+  // Is given each tensor as it is written.
+  std::function<void(const std::string& name, const std::vector<int64_t>& shape,
+                     const std::vector<float>& values)>
+      tensor;
 
   static constexpr int kVocabulary = 258;  // bytes, <s>, </s>
 
@@ -39,7 +43,6 @@ struct TinyLlama {
     directory.Write("model.safetensors", Weights());
   }
 
- private:
   std::string Config() const {
     return absl::StrCat(
         R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", )",
@@ -55,6 +58,7 @@ struct TinyLlama {
         ", \"bos_token_id\": 256, \"eos_token_id\": 257}");
   }
 
+ private:
   // GPT-2's letters for bytes: printable ones stand for themselves, the others
   // come from 256 on. As JSON escapes.
   static std::string TokenizerJson() {
@@ -102,6 +106,9 @@ struct TinyLlama {
       }
       if (edit) {
         edit(name, values);
+      }
+      if (tensor) {
+        tensor(name, shape, values);
       }
       writer.Add(name, shape, "F32", FloatBytes(values));
     };

@@ -123,6 +123,11 @@ class CpuEngine : public Engine {
   absl::StatusOr<EngineResult> Run(const EngineTask& task, EngineSink& sink,
                                    std::stop_token stop) override;
 
+  absl::StatusOr<std::shared_ptr<const kernels::CodedTensor>> FindCodes(
+      const std::string& tensor, const Scheme& scheme) override {
+    return codes_->Find(codes_->Key(model_, tensor, scheme));
+  }
+
  private:
   absl::Status Load(const std::string& path);
   absl::Status Calibrate(const PreparedTask& prepared, const SweepPlan& plan,

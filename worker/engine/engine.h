@@ -17,6 +17,10 @@
 
 namespace qsweep {
 
+namespace kernels {
+struct CodedTensor;
+}
+
 // Plain structs, free of proto: the pipe turns frames into them and back.
 
 struct EngineConfiguration {
@@ -155,6 +159,11 @@ class Engine {
   virtual absl::StatusOr<EngineResult> Run(const EngineTask& task,
                                            EngineSink& sink,
                                            std::stop_token stop) = 0;
+
+  // What a Run of this model has made of a tensor under a calibrated scheme.
+  // NOT_FOUND: nothing, or it is gone.
+  virtual absl::StatusOr<std::shared_ptr<const kernels::CodedTensor>> FindCodes(
+      const std::string& tensor, const Scheme& scheme) = 0;
 };
 
 }  // namespace qsweep

@@ -29,6 +29,8 @@ Examples:
   qengine score --model models/smollm2-135m --texts texts.json
   qengine score --model models/smollm2-135m --texts texts.json \
       --quantizer rtn:bits=4,group=64 --protect L0+L-1 --eval aligned
+  qengine quantize --model models/smollm2-135m --to smollm2-4bit \
+      --quantizer rtn:bits=4,group=64
   echo 'Hello there' | qengine tokenize --model models/smollm2-135m
   qengine selftest)";
 
@@ -134,6 +136,44 @@ void AddScore(CLI::App& app, std::function<absl::Status()>& run) {
   });
 }
 
+void AddQuantize(CLI::App& app, std::function<absl::Status()>& run) {
+  const auto flags = std::make_shared<QuantizeFlags>();
+  CLI::App* command = app.add_subcommand(
+      "quantize",
+      "Write a model as a configuration has it: a Hugging Face "
+      "directory.\n\nExamples:\n"
+      "  qengine quantize --model MODEL --to NEW --quantizer "
+      "rtn:bits=4,group=64 --protect L0+L-1\n"
+      "  qengine quantize --model MODEL --to NEW --quantizer "
+      "rtn:bits=4,scale=fp16 --format gptq\n"
+      "  qengine quantize --model MODEL --to NEW --quantizer "
+      "gptq:bits=4,scale=fp16 --calibration texts.json --format gptq\n"
+      "  qengine quantize --model model.gguf --to NEW");
+  AddModel(*command, flags->model);
+  command
+      ->add_option("--to", flags->target,
+                   "Directory to make; it must not be there yet")
+      ->required();
+  command->add_option("--quantizer", flags->quantizer,
+                      "Quantizer text; none: the model as it is");
+  command->add_option("--protect", flags->protect,
+                      "Layer set to keep in full precision (default: none)");
+  command->add_option("--calibration", flags->calibration,
+                      "JSON file {language: text or [texts]}, which gptq "
+                      "learns from");
+  command
+      ->add_option("--format", flags->format,
+                   "float32 (default): the weights that the codes stand for; "
+                   "gptq: the codes, packed as GPTQModel reads them")
+      ->check(CLI::IsMember({"float32", "gptq"}));
+  command->add_option("-o,--output", flags->output, "table (default) or json")
+      ->check(CLI::IsMember({"table", "json"}));
+  AddEngineFlags(*command, flags->engine);
+  command->callback([&run, flags] {
+    run = [flags] { return RunQuantize(*flags, PrintToStdout); };
+  });
+}
+
 void AddSelftest(CLI::App& app, std::function<absl::Status()>& run) {
   const auto flags = std::make_shared<EngineFlags>();
   CLI::App* command = app.add_subcommand(
@@ -155,6 +195,7 @@ int Main(int argc, char** argv) {
   AddDescribe(app, run);
   AddTokenize(app, run);
   AddScore(app, run);
+  AddQuantize(app, run);
   AddSelftest(app, run);
   const bool json = WantsJson(std::vector<std::string>(argv + 1, argv + argc));
   absl::Status status;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -71,19 +72,21 @@ RtnShape ShapeOf(const Scheme& scheme, int64_t rows, int64_t cols) {
   return {};
 }
 
+RtnOptions OptionsOf(const Scheme& scheme) {
+  return {.bits = scheme.bits,
+          .grid = GridOf(scheme),
+          .half_arithmetic = scheme.arithmetic == Arithmetic::kFp16,
+          .half_scale = scheme.scale == ScaleStorage::kFp16};
+}
+
 absl::Status Rtn(const Scheme& scheme, std::span<const float> weights,
                  int64_t rows, int64_t cols, std::span<float> out) {
   QSWEEP_RETURN_IF_ERROR(CheckRtn(scheme, cols));
   if (weights.empty()) {
     return absl::OkStatus();
   }
-  const RtnOptions options{
-      .bits = scheme.bits,
-      .grid = GridOf(scheme),
-      .half_arithmetic = scheme.arithmetic == Arithmetic::kFp16,
-      .half_scale = scheme.scale == ScaleStorage::kFp16};
-  RtnCpu(weights.data(), ShapeOf(scheme, rows, cols), options, out.data(),
-         /*scales=*/nullptr, /*codes=*/nullptr);
+  RtnCpu(weights.data(), ShapeOf(scheme, rows, cols), OptionsOf(scheme),
+         out.data(), /*scales=*/nullptr, /*codes=*/nullptr);
   return absl::OkStatus();
 }
 
@@ -154,6 +157,58 @@ absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
   return MakeError(kUnknownMethod,
                    "gptq needs calibration, and this build has no awq",
                    "method", "Use rtn, nf4 or hqq.");
+}
+
+absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
+                                            std::span<const float> weights,
+                                            int64_t rows, int64_t cols) {
+  QSWEEP_CHECK(static_cast<int64_t>(weights.size()) == rows * cols);
+  QSWEEP_CHECK(scheme.method == Method::kRtn &&
+               scheme.arithmetic == Arithmetic::kFp32);
+  QSWEEP_RETURN_IF_ERROR(CheckRtn(scheme, cols));
+  CodedTensor coded{.rows = rows, .columns = cols, .bits = scheme.bits};
+  if (weights.empty()) {
+    return coded;
+  }
+  const RtnShape shape = ShapeOf(scheme, rows, cols);
+  std::vector<float> values(weights.size());
+  std::vector<float> scales(
+      static_cast<size_t>(shape.rows * shape.groups_per_row()));
+  std::vector<int16_t> codes(weights.size());
+  RtnCpu(weights.data(), shape, OptionsOf(scheme), values.data(), scales.data(),
+         codes.data());
+  const bool one_scale = scheme.granularity == Granularity::kTensor;
+  const int64_t group_size = one_scale ? cols : shape.group_size;
+  coded.groups = one_scale ? 1 : shape.groups_per_row();
+  for (int64_t c = 0; c < cols; ++c) {
+    coded.group_of_column.push_back(static_cast<int32_t>(c / group_size));
+  }
+  // Grids without a zero point have codes below 0.
+  const int shift = scheme.grid == Grid::kAbsmax ||
+                            (scheme.grid == Grid::kAwq && scheme.symmetric)
+                        ? 1 << (scheme.bits - 1)
+                        : 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t group = 0; group < coded.groups; ++group) {
+      const float scale =
+          one_scale ? scales[0]
+                    : scales[static_cast<size_t>(row * coded.groups + group)];
+      // Any weight of the group tells the zero point: value / scale is within
+      // half an ulp of the integer that the code stands for.
+      const auto first = static_cast<size_t>(row * cols + group * group_size);
+      const int integer =
+          scale == 0 ? 0
+                     : static_cast<int>(std::nearbyint(values[first] / scale));
+      const int zero = codes[first] + shift - integer;
+      coded.scales.push_back(scale);
+      coded.zeros.push_back(static_cast<uint8_t>(zero));
+    }
+  }
+  coded.codes.reserve(codes.size());
+  for (const int16_t code : codes) {
+    coded.codes.push_back(static_cast<uint8_t>(code + shift));
+  }
+  return coded;
 }
 
 absl::StatusOr<GptqInverse> InvertHessian(const Scheme& scheme,

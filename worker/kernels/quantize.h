@@ -24,6 +24,12 @@ namespace qsweep::kernels {
 absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
                           int64_t rows, int64_t cols, std::span<float> out);
 
+// The codes of an rtn scheme with arith=fp32, which decode to what FakeQuantize
+// writes, but for the sign of a zero. Shapes, threads and errors as there.
+absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
+                                            std::span<const float> weights,
+                                            int64_t rows, int64_t cols);
+
 // The first step of a calibrated method: what the inputs of a matrix say.
 // hessian: [columns, columns], symmetric, 2/N sum of x x^T over the inputs.
 // Errors name `tensor`. FAILED_PRECONDITION QS5012: it is singular, or not

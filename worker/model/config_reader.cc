@@ -10,9 +10,9 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "simdjson.h"
+#include "worker/model/config_fields.h"
 #include "worker/model/families.h"
 #include "worker/model/rope_factors.h"
-#include "worker/tokenizer/json_fields.h"
 
 namespace qsweep {
 namespace {
@@ -26,11 +26,6 @@ constexpr int kMostLayers = 10'000;
 constexpr char kRopeHint[] =
     "Add the base the model was trained with; guessing it would change every "
     "result.";
-
-absl::Status BadConfig(const std::string& file, absl::string_view what) {
-  return MakeError(kBadModelConfig, what, file,
-                   "Correct the file or download the model again.");
-}
 
 absl::Status Unsupported(const std::string& file, absl::string_view what) {
   return MakeError(kUnsupportedArchitecture, what, file,
@@ -83,89 +78,6 @@ absl::Status CheckConfig(const ModelConfig& config, const std::string& file) {
   }
   return absl::OkStatus();
 }
-
-// Typed access to the fields of one JSON object; absent and null are the same.
-class ConfigFields {
- public:
-  ConfigFields(dom::object object, const std::string& file)
-      : object_(object), file_(file) {}
-
-  std::optional<dom::element> Find(const char* key) const {
-    dom::element element;
-    if (object_[key].get(element) != simdjson::SUCCESS || element.is_null()) {
-      return std::nullopt;
-    }
-    return element;
-  }
-
-  absl::StatusOr<int> Int(const char* key, std::optional<int> otherwise) const {
-    const std::optional<dom::element> element = Find(key);
-    if (!element) {
-      return otherwise ? absl::StatusOr<int>(*otherwise)
-                       : BadConfig(file_, absl::StrCat("no ", key));
-    }
-    int64_t value = 0;
-    if (element->get(value) != simdjson::SUCCESS || value < 0 ||
-        value > std::numeric_limits<int>::max()) {
-      return BadConfig(file_, absl::StrCat(key,
-                                           " is no integer from 0 to "
-                                           "2147483647"));
-    }
-    return static_cast<int>(value);
-  }
-
-  absl::StatusOr<double> Double(const char* key,
-                                std::optional<double> otherwise) const {
-    const std::optional<dom::element> element = Find(key);
-    if (!element) {
-      return otherwise ? absl::StatusOr<double>(*otherwise)
-                       : BadConfig(file_, absl::StrCat("no ", key));
-    }
-    double value = 0;
-    if (element->get(value) != simdjson::SUCCESS) {
-      return BadConfig(file_, absl::StrCat(key, " is not a number"));
-    }
-    return value;
-  }
-
-  absl::StatusOr<bool> Bool(const char* key, bool otherwise) const {
-    const std::optional<dom::element> element = Find(key);
-    bool value = otherwise;
-    if (element && element->get(value) != simdjson::SUCCESS) {
-      return BadConfig(file_, absl::StrCat(key, " is neither true nor false"));
-    }
-    return value;
-  }
-
-  absl::StatusOr<std::string> Text(const char* key,
-                                   absl::string_view otherwise) const {
-    const std::optional<dom::element> element = Find(key);
-    if (!element) {
-      return std::string(otherwise);
-    }
-    std::optional<std::string> value = JsonText(*element);
-    if (!value) {
-      return BadConfig(file_, absl::StrCat(key, " is not a text"));
-    }
-    return *std::move(value);
-  }
-
-  absl::StatusOr<std::optional<ConfigFields>> Object(const char* key) const {
-    const std::optional<dom::element> element = Find(key);
-    if (!element) {
-      return std::optional<ConfigFields>();
-    }
-    dom::object object;
-    if (element->get(object) != simdjson::SUCCESS) {
-      return BadConfig(file_, absl::StrCat(key, " is not an object"));
-    }
-    return std::optional<ConfigFields>(ConfigFields(object, file_));
-  }
-
- private:
-  dom::object object_;
-  const std::string& file_;
-};
 
 // rope_scaling (older files) or rope_parameters (newer), which may also hold
 // the base.
@@ -227,12 +139,6 @@ absl::Status ReadRope(const ConfigFields& root, const std::string& file,
 
 absl::Status RefuseWhatIsNotImplemented(const ConfigFields& root,
                                         const std::string& file) {
-  if (root.Find("quantization_config")) {
-    return MakeError(kUnsupportedTensorType,
-                     "the weights are packed by a quantizer "
-                     "(quantization_config)",
-                     file, "Use the unpacked checkpoint of the model.");
-  }
   QSWEEP_ASSIGN_OR_RETURN(const std::string activation,
                           root.Text("hidden_act", "silu"));
   if (activation != "silu") {

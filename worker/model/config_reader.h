@@ -15,9 +15,10 @@ namespace qsweep {
 // change the arithmetic without being implemented (other rotary scalings,
 // biases, activations, experts). file: for messages. DATA_LOSS QS3003 (not
 // JSON), QS3006 (no rope base), QS3011 (missing or wrong value);
-// UNIMPLEMENTED QS3004 with what is supported, QS3009 (packed weights).
+// UNIMPLEMENTED QS3004 with what is supported.
 
-// config.json of a Hugging Face directory.
+// config.json of a Hugging Face directory; how its weights are packed is read
+// elsewhere (gptq_config.h).
 absl::StatusOr<ModelConfig> ReadConfigJson(absl::string_view json,
                                            const std::string& file);
 

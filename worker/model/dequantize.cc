@@ -173,6 +173,12 @@ void Q6K(const uint8_t* block, float* out) {
   }
 }
 
+void I32(const uint8_t* block, float* out) {
+  int32_t value = 0;
+  std::memcpy(&value, block, sizeof(value));
+  *out = static_cast<float>(value);
+}
+
 template <typename Block>
 void EachBlock(Block block, const TensorTypeInfo& info, const uint8_t* bytes,
                std::span<float> out) {
@@ -220,6 +226,8 @@ void Dequantize(TensorType type, std::span<const uint8_t> bytes,
       return EachBlock(Q5K, info, in, out);
     case TensorType::kQ6K:
       return EachBlock(Q6K, info, in, out);
+    case TensorType::kI32:
+      return EachBlock(I32, info, in, out);
   }
 }
 

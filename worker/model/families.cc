@@ -10,6 +10,7 @@ namespace {
 constexpr ModelFamily kFamilies[] = {
     {.name = "llama",
      .model_type = "llama",
+     .model_class = "LlamaForCausalLM",
      .gguf_architecture = "llama",
      .gguf_permutes_qk = true},
 };

@@ -12,6 +12,7 @@ namespace qsweep {
 struct ModelFamily {
   const char* name;               // ModelConfig::family
   const char* model_type;         // config.json: model_type
+  const char* model_class;        // config.json: architectures
   const char* gguf_architecture;  // general.architecture, prefix of its keys
   bool gguf_permutes_qk;          // rows of Q and K are interleaved in GGUF
 };

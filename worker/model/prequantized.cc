@@ -85,13 +85,22 @@ void CountRow(std::span<const float> row, bool is_float, Share& four_bits,
 
 }  // namespace
 
-std::string DetectPrequantized(std::span<const StoredTensor> tensors) {
+std::string DetectPrequantized(std::span<const StoredTensor> tensors,
+                               std::span<const PackedWeights> packed) {
   int64_t total = 0;
+  for (const PackedWeights& weights : packed) {
+    total += weights.rows * (weights.columns / kBlock);
+  }
   for (const StoredTensor& tensor : tensors) {
     total += tensor.shape[0] * (tensor.shape[1] / kBlock);
   }
   Share four_bits(total);
   Share eight_bits(total);
+  for (const PackedWeights& weights : packed) {
+    const int64_t blocks = weights.rows * (weights.columns / kBlock);
+    four_bits.Add(weights.bits <= 4, blocks);
+    eight_bits.Add(weights.bits <= 8, blocks);
+  }
   std::vector<float> row;
   std::vector<float> scratch;
   for (const StoredTensor& tensor : tensors) {

@@ -11,7 +11,7 @@ constexpr TensorTypeInfo kInfos[] = {
     {"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},
     {"Q4_0", 32, 18},   {"Q4_1", 32, 20},   {"Q5_0", 32, 22},
     {"Q5_1", 32, 24},   {"Q8_0", 32, 34},   {"Q4_K", 256, 144},
-    {"Q5_K", 256, 176}, {"Q6_K", 256, 210},
+    {"Q5_K", 256, 176}, {"Q6_K", 256, 210}, {"I32", 1, 4},
 };
 
 // ggml's numbers; a gap is a type that ggml has removed.
@@ -38,7 +38,7 @@ std::string GgufTypeName(uint32_t number) {
 
 std::optional<TensorType> TensorTypeOfGguf(uint32_t number) {
   const std::string name = GgufTypeName(number);
-  for (size_t i = 0; i < std::size(kInfos); ++i) {
+  for (size_t i = 0; i < static_cast<size_t>(TensorType::kI32); ++i) {
     if (name == kInfos[i].name) {
       return static_cast<TensorType>(i);
     }
@@ -47,8 +47,8 @@ std::optional<TensorType> TensorTypeOfGguf(uint32_t number) {
 }
 
 std::optional<TensorType> TensorTypeOfSafetensors(absl::string_view dtype) {
-  for (const TensorType type :
-       {TensorType::kF32, TensorType::kF16, TensorType::kBf16}) {
+  for (const TensorType type : {TensorType::kF32, TensorType::kF16,
+                                TensorType::kBf16, TensorType::kI32}) {
     if (dtype == InfoOf(type).name) {
       return type;
     }

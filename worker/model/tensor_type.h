@@ -24,6 +24,7 @@ enum class TensorType {
   kQ4K,
   kQ5K,
   kQ6K,
+  kI32,  // words of packed weights; safetensors only
 };
 
 struct TensorTypeInfo {
@@ -35,11 +36,11 @@ struct TensorTypeInfo {
 };
 const TensorTypeInfo& InfoOf(TensorType type);
 
-// By the number in a GGUF file. Nothing: not supported.
+// By the number in a GGUF file. Nothing: not supported, as integers are not.
 std::optional<TensorType> TensorTypeOfGguf(uint32_t number);
 // "Q2_K" for a GGUF type number, or "type 77".
 std::string GgufTypeName(uint32_t number);
-// By a safetensors dtype: "F32", "F16", "BF16". Nothing: not supported.
+// By a safetensors dtype: "F32", "F16", "BF16", "I32". Nothing: not supported.
 std::optional<TensorType> TensorTypeOfSafetensors(absl::string_view dtype);
 
 // A tensor as a file holds it. data borrows the file's bytes.
@@ -53,8 +54,8 @@ struct StoredTensor {
 };
 
 // Writes the fp32 values that bytes stand for, in ggml's order of operations.
-// Exact for the float types. bytes: whole blocks, enough for out; out.size() is
-// a multiple of block_elements.
+// Exact for the float types, rounded for integers. bytes: whole blocks, enough
+// for out; out.size() is a multiple of block_elements.
 void Dequantize(TensorType type, std::span<const uint8_t> bytes,
                 std::span<float> out);
 

@@ -8,6 +8,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/tokenizer/json_text.h"
 #include "worker/tokenizer/text_tokenizer.h"
 #include "worker/tokenizer/unicode.h"
 
@@ -27,6 +28,7 @@ struct Pre {
   const char* name;
   bool ignore_merges;
   std::vector<PreTokenizerStep> (*steps)();
+  std::string (*json)();  // pre_tokenizer of a tokenizer.json
 };
 
 std::vector<PreTokenizerStep> Gpt2Steps() {
@@ -45,10 +47,36 @@ std::vector<PreTokenizerStep> Llama3Steps() {
           MakeByteLevelStep(/*add_prefix_space=*/false, /*use_regex=*/false)};
 }
 
+std::string ByteLevelJson(bool use_regex) {
+  return absl::StrCat(R"({"type": "ByteLevel", "add_prefix_space": false, )",
+                      R"("trim_offsets": true, "use_regex": )",
+                      use_regex ? "true" : "false", "}");
+}
+
+std::string SequenceJson(absl::string_view first, absl::string_view second) {
+  return absl::StrCat(R"({"type": "Sequence", "pretokenizers": [)", first, ", ",
+                      second, "]}");
+}
+
+std::string Gpt2Json() { return ByteLevelJson(/*use_regex=*/true); }
+
+std::string SmolLmJson() {
+  return SequenceJson(R"({"type": "Digits", "individual_digits": true})",
+                      ByteLevelJson(/*use_regex=*/true));
+}
+
+std::string Llama3Json() {
+  return SequenceJson(
+      absl::StrCat(R"({"type": "Split", "pattern": {"Regex": )",
+                   JsonString(kLlama3Words),
+                   R"(}, "behavior": "Isolated", "invert": false})"),
+      ByteLevelJson(/*use_regex=*/false));
+}
+
 constexpr Pre kPres[] = {
-    {"gpt-2", false, Gpt2Steps},
-    {"smollm", false, SmolLmSteps},
-    {"llama-bpe", true, Llama3Steps},
+    {"gpt-2", false, Gpt2Steps, Gpt2Json},
+    {"smollm", false, SmolLmSteps, SmolLmJson},
+    {"llama-bpe", true, Llama3Steps, Llama3Json},
 };
 
 absl::Status Corrupt(absl::string_view what) {
@@ -135,6 +163,37 @@ absl::Status CheckIds(const GgufVocabulary& vocabulary) {
   return absl::OkStatus();
 }
 
+std::vector<AddedToken> AddedTokensOf(const GgufVocabulary& vocabulary) {
+  std::vector<AddedToken> tokens;
+  for (size_t i = 0; i < vocabulary.token_types.size(); ++i) {
+    const int32_t type = vocabulary.token_types[i];
+    if (type == kControl || type == kUserDefined) {
+      tokens.push_back({.id = static_cast<int32_t>(i),
+                        .content = vocabulary.tokens[i],
+                        .special = type == kControl});
+    }
+  }
+  return tokens;
+}
+
+// The template that puts BOS before a text, and before each of two.
+std::string TemplateJson(const std::string& bos, int32_t id) {
+  const auto special = [&](int type_id) {
+    return absl::StrCat(R"({"SpecialToken": {"id": )", JsonString(bos),
+                        R"(, "type_id": )", type_id, "}}");
+  };
+  const auto text = [](const char* name, int type_id) {
+    return absl::StrCat(R"({"Sequence": {"id": ")", name, R"(", "type_id": )",
+                        type_id, "}}");
+  };
+  return absl::StrCat(
+      R"({"type": "TemplateProcessing", "single": [)", special(0), ", ",
+      text("A", 0), R"(], "pair": [)", special(0), ", ", text("A", 0), ", ",
+      special(1), ", ", text("B", 1), R"(], "special_tokens": {)",
+      JsonString(bos), R"(: {"id": )", JsonString(bos), R"(, "ids": [)", id,
+      R"(], "tokens": [)", JsonString(bos), "]}}}");
+}
+
 void AddField(absl::string_view value, DigestBuilder& builder) {
   builder.Update(absl::StrCat(value.size(), ":"));
   builder.Update(value);
@@ -173,14 +232,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(
   QSWEEP_ASSIGN_OR_RETURN(Bpe model, MakeModel(vocabulary, pre->ignore_merges));
   TokenizerParts parts{.pre_tokenizers = pre->steps(),
                        .model = std::move(model)};
-  for (size_t i = 0; i < vocabulary.token_types.size(); ++i) {
-    const int32_t type = vocabulary.token_types[i];
-    if (type == kControl || type == kUserDefined) {
-      parts.added_tokens.push_back({.id = static_cast<int32_t>(i),
-                                    .content = vocabulary.tokens[i],
-                                    .special = type == kControl});
-    }
-  }
+  parts.added_tokens = AddedTokensOf(vocabulary);
   parts.bos = vocabulary.bos;
   parts.eos = vocabulary.eos;
   if (vocabulary.add_bos) {
@@ -188,6 +240,46 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(
   }
   parts.digest = DigestOf(vocabulary);
   return MakeTextTokenizer(std::move(parts));
+}
+
+std::string FormatTokenizerJson(const GgufVocabulary& vocabulary) {
+  const absl::StatusOr<const Pre*> pre = FindPre(vocabulary);
+  QSWEEP_CHECK(pre.ok());
+  std::vector<std::string> added;
+  for (const AddedToken& token : AddedTokensOf(vocabulary)) {
+    added.push_back(absl::StrCat(
+        R"({"id": )", token.id, R"(, "content": )", JsonString(token.content),
+        R"(, "single_word": false, "lstrip": false, "rstrip": false, )",
+        R"("normalized": false, "special": )", token.special ? "true" : "false",
+        "}"));
+  }
+  std::vector<std::string> ids;
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    ids.push_back(absl::StrCat(JsonString(vocabulary.tokens[i]), ": ", i));
+  }
+  std::vector<std::string> merges;
+  for (const std::string& merge : vocabulary.merges) {
+    merges.push_back(JsonString(merge));
+  }
+  const std::string after =
+      vocabulary.add_bos
+          ? TemplateJson(
+                vocabulary.tokens[static_cast<size_t>(*vocabulary.bos)],
+                *vocabulary.bos)
+          : "null";
+  return absl::StrCat(
+      R"({"version": "1.0", "truncation": null, "padding": null, )",
+      R"("added_tokens": [)", absl::StrJoin(added, ", "),
+      R"(], "normalizer": null, "pre_tokenizer": )", (*pre)->json(),
+      R"(, "post_processor": )", after,
+      R"(, "decoder": {"type": "ByteLevel", "add_prefix_space": true, )",
+      R"("trim_offsets": true, "use_regex": true}, "model": {"type": "BPE", )",
+      R"("dropout": null, "unk_token": null, )",
+      R"("continuing_subword_prefix": null, "end_of_word_suffix": null, )",
+      R"("fuse_unk": false, "byte_fallback": false, "ignore_merges": )",
+      (*pre)->ignore_merges ? "true" : "false", R"(, "vocab": {)",
+      absl::StrJoin(ids, ", "), R"(}, "merges": [)",
+      absl::StrJoin(merges, ", "), "]}}\n");
 }
 
 }  // namespace qsweep

@@ -31,6 +31,10 @@ class Regex {
   void ForEachMatch(absl::string_view text,
                     absl::FunctionRef<void(size_t, size_t)> found) const;
 
+  // Whether a match begins at the start of text, which is valid UTF-8.
+  // RESOURCE_EXHAUSTED: the answer takes more than a million steps.
+  absl::StatusOr<bool> MatchesStartOf(absl::string_view text) const;
+
  private:
   struct Impl;
   explicit Regex(std::unique_ptr<Impl> impl);

@@ -57,6 +57,9 @@ struct GgufVocabulary {
 // UNIMPLEMENTED QS3005 for another model or pre.
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeGgufTokenizer(
     GgufVocabulary vocabulary);
+// tokenizer.json of the same tokenizer, in its official form. vocabulary: of
+// which MakeGgufTokenizer has made one.
+std::string FormatTokenizerJson(const GgufVocabulary& vocabulary);
 
 }  // namespace qsweep
 

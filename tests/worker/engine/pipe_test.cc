@@ -114,6 +114,10 @@ class PatientEngine : public Engine {
     }
     return absl::CancelledError("cancelled");
   }
+  absl::StatusOr<std::shared_ptr<const kernels::CodedTensor>> FindCodes(
+      const std::string&, const Scheme&) override {
+    return absl::NotFoundError("no codes");
+  }
 
  private:
   EngineInfo info_ = {.fingerprint = "patient", .device = "cpu"};

@@ -217,7 +217,8 @@ TEST_F(QengineTest, TokenizesLines) {
 }
 
 TEST_F(QengineTest, LeadsItsHelpWithExamples) {
-  for (const std::string command : {"describe", "score", "tokenize"}) {
+  for (const std::string command :
+       {"describe", "score", "quantize", "tokenize"}) {
     const Output output = Run({command, "--help"});
     EXPECT_EQ(output.code, 0);
     EXPECT_LT(output.out.find("Examples:"), output.out.find("Options:"))

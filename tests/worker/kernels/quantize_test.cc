@@ -1,6 +1,7 @@
 #include "worker/kernels/quantize.h"
 
 #include <bit>
+#include <cmath>
 #include <fstream>
 #include <limits>
 #include <span>
@@ -176,6 +177,60 @@ TEST(FakeQuantize, UsesOneScale_WhenTheGroupIsLongerThanTheRow) {
   std::vector<float> out(6);
   QSWEEP_ASSERT_OK(FakeQuantize({.group = 128}, weights, 1, 6, out));
   EXPECT_EQ(out, weights);
+}
+
+TEST(QuantizeToCodes, DecodesToWhatFakeQuantizeWrites) {
+  constexpr int64_t kWide = 40;
+  std::vector<float> weights;
+  for (int i = 0; i < 3 * kWide; ++i) {
+    // Groups on both sides of zero, on one side, and all zero.
+    const float sine = std::sin(static_cast<float>(i * i)) * 0.3f;
+    weights.push_back(i < 40 ? sine : i < 80 ? std::abs(sine) + 0.1f : 0.0f);
+  }
+  for (const Grid grid : {Grid::kAbsmax, Grid::kGptq, Grid::kAwq}) {
+    for (const bool symmetric : {true, false}) {
+      for (const int bits : {2, 3, 4, 5, 8}) {
+        for (const Granularity granularity :
+             {Granularity::kTensor, Granularity::kChannel,
+              Granularity::kGroup}) {
+          for (const ScaleStorage scale :
+               {ScaleStorage::kFp32, ScaleStorage::kFp16}) {
+            if (grid == Grid::kAbsmax && !symmetric) {
+              continue;
+            }
+            const Scheme scheme{
+                .bits = bits,
+                .granularity = granularity,
+                .group = granularity == Granularity::kGroup ? 8 : 0,
+                .symmetric = symmetric,
+                .grid = grid,
+                .scale = scale};
+            SCOPED_TRACE(scheme.CanonicalText());
+            std::vector<float> expected(weights.size());
+            QSWEEP_ASSERT_OK(FakeQuantize(scheme, weights, 3, kWide, expected));
+            const auto coded = QuantizeToCodes(scheme, weights, 3, kWide);
+            QSWEEP_ASSERT_OK(coded);
+            std::vector<float> decoded(weights.size());
+            coded->Decode(decoded);
+            EXPECT_EQ(decoded, expected);
+            for (const uint8_t code : coded->codes) {
+              ASSERT_LT(code, 1 << bits);
+            }
+            for (const uint8_t zero : coded->zeros) {
+              ASSERT_LT(zero, 1 << bits);
+              if (symmetric) {
+                ASSERT_EQ(zero, 1 << (bits - 1));
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_EQ(CodeOf(QuantizeToCodes({.bits = 9}, weights, 3, kWide)), "QS1042");
+  EXPECT_EQ(CodeOf(QuantizeToCodes({.group = 7, .grid = Grid::kAwq}, weights, 3,
+                                   kWide)),
+            "QS1043");
 }
 
 }  // namespace

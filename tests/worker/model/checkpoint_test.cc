@@ -204,6 +204,57 @@ TEST(Checkpoint, ReadsAGgufFile_OrTheOneInADirectory) {
   }
 }
 
+TEST(Checkpoint, KnowsWhatAHuggingFaceDirectoryHoldsBesides) {
+  for (const bool gguf : {true, false}) {
+    const TempDir from;
+    std::string path = from.path();
+    if (gguf) {
+      path = from.Write("tiny.gguf", TinyGguf(true));
+    } else {
+      WriteHuggingFace(from, true);
+      from.Write("merges.txt", "a b");
+      from.Write("other.txt", "no part of a model");
+    }
+    const auto checkpoint = Checkpoint::Open(path);
+    QSWEEP_ASSERT_OK(checkpoint);
+    const auto files = (*checkpoint)->SideFiles();
+    QSWEEP_ASSERT_OK(files);
+    EXPECT_EQ(files->size(), 3u);
+    // With the weights they are the same model.
+    const TempDir to;
+    WriteHuggingFace(to, true);
+    for (const SideFile& file : *files) {
+      to.Write(file.name, file.content);
+    }
+    const auto again = Checkpoint::Open(to.path());
+    QSWEEP_ASSERT_OK(again);
+    ExpectAllTensors(**again, true);
+    const ModelConfig& config = (*checkpoint)->config();
+    EXPECT_EQ((*again)->config().rope_theta, config.rope_theta);
+    EXPECT_EQ((*again)->config().rms_eps, config.rms_eps);
+    EXPECT_EQ((*again)->config().context_length, config.context_length);
+    EXPECT_EQ((*again)->config().tied_head, config.tied_head);
+    EXPECT_EQ((*again)->tokenizer().bos(), (*checkpoint)->tokenizer().bos());
+    EXPECT_EQ((*again)->tokenizer().Encode("abb c"),
+              (*checkpoint)->tokenizer().Encode("abb c"));
+  }
+}
+
+TEST(Checkpoint, GivesTheBytesOfPlainTensors_AndOfNoOthers) {
+  const TempDir directory;
+  const auto checkpoint =
+      Checkpoint::Open(directory.Write("tiny.gguf", TinyGguf(false)));
+  QSWEEP_ASSERT_OK(checkpoint);
+  const auto head = (*checkpoint)->FindPlain("lm_head.weight");
+  ASSERT_TRUE(head.has_value());
+  EXPECT_EQ(head->type, TensorType::kF32);
+  EXPECT_EQ(head->data.size(), 5u * 8 * 4);
+  // Its rows are interleaved.
+  EXPECT_FALSE(
+      (*checkpoint)->FindPlain("model.layers.0.self_attn.q_proj.weight"));
+  EXPECT_FALSE((*checkpoint)->FindPlain("no tensor"));
+}
+
 TEST(Checkpoint, DescribesTheModel) {
   const TempDir directory;
   const auto checkpoint =

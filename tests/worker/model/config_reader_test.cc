@@ -121,7 +121,6 @@ TEST(ReadConfigJson, RefusesWhatItCannotRun_AndSaysWhy) {
            Case{"mlp_bias", "true", "QS3004", "mlp_bias"},
            Case{"partial_rotary_factor", "0.5", "QS3004", "partial"},
            Case{"rope_scaling", R"({"type": "yarn"})", "QS3004", "'yarn'"},
-           Case{"quantization_config", R"({"bits": 4})", "QS3009", "packed"},
            Case{"num_hidden_layers", "0", "QS3011", "layers is 0"},
            Case{"num_hidden_layers", "-1", "QS3011", "num_hidden_layers"},
            Case{"num_hidden_layers", "10001", "QS3011", "more than 10000"},

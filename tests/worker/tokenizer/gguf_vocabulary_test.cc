@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 
 #include "tests/support/error_matchers.h"
+#include "tests/support/temp_dir.h"
 #include "worker/tokenizer/tokenizer.h"
 
 namespace qsweep {
@@ -63,6 +64,34 @@ TEST(MakeGgufTokenizer, AddsBos_OnlyWhenTheFileSaysSo) {
   QSWEEP_ASSERT_OK(with);
   EXPECT_THAT((*with)->EncodeWithSpecial("a"), ElementsAre(0, 1));
   EXPECT_NE((*with)->digest(), (*without)->digest());
+}
+
+TEST(FormatTokenizerJson, MakesTheSameTokenizer_ForEveryPre) {
+  for (const char* pre : {"smollm", "gpt-2", "llama-bpe"}) {
+    for (const bool add_bos : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << pre << " " << add_bos);
+      GgufVocabulary vocabulary = Small();
+      vocabulary.pre = pre;
+      vocabulary.add_bos = add_bos;
+      vocabulary.tokens.insert(vocabulary.tokens.end(), {"\"", "\\", "\x01"});
+      vocabulary.token_types.insert(vocabulary.token_types.end(), 3, 1);
+      const testing::TempDir directory;
+      const auto again = LoadTokenizerJson(
+          directory.Write("tokenizer.json", FormatTokenizerJson(vocabulary)));
+      QSWEEP_ASSERT_OK(again);
+      const auto tokenizer = MakeGgufTokenizer(std::move(vocabulary));
+      QSWEEP_ASSERT_OK(tokenizer);
+      for (const char* text :
+           {"ab ab12", "a<s>bUSERb", "", "\"a\\b\"", "1a2 12b"}) {
+        EXPECT_EQ((*again)->Encode(text), (*tokenizer)->Encode(text));
+        EXPECT_EQ((*again)->EncodeWithSpecial(text),
+                  (*tokenizer)->EncodeWithSpecial(text));
+      }
+      EXPECT_EQ((*again)->TokenBytes(0), "");
+      EXPECT_EQ((*again)->TokenBytes(9), "USER");
+      EXPECT_EQ((*again)->vocabulary_size(), (*tokenizer)->vocabulary_size());
+    }
+  }
 }
 
 TEST(MakeGgufTokenizer, RefusesAnotherModelOrPre_AndNamesIt) {

@@ -58,6 +58,23 @@ struct ScoreFlags {
 // are written: some documents could not be scored.
 absl::Status RunScore(const ScoreFlags& flags, const Print& print);
 
+struct QuantizeFlags {
+  std::string model;
+  std::string target;     // directory that is to be made
+  std::string quantizer;  // "": the model as it is
+  std::string protect = "none";
+  std::string calibration;         // file, for calibrated quantizers
+  std::string format = "float32";  // or "gptq"
+  std::string output = "table";    // or "json"
+  EngineFlags engine;
+};
+// Writes the model as a configuration has it, for transformers and others: a
+// Hugging Face directory, whole or not at all. FAILED_PRECONDITION QS7002: it
+// is there already, or cannot be written. INVALID_ARGUMENT QS1004, QS1042: the
+// format cannot hold such weights; what the configuration or the calibration is
+// refused for. Errors of Checkpoint::Open.
+absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print);
+
 // The start-up check, what it measured, and how the kernels for this CPU
 // compare.
 absl::Status RunSelftest(const EngineFlags& flags, const Print& print);

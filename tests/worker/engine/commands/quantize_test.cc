@@ -1,0 +1,315 @@
+// `qengine quantize`: what it writes is what `score` measures, in either
+// format, and nothing is left of what failed.
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include <sys/wait.h>
+
+#include "tests/support/error_matchers.h"
+#include "tests/support/gptq_llama.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_llama.h"
+#include "worker/model/checkpoint.h"
+
+namespace qsweep {
+namespace {
+
+namespace fs = std::filesystem;
+
+using ::testing::AllOf;
+using ::testing::AnyOf;
+using testing::GptqLlama;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::TempDir;
+using testing::TinyLlama;
+
+using Json = nlohmann::json;
+using Weights = std::map<std::string, std::vector<float>>;
+
+struct Output {
+  int code = 0;
+  std::string out;
+  std::string error;
+};
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+Weights WeightsOf(const std::string& path) {
+  Weights weights;
+  const auto checkpoint = Checkpoint::Open(path);
+  QSWEEP_EXPECT_OK(checkpoint);
+  if (!checkpoint.ok()) {
+    return weights;
+  }
+  const auto model = (*checkpoint)->Describe("");
+  QSWEEP_EXPECT_OK(model);
+  for (const TensorDescription& tensor : model->tensors) {
+    std::vector<float>& values = weights[tensor.name];
+    values.resize(static_cast<size_t>(tensor.num_elements()));
+    QSWEEP_EXPECT_OK((*checkpoint)->ReadTensor(tensor.name, values));
+  }
+  return weights;
+}
+
+class QuantizeTest : public ::testing::Test {
+ protected:
+  QuantizeTest() {
+    fs::create_directory(model());
+    setenv("XDG_CACHE_HOME", (directory_ / "cache").c_str(), 1);
+    texts_ =
+        directory_.Write("texts.json", R"({"a": ["Hello there", "xyz 123"]})");
+    // As many tokens as the widest layer has inputs, and more.
+    std::string text;
+    for (int i = 0; i < 400; ++i) {
+      text.push_back(static_cast<char>('a' + i * i % 23));
+    }
+    calibration_ = directory_.Write("calibration.json",
+                                    absl::StrCat("{\"a\": \"", text, "\"}"));
+  }
+
+  void WriteModel(const TinyLlama& llama) {
+    const TempDir source;
+    llama.WriteTo(source);
+    fs::copy(
+        source.path(), model(),
+        fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  }
+
+  std::string model() const { return directory_ / "model"; }
+  std::string Target(const std::string& name) const {
+    return directory_ / name;
+  }
+
+  Output Run(const std::vector<std::string>& arguments) const {
+    const std::string command = absl::StrCat(QSWEEP_BINARY_DIR "/bin/qengine '",
+                                             absl::StrJoin(arguments, "' '"),
+                                             "' 2>", directory_ / "stderr");
+    Output output;
+    std::FILE* const pipe = popen(command.c_str(), "r");
+    char buffer[4096];
+    size_t size = 0;
+    while ((size = fread(buffer, 1, sizeof(buffer), pipe)) > 0) {
+      output.out.append(buffer, size);
+    }
+    output.code = WEXITSTATUS(pclose(pipe));
+    output.error = ReadFile(directory_ / "stderr");
+    return output;
+  }
+
+  // The model under a configuration, written and read again.
+  Weights Quantized(const std::string& name,
+                    const std::vector<std::string>& flags) const {
+    std::vector<std::string> arguments = {"quantize", "--model", model(),
+                                          "--to", Target(name)};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const Output output = Run(arguments);
+    EXPECT_EQ(output.code, 0) << output.error;
+    return WeightsOf(Target(name));
+  }
+
+  std::vector<double> Nll(const std::string& path,
+                          const std::vector<std::string>& flags) const {
+    std::vector<std::string> arguments = {"score", "--model", path, "--texts",
+                                          texts_};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const Output output = Run(arguments);
+    EXPECT_EQ(output.code, 0) << output.error;
+    std::vector<double> nll;
+    std::istringstream lines(output.out);
+    for (std::string line; std::getline(lines, line);) {
+      nll.push_back(Json::parse(line)["nll_sum"].get<double>());
+    }
+    return nll;
+  }
+
+  TempDir directory_;
+  std::string texts_;
+  std::string calibration_;
+};
+
+TEST_F(QuantizeTest, WritesWhatScoreMeasures) {
+  struct Case {
+    const char* quantizer;
+    const char* protect;
+    bool tied;
+  };
+  int number = 0;
+  for (const Case& c :
+       {Case{"rtn:bits=4,group=32", "L-1", true}, Case{"nf4", "none", false},
+        Case{"upstream:p5-all", "embed", false},
+        Case{"upstream:gpu,bits=8", "none", true},
+        Case{"hqq:bits=3,group=32", "mlp@L0", true}}) {
+    SCOPED_TRACE(c.quantizer);
+    WriteModel({.tied_head = c.tied});
+    const std::vector<std::string> flags = {"--quantizer", c.quantizer,
+                                            "--protect", c.protect};
+    const std::string name = absl::StrCat("new", ++number);
+    Quantized(name, flags);
+    EXPECT_EQ(Nll(Target(name), {}), Nll(model(), flags));
+    EXPECT_EQ(Json::parse(ReadFile(Target(name) + "/config.json"))
+                  .value("torch_dtype", ""),
+              "float32");
+  }
+}
+
+TEST_F(QuantizeTest, PacksTheSameWeights_AsItWritesInFloat32) {
+  WriteModel({.layers = 3});
+  struct Case {
+    const char* quantizer;
+    const char* protect;
+  };
+  int number = 0;
+  for (const Case& c :
+       {Case{"rtn:bits=4,group=32,scale=fp16", "none"},
+        Case{"rtn:bits=4,group=32,sym=0,scale=fp16", "L0"},
+        Case{"rtn:bits=8,group=16,grid=awq,sym=0,scale=fp16", "q@L1"},
+        Case{"rtn:bits=2,group=-1,grid=gptq,scale=fp16", "L1:int8+v@L2"},
+        Case{"rtn:bits=3,gran=tensor,scale=fp16", "L-1"},
+        Case{"gptq:bits=4,group=32,scale=fp16", "L2"},
+        Case{"gptq:bits=3,group=32,sym=0,act_order=1,scale=fp16", "L0:int8"},
+        Case{"gptq:bits=4,group=32,act_order=1,static_groups=1,scale=fp16",
+             "none"}}) {
+    SCOPED_TRACE(c.quantizer);
+    std::vector<std::string> flags = {"--quantizer", c.quantizer, "--protect",
+                                      c.protect};
+    if (absl::StartsWith(c.quantizer, "gptq")) {
+      flags.insert(flags.end(), {"--calibration", calibration_});
+    }
+    const std::string name = absl::StrCat("new", ++number);
+    const Weights plain = Quantized(name, flags);
+    flags.insert(flags.end(), {"--format", "gptq"});
+    const Weights packed = Quantized(name + "-packed", flags);
+    EXPECT_EQ(plain, packed);
+    EXPECT_NE(plain, WeightsOf(model()));
+    EXPECT_LT(fs::file_size(Target(name + "-packed") + "/model.safetensors"),
+              fs::file_size(Target(name) + "/model.safetensors"));
+  }
+}
+
+TEST_F(QuantizeTest, SaysInBothConfigurations_HowItPacked) {
+  WriteModel({.layers = 3});
+  Quantized("new", {"--quantizer", "rtn:bits=4,group=32,scale=fp16",
+                    "--protect", "L0+q@L1+L2:int8", "--format", "gptq"});
+  const Json own = Json::parse(ReadFile(Target("new/quantize_config.json")));
+  Json expected = Json::parse(R"({
+      "quant_method": "gptq", "bits": 4, "group_size": 32, "sym": true,
+      "desc_act": false, "lm_head": false, "checkpoint_format": "gptq_v2",
+      "pack_dtype": "int32", "dynamic": {
+        "-:^model\\.layers\\.0\\.": {},
+        "-:^model\\.layers\\.1\\.self_attn\\.q_proj$": {},
+        "+:^model\\.layers\\.2\\.": {"bits": 8}}})");
+  expected["meta"] = own["meta"];
+  EXPECT_EQ(own, expected);
+  const Json config = Json::parse(ReadFile(Target("new/config.json")));
+  EXPECT_EQ(config["quantization_config"], own);
+  EXPECT_EQ(config["hidden_size"], 64);
+  EXPECT_EQ(ReadFile(Target("new/tokenizer.json")),
+            ReadFile(model() + "/tokenizer.json"));
+}
+
+TEST_F(QuantizeTest, UnpacksAReadyCheckpoint) {
+  GptqLlama packed{.act_order = true};
+  const TempDir source;
+  packed.WriteTo(source);
+  const Output output = Run({"quantize", "--model", source.path(), "--to",
+                             Target("new"), "-o", "json"});
+  EXPECT_EQ(output.code, 0) << output.error;
+  const Json item = Json::parse(output.out)["items"][0];
+  EXPECT_EQ(item["quantizer"], "fp");
+  EXPECT_EQ(item["tensors_quantized"], 0);
+  EXPECT_EQ(item["tensors_kept"], 2 + 2 * 9);
+  EXPECT_EQ(item["weight_bytes"],
+            fs::file_size(Target("new/model.safetensors")));
+  EXPECT_EQ(WeightsOf(Target("new")), packed.weights);
+  EXPECT_FALSE(fs::exists(Target("new/quantize_config.json")));
+}
+
+TEST_F(QuantizeTest, LeavesNothing_WhenItRefuses) {
+  WriteModel({.intermediate_size = 100});  // fills no words at 4 bits
+  fs::create_directory(Target("there"));
+  struct Case {
+    std::vector<std::string> flags;
+    int code;
+    const char* error;
+    const char* text;
+  };
+  const std::string to = Target("new");
+  for (const Case& c : {
+           Case{{"--to", Target("there")}, 1, "QS7002", "there already"},
+           Case{{"--to", Target("none/new")}, 1, "QS7002", "none/new"},
+           Case{{"--to", to, "--quantizer", "rtn", "--protect", "L9"},
+                2,
+                "QS1011",
+                "L9"},
+           Case{{"--to", to, "--quantizer", "gptq:bits=4"},
+                2,
+                "QS1003",
+                "calibration"},
+           Case{{"--to", to, "--quantizer", "rtn", "--calibration",
+                 calibration_},
+                2,
+                "QS1004",
+                "not calibrated"},
+           Case{{"--to", to, "--format", "gptq"}, 2, "QS1004", "nothing"},
+           Case{{"--to", to, "--format", "gptq", "--quantizer", "rtn"},
+                2,
+                "QS1004",
+                "scale=fp16"},
+           Case{{"--to", to, "--format", "gptq", "--quantizer", "nf4"},
+                2,
+                "QS1004",
+                "integer codes"},
+           Case{{"--to", to, "--format", "gptq", "--quantizer",
+                 "rtn:arith=fp16,scale=fp16"},
+                2,
+                "QS1004",
+                "arith=fp16"},
+           Case{{"--to", to, "--format", "gptq", "--quantizer",
+                 "upstream:gpu,scale=fp16"},
+                2,
+                "QS1004",
+                "scope=linear"},
+           Case{{"--to", to, "--format", "gptq", "--quantizer",
+                 "rtn:bits=5,scale=fp16"},
+                2,
+                "QS1042",
+                "5 bits"},
+           Case{{"--to", to, "--format", "gptq", "--quantizer",
+                 "rtn:bits=4,group=20,scale=fp16"},
+                2,
+                "QS1042",
+                "32-bit words"},
+           Case{{"--to", to, "--format", "awq"}, 2, "", "--format"},
+           Case{{}, 2, "", "--to"},
+       }) {
+    std::vector<std::string> arguments = {"quantize", "--model", model()};
+    arguments.insert(arguments.end(), c.flags.begin(), c.flags.end());
+    SCOPED_TRACE(absl::StrJoin(arguments, " "));
+    const Output output = Run(arguments);
+    EXPECT_EQ(output.code, c.code);
+    EXPECT_THAT(output.error, AllOf(HasSubstr(c.error), HasSubstr(c.text)));
+    EXPECT_EQ(output.out, "");
+    EXPECT_TRUE(fs::is_empty(Target("there")));
+    for (const auto& entry : fs::directory_iterator(directory_.path())) {
+      EXPECT_THAT(entry.path().filename().string(),
+                  Not(AnyOf(HasSubstr("new"), HasSubstr("partial"))));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace qsweep

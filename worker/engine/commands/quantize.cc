@@ -1,0 +1,323 @@
+// Writes a model as a configuration has it.
+#include "worker/kernels/quantize.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "common/job/configuration.h"
+#include "worker/engine/commands/commands.h"
+#include "worker/engine/commands/gptq_format.h"
+#include "worker/engine/commands/stderr_sink.h"
+#include "worker/engine/commands/texts.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/thread_pool.h"
+#include "worker/kernels/coded_tensor.h"
+#include "worker/kernels/row_kernels.h"
+#include "worker/model/checkpoint.h"
+#include "worker/model/gptq_packing.h"
+#include "worker/model/new_directory.h"
+#include "worker/model/safetensors_writer.h"
+
+namespace qsweep {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+int64_t Rows(const TensorDescription& tensor) {
+  return tensor.shape.size() < 2 ? 1 : tensor.shape[0];
+}
+
+std::span<const uint8_t> BytesOf(std::span<const float> values) {
+  return {reinterpret_cast<const uint8_t*>(values.data()),
+          values.size() * sizeof(float)};
+}
+
+std::span<const uint8_t> BytesOf(const std::string& bytes) {
+  return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
+}
+
+// The configuration of a model, tensor by tensor, into one safetensors file.
+class WeightsWriter {
+ public:
+  // engine: has run the configuration, where it is calibrated; else nullptr.
+  // All are borrowed.
+  WeightsWriter(const Checkpoint& checkpoint, const ModelDescription& model,
+                const Configuration& configuration, bool pack, Engine* engine)
+      : checkpoint_(checkpoint),
+        model_(model),
+        configuration_(configuration),
+        pack_(pack),
+        engine_(engine) {}
+
+  // Writes all tensors. Returns the size of the file.
+  absl::StatusOr<int64_t> Write(const std::string& path, int threads) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        file_, SafetensorsFile::Create(
+                   path, Entries(),
+                   {{"format", "pt"},
+                    {"qsweep.model", model_.digest.hex()},
+                    {"qsweep.configuration", configuration_.digest.hex()},
+                    {"qsweep.quantizer", configuration_.quantizer_text},
+                    {"qsweep.layer_set", configuration_.layer_set_text}}));
+    ThreadPool pool(threads);
+    StderrSink sink;
+    const auto count = static_cast<int64_t>(model_.tensors.size());
+    const int64_t step = 2 * int64_t{threads};
+    for (int64_t first = 0; first < count; first += step) {
+      QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
+          std::min(step, count - first), std::stop_token(),
+          [&](int64_t index, int) {
+            return WriteTensor(static_cast<size_t>(first + index));
+          }));
+      sink.OnProgress(
+          {.fraction = static_cast<double>(first) / static_cast<double>(count),
+           .text = "writing the weights"});
+    }
+    QSWEEP_RETURN_IF_ERROR(file_->Finish());
+    return file_->size();
+  }
+
+ private:
+  static std::string Module(const TensorDescription& tensor) {
+    constexpr size_t kSuffix = sizeof(".weight") - 1;
+    return tensor.name.substr(0, tensor.name.size() - kSuffix);
+  }
+
+  std::vector<SafetensorsFile::Entry> Entries() const {
+    std::vector<SafetensorsFile::Entry> entries;
+    for (size_t i = 0; i < model_.tensors.size(); ++i) {
+      const TensorDescription& tensor = model_.tensors[i];
+      const std::optional<Scheme>& scheme = configuration_.schemes[i];
+      if (!scheme || !pack_) {
+        const auto plain = checkpoint_.FindPlain(tensor.name);
+        entries.push_back(
+            {.name = tensor.name,
+             .type = plain && !scheme ? plain->type : TensorType::kF32,
+             .shape = tensor.shape});
+        continue;
+      }
+      const int64_t rows = tensor.shape[0];
+      const int64_t columns = tensor.shape[1];
+      const int64_t group =
+          scheme->granularity == Granularity::kGroup ? scheme->group : columns;
+      const int64_t groups = (columns + group - 1) / group;
+      const std::string name = Module(tensor);
+      entries.push_back({.name = name + ".qweight",
+                         .type = TensorType::kI32,
+                         .shape = {columns * scheme->bits / 32, rows}});
+      entries.push_back({.name = name + ".qzeros",
+                         .type = TensorType::kI32,
+                         .shape = {groups, rows * scheme->bits / 32}});
+      entries.push_back({.name = name + ".scales",
+                         .type = TensorType::kF16,
+                         .shape = {groups, rows}});
+      entries.push_back({.name = name + ".g_idx",
+                         .type = TensorType::kI32,
+                         .shape = {columns}});
+    }
+    return entries;
+  }
+
+  absl::Status WriteTensor(size_t index) {
+    const TensorDescription& tensor = model_.tensors[index];
+    const std::optional<Scheme>& scheme = configuration_.schemes[index];
+    kernels::FloatBuffer buffer(tensor.num_elements());
+    const std::span<float> values(buffer.data(),
+                                  static_cast<size_t>(buffer.size()));
+    QSWEEP_RETURN_IF_ERROR(checkpoint_.ReadTensor(tensor.name, values));
+    if (!scheme) {
+      const auto plain = checkpoint_.FindPlain(tensor.name);
+      return file_->Write(tensor.name, plain ? plain->data : BytesOf(values));
+    }
+    const int64_t rows = Rows(tensor);
+    const int64_t columns = tensor.num_elements() / rows;
+    if (scheme->calibrated()) {
+      QSWEEP_ASSIGN_OR_RETURN(const auto coded,
+                              engine_->FindCodes(tensor.name, *scheme));
+      if (pack_) {
+        return WritePacked(tensor, *coded);
+      }
+      coded->Decode(values);
+    } else if (pack_) {
+      QSWEEP_ASSIGN_OR_RETURN(
+          const kernels::CodedTensor coded,
+          kernels::QuantizeToCodes(*scheme, values, rows, columns));
+      return WritePacked(tensor, coded);
+    } else {
+      QSWEEP_RETURN_IF_ERROR(
+          kernels::FakeQuantize(*scheme, values, rows, columns, values));
+    }
+    return file_->Write(tensor.name, BytesOf(values));
+  }
+
+  absl::Status WritePacked(const TensorDescription& tensor,
+                           const kernels::CodedTensor& coded) {
+    const GptqBytes bytes =
+        PackGptq({.rows = coded.rows,
+                  .columns = coded.columns,
+                  .groups = coded.groups,
+                  .bits = coded.bits,
+                  .codes = coded.codes,
+                  .zeros = coded.zeros,
+                  .scales = coded.scales,
+                  .group_of_column = coded.group_of_column});
+    const std::string name = Module(tensor);
+    QSWEEP_RETURN_IF_ERROR(
+        file_->Write(name + ".qweight", BytesOf(bytes.qweight)));
+    QSWEEP_RETURN_IF_ERROR(
+        file_->Write(name + ".qzeros", BytesOf(bytes.qzeros)));
+    QSWEEP_RETURN_IF_ERROR(
+        file_->Write(name + ".scales", BytesOf(bytes.scales)));
+    return file_->Write(name + ".g_idx", BytesOf(bytes.g_idx));
+  }
+
+  const Checkpoint& checkpoint_;
+  const ModelDescription& model_;
+  const Configuration& configuration_;
+  const bool pack_;
+  Engine* const engine_;
+  std::unique_ptr<SafetensorsFile> file_;
+};
+
+// Lets the engine make the codes that the configuration needs.
+absl::Status Calibrate(const EngineTask& task, Engine& engine) {
+  StderrSink sink;
+  return engine.Run(task, sink, std::stop_token()).status();
+}
+
+// config.json of what is written, from that of the model.
+absl::StatusOr<std::string> EditConfig(const SideFile& file,
+                                       const std::optional<Json>& packing) {
+  Json config = Json::parse(file.content, nullptr, /*allow_exceptions=*/false);
+  if (!config.is_object()) {
+    return MakeError(kCorruptModel, "the file is not a JSON object", file.name,
+                     "Download the model again.");
+  }
+  config.erase("quantization_config");
+  if (packing) {
+    config["quantization_config"] = *packing;
+  } else {
+    // Readers round the weights to this type.
+    config[config.contains("dtype") ? "dtype" : "torch_dtype"] = "float32";
+  }
+  return config.dump(2) + "\n";
+}
+
+absl::Status WriteSideFiles(const Checkpoint& checkpoint,
+                            const std::optional<Json>& packing,
+                            NewDirectory& directory) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<SideFile> files,
+                          checkpoint.SideFiles());
+  for (const SideFile& file : files) {
+    if (file.name == "config.json") {
+      QSWEEP_ASSIGN_OR_RETURN(const std::string config,
+                              EditConfig(file, packing));
+      QSWEEP_RETURN_IF_ERROR(directory.WriteFile(file.name, config));
+    } else {
+      QSWEEP_RETURN_IF_ERROR(directory.WriteFile(file.name, file.content));
+    }
+  }
+  if (packing) {
+    QSWEEP_RETURN_IF_ERROR(
+        directory.WriteFile("quantize_config.json", packing->dump(2) + "\n"));
+  }
+  return absl::OkStatus();
+}
+
+std::string FormatReport(const QuantizeFlags& flags,
+                         const Configuration& configuration, int64_t bytes) {
+  const auto quantized = std::count_if(
+      configuration.schemes.begin(), configuration.schemes.end(),
+      [](const std::optional<Scheme>& scheme) { return scheme.has_value(); });
+  const auto kept =
+      static_cast<int64_t>(configuration.schemes.size()) - quantized;
+  if (flags.output == "json") {
+    const Json item = {{"path", flags.target},
+                       {"format", flags.format},
+                       {"configuration", configuration.digest.hex()},
+                       {"quantizer", configuration.quantizer_text},
+                       {"layer_set", configuration.layer_set_text},
+                       {"tensors_quantized", quantized},
+                       {"tensors_kept", kept},
+                       {"weight_bytes", bytes}};
+    const Json document = {{"schema", "qctl/v1"},
+                           {"kind", "Checkpoint"},
+                           {"items", Json::array({item})}};
+    return document.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+  return absl::StrCat(
+      "written        ", flags.target, "\nformat         ", flags.format,
+      "\nquantizer      ", configuration.quantizer_text, "\nlayer set      ",
+      configuration.layer_set_text, "\nconfiguration  ",
+      configuration.digest.hex(), "\ntensors        ", quantized,
+      " quantized, ", kept, " kept\nweights        ", bytes, " bytes\n");
+}
+
+}  // namespace
+
+absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<NewDirectory> directory,
+                          NewDirectory::Create(flags.target));
+  QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                          Checkpoint::Open(flags.model));
+  QSWEEP_ASSIGN_OR_RETURN(const ModelDescription model,
+                          checkpoint->Describe(ModelCacheDir()));
+  const bool baseline = flags.quantizer.empty();
+  EngineTask task;
+  task.model_path = flags.model;
+  task.configurations.push_back(
+      {.quantizer = baseline ? "fp" : flags.quantizer,
+       .layer_set = baseline ? "all" : flags.protect});
+  QSWEEP_ASSIGN_OR_RETURN(
+      task.evaluation,
+      EvaluationText("hf-text", model.tokenizer_digest, /*max_tokens=*/0));
+  QSWEEP_RETURN_IF_ERROR(AddCalibration(flags.calibration, task));
+  QSWEEP_ASSIGN_OR_RETURN(
+      const Configuration configuration,
+      ParseConfiguration(model, task.configurations[0].quantizer,
+                         task.configurations[0].layer_set, task.compute));
+  std::optional<Json> packing;
+  if (flags.format == "gptq") {
+    QSWEEP_RETURN_IF_ERROR(CheckGptqFormat(model, configuration));
+    packing = GptqConfigJson(model, configuration);
+  }
+  std::unique_ptr<Engine> engine;
+  if (!task.calibrations.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        engine, Engine::Create({.threads = flags.engine.threads,
+                                .memory_bytes = flags.engine.memory_bytes,
+                                .cache_dir = ModelCacheDir()}));
+    QSWEEP_RETURN_IF_ERROR(Calibrate(task, *engine));
+  }
+  const int threads =
+      flags.engine.threads > 0
+          ? flags.engine.threads
+          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  WeightsWriter writer(*checkpoint, model, configuration, packing.has_value(),
+                       engine.get());
+  QSWEEP_ASSIGN_OR_RETURN(
+      const int64_t bytes,
+      writer.Write(directory->path() + "/model.safetensors", threads));
+  QSWEEP_RETURN_IF_ERROR(WriteSideFiles(*checkpoint, packing, *directory));
+  QSWEEP_RETURN_IF_ERROR(directory->Commit());
+  print(FormatReport(flags, configuration, bytes));
+  return absl::OkStatus();
+}
+
+}  // namespace qsweep

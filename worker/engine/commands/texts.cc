@@ -1,0 +1,106 @@
+#include "worker/engine/commands/texts.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+
+#include "common/base/digest.h"
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "common/job/quantizer.h"
+
+namespace qsweep {
+namespace {
+
+// In the order of the file, as its author wrote the languages.
+using Json = nlohmann::ordered_json;
+
+}  // namespace
+
+absl::Status BadTexts(const std::string& path, absl::string_view flag,
+                      absl::string_view what) {
+  return MakeError(
+      kUnreadableCorpus, absl::StrCat(path, ": ", what), flag,
+      "Give a JSON object {\"language\": \"text\" or [\"texts\"]}.");
+}
+
+absl::StatusOr<std::vector<EngineLanguage>> ReadTexts(const std::string& path,
+                                                      absl::string_view flag) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream bytes;
+  bytes << file.rdbuf();
+  if (!file) {
+    return BadTexts(path, flag, "cannot be read");
+  }
+  const Json root =
+      Json::parse(bytes.str(), nullptr, /*allow_exceptions=*/false);
+  if (!root.is_object()) {
+    return BadTexts(path, flag, "is no JSON object");
+  }
+  std::vector<EngineLanguage> languages;
+  for (const auto& [language, value] : root.items()) {
+    EngineLanguage& added = languages.emplace_back();
+    added.language = language;
+    const Json list = value.is_array() ? value : Json::array({value});
+    for (const Json& text : list) {
+      if (!text.is_string()) {
+        return BadTexts(
+            path, flag,
+            absl::StrCat("'", language, "' is neither text nor texts"));
+      }
+      added.texts.push_back(text.get<std::string>());
+    }
+  }
+  return languages;
+}
+
+absl::Status AddCalibration(const std::string& path, EngineTask& task) {
+  if (path.empty()) {
+    return absl::OkStatus();
+  }
+  std::string& text = task.configurations[0].quantizer;
+  auto quantizer = text == "fp" ? absl::StatusOr<Quantizer>(Quantizer())
+                                : ParseQuantizer(text);
+  QSWEEP_RETURN_IF_ERROR(quantizer.status());
+  if (!quantizer->scheme.calibrated()) {
+    return MakeError(kBadValue, absl::StrCat(text, " is not calibrated"),
+                     "--calibration", "Leave it out, or use gptq.");
+  }
+  QSWEEP_ASSIGN_OR_RETURN(std::vector<EngineLanguage> languages,
+                          ReadTexts(path, "--calibration"));
+  EngineCalibration calibration;
+  std::vector<Digest> digests;
+  for (EngineLanguage& language : languages) {
+    for (size_t i = 0; i < language.texts.size(); ++i) {
+      calibration.documents.push_back(
+          {.language = static_cast<int>(task.languages.size()),
+           .text = static_cast<int>(i)});
+      digests.push_back(Digest::Of(language.texts[i]));
+    }
+    task.languages.push_back(std::move(language));
+  }
+  if (digests.empty()) {
+    return BadTexts(path, "--calibration", "holds no text");
+  }
+  const uint64_t texts = CalibrationTexts(digests);
+  uint64_t& wanted = quantizer->scheme.calibration_texts;
+  if (wanted != 0 && wanted != texts) {
+    return MakeError(
+        kBadValue,
+        absl::StrCat("the texts of ", path, " are ",
+                     CalibrationTextsName(texts), ", not those of ", text),
+        "--calibration", "Leave texts out of the quantizer.");
+  }
+  wanted = texts;
+  text = FormatQuantizer(*quantizer);
+  task.calibrations.push_back(std::move(calibration));
+  return absl::OkStatus();
+}
+
+}  // namespace qsweep
