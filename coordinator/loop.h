@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 
 #include "common/base/clock.h"
+#include "common/base/digest.h"
 #include "common/base/ids.h"
 #include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
@@ -31,6 +32,7 @@ using Reply = std::function<void(absl::StatusOr<Response>)>;
 // Empty: the peer of a unix socket.
 struct Caller {
   std::string identity;
+  Digest secret;  // SHA-256 of the secret that was shown; empty: a local caller
 };
 
 class TokenTable;
@@ -55,6 +57,9 @@ class WatchSink {
   // then; a slow client resumes from its last sequence number. A progress
   // frame may be dropped silently (true).
   virtual bool Send(v1::WatchEvent event) = 0;
+  // How many events Send takes now: old ones are sent no faster than the
+  // client reads them.
+  virtual int Room() = 0;
   // The last call. OK after the event that ends the job.
   virtual void Close(absl::Status status) = 0;
 };

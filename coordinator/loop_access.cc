@@ -32,8 +32,8 @@ absl::StatusOr<v1::RevokeTokenResponse> RunRevokeToken(
     for (const v1::Token& token : tokens) {
       const TokenId id(static_cast<int64_t>(token.token_id()));
       if (stored.ok()) {
-        const absl::Status why =
-            CheckIdentity(core.state(), IdentityOfToken(id), core.now());
+        const absl::Status why = CheckIdentity(
+            core.state(), IdentityOfToken(id), Digest(), core.now());
         core.links().CloseOf(core.state(), IdentityOfToken(id), why);
         core.watchers().CloseOf(IdentityOfToken(id), why);
       }
@@ -48,21 +48,21 @@ absl::StatusOr<v1::RotateTokenResponse> RunRotateToken(
   QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
   auto decision = DecideRotateToken(core.state(), AuditActor(caller.identity),
                                     request, core.now());
-  const bool rotated = !decision.mutations.empty();
-  auto response = Carry(core, std::move(decision));
-  if (rotated) {
-    const std::string identity =
-        IdentityOfToken(TokenId(static_cast<int64_t>(request.token_id())));
-    core.Answer([&core, identity](const absl::Status& stored) {
-      if (stored.ok()) {
-        const absl::Status why =
-            MakeError(kNotAuthenticated, "the token has another secret now",
-                      "token", "use the new one");
-        core.links().CloseOf(core.state(), identity, why);
-        core.watchers().CloseOf(identity, why);
-      }
-    });
+  if (decision.mutations.empty()) {
+    return decision.reply;
   }
+  const std::string identity =
+      IdentityOfToken(TokenId(static_cast<int64_t>(request.token_id())));
+  const Digest old = FindTokenOf(core.state(), identity)->secret;
+  auto response = Carry(core, std::move(decision));
+  core.Answer([&core, identity, old](const absl::Status& stored) {
+    if (stored.ok()) {
+      const absl::Status why =
+          CheckIdentity(core.state(), identity, old, core.now());
+      core.links().CloseOf(core.state(), identity, why);
+      core.watchers().CloseOf(identity, why);
+    }
+  });
   return response;
 }
 

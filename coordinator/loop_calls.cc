@@ -37,7 +37,7 @@ absl::StatusOr<SessionId> RunWorkerState(
     const std::shared_ptr<const v1::WorkerState>& report,
     const std::shared_ptr<WorkerLink>& link) {
   QSWEEP_RETURN_IF_ERROR(
-      CheckIdentity(core.state(), caller.identity, core.now()));
+      CheckIdentity(core.state(), caller.identity, caller.secret, core.now()));
   const SessionId new_session = core.NewSession();
   auto decision = DecideWorkerState(core.state(), caller.identity, report,
                                     new_session, core.settings(), core.now());
@@ -248,8 +248,12 @@ Call MakeWatchCall(Caller caller, v1::WatchJobRequest request,
             // Not before its job is on disk, should it be of this batch.
             core.Answer([&core, caller, number, request,
                          sink](const absl::Status& stored) {
-              if (!stored.ok() || !number.ok()) {
-                sink->Close(stored.ok() ? number.status() : stored);
+              // Not by a token that this batch has taken away.
+              absl::Status status = stored.ok() ? number.status() : stored;
+              status.Update(CheckIdentity(core.state(), caller.identity,
+                                          caller.secret, core.now()));
+              if (!status.ok()) {
+                sink->Close(status);
                 return;
               }
               core.watchers().Add(

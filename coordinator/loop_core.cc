@@ -277,12 +277,12 @@ void LoopCore::TryToLeaveDiskFull() {
 }
 
 SteadyTime LoopCore::NextDeadline() const {
-  if (watchers_.Behind() ||
-      ((HasDurable() || !plans_.empty() || purging_) && !disk_full_)) {
+  if ((HasDurable() || !plans_.empty() || purging_) && !disk_full_) {
     return now_.steady;
   }
-  SteadyTime next = std::min(
-      {links_.NextDeadline(), idle_at_, watchers_.NextExpiry(state_, now_)});
+  SteadyTime next = std::min({links_.NextDeadline(), idle_at_,
+                              watchers_.NextExpiry(state_, now_),
+                              watchers_.NextAdvance(now_.steady)});
   if (disk_full_) {
     return std::min(next, disk_retry_at_);
   }

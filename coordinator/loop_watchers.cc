@@ -15,20 +15,21 @@ namespace qsweep {
 namespace {
 
 constexpr int kSlice = 500;  // events read at once: the loop has more to do
+constexpr absl::Duration kFullPause = absl::Milliseconds(100);
 
 }  // namespace
 
 void Watchers::Add(JobNumber job, EventSeq after,
-                   std::shared_ptr<WatchSink> sink, std::string identity) {
+                   std::shared_ptr<WatchSink> sink, Caller caller) {
   watchers_.push_back({.job = job,
                        .after = after,
                        .sink = std::move(sink),
-                       .identity = std::move(identity)});
+                       .caller = std::move(caller)});
 }
 
 void Watchers::CloseOf(const std::string& identity, const absl::Status& why) {
   std::erase_if(watchers_, [&](const Watcher& watcher) {
-    if (watcher.identity != identity) {
+    if (watcher.caller.identity != identity) {
       return false;
     }
     watcher.sink->Close(why);
@@ -38,7 +39,8 @@ void Watchers::CloseOf(const std::string& identity, const absl::Status& why) {
 
 void Watchers::CloseExpired(const State& state, const Now& now) {
   std::erase_if(watchers_, [&](const Watcher& watcher) {
-    const absl::Status valid = CheckIdentity(state, watcher.identity, now);
+    const absl::Status valid = CheckIdentity(state, watcher.caller.identity,
+                                             watcher.caller.secret, now);
     if (valid.ok()) {
       return false;
     }
@@ -50,7 +52,7 @@ void Watchers::CloseExpired(const State& state, const Now& now) {
 SteadyTime Watchers::NextExpiry(const State& state, const Now& now) const {
   SteadyTime next = SteadyTime::InfiniteFuture();
   for (const Watcher& watcher : watchers_) {
-    const Token* token = FindTokenOf(state, watcher.identity);
+    const Token* token = FindTokenOf(state, watcher.caller.identity);
     if (token != nullptr && token->expires_at != absl::InfiniteFuture()) {
       next = std::min(next, now.steady + (token->expires_at - now.wall));
     }
@@ -117,6 +119,21 @@ void Watchers::OnProgress(const State& state, const Task& task) {
   }
 }
 
+absl::Status Watchers::CatchUp(Watcher& watcher, Store& store) {
+  const int room = std::min(kSlice, watcher.sink->Room());
+  watcher.full = room <= 0;
+  if (watcher.full) {
+    return absl::OkStatus();
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<v1::DurableEvent> events,
+                          store.ReadEvents(watcher.job, watcher.after, room));
+  for (const v1::DurableEvent& event : events) {
+    SendEvent(watcher, event);
+  }
+  watcher.caught_up = events.size() < static_cast<size_t>(room);
+  return absl::OkStatus();
+}
+
 absl::Status Watchers::Advance(const State& state, Store& store) {
   for (Watcher& watcher : watchers_) {
     const Job* known = state.FindJob(watcher.job);
@@ -134,13 +151,7 @@ absl::Status Watchers::Advance(const State& state, Store& store) {
       watcher.gone = !watcher.sink->Send(std::move(snapshot));
     }
     if (!watcher.caught_up && !watcher.gone) {
-      QSWEEP_ASSIGN_OR_RETURN(
-          const std::vector<v1::DurableEvent> events,
-          store.ReadEvents(watcher.job, watcher.after, kSlice));
-      for (const v1::DurableEvent& event : events) {
-        SendEvent(watcher, event);
-      }
-      watcher.caught_up = events.size() < kSlice;
+      QSWEEP_RETURN_IF_ERROR(CatchUp(watcher, store));
     }
     if (watcher.gone) {
       watcher.sink->Close(
@@ -155,10 +166,14 @@ absl::Status Watchers::Advance(const State& state, Store& store) {
   return absl::OkStatus();
 }
 
-bool Watchers::Behind() const {
-  return std::ranges::any_of(watchers_, [](const Watcher& watcher) {
-    return !watcher.caught_up || !watcher.greeted;
-  });
+SteadyTime Watchers::NextAdvance(SteadyTime now) const {
+  SteadyTime next = SteadyTime::InfiniteFuture();
+  for (const Watcher& watcher : watchers_) {
+    if (!watcher.caught_up || !watcher.greeted) {
+      next = std::min(next, watcher.full ? now + kFullPause : now);
+    }
+  }
+  return next;
 }
 
 void Watchers::CloseAll(const absl::Status& why) {

@@ -17,13 +17,12 @@
 namespace qsweep {
 
 // The WatchJob streams. Each sees the events of its job once and in order: old
-// ones from the store, in slices, then what each commit brings. Single-thread:
-// the loop's.
+// ones from the store, in slices and as fast as its client reads, then what
+// each commit brings. Single-thread: the loop's.
 class Watchers {
  public:
-  // identity: of the caller, for CloseOf.
   void Add(JobNumber job, EventSeq after, std::shared_ptr<WatchSink> sink,
-           std::string identity);
+           Caller caller);
   bool empty() const { return watchers_.empty(); }
   bool Watches(const Task& task) const;
 
@@ -34,8 +33,9 @@ class Watchers {
   // Sends each watcher its snapshot and a slice of old events, and closes those
   // of jobs that ended. Errors: the store's.
   absl::Status Advance(const State& state, Store& store);
-  // Some watcher has not read all old events yet.
-  bool Behind() const;
+  // When Advance has something to do again: at once while a watcher has not
+  // read all old events, a moment later when its client must read first.
+  SteadyTime NextAdvance(SteadyTime now) const;
   void CloseAll(const absl::Status& why);
   // Those whose caller's token is not valid any more.
   void CloseExpired(const State& state, const Now& now);
@@ -49,13 +49,16 @@ class Watchers {
     JobNumber job;
     EventSeq after;  // last one sent
     std::shared_ptr<WatchSink> sink;
-    std::string identity;
+    Caller caller;
     bool greeted = false;    // the snapshot went out
     bool caught_up = false;  // with the store
+    bool full = false;       // no room for the next old event
     bool gone = false;       // refused an event
   };
 
   void SendEvent(Watcher& watcher, const v1::DurableEvent& event);
+  // A slice of old events, or what there is room for.
+  absl::Status CatchUp(Watcher& watcher, Store& store);
 
   std::list<Watcher> watchers_;
 };

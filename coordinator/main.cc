@@ -126,8 +126,9 @@ void AddOptions(CLI::App& serve, Flags& flags) {
       ->check(CLI::PositiveNumber);
   serve
       .add_option("--weight", flags.weights,
-                  "USER=NUMBER: how much of the workers the user's jobs get "
-                  "beside those of others, who have 1; may be repeated")
+                  "OWNER=NUMBER: how much of the workers the owner's jobs get "
+                  "beside those of others, who have 1; the owner is a token's "
+                  "name, on this machine the user's; may be repeated")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   serve

@@ -13,13 +13,21 @@ void TokenTable::Publish(const std::map<TokenId, Token>& tokens) {
   tokens_ = std::move(copy);
 }
 
+std::shared_ptr<const std::map<TokenId, Token>> TokenTable::Read() const {
+  MutexLock lock(mutex_);
+  return tokens_;
+}
+
+std::string TokenTable::OwnerOf(const Token& token) const {
+  const auto tokens = Read();
+  const auto joined = tokens->find(token.joined_with);
+  const Token& named = joined == tokens->end() ? token : joined->second;
+  return named.name.empty() ? IdentityOfToken(named.id) : named.name;
+}
+
 absl::StatusOr<Token> TokenTable::Authenticate(const AccessTokenText& shown,
                                                absl::Time now) const {
-  std::shared_ptr<const std::map<TokenId, Token>> tokens;
-  {
-    MutexLock lock(mutex_);
-    tokens = tokens_;
-  }
+  const auto tokens = Read();
   // Only who has the secret learns that a token expired or was revoked.
   const auto found = tokens->find(shown.id);
   if (found == tokens->end() ||

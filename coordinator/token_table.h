@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -27,7 +28,15 @@ class TokenTable {
   absl::StatusOr<Token> Authenticate(const AccessTokenText& shown,
                                      absl::Time now) const;
 
+  // Who owns what is submitted with this token: the name that an admin gave it,
+  // or the join token it was exchanged for. What the joiner calls itself counts
+  // for nothing: it would be another's share, or a share for each join. Without
+  // a name: the identity of that token.
+  std::string OwnerOf(const Token& token) const;
+
  private:
+  std::shared_ptr<const std::map<TokenId, Token>> Read() const;
+
   mutable Mutex mutex_;
   std::shared_ptr<const std::map<TokenId, Token>> tokens_
       ABSL_GUARDED_BY(mutex_);

@@ -94,6 +94,15 @@ absl::Status SecretTaken() {
   return Wrong("secret_sha256", "the secret is another token's");
 }
 
+// Of a token that is the subject of a call, not its credential.
+absl::Status Ended(const absl::Status& why) {
+  absl::Status status = absl::FailedPreconditionError(why.message());
+  SetErrorInfo(status, {.code = GetErrorInfo(why)->code,
+                        .field = "token_id",
+                        .hint = "make a new one: qctl tokens create"});
+  return status;
+}
+
 // Nothing: the identity is no token's.
 std::optional<TokenId> TokenOfIdentity(absl::string_view identity) {
   int64_t id = 0;
@@ -220,8 +229,7 @@ Decision<v1::RotateTokenResponse> DecideRotateToken(
                           "token_id", "make a new one: qctl tokens create")};
   }
   if (absl::Status valid = CheckValid(*token, now.wall); !valid.ok()) {
-    return {.reply = MakeError(kBadValue, valid.message(), "token_id",
-                               "make a new one: qctl tokens create")};
+    return {.reply = Ended(valid)};
   }
   const absl::StatusOr<Digest> secret = SecretDigest(request.secret_sha256());
   if (!secret.ok()) {
@@ -254,14 +262,20 @@ const Token* FindTokenOf(const State& state, absl::string_view identity) {
 }
 
 absl::Status CheckIdentity(const State& state, const std::string& identity,
-                           const Now& now) {
+                           const Digest& secret, const Now& now) {
   const auto id = TokenOfIdentity(identity);
   if (!id) {
     return absl::OkStatus();
   }
   const Token* token = state.FindToken(*id);
-  return token == nullptr ? MakeError(kNotAuthenticated, "no such token")
-                          : CheckValid(*token, now.wall);
+  if (token == nullptr) {
+    return MakeError(kNotAuthenticated, "no such token");
+  }
+  QSWEEP_RETURN_IF_ERROR(CheckValid(*token, now.wall));
+  return secret.empty() || token->secret == secret
+             ? absl::OkStatus()
+             : MakeError(kNotAuthenticated, "the token has another secret now",
+                         "token", "use the new one");
 }
 
 }  // namespace qsweep

@@ -38,8 +38,9 @@ Decision<v1::RevokeTokenResponse> DecideRevokeToken(
     const v1::RevokeTokenRequest& request, const Now& now);
 
 // Gives an access token another secret, of which `request` has the SHA-256. The
-// same again: OK, no mutation. NOT_FOUND QS6012; INVALID_ARGUMENT QS1004: a
-// join token, one that is not valid any more, or a secret that is another's.
+// same again: OK, no mutation. NOT_FOUND QS6012; FAILED_PRECONDITION QS6004,
+// QS6005: the token has ended; INVALID_ARGUMENT QS1004: a join token, or a
+// secret that is another's.
 Decision<v1::RotateTokenResponse> DecideRotateToken(
     const State& state, const std::string& actor,
     const v1::RotateTokenRequest& request, const Now& now);
@@ -49,11 +50,13 @@ v1::ListTokensResponse ListTokens(const State& state);
 // The token that calls of this identity show; null: they need none.
 const Token* FindTokenOf(const State& state, absl::string_view identity);
 
-// Whether calls of this identity are still allowed: checked again for each
-// message of a stream, which was authenticated when it began. UNAUTHENTICATED
-// as CheckValid. An identity that is no token's is always allowed.
+// Whether calls of this identity that showed this secret are still allowed:
+// checked again for each message of a stream, which was authenticated when it
+// began. Empty secret: whichever the token has. UNAUTHENTICATED as CheckValid,
+// or QS6001: the token has got another secret. An identity that is no token's
+// is always allowed.
 absl::Status CheckIdentity(const State& state, const std::string& identity,
-                           const Now& now);
+                           const Digest& secret, const Now& now);
 
 }  // namespace qsweep
 

@@ -45,6 +45,8 @@ class Context {
   // The coordinator of --server, --dir, QCTL_SERVER, QCTL_DIR or ./.qsweep, in
   // this order. QS4001: none is running there; QS1004, QS6001, QS6009, QS6011.
   absl::StatusOr<CoordinatorClient*> Client();
+  // What Client dials, and the token it shows.
+  absl::StatusOr<Endpoint> FindEndpoint() const;
   // How a suggested command names the same coordinator: "", " --dir X".
   std::string ServerFlags() const;
 
@@ -56,7 +58,6 @@ class Context {
   std::string AbsolutePath(absl::string_view path) const;
 
  private:
-  absl::StatusOr<Endpoint> FindEndpoint() const;
   absl::StatusOr<Endpoint> EndpointOfDir(const std::string& dir) const;
   absl::StatusOr<Endpoint> EndpointOfAddress(const std::string& address) const;
   // Puts --ca-file in, when it is given.

@@ -27,6 +27,11 @@ struct Environment {
     const auto found = variables.find(name);
     return found == variables.end() ? "" : found->second;
   }
+  // What outlives a command: XDG_STATE_HOME, else ~/.local/state, qsweep.
+  std::string StateDir() const {
+    const std::string xdg = Get("XDG_STATE_HOME");
+    return (xdg.empty() ? Get("HOME") + "/.local/state" : xdg) + "/qsweep";
+  }
 };
 
 }  // namespace qsweep::qctl

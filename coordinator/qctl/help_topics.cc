@@ -58,7 +58,8 @@ constexpr char kEnvironment[] =
 The token: --token-file, QCTL_TOKEN_FILE, what `qctl login` kept of the server
 ($XDG_CONFIG_HOME/qsweep/servers, else ~/.config), or the file `token` in DIR.
 NO_COLOR switches colours off. XDG_STATE_HOME (else ~/.local/state) holds
-qsweep/submits: job UUIDs of submits whose answer has not come yet.
+qsweep/submits: job UUIDs of submits whose answer has not come yet, and
+qsweep/rotations: new secrets of tokens whose rotation was not answered yet.
 )";
 
 constexpr char kSpec[] =

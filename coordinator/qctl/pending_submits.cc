@@ -14,13 +14,6 @@
 namespace qsweep::qctl {
 namespace {
 
-std::string StateDir(const Environment& environment) {
-  const std::string xdg = environment.Get("XDG_STATE_HOME");
-  return absl::StrCat(
-      xdg.empty() ? environment.Get("HOME") + "/.local/state" : xdg,
-      "/qsweep/submits");
-}
-
 // Makes what was written to a file or folder survive a power cut.
 bool Sync(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -34,7 +27,7 @@ bool Sync(const std::string& path) {
 }  // namespace
 
 PendingSubmits::PendingSubmits(const Environment& environment)
-    : dir_(StateDir(environment)) {}
+    : dir_(absl::StrCat(environment.StateDir(), "/submits")) {}
 
 std::string PendingSubmits::PathOf(const Digest& digest) const {
   return absl::StrCat(dir_, "/", digest.hex());

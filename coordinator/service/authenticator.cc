@@ -51,10 +51,12 @@ absl::StatusOr<Principal> Authenticator::Identify(
   }
   QSWEEP_ASSIGN_OR_RETURN(const Token token,
                           tokens_.Authenticate(*text, clock_.Now()));
-  return Principal{.caller = {.identity = IdentityOfToken(token.id)},
-                   .role = token.role,
-                   .kind = token.kind,
-                   .token = token.id};
+  return Principal{
+      .caller = {.identity = IdentityOfToken(token.id), .secret = token.secret},
+      .role = token.role,
+      .owner = tokens_.OwnerOf(token),
+      .kind = token.kind,
+      .token = token.id};
 }
 
 absl::StatusOr<Principal> Authenticator::Authorize(

@@ -53,22 +53,20 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   CoordinatorServiceImpl(Loop& loop, ReaderPool& readers, AnalysisCache& cache,
                          AnalysisThread& analysis,
                          const Authenticator& authenticator,
-                         const Digest& certificate_authority)
+                         AuthorityDigest certificate_authority)
       : loop_(loop),
         readers_(readers),
         cache_(cache),
         analysis_(analysis),
         authenticator_(authenticator),
-        certificate_authority_(certificate_authority) {}
+        certificate_authority_(std::move(certificate_authority)) {}
 
   UnaryReactor* GetStatus(Context* context, const v1::GetStatusRequest* request,
                           v1::GetStatusResponse* response) override {
     return Forward(context, "GetStatus", *request, response);
   }
   UnaryReactor* SubmitJob(Context* context, const v1::SubmitJobRequest* request,
-                          v1::SubmitJobResponse* response) override {
-    return Forward(context, "SubmitJob", *request, response);
-  }
+                          v1::SubmitJobResponse* response) override;
   UnaryReactor* ListJobs(Context* context, const v1::ListJobsRequest* request,
                          v1::ListJobsResponse* response) override {
     return Forward(context, "ListJobs", *request, response);
@@ -214,7 +212,7 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   AnalysisCache& cache_;
   AnalysisThread& analysis_;
   const Authenticator& authenticator_;
-  const Digest certificate_authority_;  // empty: none
+  const AuthorityDigest certificate_authority_;
 };
 
 // The loop knows which job is meant; a reader thread does the rest, after the
@@ -266,6 +264,26 @@ absl::Status CoordinatorServiceImpl::CheckResultsReady(
                                      "sql", "Try again in a few seconds.");
 }
 
+// Shares and weights go by owner, so a token's is not for its holder to say.
+UnaryReactor* CoordinatorServiceImpl::SubmitJob(
+    Context* context, const v1::SubmitJobRequest* request,
+    v1::SubmitJobResponse* response) {
+  UnaryReactor* reactor = context->DefaultReactor();
+  const Reply<v1::SubmitJobResponse> finish = FinishWith(reactor, response);
+  const absl::StatusOr<Principal> principal =
+      authenticator_.Authorize(*context, "SubmitJob");
+  if (!principal.ok()) {
+    finish(principal.status());
+    return reactor;
+  }
+  v1::SubmitJobRequest owned = *request;
+  if (!principal->owner.empty()) {
+    owned.set_owner(principal->owner);
+  }
+  loop_.Post(std::move(owned), finish);
+  return reactor;
+}
+
 UnaryReactor* CoordinatorServiceImpl::Join(Context* context,
                                            const v1::JoinRequest* request,
                                            v1::JoinResponse* response) {
@@ -291,8 +309,13 @@ UnaryReactor* CoordinatorServiceImpl::CreateToken(
     finish(caller.status());
     return reactor;
   }
-  if (request->kind() == v1::TOKEN_KIND_JOIN &&
-      certificate_authority_.empty()) {
+  const bool joins = request->kind() == v1::TOKEN_KIND_JOIN;
+  const absl::StatusOr<Digest> authority = certificate_authority_();
+  if (joins && !authority.ok()) {
+    finish(authority.status());
+    return reactor;
+  }
+  if (joins && authority->empty()) {
     finish(MakeError(kBadKeyFile,
                      "a join token names the coordinator's certificate, and "
                      "this one has none",
@@ -302,9 +325,10 @@ UnaryReactor* CoordinatorServiceImpl::CreateToken(
     return reactor;
   }
   loop_.Post(*std::move(caller), *request,
-             [this, finish](absl::StatusOr<v1::CreateTokenResponse> created) {
-               if (created.ok() && !certificate_authority_.empty()) {
-                 created->set_ca_sha256(certificate_authority_.bytes());
+             [finish, authority = authority.value_or(Digest())](
+                 absl::StatusOr<v1::CreateTokenResponse> created) {
+               if (created.ok() && !authority.empty()) {
+                 created->set_ca_sha256(authority.bytes());
                }
                finish(std::move(created));
              });
@@ -316,9 +340,10 @@ UnaryReactor* CoordinatorServiceImpl::CreateToken(
 std::unique_ptr<grpc::Service> MakeCoordinatorService(
     Loop& loop, ReaderPool& readers, AnalysisCache& cache,
     AnalysisThread& analysis, const Authenticator& authenticator,
-    const Digest& certificate_authority) {
+    AuthorityDigest certificate_authority) {
   return std::make_unique<CoordinatorServiceImpl>(
-      loop, readers, cache, analysis, authenticator, certificate_authority);
+      loop, readers, cache, analysis, authenticator,
+      std::move(certificate_authority));
 }
 
 }  // namespace qsweep

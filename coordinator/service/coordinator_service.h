@@ -1,7 +1,10 @@
 #ifndef QSWEEP_COORDINATOR_SERVICE_COORDINATOR_SERVICE_H_
 #define QSWEEP_COORDINATOR_SERVICE_COORDINATOR_SERVICE_H_
 
+#include <functional>
 #include <memory>
+
+#include "absl/status/statusor.h"
 
 #include "common/base/digest.h"
 #include "coordinator/loop.h"
@@ -16,13 +19,17 @@ class Service;
 
 namespace qsweep {
 
+// The SHA-256 of the certificate authority that clients are shown now; empty:
+// there is none. Errors: ReadCertificates'. Thread-safe.
+using AuthorityDigest = std::function<absl::StatusOr<Digest>()>;
+
 // qctl's calls on the callback API: each handler unpacks, posts to the loop or
-// to a reader thread, and returns. certificate_authority: its SHA-256, for join
-// tokens; empty: there is none. The other arguments outlive the service.
+// to a reader thread, and returns. certificate_authority is for join tokens.
+// The other arguments outlive the service.
 std::unique_ptr<grpc::Service> MakeCoordinatorService(
     Loop& loop, ReaderPool& readers, AnalysisCache& cache,
     AnalysisThread& analysis, const Authenticator& authenticator,
-    const Digest& certificate_authority);
+    AuthorityDigest certificate_authority);
 
 }  // namespace qsweep
 

@@ -2,6 +2,7 @@
 #define QSWEEP_COORDINATOR_SERVICE_METHOD_RULES_H_
 
 #include <span>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -15,6 +16,9 @@ namespace qsweep {
 struct Principal {
   Caller caller;
   v1::Role role = v1::ROLE_UNSPECIFIED;
+  // Of the jobs it submits; empty: whom the call names. A local caller is an
+  // admin, who may submit for others.
+  std::string owner;
   v1::TokenKind kind = v1::TOKEN_KIND_ACCESS;
   TokenId token;  // 0: the peer of a unix socket, or the token of DIR/token
 };

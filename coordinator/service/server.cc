@@ -49,6 +49,7 @@ bool WantsTls(const ListenAddress& listen, bool on_loopback) {
 
 // gRPC reads the file again when it changes, so that a renewed certificate
 // needs no restart: server.pem is replaced whole.
+// To be shared: each has a thread.
 std::shared_ptr<grpc::ServerCredentials> TlsCredentials(
     const std::string& directory) {
   const std::string path = ServerCertificatePath(directory);
@@ -92,7 +93,10 @@ class ServerImpl : public Server {
                             ReaderPool::Start(directory, clock, kNumReaders));
     coordinator_service_ = MakeCoordinatorService(
         loop_, *readers_, *cache_, *analysis_, authenticator_,
-        certificates_ ? certificates_->ca_digest : Digest());
+        [this]() -> absl::StatusOr<Digest> {
+          QSWEEP_ASSIGN_OR_RETURN(const auto now, CurrentCertificates());
+          return now ? now->ca_digest : Digest();
+        });
     worker_service_ = MakeWorkerService(loop_, *readers_, authenticator_);
     QSWEEP_RETURN_IF_ERROR(Listen());
     loop_thread_ = std::thread([this] {
@@ -110,7 +114,8 @@ class ServerImpl : public Server {
   const std::vector<bool>& encrypted() const override { return encrypted_; }
   const std::string& token() const override { return token_; }
   std::string certificate_authority() const override {
-    return certificates_ ? certificates_->ca_pem : "";
+    const auto now = CurrentCertificates();
+    return now.ok() && now->has_value() ? (*now)->ca_pem : "";
   }
 
   absl::Status CheckHealth() override {
@@ -162,6 +167,15 @@ class ServerImpl : public Server {
     return absl::OkStatus();
   }
 
+  // What is shown now: the folder may have been made anew. A coordinator that
+  // began without certificates shows none.
+  absl::StatusOr<std::optional<Certificates>> CurrentCertificates() const {
+    if (!certificates_) {
+      return std::optional<Certificates>();
+    }
+    return ReadCertificates(directory_, clock_.Now());
+  }
+
   absl::Status Listen() {
     for (const ListenAddress& listen : listen_) {
       QSWEEP_RETURN_IF_ERROR(PrepareSocket(listen));
@@ -177,13 +191,16 @@ class ServerImpl : public Server {
                                kKeepaliveTimeoutMs);
     builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
     std::vector<int> ports(listen_.size(), 0);
+    std::shared_ptr<grpc::ServerCredentials> tls;
     for (size_t i = 0; i < listen_.size(); ++i) {
       encrypted_.push_back(WantsTls(listen_[i], tls_on_loopback_));
-      builder.AddListeningPort(listen_[i].address,
-                               encrypted_.back()
-                                   ? TlsCredentials(directory_)
-                                   : grpc::InsecureServerCredentials(),
-                               &ports[i]);
+      if (encrypted_.back() && tls == nullptr) {
+        tls = TlsCredentials(directory_);
+      }
+      builder.AddListeningPort(
+          listen_[i].address,
+          encrypted_.back() ? tls : grpc::InsecureServerCredentials(),
+          &ports[i]);
     }
     builder.RegisterService(coordinator_service_.get());
     builder.RegisterService(worker_service_.get());
@@ -214,7 +231,8 @@ class ServerImpl : public Server {
   const std::string directory_;
   const std::vector<ListenAddress> listen_;
   const bool tls_on_loopback_;
-  const std::optional<Certificates> certificates_;  // one listens with TLS: set
+  // Of the start; set when one listens with TLS.
+  const std::optional<Certificates> certificates_;
   const std::string token_;
   const Clock& clock_;
   std::vector<std::string> addresses_;

@@ -51,7 +51,8 @@ class Server {
   virtual const std::vector<bool>& encrypted() const = 0;
   // An admin's token: what DIR/token holds.
   virtual const std::string& token() const = 0;
-  // What clients of an encrypted address pin, PEM; empty: no certificates.
+  // What clients of an encrypted address pin now, PEM; empty: no certificates,
+  // or none that can be used.
   virtual std::string certificate_authority() const = 0;
 
   // Sets the health service to SERVING or NOT_SERVING by the loop's state, and

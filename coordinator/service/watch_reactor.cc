@@ -52,6 +52,20 @@ class WatchOutbox : public WatchSink {
     return true;
   }
 
+  // Half of the buffer: the rest is for what happens meanwhile. A stream that
+  // has ended takes all, to say so.
+  int Room() override {
+    MutexLock lock(mutex_);
+    if (finish_.has_value()) {
+      return kWatchEventsMax;
+    }
+    const int room = kWatchEventsMax / 2 - static_cast<int>(queue_.size());
+    // Not a read for a few.
+    return queue_bytes_ > kWatchBytesMax / 2 || room < kWatchEventsMax / 8
+               ? 0
+               : room;
+  }
+
   void Close(absl::Status status) override {
     MutexLock lock(mutex_);
     if (!finish_.has_value()) {

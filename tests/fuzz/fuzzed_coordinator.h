@@ -35,6 +35,7 @@ class FuzzedSink : public WatchSink {
  public:
   explicit FuzzedSink(size_t capacity) : capacity_(capacity) {}
   bool Send(v1::WatchEvent event) override;
+  int Room() override { return 100; }
   void Close(absl::Status status) override;
 
  private:

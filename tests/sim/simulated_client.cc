@@ -47,6 +47,7 @@ class SimulatedClient::Sink : public WatchSink {
     }
     return sent;
   }
+  int Room() override { return 100; }
   void Close(absl::Status status) override {
     if (client_.coordinator_.Speaks()) {
       Break(status);

@@ -43,6 +43,7 @@ class RecordingSink : public WatchSink {
     events.push_back(std::move(event));
     return true;
   }
+  int Room() override { return room; }
   void Close(absl::Status status) override {
     QSWEEP_CHECK(!closed);
     closed = std::move(status);
@@ -59,6 +60,7 @@ class RecordingSink : public WatchSink {
   }
 
   size_t capacity = 1'000'000;
+  int room = 1000;
   std::vector<v1::WatchEvent> events;
   std::optional<absl::Status> closed;
 };

@@ -1,18 +1,11 @@
 // What keeps a coordinator's database safe.
-#include <filesystem>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
-#include "common/base/error_codes.h"
-#include "common/base/private_file.h"
 #include "common/base/status_macros.h"
-#include "common/base/token_text.h"
 #include "coordinator/qctl/commands/commands.h"
 #include "coordinator/qctl/context.h"
 
@@ -92,63 +85,6 @@ absl::StatusOr<ExitCode> CollectGarbage(Context& context) {
   return ExitCode::kOk;
 }
 
-// The new secret is in FILE.new before it is sent: after a lost answer the same
-// command goes on with it.
-absl::StatusOr<Secret> SecretFor(const std::string& path, TokenId id) {
-  if (path.empty()) {
-    return Secret::Make();
-  }
-  QSWEEP_ASSIGN_OR_RETURN(const std::optional<std::string> kept,
-                          ReadPrivateFile(path + ".new"));
-  if (kept.has_value()) {
-    const auto token = ParseAccessToken(absl::StripAsciiWhitespace(*kept));
-    if (token.ok() && token->id == id) {
-      return token->secret;
-    }
-  }
-  const Secret secret = Secret::Make();
-  QSWEEP_RETURN_IF_ERROR(WritePrivateFile(
-      path + ".new",
-      FormatToken(AccessTokenText{.id = id, .secret = secret}) + "\n"));
-  return secret;
-}
-
-absl::StatusOr<ExitCode> RotateToken(Context& context) {
-  const std::string text = context.arguments().Get("ID");
-  int64_t number = 0;
-  if (!absl::SimpleAtoi(text, &number) || number <= 0) {
-    return MakeError(kBadValue, absl::StrCat("\"", text, "\" is not a number"),
-                     "ID", "see qctl tokens list");
-  }
-  const TokenId id(number);
-  std::string path = context.arguments().Get("to");
-  path = path.empty() ? path : context.AbsolutePath(path);
-  QSWEEP_ASSIGN_OR_RETURN(const Secret secret, SecretFor(path, id));
-  v1::RotateTokenRequest request;
-  request.set_token_id(static_cast<uint64_t>(number));
-  request.set_secret_sha256(secret.digest().bytes());
-  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
-  QSWEEP_ASSIGN_OR_RETURN(const v1::RotateTokenResponse response,
-                          client->RotateToken(request));
-  const std::string token =
-      FormatToken(AccessTokenText{.id = id, .secret = secret});
-  Table table;
-  table.kind = "RotatedToken";
-  table.record = true;
-  table.columns = {{"token", "number"},
-                   {"name", "name"},
-                   {"text", path.empty() ? "token" : "kept in"}};
-  table.rows = {{absl::StrCat(number), response.token().name(),
-                 path.empty() ? token : path}};
-  if (!path.empty()) {
-    QSWEEP_RETURN_IF_ERROR(WritePrivateFile(path, token + "\n"));
-    std::filesystem::remove(path + ".new");
-  }
-  QSWEEP_RETURN_IF_ERROR(context.Print(table));
-  context.Note("the old secret is refused from now on");
-  return ExitCode::kOk;
-}
-
 }  // namespace
 
 std::vector<Command> AdminCommands() {
@@ -176,15 +112,6 @@ std::vector<Command> AdminCommands() {
        .notes = "With their tasks and events. Measurements stay, so nothing is "
                 "measured again. The\nnewest job is never deleted.",
        .run = CollectGarbage},
-      {.path = {"admin", "rotate-token"},
-       .group = kAccessGroup,
-       .summary = "Gives a token another secret; the old one ends at once.",
-       .examples = {{"qctl admin rotate-token 7", ""},
-                    {"qctl admin rotate-token 7 --to ~/token", ""}},
-       .positionals = {{"ID", "number of the token"}},
-       .flags = {{"to", 0, "FILE", "keep it there, instead of printing it"}},
-       .notes = "Number, role, name and end of the token stay.",
-       .run = RotateToken},
   };
 }
 

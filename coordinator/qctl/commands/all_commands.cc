@@ -12,7 +12,7 @@ std::span<const Command> AllCommands() {
          {&ClusterCommands, &CorporaCommands, &SubmitCommands, &WatchCommands,
           &JobsCommands, &TasksCommands, &WorkersCommands, &ResultsCommands,
           &DataCommands, &TokensCommands, &LoginCommands, &AdminCommands,
-          &HelpCommands}) {
+          &RotateTokenCommands, &HelpCommands}) {
       std::vector<Command> some = of();
       std::move(some.begin(), some.end(), std::back_inserter(all));
     }

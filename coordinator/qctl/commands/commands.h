@@ -14,10 +14,11 @@ std::vector<Command> SubmitCommands();
 std::vector<Command> JobsCommands();
 std::vector<Command> TasksCommands();
 std::vector<Command> WorkersCommands();
-std::vector<Command> WatchCommands();    // watch, wait
-std::vector<Command> ResultsCommands();  // results, plot, report
-std::vector<Command> DataCommands();     // query, export
-std::vector<Command> AdminCommands();    // admin backup, check
+std::vector<Command> WatchCommands();        // watch, wait
+std::vector<Command> ResultsCommands();      // results, plot, report
+std::vector<Command> DataCommands();         // query, export
+std::vector<Command> AdminCommands();        // admin backup, check, gc
+std::vector<Command> RotateTokenCommands();  // admin rotate-token
 std::vector<Command> TokensCommands();
 std::vector<Command> LoginCommands();
 std::vector<Command> HelpCommands();  // help, docs, version

@@ -99,10 +99,12 @@ TEST_F(AccessTest, ExchangesAReusableTokenUntilItExpires) {
   EXPECT_EQ(state_.FindToken(join)->uses, 2);
 
   const TokenId worker(static_cast<int64_t>(second->token().token_id()));
-  QSWEEP_EXPECT_OK(CheckIdentity(state_, IdentityOfToken(worker), now_));
+  QSWEEP_EXPECT_OK(
+      CheckIdentity(state_, IdentityOfToken(worker), Digest(), now_));
   now_.wall += absl::Minutes(1);
-  EXPECT_EQ(CodeOf(CheckIdentity(state_, IdentityOfToken(worker), now_)),
-            "QS6004");
+  EXPECT_EQ(
+      CodeOf(CheckIdentity(state_, IdentityOfToken(worker), Digest(), now_)),
+      "QS6004");
   now_.wall += absl::Minutes(58);
   QSWEEP_EXPECT_OK(Join(join, "w3"));
   now_.wall += absl::Minutes(1);
@@ -118,8 +120,8 @@ TEST_F(AccessTest, RevokesATokenAndWhatJoinedWithIt) {
   QSWEEP_ASSERT_OK(Join(join, "w2"));
 
   EXPECT_THAT(Revoke(TokenId(3), false), ElementsAre(3u));
-  EXPECT_EQ(CodeOf(CheckIdentity(state_, "token/3", now_)), "QS6005");
-  QSWEEP_EXPECT_OK(CheckIdentity(state_, "token/4", now_));
+  EXPECT_EQ(CodeOf(CheckIdentity(state_, "token/3", Digest(), now_)), "QS6005");
+  QSWEEP_EXPECT_OK(CheckIdentity(state_, "token/4", Digest(), now_));
   EXPECT_THAT(Revoke(join, true), ElementsAre(1u, 4u));  // 3 was before
   EXPECT_THAT(Revoke(join, true), IsEmpty());
   EXPECT_EQ(CodeOf(Join(join, "w3")), "QS6005");
@@ -193,9 +195,10 @@ TEST_F(AccessTest, LeavesALineInTheAuditForEachChange) {
 }
 
 TEST_F(AccessTest, LeavesIdentitiesAloneThatAreNoTokens) {
-  QSWEEP_EXPECT_OK(CheckIdentity(state_, "", now_));
-  QSWEEP_EXPECT_OK(CheckIdentity(state_, "local/0123456789abcdef", now_));
-  EXPECT_EQ(CodeOf(CheckIdentity(state_, "token/5", now_)), "QS6001");
+  QSWEEP_EXPECT_OK(CheckIdentity(state_, "", Digest(), now_));
+  QSWEEP_EXPECT_OK(
+      CheckIdentity(state_, "local/0123456789abcdef", Digest(), now_));
+  EXPECT_EQ(CodeOf(CheckIdentity(state_, "token/5", Digest(), now_)), "QS6001");
 }
 
 TEST_F(AccessTest, GivesATokenAnotherSecret) {
@@ -212,6 +215,8 @@ TEST_F(AccessTest, GivesATokenAnotherSecret) {
   state_ = After(state_, rotated.mutations);
   EXPECT_EQ(state_.FindTokenBySecret(old), nullptr);
   EXPECT_EQ(state_.FindTokenBySecret(Digest::Of("new"))->id, TokenId(2));
+  EXPECT_EQ(CodeOf(CheckIdentity(state_, "token/2", old, now_)), "QS6001");
+  QSWEEP_EXPECT_OK(CheckIdentity(state_, "token/2", Digest::Of("new"), now_));
   // Again: the answer was lost.
   const auto again = DecideRotateToken(state_, "socket", request, now_);
   QSWEEP_EXPECT_OK(again.reply);
@@ -226,7 +231,9 @@ TEST_F(AccessTest, GivesATokenAnotherSecret) {
   EXPECT_EQ(refused(2, "short"), "QS1004");
   EXPECT_EQ(refused(2, state_.tokens().at(join).secret.bytes()), "QS1004");
   Revoke(TokenId(2), false);
-  EXPECT_EQ(refused(2, Digest::Of("x").bytes()), "QS1004");
+  EXPECT_EQ(refused(2, Digest::Of("x").bytes()), "QS6005");
+  EXPECT_TRUE(absl::IsFailedPrecondition(
+      DecideRotateToken(state_, "socket", request, now_).reply.status()));
 }
 
 }  // namespace

@@ -13,6 +13,8 @@
 #include "nlohmann/json.hpp"
 
 #include "common/base/clock.h"
+#include "common/base/private_file.h"
+#include "common/base/token_text.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/coordinator_client.h"
 #include "coordinator/qctl/qctl.h"
@@ -44,7 +46,8 @@ class RealCoordinatorTest : public ::testing::Test {
   void Start() {
     ServerOptions options;
     options.directory = dir_.path();
-    options.listen = {absl::StrCat("unix:", dir_.path(), "/.sock")};
+    options.listen = {absl::StrCat("unix:", dir_.path(), "/.sock"),
+                      "127.0.0.1:0"};
     auto server = Server::Start(options, Clock::Real());
     QSWEEP_ASSERT_OK(server);
     server_ = *std::move(server);
@@ -80,7 +83,8 @@ class RealCoordinatorTest : public ::testing::Test {
     std::ostringstream out;
     std::ostringstream err;
     Environment environment;
-    environment.variables = {{"QCTL_SERVER", server_->addresses().front()}};
+    environment.variables = {{"QCTL_SERVER", server_->addresses().front()},
+                             {"HOME", dir_.path()}};
     environment.working_dir = dir_.path();
     environment.in = &in;
     environment.out = &out;
@@ -157,6 +161,49 @@ TEST_F(RealCoordinatorTest, StopsComputing_WhenNobodyWaitsAnyMore) {
                                 HasSubstr("--timeout 10m")));
   }
   EXPECT_EQ(Run({"query", "SELECT 1 AS one", "-o", "name"}).out, "1\n");
+}
+
+TEST_F(RealCoordinatorTest, RotatesItsOwnToken_AlsoAfterALostAnswer) {
+  const std::vector<std::string> text_only = {"-o", "csv", "--columns", "text",
+                                              "--no-header"};
+  const auto run = [&](std::vector<std::string> args) {
+    args.insert(args.end(), text_only.begin(), text_only.end());
+    return Run(args);
+  };
+  const Outcome made = run({"tokens", "create", "--role", "admin", "--direct"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  const std::string file = dir_ / "admin-token";
+  QSWEEP_ASSERT_OK(WritePrivateFile(file, made.out));
+  // The secret that a first try left behind; its answer got lost.
+  const Secret secret = Secret::Make();
+  const std::string token =
+      FormatToken(AccessTokenText{.id = TokenId(1), .secret = secret});
+  QSWEEP_ASSERT_OK(WritePrivateFile(file + ".new", token));
+  v1::RotateTokenRequest request;
+  request.set_token_id(1);
+  request.set_secret_sha256(secret.digest().bytes());
+  QSWEEP_ASSERT_OK(client_->RotateToken(request));
+  const std::string& tcp = server_->addresses()[1];
+  const Outcome again = run({"admin", "rotate-token", "1", "--server", tcp,
+                             "--token-file", file, "--to", file});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(**ReadPrivateFile(file), token + "\n");
+  EXPECT_FALSE(std::filesystem::exists(file + ".new"));
+
+  // Printed: kept in the state folder only until then.
+  const Outcome printed = run(
+      {"admin", "rotate-token", "1", "--server", tcp, "--token-file", file});
+  EXPECT_EQ(printed.code, 0) << printed.err;
+  EXPECT_TRUE(
+      std::filesystem::is_empty(dir_ / ".local/state/qsweep/rotations"));
+  QSWEEP_ASSERT_OK(WritePrivateFile(file, printed.out));
+  EXPECT_EQ(Run({"tokens", "list", "--server", tcp, "--token-file", file}).code,
+            0);
+  const Outcome revoked = Run({"tokens", "revoke", "1"});
+  EXPECT_EQ(revoked.code, 0) << revoked.err;
+  const Outcome refused = Run({"admin", "rotate-token", "1"});
+  EXPECT_THAT(refused.err, HasSubstr("error[QS6005]"));
+  EXPECT_NE(refused.code, 0);
 }
 
 TEST_F(RealCoordinatorTest, ShowsStoredRowsInEveryColumn_WhenWatchingLate) {

@@ -75,7 +75,7 @@ class AccessTest : public ::testing::Test {
     }
   };
   NewToken Create(v1::TokenKind kind, v1::Role role, bool reusable = false,
-                  uint64_t ttl_ms = 0) {
+                  uint64_t ttl_ms = 0, const std::string& name = "") {
     NewToken made;
     v1::CreateTokenRequest request;
     request.set_secret_sha256(made.secret.digest().bytes());
@@ -83,6 +83,7 @@ class AccessTest : public ::testing::Test {
     request.set_role(role);
     request.set_reusable(reusable);
     request.set_ttl_ms(ttl_ms);
+    request.set_name(name);
     const auto response = admin_->CreateToken(request);
     EXPECT_EQ(response.status(), absl::OkStatus());
     made.id = response->token().token_id();
@@ -153,6 +154,30 @@ TEST_F(AccessTest, EndsAWatch_WhenItsTokenIsRevoked) {
   watching.get_future().wait();
   Revoke(token.id);
   EXPECT_EQ(CodeOf(end.get()), "QS6005");
+}
+
+TEST_F(AccessTest, TakesTheOwnerOfAJobFromTheToken) {
+  const NewToken named =
+      Create(v1::TOKEN_KIND_JOIN, v1::ROLE_SUBMIT, /*reusable=*/true, 0, "lab");
+  const NewToken nameless = Create(v1::TOKEN_KIND_ACCESS, v1::ROLE_SUBMIT);
+  CoordinatorClient bob(Join(named, "bob").endpoint());
+  CoordinatorClient eve(Encrypted(nameless.access_text()));
+  CoordinatorClient local(Encrypted(server_->token()));
+  AddSmallCorpus(*admin_);
+  v1::SubmitJobRequest request = SmallSweepRequest();
+  const auto owner_of = [&request](CoordinatorClient& client,
+                                   const char* uuid) {
+    request.set_job_uuid(Digest::Of(uuid).bytes().substr(0, 16));
+    request.set_owner("ada");
+    EXPECT_EQ(client.SubmitJob(request).status(), absl::OkStatus());
+    v1::GetJobRequest get;
+    get.mutable_job()->set_text("last");
+    return client.GetJob(get)->summary().owner();
+  };
+  EXPECT_EQ(owner_of(bob, "1"), "lab");
+  EXPECT_EQ(owner_of(eve, "2"), absl::StrCat("token/", nameless.id));
+  EXPECT_EQ(owner_of(local, "3"), "ada");
+  EXPECT_EQ(owner_of(*admin_, "4"), "ada");
 }
 
 TEST_F(AccessTest, TakesAJoinTokenOnce) {
@@ -298,6 +323,23 @@ TEST_F(AccessTest, KeepsAnAuditThatQueriesCanRead) {
   EXPECT_THAT(lines, Contains("socket token_revoked token/2 read ada"));
   EXPECT_THAT(lines, Contains(AllOf(HasSubstr("ipv4:127.0.0.1:"),
                                     HasSubstr("refused ListTokens QS6001"))));
+}
+
+TEST_F(AccessTest, NamesTheNewAuthority_WhenTheFolderWasMadeAnew) {
+  const NewToken before = Create(v1::TOKEN_KIND_JOIN, v1::ROLE_READ);
+  std::filesystem::remove_all(directory_ / "tls");
+  QSWEEP_ASSERT_OK(
+      InitCertificates(directory_.path(), {}, false, Clock::Real().Now()));
+  const NewToken token = Create(v1::TOKEN_KIND_JOIN, v1::ROLE_READ);
+  EXPECT_NE(token.ca, before.ca);
+  // gRPC looks at the file every two seconds.
+  AwaitTrue(absl::Seconds(60), [&] {
+    return CheckServerCertificate(address_, server_->certificate_authority(),
+                                  absl::Seconds(5))
+        .ok();
+  });
+  CoordinatorClient reader(Join(token, "ada").endpoint());
+  QSWEEP_EXPECT_OK(reader.GetStatus({}));
 }
 
 TEST_F(AccessTest, KeepsTokensOverARestart) {
