@@ -70,6 +70,20 @@ absl::StatusOr<SessionId> RunWorkerState(
   return session;
 }
 
+// Job::documents_skipped once `more` are stored. A row that another task
+// brought may not have been counted for this job: then all are looked at.
+absl::StatusOr<int64_t> CountSkipped(LoopCore& core, const Job& job,
+                                     absl::string_view evaluation,
+                                     const std::vector<SkippedKey>& more) {
+  if (std::ranges::any_of(more, &SkippedKey::stored)) {
+    return core.store().CountSkipped(job.number, evaluation, more);
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      const int64_t added,
+      core.store().CountMoreSkipped(job.number, evaluation, more));
+  return job.documents_skipped + added;
+}
+
 }  // namespace
 
 absl::Status CheckDiskHasRoom(const LoopCore& core) {
@@ -223,7 +237,8 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
     QSWEEP_RETURN_IF_ERROR(core.Flush());
     for (const JobNumber job : state.task(id).jobs) {
       QSWEEP_ASSIGN_OR_RETURN(
-          skipped[job], core.store().CountSkipped(job, keys.evaluation, more));
+          skipped[job],
+          CountSkipped(core, state.job(job), keys.evaluation, more));
     }
   }
   return Carry(core,
@@ -258,7 +273,7 @@ Call MakeWatchCall(Caller caller, v1::WatchJobRequest request,
               }
               core.watchers().Add(
                   *number, EventSeq(static_cast<int64_t>(request.from_seq())),
-                  sink, caller.identity);
+                  sink, caller);
             });
           },
       .refuse = [sink](const absl::Status& why) { sink->Close(why); }};

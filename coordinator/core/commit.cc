@@ -1,9 +1,11 @@
 #include "coordinator/core/commit.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error_codes.h"
@@ -25,6 +27,37 @@ One Outcome(v1::CommitOutcome outcome) {
 
 bool SameBits(double a, double b) {
   return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b);
+}
+
+// "cuda:1 Tesla T4" is a Tesla T4.
+absl::string_view DeviceTypeOf(absl::string_view device) {
+  if (absl::StartsWith(device, "cuda:")) {
+    device.remove_prefix(std::min(device.find(' '), device.size()));
+  }
+  return device;
+}
+
+// Ten times what analysis takes for arithmetic noise.
+constexpr double kSumTolerance = 1e-4;
+constexpr uint64_t kTokensPerChange = 1000;
+
+// The same but for the last bits of sums, and choices between near equals.
+bool CloseMeasurement(const v1::Measurement& a, const v1::Measurement& b) {
+  const double tolerance =
+      kSumTolerance * std::max({std::abs(a.nll_sum()), std::abs(b.nll_sum()),
+                                std::abs(a.nll_fp_sum())});
+  const auto close = [tolerance](double x, double y) {
+    return std::abs(x - y) <= tolerance;
+  };
+  const uint64_t changes =
+      std::max(a.top1(), b.top1()) - std::min(a.top1(), b.top1());
+  return a.status() == b.status() && close(a.nll_sum(), b.nll_sum()) &&
+         close(a.nll_fp_sum(), b.nll_fp_sum()) && a.tokens() == b.tokens() &&
+         a.bytes() == b.bytes() && a.bytes_scored() == b.bytes_scored() &&
+         a.chars() == b.chars() && a.has_kl_sum() == b.has_kl_sum() &&
+         close(a.kl_sum(), b.kl_sum()) && a.has_top1() == b.has_top1() &&
+         changes <= 1 + a.tokens() / kTokensPerChange &&
+         a.nonfinite() == b.nonfinite();
 }
 
 // Of bytes, characters or tokens in one document: far above any document, and
@@ -128,7 +161,7 @@ struct Reading {
 absl::StatusOr<Reading> Read(
     const State& state, const v1::ResultEnvelope& envelope,
     v1::TaskResult result, const TaskKeys& keys,
-    const std::vector<std::optional<v1::Measurement>>& stored) {
+    const std::vector<std::optional<StoredRow>>& stored) {
   const size_t bytes_max = kReportBytesMax + kRowBytesMax *
                                                  keys.configurations.size() *
                                                  keys.documents.size();
@@ -157,7 +190,7 @@ absl::StatusOr<Reading> Read(
       reading.new_rows.push_back(std::move(measured));
     } else {
       ++reading.num_compared;
-      if (!SameMeasurement(row, *stored[i])) {
+      if (!Repeats(row, reading.result.report(), *stored[i])) {
         reading.differing.push_back(std::move(measured));
       }
     }
@@ -286,7 +319,7 @@ absl::StatusOr<v1::TaskResult> OpenEnvelope(
 
 std::vector<SkippedKey> SkippedKeys(
     const v1::TaskResult& result, const TaskKeys& keys,
-    const std::vector<std::optional<v1::Measurement>>& stored) {
+    const std::vector<std::optional<StoredRow>>& stored) {
   std::vector<SkippedKey> skipped;
   for (const v1::Measurement& row : result.rows()) {
     const size_t c = row.configuration_index();
@@ -296,19 +329,20 @@ std::vector<SkippedKey> SkippedKeys(
     }
     // A stored row is never replaced.
     const auto& known = stored[c * keys.documents.size() + d];
-    if ((known ? known->status() : row.status()) != v1::ROW_STATUS_OK) {
-      skipped.push_back({keys.configurations[c], keys.documents[d]});
+    if ((known ? known->values.status() : row.status()) != v1::ROW_STATUS_OK) {
+      skipped.push_back(
+          {keys.configurations[c], keys.documents[d], known.has_value()});
     }
   }
   return skipped;
 }
 
-Decision<One> DecideCommit(
-    const State& state, const v1::ResultEnvelope& envelope,
-    v1::TaskResult result, const TaskKeys& keys,
-    const std::vector<std::optional<v1::Measurement>>& stored,
-    const std::map<JobNumber, int64_t>& skipped, const Settings& settings,
-    const Now& now) {
+Decision<One> DecideCommit(const State& state,
+                           const v1::ResultEnvelope& envelope,
+                           v1::TaskResult result, const TaskKeys& keys,
+                           const std::vector<std::optional<StoredRow>>& stored,
+                           const std::map<JobNumber, int64_t>& skipped,
+                           const Settings& settings, const Now& now) {
   absl::StatusOr<Reading> reading =
       Read(state, envelope, std::move(result), keys, stored);
   if (!reading.ok()) {
@@ -345,6 +379,15 @@ bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b) {
          a.chars() == b.chars() && a.has_kl_sum() == b.has_kl_sum() &&
          SameBits(a.kl_sum(), b.kl_sum()) && a.has_top1() == b.has_top1() &&
          a.top1() == b.top1() && a.nonfinite() == b.nonfinite();
+}
+
+bool Repeats(const v1::Measurement& row, const v1::TaskReport& report,
+             const StoredRow& stored) {
+  const bool alike =
+      report.engine() == stored.engine &&
+      DeviceTypeOf(report.device()) == DeviceTypeOf(stored.device);
+  return alike ? SameMeasurement(row, stored.values)
+               : CloseMeasurement(row, stored.values);
 }
 
 One RejectedResult(const absl::Status& why) {

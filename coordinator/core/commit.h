@@ -26,6 +26,13 @@ struct TaskKeys {
 TaskKeys KeysOfTask(const State& state, const Task& task);
 TaskKeys KeysOfSpec(const v1::TaskSpec& spec);
 
+// A measurement as the store has it, and what made it: of TaskReport.
+struct StoredRow {
+  v1::Measurement values;
+  std::string engine;
+  std::string device;
+};
+
 // The result in the envelope, or why the envelope is not of its task, as an
 // outcome to send back. Decides without the stored rows, so nothing is read for
 // a message that is refused.
@@ -37,19 +44,20 @@ absl::StatusOr<v1::TaskResult> OpenEnvelope(const State& state,
 struct SkippedKey {
   Digest configuration;
   Digest document;
+  bool stored = false;  // by another task
 };
 
 // Keys of the task that will have a stored row that is not OK. Rows of keys
 // that the task does not have are passed over.
 std::vector<SkippedKey> SkippedKeys(
     const v1::TaskResult& result, const TaskKeys& keys,
-    const std::vector<std::optional<v1::Measurement>>& stored);
+    const std::vector<std::optional<StoredRow>>& stored);
 
 // Decides about one result that OpenEnvelope opened, in this order:
 //   1. The rows are not exactly the task's keys, once each, with finite sums:
 //      REJECTED, nothing changes.
 //   2. The task is DONE: with this epoch and payload ALREADY_COMMITTED; with
-//      another the rows are compared to the last bit and SUPERSEDED.
+//      another the rows are compared and SUPERSEDED.
 //   3. The task is CANCELLED: CANCELLED.
 //   4. Else the rows are stored, whatever granted epoch they are of; a key that
 //      is stored already is compared and never replaced. The task is DONE: OK.
@@ -60,7 +68,7 @@ std::vector<SkippedKey> SkippedKeys(
 Decision<v1::CommitResultResponse::One> DecideCommit(
     const State& state, const v1::ResultEnvelope& envelope,
     v1::TaskResult result, const TaskKeys& keys,
-    const std::vector<std::optional<v1::Measurement>>& stored,
+    const std::vector<std::optional<StoredRow>>& stored,
     const std::map<JobNumber, int64_t>& skipped, const Settings& settings,
     const Now& now);
 
@@ -69,6 +77,13 @@ Decision<v1::CommitResultResponse::One> DecideCommit(
 // fitted on all texts of the language in the corpus, and the same document may
 // stand in several.
 bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b);
+
+// Whether `row` repeats what is stored. By the same build of the engine on the
+// same type of device: SameMeasurement. Other machines round otherwise: what is
+// counted in the text must be equal, sums may differ by 1e-4 of the NLL, and of
+// a thousand tokens one may have another first choice.
+bool Repeats(const v1::Measurement& row, const v1::TaskReport& report,
+             const StoredRow& stored);
 
 // The outcome that refuses a result.
 v1::CommitResultResponse::One RejectedResult(const absl::Status& why);

@@ -167,7 +167,10 @@ std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId id,
   QSWEEP_CHECK(task.lease);
   v1::TaskState to = StateAfter(state, task, end, retryable, settings);
   Draft draft(state, now);
-  if (to != v1::TASK_STATE_QUARANTINED && !DropStoppingJobs(draft, task)) {
+  const bool given_up = to == v1::TASK_STATE_QUARANTINED;
+  // What an audit checks is stored: that nobody can repeat it fails no job.
+  if (given_up ? task.history->audit_of.valid()
+               : !DropStoppingJobs(draft, task)) {
     to = v1::TASK_STATE_CANCELLED;
   }
   LeaseEnded ended{.task = id,

@@ -281,10 +281,12 @@ inline constexpr const char kReadStatuses[] =
     "SELECT configuration, status FROM measurement WHERE evaluation = ? AND "
     "document = ? AND configuration BETWEEN ? AND ?";
 inline constexpr const char kReadMeasurements[] =
-    "SELECT configuration, status, nll_sum, nll_fp_sum, unigram_nll_sum, "
-    "tokens, bytes, bytes_scored, chars, kl_sum, top1, nonfinite "
-    "FROM measurement WHERE evaluation = ? AND document = ? AND "
-    "configuration BETWEEN ? AND ?";
+    "SELECT m.configuration, l.engine, l.device, m.status, m.nll_sum, "
+    "m.nll_fp_sum, m.unigram_nll_sum, m.tokens, m.bytes, m.bytes_scored, "
+    "m.chars, m.kl_sum, m.top1, m.nonfinite FROM measurement AS m "
+    "CROSS JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch "
+    "WHERE m.evaluation = ? AND m.document = ? AND "
+    "m.configuration BETWEEN ? AND ?";
 // (evaluation, document) of the job with a row that is not OK; only documents
 // with such a row, of whatever job, cost more than one look at an index.
 inline constexpr const char kReadSkipped[] =
@@ -298,6 +300,15 @@ inline constexpr const char kReadSkipped[] =
     "AND jc.configuration = m.configuration "
     "WHERE m.evaluation = je.evaluation AND m.document = jd.document "
     "AND m.status <> 'ok')";
+// Whether the job has such a row of this evaluation and document.
+inline constexpr const char kHasSkipped[] =
+    "SELECT 1 FROM measurement AS m "
+    "JOIN job_configuration AS jc ON jc.job = ?1 "
+    "AND jc.configuration = m.configuration "
+    "JOIN configuration AS c ON c.id = m.configuration "
+    "JOIN job_evaluation AS je ON je.job = ?1 AND je.model = c.model "
+    "AND je.evaluation = ?2 "
+    "WHERE m.evaluation = ?2 AND m.document = ?3 AND m.status <> 'ok' LIMIT 1";
 // Whether a job has the key of a measurement: a configuration, the text of an
 // evaluation, a document.
 inline constexpr const char kFindJobKey[] =

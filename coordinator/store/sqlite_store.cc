@@ -121,11 +121,14 @@ class SqliteStore : public Store {
   absl::StatusOr<std::vector<v1::RowStatus>> MeasuredStatuses(
       absl::string_view evaluation, std::span<const Digest> configurations,
       std::span<const Digest> documents) override;
-  absl::StatusOr<std::vector<std::optional<v1::Measurement>>> ReadMeasurements(
+  absl::StatusOr<std::vector<std::optional<StoredRow>>> ReadMeasurements(
       absl::string_view evaluation, std::span<const Digest> configurations,
       std::span<const Digest> documents) override;
 
   absl::StatusOr<int64_t> CountSkipped(
+      JobNumber job, absl::string_view evaluation,
+      std::span<const SkippedKey> more) override;
+  absl::StatusOr<int64_t> CountMoreSkipped(
       JobNumber job, absl::string_view evaluation,
       std::span<const SkippedKey> more) override;
   absl::StatusOr<v1::TaskSpec> ReadTaskSpec(TaskId task) override;
@@ -168,6 +171,12 @@ class SqliteStore : public Store {
  private:
   absl::Status WriteAll(std::span<const Mutation> batch);
   // One of the statements' deletions of a purged job; whether it was not all.
+  // Ids of evaluations and documents.
+  using DocumentKeys = std::set<std::pair<int64_t, int64_t>>;
+  // Those of `keys` under `evaluation` that are the job's.
+  absl::StatusOr<DocumentKeys> FindJobKeys(JobNumber job,
+                                           absl::string_view evaluation,
+                                           std::span<const SkippedKey> keys);
   absl::StatusOr<bool> PurgeRows(const char* sql, int64_t job, int rows);
   absl::StatusOr<bool> PurgeOne(int rows);
   // One transaction for the look-ups of a step and what is written after them:
@@ -370,17 +379,19 @@ absl::StatusOr<std::vector<v1::RowStatus>> SqliteStore::MeasuredStatuses(
   return statuses;
 }
 
-absl::StatusOr<std::vector<std::optional<v1::Measurement>>>
+absl::StatusOr<std::vector<std::optional<StoredRow>>>
 SqliteStore::ReadMeasurements(absl::string_view evaluation,
                               std::span<const Digest> configurations,
                               std::span<const Digest> documents) {
-  std::vector<std::optional<v1::Measurement>> values(configurations.size() *
-                                                     documents.size());
+  std::vector<std::optional<StoredRow>> values(configurations.size() *
+                                               documents.size());
   QSWEEP_RETURN_IF_ERROR(ForEachMeasured(
       sql::kReadMeasurements, evaluation, configurations, documents,
       [&](const Statement& row, size_t c, size_t d) -> absl::Status {
-        QSWEEP_ASSIGN_OR_RETURN(values[c * documents.size() + d],
-                                MeasurementColumns(row, 1));
+        StoredRow& stored = values[c * documents.size() + d].emplace();
+        stored.engine = row.Text(1);
+        stored.device = row.Text(2);
+        QSWEEP_ASSIGN_OR_RETURN(stored.values, MeasurementColumns(row, 3));
         return absl::OkStatus();
       }));
   return values;
@@ -390,7 +401,7 @@ absl::StatusOr<int64_t> SqliteStore::CountSkipped(
     JobNumber job, absl::string_view evaluation,
     std::span<const SkippedKey> more) {
   QSWEEP_RETURN_IF_ERROR(fatal_);
-  std::set<std::pair<int64_t, int64_t>> skipped;  // evaluation, document
+  DocumentKeys skipped;
   QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kReadSkipped));
   row->BindAll(job);
   while (true) {
@@ -400,23 +411,50 @@ absl::StatusOr<int64_t> SqliteStore::CountSkipped(
     }
     skipped.emplace(row->Integer(0), row->Integer(1));
   }
+  QSWEEP_ASSIGN_OR_RETURN(const DocumentKeys keys,
+                          FindJobKeys(job, evaluation, more));
+  skipped.insert(keys.begin(), keys.end());
+  return static_cast<int64_t>(skipped.size());
+}
+
+absl::StatusOr<SqliteStore::DocumentKeys> SqliteStore::FindJobKeys(
+    JobNumber job, absl::string_view evaluation,
+    std::span<const SkippedKey> keys) {
+  DocumentKeys found;
   // A document is looked up until one of its configurations is the job's.
-  absl::flat_hash_set<Digest> counted;
-  QSWEEP_ASSIGN_OR_RETURN(row, statements_.Get(sql::kFindJobKey));
-  for (const SkippedKey& key : more) {
-    if (counted.contains(key.document)) {
+  absl::flat_hash_set<Digest> seen;
+  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kFindJobKey));
+  for (const SkippedKey& key : keys) {
+    if (seen.contains(key.document)) {
       continue;
     }
     row->BindAll(job, Blob{key.configuration.bytes()}, evaluation,
                  Blob{key.document.bytes()});
-    QSWEEP_ASSIGN_OR_RETURN(const bool found, row->Step());
-    if (found) {
-      counted.insert(key.document);
-      skipped.emplace(row->Integer(0), row->Integer(1));
+    QSWEEP_ASSIGN_OR_RETURN(const bool is_job_key, row->Step());
+    if (is_job_key) {
+      seen.insert(key.document);
+      found.emplace(row->Integer(0), row->Integer(1));
     }
   }
   row->Reset();
-  return static_cast<int64_t>(skipped.size());
+  return found;
+}
+
+absl::StatusOr<int64_t> SqliteStore::CountMoreSkipped(
+    JobNumber job, absl::string_view evaluation,
+    std::span<const SkippedKey> more) {
+  QSWEEP_RETURN_IF_ERROR(fatal_);
+  QSWEEP_ASSIGN_OR_RETURN(const DocumentKeys keys,
+                          FindJobKeys(job, evaluation, more));
+  int64_t count = 0;
+  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kHasSkipped));
+  for (const auto& [evaluation_id, document] : keys) {
+    row->BindAll(job, evaluation_id, document);
+    QSWEEP_ASSIGN_OR_RETURN(const bool counted, row->Step());
+    count += counted ? 0 : 1;
+  }
+  row->Reset();
+  return count;
 }
 
 absl::StatusOr<v1::TaskSpec> SqliteStore::ReadTaskSpec(TaskId task) {

@@ -61,7 +61,7 @@ class Store {
 
   // The stored values themselves, same shape; nothing: not measured. The two
   // index fields of the values are undefined.
-  virtual absl::StatusOr<std::vector<std::optional<v1::Measurement>>>
+  virtual absl::StatusOr<std::vector<std::optional<StoredRow>>>
   ReadMeasurements(absl::string_view evaluation,
                    std::span<const Digest> configurations,
                    std::span<const Digest> documents) = 0;
@@ -70,6 +70,10 @@ class Store {
   // configurations that is not OK: stored, or among `more`, which are to be
   // stored under `evaluation`.
   virtual absl::StatusOr<int64_t> CountSkipped(
+      JobNumber job, absl::string_view evaluation,
+      std::span<const SkippedKey> more) = 0;
+  // How many `more` add to that count. Takes no longer for a larger job.
+  virtual absl::StatusOr<int64_t> CountMoreSkipped(
       JobNumber job, absl::string_view evaluation,
       std::span<const SkippedKey> more) = 0;
 

@@ -291,6 +291,18 @@ TEST_P(StoreContract, CountsSkippedDocumentsOfAJobOnce) {
                                 {configurations[0], Digest::Of("other")}}),
             1);
   EXPECT_EQ(count("hf-text@1", {{configurations[0], documents[1]}}), 1);
+  // What they add to it.
+  const auto more = [&](const std::vector<SkippedKey>& keys) {
+    return store_->CountMoreSkipped(JobNumber(1), kEvaluation, keys)
+        .value_or(-1);
+  };
+  EXPECT_EQ(more({{configurations[0], documents[3]}}), 0);
+  EXPECT_EQ(more({{configurations[0], documents[1]},
+                  {configurations[1], documents[1]},
+                  {configurations[1], documents[2]},
+                  {Digest::Of("other"), documents[0]},
+                  {configurations[0], Digest::Of("other")}}),
+            2);
 }
 
 TEST_P(StoreContract, GivesRowsBackToTheLastBit) {
@@ -306,8 +318,10 @@ TEST_P(StoreContract, GivesRowsBackToTheLastBit) {
   const auto& rows = std::get<ResultCommitted>(result[0]).rows;
   for (size_t i = 0; i < rows.size(); ++i) {
     ASSERT_TRUE((*values)[i].has_value()) << i;
-    EXPECT_EQ((*values)[i]->SerializeAsString(),
+    EXPECT_EQ((*values)[i]->values.SerializeAsString(),
               rows[i].values.SerializeAsString());
+    EXPECT_EQ((*values)[i]->engine, "engine-1");
+    EXPECT_EQ((*values)[i]->device, "cpu");
   }
 }
 

@@ -1,6 +1,7 @@
 // Who may have a lease, and why it may end.
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "coordinator/core/decision.h"
@@ -151,6 +152,13 @@ void Oracles::Check(const LeaseGranted& m) {
     Fail(12, absl::StrCat(name, " went to a worker without ",
                           group.evaluation_name));
   }
+  for (const std::string& gpu : durable_.job(m.job).require.gpus()) {
+    if (worker->devices.empty() ||
+        !absl::EndsWith(worker->devices.front().name(), gpu)) {
+      Fail(12, absl::StrCat(name, " went to a worker without the ", gpu,
+                            " that its job asks for"));
+    }
+  }
   talks_[{m.task, m.epoch}] = {.worker = m.worker,
                                .loads = loads_,
                                .granted_at = schedule_.now(),
@@ -224,6 +232,7 @@ void Oracles::CheckBudgets(const LeaseEnded& m, const Task& task,
       " lost attempts, now ", LeaseEndName(m.end), ", is ", ShortName(m.to));
   failed += m.end == LeaseEnd::kFailed || m.end == LeaseEnd::kStalled;
   lost += m.end == LeaseEnd::kLost;
+  const bool audit = task.history->audit_of.valid();
   const bool final_failure = m.end == LeaseEnd::kFailed && talk.release &&
                              !talk.release->failure().retryable();
   const bool spent = m.end == LeaseEnd::kLost
@@ -237,13 +246,16 @@ void Oracles::CheckBudgets(const LeaseEnded& m, const Task& task,
       }
       break;
     case LeaseEnd::kLost:  // also on enough different workers
-      if (m.to == v1::TASK_STATE_QUARANTINED && !spent) {
+      if (m.to == v1::TASK_STATE_QUARANTINED && (!spent || audit)) {
         Fail(14, name);
       }
       break;
     case LeaseEnd::kFailed:
     case LeaseEnd::kStalled:
-      if ((m.to == v1::TASK_STATE_QUARANTINED) != spent) {
+      // An audit that is given up fails no job.
+      if (audit ? m.to == v1::TASK_STATE_QUARANTINED ||
+                      (spent && m.to != v1::TASK_STATE_CANCELLED)
+                : (m.to == v1::TASK_STATE_QUARANTINED) != spent) {
         Fail(14, name);
       }
       break;

@@ -124,12 +124,14 @@ void SmallWorld::MeetResult(Coordinator& c, int worker,
                         : v1::COMMIT_OUTCOME_SUPERSEDED);
   } else {
     const TaskKeys keys = KeysOfTask(c.state, task);
-    std::vector<std::optional<v1::Measurement>> stored;
+    std::vector<std::optional<StoredRow>> stored;
     for (const Digest& configuration : keys.configurations) {
       for (const Digest& document : keys.documents) {
         const auto it = c.measured.find({configuration, document});
-        stored.push_back(it == c.measured.end() ? std::nullopt
-                                                : std::optional(it->second));
+        auto& row = stored.emplace_back();
+        if (it != c.measured.end()) {
+          row.emplace().values = it->second;
+        }
       }
     }
     auto decision = DecideCommit(c.state, envelope, *std::move(result), keys,

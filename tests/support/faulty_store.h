@@ -57,7 +57,7 @@ class FaultyStore : public Store {
       std::span<const Digest> documents) override {
     return store_->MeasuredStatuses(evaluation, configurations, documents);
   }
-  absl::StatusOr<std::vector<std::optional<v1::Measurement>>> ReadMeasurements(
+  absl::StatusOr<std::vector<std::optional<StoredRow>>> ReadMeasurements(
       absl::string_view evaluation, std::span<const Digest> configurations,
       std::span<const Digest> documents) override {
     return store_->ReadMeasurements(evaluation, configurations, documents);
@@ -66,6 +66,11 @@ class FaultyStore : public Store {
       JobNumber job, absl::string_view evaluation,
       std::span<const SkippedKey> more) override {
     return store_->CountSkipped(job, evaluation, more);
+  }
+  absl::StatusOr<int64_t> CountMoreSkipped(
+      JobNumber job, absl::string_view evaluation,
+      std::span<const SkippedKey> more) override {
+    return store_->CountMoreSkipped(job, evaluation, more);
   }
   absl::StatusOr<v1::TaskSpec> ReadTaskSpec(TaskId task) override {
     return store_->ReadTaskSpec(task);

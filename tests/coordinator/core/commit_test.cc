@@ -18,7 +18,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-using Stored = std::vector<std::optional<v1::Measurement>>;
+using Stored = std::vector<std::optional<StoredRow>>;
 
 v1::Measurement Row(uint32_t configuration, uint32_t document,
                     double nll_sum = 2.5) {
@@ -32,6 +32,10 @@ v1::Measurement Row(uint32_t configuration, uint32_t document,
   row.set_kl_sum(0.5);
   row.set_top1(6);
   return row;
+}
+
+StoredRow Was(uint32_t configuration, uint32_t document, double nll_sum = 2.5) {
+  return {.values = Row(configuration, document, nll_sum)};
 }
 
 // All rows of StateBuilder's default task: one configuration, two documents.
@@ -239,12 +243,13 @@ TEST(SkippedKeys, AreThoseWhoseStoredRowWillHaveNoSums) {
   }
   *result.add_rows() = Row(1, 1);
   Stored stored(4);
-  stored[1] = Row(0, 1);  // what is stored stays
-  stored[3] = Row(1, 1);
-  stored[3]->set_status(v1::ROW_STATUS_TOO_LONG);
+  stored[1] = Was(0, 1);  // what is stored stays
+  stored[3] = Was(1, 1);
+  stored[3]->values.set_status(v1::ROW_STATUS_TOO_LONG);
   std::vector<std::pair<Digest, Digest>> found;
   for (const SkippedKey& key : SkippedKeys(result, keys, stored)) {
     found.emplace_back(key.configuration, key.document);
+    EXPECT_EQ(key.stored, found.size() == 3);
   }
   EXPECT_THAT(found,
               ElementsAre(std::pair(TestDigest("c1"), TestDigest("d1")),
@@ -299,7 +304,7 @@ TEST(DecideCommit, AnswersRepeatWithoutChange_WhenTaskIsDone) {
   const State done =
       After(state, Decide(state, Envelope(FullResult())).mutations);
   const auto again =
-      Decide(done, Envelope(FullResult()), {Row(0, 0), Row(0, 1)});
+      Decide(done, Envelope(FullResult()), {Was(0, 0), Was(0, 1)});
   EXPECT_EQ(again.reply->outcome(), v1::COMMIT_OUTCOME_ALREADY_COMMITTED);
   EXPECT_THAT(again.mutations, IsEmpty());
 }
@@ -312,9 +317,9 @@ TEST(DecideCommit, ComparesToTheLastBit_WhenAnotherResultIsStored) {
        {std::pair(2.5, size_t{0}),
         std::pair(std::nextafter(2.5, 3), size_t{2})}) {
     v1::TaskResult result = FullResult(nll_sum);
-    result.mutable_report()->set_engine("another build");
+    result.mutable_report()->set_run_seconds(3);  // another payload
     const auto decision =
-        Decide(done, Envelope(result), {Row(0, 0), Row(0, 1)});
+        Decide(done, Envelope(result), {Was(0, 0), Was(0, 1)});
     EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_SUPERSEDED);
     const auto duplicates = Only<DuplicateRecorded>(decision.mutations);
     ASSERT_EQ(duplicates.size(), 1u);
@@ -328,7 +333,7 @@ TEST(DecideCommit, ComparesToTheLastBit_WhenAnotherResultIsStored) {
 TEST(DecideCommit, KeepsStoredRow_WhenAKeyIsMeasuredAlready) {
   const State state = Leased();
   const auto decision =
-      Decide(state, Envelope(FullResult()), {Row(0, 0, 9.0), std::nullopt});
+      Decide(state, Envelope(FullResult()), {Was(0, 0, 9.0), std::nullopt});
   EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_OK);
   const auto results = Only<ResultCommitted>(decision.mutations);
   ASSERT_EQ(results.size(), 1u);
@@ -373,7 +378,7 @@ TEST(DecideCommit, HasAnotherWorkerMeasureAgain_WhenTheTaskIsDrawn) {
   v1::ResultEnvelope envelope = Envelope(FullResult(3.0));
   envelope.set_task_id(2);
   envelope.set_content_key(state.task(TaskId(2)).content_key.bytes());
-  decision = Decide(state, envelope, {Row(0, 0), Row(0, 1)}, {}, AuditAll());
+  decision = Decide(state, envelope, {Was(0, 0), Was(0, 1)}, {}, AuditAll());
   EXPECT_THAT(
       EventsOf(decision.mutations),
       ElementsAre("1:determinism_alarm", "1:task_done", "1:job_succeeded"));
@@ -434,6 +439,66 @@ TEST(SameMeasurement, SeesEveryFieldOfTheDocument_NotThoseOfItsCorpus) {
   EXPECT_TRUE(differs([](auto& m) { m.clear_kl_sum(); }));
   EXPECT_TRUE(differs([](auto& m) { m.set_top1(5); }));
   EXPECT_TRUE(differs([](auto& m) { m.set_nonfinite(1); }));
+}
+
+TEST(Repeats, ToTheLastBitOnOneTypeOfMachine_ElseWithinTheNoise) {
+  struct Machine {
+    std::string engine = "qengine 1";
+    std::string device = "cuda:0 Tesla T4";
+  };
+  const StoredRow stored{.values = Row(0, 0, 2.5),
+                         .engine = "qengine 1",
+                         .device = "cuda:0 Tesla T4"};
+  const auto repeats = [&stored](const v1::Measurement& row,
+                                 const Machine& machine) {
+    v1::TaskReport report;
+    report.set_engine(machine.engine);
+    report.set_device(machine.device);
+    return Repeats(row, report, stored);
+  };
+  const std::vector<Machine> others = {
+      {.engine = "qengine 2"}, {.device = "cuda:0 A100"}, {.device = "cpu"}};
+  const v1::Measurement near = Row(0, 0, 2.5 * (1 + 0.9e-4));
+  EXPECT_TRUE(repeats(Row(0, 0, 2.5), {}));
+  EXPECT_TRUE(repeats(Row(0, 0, 2.5), {.device = "cuda:3 Tesla T4"}));
+  EXPECT_FALSE(repeats(near, {}));
+  EXPECT_FALSE(repeats(near, {.device = "cuda:3 Tesla T4"}));
+  v1::Measurement one_choice = Row(0, 0, 2.5);
+  one_choice.set_top1(5);
+  v1::Measurement two_choices = one_choice;
+  two_choices.set_top1(4);
+  v1::Measurement another_text = Row(0, 0, 2.5);
+  another_text.set_tokens(8);
+  v1::Measurement infinite = Row(0, 0, 2.5);
+  infinite.set_nonfinite(1);
+  for (const Machine& other : others) {
+    EXPECT_TRUE(repeats(near, other)) << other.engine << other.device;
+    EXPECT_TRUE(repeats(one_choice, other));
+    EXPECT_FALSE(repeats(Row(0, 0, 2.5 * (1 + 1.1e-4)), other));
+    EXPECT_FALSE(repeats(two_choices, other));
+    EXPECT_FALSE(repeats(another_text, other));
+    EXPECT_FALSE(repeats(infinite, other));
+  }
+}
+
+// The work of its jobs is done, whatever becomes of the check.
+TEST(DecideCommit, FailsNoJob_WhenAnAuditFails) {
+  const State leased = OneJob().Worker("v").Lease(1, "w").Build();
+  State state = After(
+      leased, Decide(leased, Envelope(FullResult()), Stored(2), {}, AuditAll())
+                  .mutations);
+  state = After(
+      state,
+      DecideLease(state, TestWorker("v"), AuditAll(), TestNow()).mutations);
+  const auto end =
+      DecideLeaseEnd(state, TaskId(2), LeaseEnd::kFailed, "out of memory",
+                     /*retryable=*/false, AuditAll(), TestNow());
+  EXPECT_THAT(EventsOf(end),
+              ElementsAre("1:task_cancelled", "1:job_succeeded"));
+  state = After(state, end);
+  EXPECT_EQ(state.job(JobNumber(1)).state, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(state.task(TaskId(2)).state, v1::TASK_STATE_CANCELLED);
+  EXPECT_THAT(CheckInvariants(state), IsEmpty());
 }
 
 }  // namespace
