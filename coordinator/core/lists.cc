@@ -1,6 +1,7 @@
 #include "coordinator/core/lists.h"
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <vector>
 
@@ -243,7 +244,10 @@ absl::StatusOr<v1::ListTasksResponse> ListTasks(
   }
   const std::set<int> wanted(request.states().begin(), request.states().end());
   const size_t limit = request.limit() == 0 ? kTasksDefault : request.limit();
-  const TaskId first(static_cast<int64_t>(request.after_task_id()) + 1);
+  const auto after =
+      std::min<uint64_t>(request.after_task_id(),
+                         uint64_t{std::numeric_limits<int64_t>::max()} - 1);
+  const TaskId first(static_cast<int64_t>(after) + 1);
   v1::ListTasksResponse response;
   // False: the page is full.
   const auto add = [&](const Task& task) {

@@ -1,6 +1,7 @@
 // How a submit is cut into slices, and for which workers its tasks are sized.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "coordinator/core/estimate.h"
 #include "coordinator/core/policy.h"
@@ -20,9 +21,7 @@ std::string OperationOf(const std::string& evaluation) {
 
 std::vector<int> FirstIndexes(size_t count) {
   std::vector<int> indexes(count);
-  for (size_t i = 0; i < count; ++i) {
-    indexes[i] = static_cast<int>(i);
-  }
+  std::iota(indexes.begin(), indexes.end(), 0);
   return indexes;
 }
 

@@ -571,7 +571,9 @@ SELECT job, configuration, model, layer_set, resolved, layer, quantizer,
   compute, evaluation, lang, reference, n, tokens, metric, higher_is_better,
   value, stderr, ci_low, ci_high, flags, status, overhead_params,
   overhead_layers, overhead_kept, overhead_bytes
-FROM analysis.result)sql"};
+FROM analysis.result AS r
+WHERE EXISTS
+  (SELECT 1 FROM main.job AS j WHERE j.number = r.job AND j.purged = 0))sql"};
 
 absl::Status CreateAnalysisSchema(Database& database) {
   QSWEEP_ASSIGN_OR_RETURN(const int64_t version,

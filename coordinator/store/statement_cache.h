@@ -1,7 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_STORE_STATEMENT_CACHE_H_
 #define QSWEEP_COORDINATOR_STORE_STATEMENT_CACHE_H_
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/node_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -27,7 +27,8 @@ class StatementCache {
 
  private:
   Database& database_;
-  absl::flat_hash_map<const char*, Statement> statements_;
+  // A node each: who holds a statement prepares others meanwhile.
+  absl::node_hash_map<const char*, Statement> statements_;
 };
 
 }  // namespace qsweep

@@ -154,6 +154,32 @@ TEST_F(LongPlansTest, GoesOnAfterACrashAtEachStep_AndTheSameUuidWaits) {
   }
 }
 
+// Tasks of another job that are done when the plan breaks off, and one that is
+// planned again over their rows.
+TEST_F(LongPlansTest, CountsEachMeasurementOnce_WhenItSharesTasksAndGoesOn) {
+  QSWEEP_ASSERT_OK(harness_.Submit({.uuid = "small", .layer_range = "0"}));
+  Post({.uuid = "large"});
+  Steps(3);
+  const auto link = Attach();
+  ASSERT_GT(link->states[0].leases_size(), 0);
+  const v1::DesiredLease lease = link->states[0].leases(0);
+  harness_.Commit(
+      EnvelopeOf(lease.spec(), lease.epoch(), HonestResult(lease.spec())));
+  ASSERT_EQ(JobOf(2).state, v1::JOB_STATE_PLANNING);
+  ASSERT_TRUE(
+      JobOf(2).tasks.contains(TaskId(static_cast<int64_t>(lease.task_id()))));
+  harness_.Crash();
+  ASSERT_EQ(JobOf(2).state, v1::JOB_STATE_PLANNING);
+  const auto again = Post({.uuid = "large"});
+  StepUntil(again);
+  QSWEEP_ASSERT_OK(**again);
+  EXPECT_THAT(CheckInvariants(harness_.state()), IsEmpty());
+  EXPECT_GT(JobOf(2).measurements_done, 0);
+  Work(Attach());
+  EXPECT_EQ(JobOf(2).state, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(JobOf(2).measurements_done, kMeasurements);
+}
+
 TEST_F(LongPlansTest, FinishesAPlanWhoseClientIsGone) {
   Post({.uuid = "a"});
   Steps(3);

@@ -127,6 +127,9 @@ std::vector<Command> WorkersCommands() {
        .positionals = {kWorkers},
        .flags = {{"reason", 0, "TEXT", "shown with the worker"},
                  {"deadline", 0, "DUR", "what still runs then is given back"}},
+       .notes =
+           "A coordinator that restarts remembers the drain, but no deadline "
+           "that the worker had not\nheard of yet.",
        .run = Drain},
       {.path = {"workers", "resume"},
        .group = kRunGroup,

@@ -65,6 +65,34 @@ TEST(DecideCollectGarbage, ForgetsJobsThatEndedLongAgo_AndTheirTasks) {
   EXPECT_EQ(after.next_task(), TaskId(5));
 }
 
+TEST(DecideCollectGarbage, CountsATaskOfTwoJobsWithTheLastOfThem) {
+  State state = StateBuilder()
+                    .Job()
+                    .Job()
+                    .Job()
+                    .Task({.jobs = {1, 2}, .documents = {"a"}})
+                    .Build();
+  state.Apply(
+      TaskStateChanged{.task = TaskId(1), .to = v1::TASK_STATE_QUARANTINED});
+  for (const int64_t job : {1, 2}) {
+    state.Apply(JobStateChanged{.job = JobNumber(job),
+                                .state = v1::JOB_STATE_FAILED,
+                                .time = TestNow().wall});
+  }
+  Settings one_by_one;
+  one_by_one.plan_at_once_tasks = 1;
+  for (const uint64_t tasks : {0, 1}) {
+    EXPECT_NE(state.FindTask(TaskId(1)), nullptr);
+    const auto decision = DecideCollectGarbage(
+        state, OlderThan(absl::ZeroDuration()), one_by_one, TestNow());
+    EXPECT_EQ(decision.reply->jobs(), 1u);
+    EXPECT_EQ(decision.reply->tasks(), tasks);
+    state = After(state, decision.mutations);
+    EXPECT_THAT(CheckInvariants(state), IsEmpty());
+  }
+  EXPECT_EQ(state.FindTask(TaskId(1)), nullptr);
+}
+
 TEST(DecideCollectGarbage, ForgetsTasksThatNoJobHasAnyMore) {
   State state = Ended();
   state.Apply(JobTaskRemoved{.job = JobNumber(4), .task = TaskId(4)});

@@ -137,6 +137,7 @@ TEST_F(QueryGuardTest, ShowsTheResultsSavedLast) {
   for (int i = 0; i < 2; ++i) {  // again: replaced, not doubled
     QSWEEP_ASSERT_OK(cache_->Save(JobNumber(1), "key", response));
   }
+  QSWEEP_ASSERT_OK(cache_->Save(JobNumber(9), "key", response));  // deleted
   EXPECT_EQ(Integer("SELECT count(*) FROM results_v1"), 2);
   const auto row =
       Run("SELECT value, ci_low, ci_high, layer FROM results_v1 "
