@@ -21,6 +21,7 @@ const Chaos::Fault Chaos::kFaults[] = {
     {6, &Chaos::JumpClock},        {3, &Chaos::CancelJob},
     {4, &Chaos::ControlJob},       {3, &Chaos::ControlWorker},
     {6, &Chaos::DisturbClient},    {4, &Chaos::SubmitUnstorable},
+    {2, &Chaos::CollectGarbage},
 };
 
 Chaos::Chaos(Schedule& schedule, Network& network, Random& random,
@@ -224,9 +225,10 @@ void Chaos::ControlJob() {
   constexpr v1::JobAction kActions[] = {
       v1::JOB_ACTION_PAUSE, v1::JOB_ACTION_RESUME, v1::JOB_ACTION_STOP,
       v1::JOB_ACTION_PRIORITY};
-  const v1::JobAction action = job.state == v1::JOB_STATE_FAILED
-                                   ? v1::JOB_ACTION_RETRY
-                                   : kActions[random_.Below(4)];
+  const bool again =
+      job.state == v1::JOB_STATE_FAILED || job.state == v1::JOB_STATE_CANCELLED;
+  const v1::JobAction action =
+      again ? v1::JOB_ACTION_RETRY : kActions[random_.Below(4)];
   counts_.faults.Add(v1::JobAction_Name(action));
   SomeClient().ControlJob(number, action, static_cast<int>(random_.Below(3)));
 }
@@ -241,6 +243,12 @@ void Chaos::ControlWorker() {
     SomeClient().ControlWorker(
         it->first, drain ? v1::WORKER_ACTION_DRAIN : v1::WORKER_ACTION_RESUME);
   }
+}
+
+void Chaos::CollectGarbage() {
+  counts_.faults.Add("garbage collected");
+  SomeClient().CollectGarbage(Chance(0.5) ? absl::ZeroDuration()
+                                          : UpTo(absl::Minutes(3)));
 }
 
 void Chaos::DisturbClient() {

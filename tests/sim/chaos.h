@@ -53,6 +53,7 @@ class Chaos {
   void CancelJob();
   void ControlJob();
   void ControlWorker();
+  void CollectGarbage();
   void DisturbClient();
   void SubmitUnstorable();
 

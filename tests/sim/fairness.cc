@@ -48,12 +48,13 @@ bool IsKnown(const State& state, const Digest& model) {
 }
 
 bool HasWorkFor(const State& state, const Job& job, const Worker& worker) {
-  return HasWork(job) && std::ranges::any_of(job.ready, [&](const auto& entry) {
+  return HasWork(job) && WhyNotRequired(job, worker).empty() &&
+         std::ranges::any_of(job.ready, [&](const auto& entry) {
            const auto& [group, tasks] = entry;
            return IsKnown(state, state.group(group).model_digest) &&
                   std::ranges::any_of(tasks, [&](TaskId id) {
                     const Task& task = state.task(id);
-                    return WhyNotFit(state, task, worker, kSettings).empty() &&
+                    return MayRun(state, task, worker, kSettings) &&
                            !IsForOthers(state, task, worker, kSettings);
                   });
          });
@@ -75,8 +76,11 @@ GrantFairness::Holds GrantFairness::Count(const State& state) const {
   Holds holds;
   for (const auto& [uuid, worker] : state.workers()) {
     const auto holder = holders_.find(uuid);
-    if (TakesTasks(worker) && holder != holders_.end()) {
-      ++holds[state.job(holder->second).owner];
+    // Null: it ended and was deleted.
+    const Job* job =
+        holder == holders_.end() ? nullptr : state.FindJob(holder->second);
+    if (TakesTasks(worker) && job != nullptr) {
+      ++holds[job->owner];
     }
   }
   return holds;
@@ -124,8 +128,9 @@ std::string GrantFairness::WhyUnfair(const State& state,
     return it == holds.end() ? 0 : it->second;
   };
   const auto holder = holders_.find(grant.worker);
-  const bool stays =
-      holder != holders_.end() && state.job(holder->second).owner == job.owner;
+  const Job* held_by =
+      holder == holders_.end() ? nullptr : state.FindJob(holder->second);
+  const bool stays = held_by != nullptr && held_by->owner == job.owner;
   for (const JobNumber number : state.active_jobs()) {
     const Job& other = state.job(number);
     if (other.owner == job.owner || other.priority != job.priority ||
@@ -163,12 +168,11 @@ void FloorClock::Look(const State& state, SteadyTime now) {
     }
     for (const JobNumber number : state.active_jobs()) {
       const Job& job = state.job(number);
-      const bool fits =
-          HasWork(job) && std::ranges::any_of(job.ready, [&](const auto& e) {
-            return WhyNotFit(state, state.task(*e.second.begin()), worker,
-                             kSettings)
-                .empty();
-          });
+      const bool fits = HasWork(job) && WhyNotRequired(job, worker).empty() &&
+                        std::ranges::any_of(job.ready, [&](const auto& e) {
+                          return MayRun(state, state.task(*e.second.begin()),
+                                        worker, kSettings);
+                        });
       if (fits) {
         fitting[job.owner].insert(uuid);
       }

@@ -62,6 +62,12 @@ void Oracles::WriteBatch(std::span<const Mutation> batch, SteadyTime at) {
   if (alarms_due_ > 0) {
     Fail(3, "a repeated measurement differs and no alarm was written");
   }
+  for (const JobNumber job : std::exchange(reopened_, {})) {
+    const Job* known = durable_.FindJob(job);
+    if (known != nullptr && known->state == v1::JOB_STATE_PLANNING) {
+      counts_.faults.Add("large job tried again");
+    }
+  }
 }
 
 void Oracles::OnUnknownCommit(std::span<const Mutation> batch) {
@@ -190,6 +196,9 @@ void Oracles::OnResultAnswered(const v1::ResultEnvelope& envelope,
   counts_.outcomes.Add(v1::CommitOutcome_Name(outcome));
   const bool of_produced =
       produced_.contains({TaskOf(envelope), EpochOf(envelope)});
+  if (durable_.FindTask(TaskOf(envelope)) == nullptr) {
+    return;  // deleted with its job
+  }
   if (outcome == v1::COMMIT_OUTCOME_REJECTED && of_produced) {
     Fail(2, absl::StrCat("the result of task ", envelope.task_id(), " epoch ",
                          envelope.epoch(), " was rejected"));
@@ -205,6 +214,9 @@ void Oracles::OnResultAnswered(const v1::ResultEnvelope& envelope,
 void Oracles::OnSubmitAnswered(const std::string& uuid,
                                const v1::SubmitJobResponse& response) {
   const JobNumber number(static_cast<int64_t>(response.job_number()));
+  if (IsDeleted(number)) {
+    return;
+  }
   const auto [it, inserted] = jobs_.emplace(uuid, number);
   if (it->second != number) {
     Fail(9, absl::StrCat("one UUID made jobs ", it->second.value(), " and ",
@@ -224,7 +236,7 @@ void Oracles::OnSubmitAnswered(const std::string& uuid,
 }
 
 void Oracles::OnCancelAnswered(JobNumber job) {
-  if (!retried_.contains(job)) {
+  if (!retried_.contains(job) && !IsDeleted(job)) {
     cancelled_.insert(job);
   }
 }

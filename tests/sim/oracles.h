@@ -62,6 +62,8 @@ class Oracles {
                         const v1::SubmitJobResponse& response);
   void OnCancelAnswered(JobNumber job);
   void OnRetry(JobNumber job);  // asked for: it may go on after a cancel
+  // Somebody had it deleted.
+  bool IsDeleted(JobNumber job) const { return deleted_.contains(job); }
 
   // What the lease of an attempt was charged; nothing: it has not ended.
   std::optional<absl::Duration> ChargeOf(TaskId task, Epoch epoch) const;
@@ -116,6 +118,9 @@ class Oracles {
   void Check(const EventAppended& m);
   void Check(const JobAdded& m);
   void Check(const JobActivated& m);
+  void Check(const JobReopened& m);
+  void Check(const JobPurged& m);
+  void Check(const TaskForgotten& m) { ForgetResults(m.task); }
   template <typename Other>
   void Check(const Other&) {}
   void Check(const JobStateChanged& m);
@@ -130,6 +135,7 @@ class Oracles {
   void CheckEndReason(const LeaseEnded& m, const Talk& talk);
   void CheckBudgets(const LeaseEnded& m, const Task& task, const Talk& talk);
   void CheckAcknowledged(const State& state);
+  void ForgetResults(TaskId task);
   void Accept(const State& state, const Report& report);
   void CheckOverdue(const State& state);
   bool SameState(const State& loaded, const State& expected) const;
@@ -163,6 +169,8 @@ class Oracles {
   std::map<std::string, JobNumber> jobs_;  // by UUID
   std::set<JobNumber> cancelled_;
   std::set<JobNumber> retried_;
+  std::set<JobNumber> deleted_;
+  std::vector<JobNumber> reopened_;  // in the batch that is being written
   struct Answered {
     v1::CommitOutcome outcome;
     Digest payload_digest;

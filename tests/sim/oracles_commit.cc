@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <variant>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "coordinator/core/commit.h"
@@ -84,6 +85,32 @@ void Oracles::Check(const JobActivated& m) {
   }
 }
 
+void Oracles::Check(const JobReopened& m) { reopened_.push_back(m.job); }
+
+void Oracles::Check(const JobPurged& m) {
+  const Job* job = durable_.FindJob(m.job);
+  if (job == nullptr || !job->terminal()) {
+    Fail(17, absl::StrCat("job ", m.job.value(),
+                          " was deleted before it had ended"));
+    return;
+  }
+  counts_.checks.Add("job deleted");
+  deleted_.insert(m.job);
+  jobs_.erase(job->uuid.bytes());
+  cancelled_.erase(m.job);
+  for (const auto& [task, measurements] : job->tasks) {
+    if (durable_.task(task).jobs.size() == 1) {  // nobody else has it
+      ForgetResults(task);
+    }
+  }
+}
+
+void Oracles::ForgetResults(TaskId task) {
+  std::erase_if(results_, [task](const auto& entry) {
+    return entry.first.first == task;
+  });
+}
+
 void Oracles::Check(const TaskStateChanged& m) {
   const Task& task = durable_.task(m.task);
   CheckMove(task, m.to);
@@ -121,7 +148,13 @@ void Oracles::Check(const ResultCommitted& m) {
   }
 }
 
-void Oracles::Check(const JobStateChanged& m) { fairness_.OnJobChanged(m.job); }
+void Oracles::Check(const JobStateChanged& m) {
+  fairness_.OnJobChanged(m.job);
+  if (m.state == v1::JOB_STATE_CANCELLED &&
+      absl::EndsWith(m.reason, "queue timeout")) {
+    counts_.faults.Add("queue timeout");
+  }
+}
 
 void Oracles::Check(const JobPriorityChanged& m) {
   fairness_.OnJobChanged(m.job);

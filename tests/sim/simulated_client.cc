@@ -214,6 +214,18 @@ void SimulatedClient::ControlWorker(const WorkerUuid& worker,
   });
 }
 
+void SimulatedClient::CollectGarbage(absl::Duration older_than) {
+  trace_.Line(owner_, " deletes jobs older than ",
+              absl::FormatDuration(older_than));
+  v1::CollectGarbageRequest request;
+  request.set_older_than_ms(
+      static_cast<uint64_t>(absl::ToInt64Milliseconds(older_than)));
+  network_.Send(node_, kCoordinator, [this, request] {
+    coordinator_.Call<v1::CollectGarbageResponse>(
+        node_, request, [this](const auto& r) { CheckAnswer(r.status()); });
+  });
+}
+
 void SimulatedClient::Stall(absl::Duration duration) {
   stalled_until_ = schedule_.now() + duration;
 }
@@ -266,8 +278,9 @@ void SimulatedClient::KeepAlive(JobNumber job, uint64_t connection,
 
 void SimulatedClient::EndWatch(Watch& watch, const absl::Status& status) {
   watch.connected = false;
-  if (status.ok()) {
-    watch.ended = true;
+  watch.deleted = absl::IsNotFound(status) && oracles_.IsDeleted(watch.job);
+  watch.ended = status.ok() || watch.deleted;
+  if (watch.ended) {
     return;
   }
   schedule_.After(absl::Seconds(1) + absl::Milliseconds(static_cast<int64_t>(
@@ -328,6 +341,9 @@ bool SimulatedClient::settled() const {
 
 void SimulatedClient::CheckWatches(Store& store) {
   for (const auto& [job, watch] : watches_) {
+    if (watch.deleted || oracles_.IsDeleted(job)) {
+      continue;
+    }
     const auto stored =
         store.ReadEvents(job, EventSeq(0), static_cast<int>(1e6));
     // Late results of a job that has ended make events nobody waits for.

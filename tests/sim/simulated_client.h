@@ -30,6 +30,8 @@ class SimulatedClient {
   // Pauses, stops, retries, ... without waiting for an answer.
   void ControlJob(JobNumber job, v1::JobAction action, int priority = 0);
   void ControlWorker(const WorkerUuid& worker, v1::WorkerAction action);
+  // Has jobs deleted that ended longer ago.
+  void CollectGarbage(absl::Duration older_than);
   // Does not read for so long: its watches are cut.
   void Stall(absl::Duration duration);
   // Every watch loses its connection.
@@ -50,6 +52,7 @@ class SimulatedClient {
     bool connected = false;
     SteadyTime last_delivery;
     bool ended = false;
+    bool deleted = false;  // its job, before the watch was over
     bool greeted = false;  // since the connection began
     std::vector<v1::DurableEvent> events;
     std::map<uint64_t, uint64_t> epochs;  // of tasks as events say; 0: done

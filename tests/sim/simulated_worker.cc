@@ -281,7 +281,7 @@ void SimulatedWorker::Do(const action::StartEngine&) {
   }
   v1::EngineReady ready;
   ready.set_fingerprint("simulated");
-  ready.set_device("cpu");
+  ready.set_device(options_.device.empty() ? "cpu" : options_.device);
   ready.set_gflops(60);
   ready.mutable_evaluations()->Assign(options_.evaluations.begin(),
                                       options_.evaluations.end());

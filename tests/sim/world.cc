@@ -50,6 +50,7 @@ World::World(const SeedOptions& options)
       o.evaluations = {"aligned@1"};
     }
     o.wrong_results = i == 2;
+    o.device = i % 2 == 0 ? "cuda:0 Tesla T4" : "";
     workers_.push_back(worker(o));
   }
   clone_ = worker({.node = options.workers + 1, .name = "clone"});
@@ -153,8 +154,16 @@ v1::SubmitJobRequest World::NextJob() {
   if (random_.Below(3) == 0) {
     request.mutable_spec()->mutable_evals(0)->set_eval("hf-text");
   }
+  v1::JobPolicy& policy = *request.mutable_spec()->mutable_policy();
   if (options_.faults && random_.Below(6) == 0) {
-    request.mutable_spec()->mutable_policy()->set_priority(1);
+    policy.set_priority(1);
+  }
+  if (options_.faults && random_.Below(6) == 0) {
+    counts_.faults.Add("job for some workers only");
+    policy.mutable_require()->add_gpus("T4");
+  }
+  if (options_.faults && random_.Below(4) == 0) {
+    policy.set_queue_timeout_ms(5'000 + random_.Below(40'000));
   }
   return request;
 }

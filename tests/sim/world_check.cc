@@ -80,6 +80,9 @@ void World::CheckRows(Database& database) {
     }
     ++num_rows;
     const TaskId task(rows->Integer(0));
+    if (coordinator_.state().FindTask(task) == nullptr) {
+      continue;  // deleted with its job, and its documents with it
+    }
     auto [keys, fresh] = keys_of_task.try_emplace(task);
     if (fresh) {
       keys->second = KeysOfSpec(*coordinator_.store().ReadTaskSpec(task));
