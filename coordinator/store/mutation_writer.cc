@@ -108,9 +108,10 @@ absl::Status MutationWriter::AddDocuments(
     const std::vector<JobDocument>& documents) {
   int ordinal = first_ordinal;
   for (const JobDocument& document : documents) {
+    QSWEEP_ASSIGN_OR_RETURN(const int64_t id, ids_.Document(document.digest));
     QSWEEP_RETURN_IF_ERROR(statements_.Run(
         sql::kAddJobDocument, job, ordinal++, document.eval_index,
-        document.language, document.id, Blob{document.digest.bytes()}));
+        document.language, document.id, id));
   }
   return absl::OkStatus();
 }

@@ -41,14 +41,40 @@ absl::StatusOr<int64_t> RowIds::Evaluation(absl::string_view text) {
   return Find(evaluations_, std::string(text), sql::kReadEvaluationId, text);
 }
 
+// A corpus is stored and asked for in the same order: the neighbour costs less
+// than a search by a random key, most of whose pages are not in memory.
+absl::StatusOr<int64_t> RowIds::NextDocument(const Digest& digest) {
+  if (last_document_ == 0 || !in_order_) {
+    return 0;
+  }
+  QSWEEP_ASSIGN_OR_RETURN(Statement * read,
+                          statements_.Get(sql::kReadDocumentDigest));
+  read->BindAll(last_document_ + 1);
+  QSWEEP_ASSIGN_OR_RETURN(const bool found, read->Step());
+  const bool is_it = found && read->View(0) == digest.bytes();
+  read->Reset();
+  return is_it ? last_document_ + 1 : 0;
+}
+
 absl::StatusOr<int64_t> RowIds::Document(const Digest& digest) {
-  return Find(documents_, digest, sql::kReadDocumentId, Blob{digest.bytes()});
+  int64_t id = 0;
+  if (!documents_.contains(digest)) {
+    QSWEEP_ASSIGN_OR_RETURN(id, NextDocument(digest));
+  }
+  if (id == 0) {
+    QSWEEP_ASSIGN_OR_RETURN(id, Find(documents_, digest, sql::kReadDocumentId,
+                                     Blob{digest.bytes()}));
+  }
+  in_order_ = id == last_document_ + 1;
+  last_document_ = id;
+  return id;
 }
 
 void RowIds::Forget() {
   configurations_.clear();
   evaluations_.clear();
   documents_.clear();
+  last_document_ = 0;
 }
 
 }  // namespace qsweep

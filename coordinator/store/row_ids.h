@@ -33,10 +33,15 @@ class RowIds {
                                const Key& key, const char* sql,
                                const Bound& bound);
 
+  // Of the document stored after the last one asked for, if it is this one.
+  absl::StatusOr<int64_t> NextDocument(const Digest& digest);
+
   StatementCache& statements_;
   absl::flat_hash_map<Digest, int64_t> configurations_;
   absl::flat_hash_map<std::string, int64_t> evaluations_;
   absl::flat_hash_map<Digest, int64_t> documents_;
+  int64_t last_document_ = 0;  // 0: none
+  bool in_order_ = true;       // the last two were stored one after the other
 };
 
 }  // namespace qsweep

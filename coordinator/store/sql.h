@@ -57,8 +57,8 @@ inline constexpr const char kAddJobEvaluation[] =
     "VALUES (?, ?, ?, ?, (SELECT id FROM evaluation WHERE text = ?))";
 inline constexpr const char kAddJobDocument[] =
     "INSERT INTO job_document (job, ordinal, eval_index, language, "
-    "document_id, document) VALUES (?, ?, ?, ?, ?, (SELECT id FROM document "
-    "WHERE digest = ?)) ON CONFLICT (job, ordinal) DO NOTHING";
+    "document_id, document) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (job, ordinal) DO NOTHING";
 inline constexpr const char kSetJobPlan[] =
     "UPDATE job SET plan = ?2, "
     "documents_skipped = ifnull(?3, documents_skipped) WHERE number = ?1";
@@ -268,6 +268,8 @@ inline constexpr const char kReadTokens[] =
 
 inline constexpr const char kReadDocumentId[] =
     "SELECT id FROM document WHERE digest = ?";
+inline constexpr const char kReadDocumentDigest[] =
+    "SELECT digest FROM document WHERE id = ?";
 inline constexpr const char kReadConfigurationId[] =
     "SELECT id FROM configuration WHERE digest = ?";
 inline constexpr const char kReadEvaluationId[] =
