@@ -125,8 +125,9 @@ void CheckJob(const State& state, const Job& job, Problems& problems) {
   }
   if (job.state == v1::JOB_STATE_SUCCEEDED &&
       job.measurements_done != job.measurements_total) {
-    problems.push_back(
-        absl::StrCat(name, " succeeded but measurements are missing"));
+    problems.push_back(absl::StrCat(
+        name, " succeeded but measurements are missing: ",
+        job.measurements_done, " of ", job.measurements_total, " are there"));
   }
   if (job.terminal() == state.active_jobs().contains(job.number)) {
     problems.push_back(absl::StrCat(name, " is wrong in the index of jobs"));

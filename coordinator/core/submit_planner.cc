@@ -43,11 +43,10 @@ bool SubmitPlanner::MayShare(const State& state, const Task& task) const {
   if (std::ranges::binary_search(task.jobs, number_)) {
     return true;
   }
-  // A fresh job may begin its plan again, with other tasks: until that is
-  // whole its tasks are its own.
-  return reuse_ && !std::ranges::all_of(task.jobs, [&state](JobNumber number) {
-           const Job& job = state.job(number);
-           return job.fresh && job.state == v1::JOB_STATE_PLANNING;
+  // A fresh job's tasks are its own: it may begin its plan again with others,
+  // and when it is tried again it has no claim on what others measured.
+  return reuse_ && std::ranges::none_of(task.jobs, [&state](JobNumber number) {
+           return state.job(number).fresh;
          });
 }
 

@@ -71,6 +71,7 @@ TEST(DecideCollectGarbage, CountsATaskOfTwoJobsWithTheLastOfThem) {
                     .Job()
                     .Job()
                     .Task({.jobs = {1, 2}, .documents = {"a"}})
+                    .Task({.jobs = {3}, .documents = {"b"}})
                     .Build();
   state.Apply(
       TaskStateChanged{.task = TaskId(1), .to = v1::TASK_STATE_QUARANTINED});

@@ -140,6 +140,15 @@ TEST(DecideSubmit, RunsAgainForItself_WhenReuseIsNever) {
   EXPECT_THAT(CheckInvariants(After(first, decision.mutations)), IsEmpty());
 }
 
+// Else its retry would lack what the other job took along.
+TEST(DecideSubmit, LeavesTasksOfAJobThatReusesNothingToIt) {
+  const State first = Submitted(StateBuilder().Build(),
+                                {.uuid = "a", .reuse = v1::REUSE_NEVER});
+  const auto decision = Decide(first, Prepare({.uuid = "b"}));
+  EXPECT_EQ(decision.reply->plan().tasks_shared(), 0u);
+  EXPECT_EQ(decision.reply->plan().tasks(), 1u);
+}
+
 TEST(DecideSubmit, Refuses_WhenReuseIsRequiredAndRowsAreMissing) {
   const PreparedSubmit prepared = Prepare({.reuse = v1::REUSE_REQUIRE});
   const auto missing = Decide(StateBuilder().Build(), prepared);
