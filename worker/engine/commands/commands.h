@@ -69,7 +69,8 @@ struct QuantizeFlags {
   EngineFlags engine;
 };
 // Writes the model as a configuration has it, for transformers and others: a
-// Hugging Face directory, whole or not at all. FAILED_PRECONDITION QS7002: it
+// Hugging Face directory, whole or not at all, also when SIGINT or SIGTERM ends
+// it. FAILED_PRECONDITION QS7002: it
 // is there already, or cannot be written. INVALID_ARGUMENT QS1004, QS1042: the
 // format cannot hold such weights; what the configuration or the calibration is
 // refused for. Errors of Checkpoint::Open.

@@ -23,6 +23,7 @@
 #include "common/job/configuration.h"
 #include "worker/engine/commands/commands.h"
 #include "worker/engine/commands/gptq_format.h"
+#include "worker/engine/commands/interrupts.h"
 #include "worker/engine/commands/stderr_sink.h"
 #include "worker/engine/commands/texts.h"
 #include "worker/engine/engine.h"
@@ -52,6 +53,25 @@ std::span<const uint8_t> BytesOf(const std::string& bytes) {
   return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
 }
 
+// Stops the run when the user does.
+class StoppingSink : public StderrSink {
+ public:
+  explicit StoppingSink(const Interrupts& interrupts)
+      : interrupts_(interrupts) {}
+
+  void OnProgress(const EngineProgress& progress) override {
+    if (interrupts_.pending()) {
+      stop_.request_stop();
+    }
+    StderrSink::OnProgress(progress);
+  }
+  std::stop_token stop() const { return stop_.get_token(); }
+
+ private:
+  const Interrupts& interrupts_;
+  std::stop_source stop_;
+};
+
 // The configuration of a model, tensor by tensor, into one safetensors file.
 class WeightsWriter {
  public:
@@ -65,8 +85,9 @@ class WeightsWriter {
         pack_(pack),
         engine_(engine) {}
 
-  // Writes all tensors. Returns the size of the file.
-  absl::StatusOr<int64_t> Write(const std::string& path, int threads) {
+  // Writes all tensors. Returns the size of the file. CANCELLED.
+  absl::StatusOr<int64_t> Write(const std::string& path, int threads,
+                                StoppingSink& sink) {
     QSWEEP_ASSIGN_OR_RETURN(
         file_, SafetensorsFile::Create(
                    path, Entries(),
@@ -76,18 +97,16 @@ class WeightsWriter {
                     {"qsweep.quantizer", configuration_.quantizer_text},
                     {"qsweep.layer_set", configuration_.layer_set_text}}));
     ThreadPool pool(threads);
-    StderrSink sink;
     const auto count = static_cast<int64_t>(model_.tensors.size());
     const int64_t step = 2 * int64_t{threads};
     for (int64_t first = 0; first < count; first += step) {
-      QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
-          std::min(step, count - first), std::stop_token(),
-          [&](int64_t index, int) {
-            return WriteTensor(static_cast<size_t>(first + index));
-          }));
       sink.OnProgress(
           {.fraction = static_cast<double>(first) / static_cast<double>(count),
            .text = "writing the weights"});
+      QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
+          std::min(step, count - first), sink.stop(), [&](int64_t index, int) {
+            return WriteTensor(static_cast<size_t>(first + index));
+          }));
     }
     QSWEEP_RETURN_IF_ERROR(file_->Finish());
     return file_->size();
@@ -195,12 +214,6 @@ class WeightsWriter {
   std::unique_ptr<SafetensorsFile> file_;
 };
 
-// Lets the engine make the codes that the configuration needs.
-absl::Status Calibrate(const EngineTask& task, Engine& engine) {
-  StderrSink sink;
-  return engine.Run(task, sink, std::stop_token()).status();
-}
-
 // config.json of what is written, from that of the model.
 absl::StatusOr<std::string> EditConfig(const SideFile& file,
                                        const std::optional<Json>& packing) {
@@ -272,6 +285,8 @@ std::string FormatReport(const QuantizeFlags& flags,
 }  // namespace
 
 absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
+  const Interrupts interrupts;
+  StoppingSink sink(interrupts);
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<NewDirectory> directory,
                           NewDirectory::Create(flags.target));
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
@@ -303,7 +318,7 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
         engine, Engine::Create({.threads = flags.engine.threads,
                                 .memory_bytes = flags.engine.memory_bytes,
                                 .cache_dir = ModelCacheDir()}));
-    QSWEEP_RETURN_IF_ERROR(Calibrate(task, *engine));
+    QSWEEP_RETURN_IF_ERROR(engine->Run(task, sink, sink.stop()).status());
   }
   const int threads =
       flags.engine.threads > 0
@@ -313,7 +328,7 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
                        engine.get());
   QSWEEP_ASSIGN_OR_RETURN(
       const int64_t bytes,
-      writer.Write(directory->path() + "/model.safetensors", threads));
+      writer.Write(directory->path() + "/model.safetensors", threads, sink));
   QSWEEP_RETURN_IF_ERROR(WriteSideFiles(*checkpoint, packing, *directory));
   QSWEEP_RETURN_IF_ERROR(directory->Commit());
   print(FormatReport(flags, configuration, bytes));

@@ -1,11 +1,13 @@
 // `qengine quantize`: what it writes is what `score` measures, in either
 // format, and nothing is left of what failed.
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -307,6 +309,29 @@ TEST_F(QuantizeTest, LeavesNothing_WhenItRefuses) {
     for (const auto& entry : fs::directory_iterator(directory_.path())) {
       EXPECT_THAT(entry.path().filename().string(),
                   Not(AnyOf(HasSubstr("new"), HasSubstr("partial"))));
+    }
+  }
+}
+
+TEST_F(QuantizeTest, LeavesNothing_WhenItIsInterrupted) {
+  WriteModel({});
+  for (const int number : {SIGINT, SIGTERM}) {
+    const pid_t pid = fork();
+    if (pid == 0) {  // the signal waits when the program starts
+      sigset_t signals;
+      sigemptyset(&signals);
+      sigaddset(&signals, number);
+      sigprocmask(SIG_BLOCK, &signals, nullptr);
+      raise(number);
+      execl(QSWEEP_BINARY_DIR "/bin/qengine", "qengine", "quantize", "--model",
+            model().c_str(), "--to", Target("new").c_str(), nullptr);
+      _exit(127);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(WEXITSTATUS(status), 1);
+    for (const auto& entry : fs::directory_iterator(directory_.path())) {
+      EXPECT_THAT(entry.path().filename().string(), Not(HasSubstr("new")));
     }
   }
 }
