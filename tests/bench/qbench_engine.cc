@@ -1,5 +1,5 @@
 // Times a layer sweep in the engine, without coordinator and pipe:
-//   sweep_bench MODEL TEXTS.json [THREADS] [naive]
+//   qbench_engine MODEL TEXTS.json [THREADS] [naive]
 // Configurations: baseline, "none", each layer protected alone, all with
 // rtn:bits=4,group=64. Prints seconds, tokens, and the share of the products'
 // measured rate that the sweep reached.
