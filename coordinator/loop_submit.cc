@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/error.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/corpora.h"
 #include "coordinator/core/submit.h"
@@ -20,6 +21,33 @@ std::vector<Digest> DocumentDigests(const SubmitPanel& panel) {
     digests.push_back(document.digest);
   }
   return digests;
+}
+
+using CorpusPointer = std::shared_ptr<const v1::Corpus>;
+
+// The corpus that a new job's calibration names. Null for none.
+absl::StatusOr<CorpusPointer> FindCalibrationCorpus(LoopCore& core,
+                                                    const v1::JobSpec& spec) {
+  if (spec.calibration().corpus().empty()) {
+    return nullptr;
+  }
+  const auto digest = ResolveCorpus(core.state(), spec.calibration().corpus());
+  if (!digest.ok()) {
+    return WithFieldPrefix(digest.status(), "calibration.");
+  }
+  return core.store().ReadCorpus(*digest);
+}
+
+// What it named when the job was submitted.
+absl::StatusOr<CorpusPointer> StoredCalibrationCorpus(LoopCore& core,
+                                                      const v1::JobSpec& spec) {
+  if (!spec.has_calibration()) {
+    return nullptr;
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      const Digest digest,
+      Digest::FromBytes(spec.calibration().corpus_digest()));
+  return core.store().ReadCorpus(digest);
 }
 
 // A submit that is run again after a failed commit must not be answered twice.
@@ -55,7 +83,9 @@ absl::StatusOr<PreparedSubmit> PrepareStored(LoopCore& core, JobNumber job) {
   }
   QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
                           core.store().ReadCorpus(stored.corpus));
-  return PrepareSubmit(request, std::move(corpus));
+  QSWEEP_ASSIGN_OR_RETURN(CorpusPointer calibration,
+                          StoredCalibrationCorpus(core, request.spec()));
+  return PrepareSubmit(request, std::move(corpus), std::move(calibration));
 }
 
 absl::StatusOr<std::vector<PanelStatuses>> ReadPanelStatuses(
@@ -103,8 +133,11 @@ absl::StatusOr<std::optional<v1::SubmitJobResponse>> RunSubmit(
                           ResolveCorpus(core.state(), request.spec().corpus()));
   QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
                           core.store().ReadCorpus(corpus_digest));
-  QSWEEP_ASSIGN_OR_RETURN(PreparedSubmit prepared,
-                          PrepareSubmit(request, std::move(corpus)));
+  QSWEEP_ASSIGN_OR_RETURN(CorpusPointer calibration,
+                          FindCalibrationCorpus(core, request.spec()));
+  QSWEEP_ASSIGN_OR_RETURN(
+      PreparedSubmit prepared,
+      PrepareSubmit(request, std::move(corpus), std::move(calibration)));
   if (!SubmitPlanner(core.state(), prepared, core.settings()).at_once()) {
     QSWEEP_RETURN_IF_ERROR(core.plans().Submit(
         std::make_unique<PreparedSubmit>(std::move(prepared)), later));

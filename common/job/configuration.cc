@@ -116,7 +116,9 @@ absl::Status CheckMethodTakes(const Scheme& scheme,
   if (scheme.calibrated() && scheme.calibration_texts == 0) {
     return MakeError(kMissingField,
                      "gptq is calibrated on texts, and none are given",
-                     "calibration", "Give `qengine score` --calibration FILE.");
+                     "calibration",
+                     "Add calibration: {corpus: NAME} to the spec, or "
+                     "--calibration to the command.");
   }
   if (scheme.method == Method::kNf4 && scheme.bits != 4) {
     return MakeError(kUnsupportedBits,

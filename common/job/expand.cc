@@ -13,6 +13,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "common/job/corpus.h"
+#include "common/job/expand_calibrations.h"
 #include "common/job/expand_documents.h"
 #include "common/job/expand_patterns.h"
 #include "common/job/job_spec.h"
@@ -61,12 +62,13 @@ absl::StatusOr<std::vector<WantedSet>> WantedSets(const v1::JobSpec& spec,
 }
 
 // Layer sets in the spec, before any is made: patterns grow fast.
-absl::Status CheckCount(const v1::JobSpec& spec, int64_t num_tried) {
+absl::Status CheckCount(const v1::JobSpec& spec, int64_t num_quantizers,
+                        int64_t num_tried) {
   int64_t count = 1;
   for (const v1::LayerSetPattern& pattern : spec.layer_sets()) {
     count += CountLayerSets(pattern, num_tried);
   }
-  count = 1 + count * spec.quantizers_size();
+  count = 1 + count * num_quantizers;
   if (count > kMostConfigurationsPerJob) {
     return MakeError(kExpandsTooFar,
                      absl::StrCat("the spec expands to ", count,
@@ -145,29 +147,72 @@ class Collector {
   size_t num_merged_ = 0;
 };
 
-absl::StatusOr<ExpandedModel> ExpandModel(const v1::JobSpec& spec,
-                                          const ModelDescription& model,
-                                          std::vector<std::string>& notes) {
+// The quantizers of a spec, each calibrated one with the texts of each seed;
+// `field` names where it comes from.
+struct WantedQuantizer {
+  Quantizer quantizer;
+  std::string field;
+};
+
+absl::StatusOr<std::vector<WantedQuantizer>> WantedQuantizers(
+    const v1::JobSpec& spec,
+    const std::vector<ExpandedCalibration>& calibrations) {
+  std::vector<WantedQuantizer> wanted;
+  for (int q = 0; q < spec.quantizers_size(); ++q) {
+    const std::string field = absl::StrCat("quantizers[", q, "]");
+    auto quantizer = ParseQuantizer(spec.quantizers(q));
+    if (!quantizer.ok()) {
+      return At(quantizer.status(), field);
+    }
+    if (!quantizer->scheme.calibrated()) {
+      wanted.push_back({*std::move(quantizer), field});
+      continue;
+    }
+    if (!spec.calibration().mode().empty()) {
+      QSWEEP_ASSIGN_OR_RETURN(quantizer->scheme.calibration,
+                              ParseCalibrationMode(spec.calibration().mode()));
+    }
+    const uint64_t written = quantizer->scheme.calibration_texts;
+    bool found = false;
+    for (const ExpandedCalibration& calibration : calibrations) {
+      if (written == 0 || written == calibration.texts) {
+        found = true;
+        quantizer->scheme.calibration_texts = calibration.texts;
+        wanted.push_back({*quantizer, field});
+      }
+    }
+    if (!found) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat("texts=", CalibrationTextsName(written),
+                       " are not those that `calibration` chooses"),
+          field, "Leave texts out.");
+    }
+  }
+  return wanted;
+}
+
+absl::StatusOr<ExpandedModel> ExpandModel(
+    const v1::JobSpec& spec, const ModelDescription& model,
+    const std::vector<WantedQuantizer>& quantizers,
+    std::vector<std::string>& notes) {
   QSWEEP_ASSIGN_OR_RETURN(const Compute compute, FromProto(spec.compute()));
   const auto tried = ParseLayerRange(spec.layers(), model.layers);
   if (!tried.ok()) {
     return At(tried.status(), "layers");
   }
-  QSWEEP_RETURN_IF_ERROR(CheckCount(spec, static_cast<int64_t>(tried->size())));
+  QSWEEP_RETURN_IF_ERROR(CheckCount(spec,
+                                    static_cast<int64_t>(quantizers.size()),
+                                    static_cast<int64_t>(tried->size())));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<WantedSet> wanted,
                           WantedSets(spec, *tried, model.layers));
   ExpandedModel expanded;
   Collector collector(model, expanded);
   collector.Add(MakeBaseline(model, compute), "all");
-  for (int q = 0; q < spec.quantizers_size(); ++q) {
-    const std::string field = absl::StrCat("quantizers[", q, "]");
-    const auto quantizer = ParseQuantizer(spec.quantizers(q));
-    if (!quantizer.ok()) {
-      return At(quantizer.status(), field);
-    }
+  for (const auto& [quantizer, field] : quantizers) {
     for (const WantedSet& next : wanted) {
       auto configuration =
-          MakeConfiguration(model, *quantizer, next.set, compute);
+          MakeConfiguration(model, quantizer, next.set, compute);
       if (!configuration.ok()) {
         const auto info = GetErrorInfo(configuration.status());
         const bool about_quantizer =
@@ -220,7 +265,8 @@ int64_t Expansion::num_measurements() const {
 
 absl::StatusOr<Expansion> ExpandJob(const v1::JobSpec& given,
                                     std::span<const ModelDescription> models,
-                                    const v1::Corpus& corpus) {
+                                    const v1::Corpus& corpus,
+                                    const v1::Corpus* calibration_corpus) {
   QSWEEP_RETURN_IF_ERROR(ValidateJobSpec(given));
   v1::JobSpec spec = given;
   FillJobSpecDefaults(spec);
@@ -243,9 +289,18 @@ absl::StatusOr<Expansion> ExpandJob(const v1::JobSpec& given,
                         expansion.notes));
     expansion.evaluations.push_back(std::move(evaluation));
   }
+  if (calibration_corpus != nullptr) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        expansion.calibrations,
+        ExpandCalibrations(spec.calibration(), *calibration_corpus,
+                           expansion.evaluations, expansion.notes));
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<WantedQuantizer> quantizers,
+                          WantedQuantizers(spec, expansion.calibrations));
   for (const ModelDescription& model : models) {
-    QSWEEP_ASSIGN_OR_RETURN(ExpandedModel expanded,
-                            ExpandModel(spec, model, expansion.notes));
+    QSWEEP_ASSIGN_OR_RETURN(
+        ExpandedModel expanded,
+        ExpandModel(spec, model, quantizers, expansion.notes));
     expansion.models.push_back(std::move(expanded));
   }
   if (expansion.num_measurements() > kMostMeasurementsPerJob) {

@@ -45,11 +45,28 @@ struct ExpandedEvaluation {
   std::vector<ExpandedDocument> documents;  // by language, then in id order
 };
 
+// The texts of one seed. A value that says where they are, too.
+struct ExpandedCalibration {
+  struct Language {
+    std::string language;  // corpus code
+    Digest artifact;       // of the LanguageCorpus
+  };
+  struct Document {
+    int language = 0;  // into `languages`
+    Digest digest;
+  };
+
+  uint64_t texts = 0;  // Scheme::calibration_texts
+  std::vector<Language> languages;
+  std::vector<Document> documents;  // by language, then in the corpus's order
+};
+
 // All that a job measures: every configuration and evaluation of every model on
 // every document of that evaluation. A value.
 struct Expansion {
-  std::vector<ExpandedModel> models;            // parallel to spec.models
-  std::vector<ExpandedEvaluation> evaluations;  // parallel to spec.evals
+  std::vector<ExpandedModel> models;              // parallel to spec.models
+  std::vector<ExpandedEvaluation> evaluations;    // parallel to spec.evals
+  std::vector<ExpandedCalibration> calibrations;  // no texts twice
   std::vector<int> languages;      // positions in corpus.languages, ascending
   std::string reference;           // corpus code of the language gaps refer to
   std::vector<std::string> notes;  // "3 documents dropped: ..."
@@ -69,9 +86,11 @@ struct Expansion {
 // baseline. INVALID_ARGUMENT: as ValidateJobSpec; QS1011, QS1012, QS1050 with
 // the field of the layer set or quantizer; QS1051; QS2101, QS2103; QS2107
 // nothing left.
-absl::StatusOr<Expansion> ExpandJob(const v1::JobSpec& spec,
-                                    std::span<const ModelDescription> models,
-                                    const v1::Corpus& corpus);
+// Calibrated quantizers give a configuration for each seed of
+// spec.calibration, whose corpus is calibration_corpus; null without one.
+absl::StatusOr<Expansion> ExpandJob(
+    const v1::JobSpec& spec, std::span<const ModelDescription> models,
+    const v1::Corpus& corpus, const v1::Corpus* calibration_corpus = nullptr);
 
 }  // namespace qsweep
 

@@ -17,6 +17,9 @@ void FillJobSpecDefaults(v1::JobSpec& spec) {
   if (spec.evals().empty()) {
     spec.add_evals()->set_eval("aligned");
   }
+  if (spec.has_calibration() && spec.calibration().seeds().empty()) {
+    spec.mutable_calibration()->add_seeds(0);
+  }
   if (spec.compute() == v1::COMPUTE_UNSPECIFIED) {
     spec.set_compute(v1::COMPUTE_FP32);
   }

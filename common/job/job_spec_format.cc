@@ -92,6 +92,26 @@ std::string FormatEval(const v1::EvaluationRequest& eval) {
   return absl::StrCat("{", absl::StrJoin(parts, ", "), "}");
 }
 
+// Without the digest, which the coordinator adds: a spec's own digest must not
+// change by it.
+std::string FormatCalibration(const v1::CalibrationRequest& calibration) {
+  std::vector<std::string> parts;
+  AddText(parts, "corpus", calibration.corpus());
+  if (!calibration.languages().empty()) {
+    std::vector<std::string> languages;
+    for (const std::string& language : calibration.languages()) {
+      languages.push_back(Quote(language));
+    }
+    parts.push_back(
+        absl::StrCat("languages: [", absl::StrJoin(languages, ", "), "]"));
+  }
+  parts.push_back(absl::StrCat("samples: ", calibration.samples()));
+  parts.push_back(
+      absl::StrCat("seeds: [", absl::StrJoin(calibration.seeds(), ", "), "]"));
+  AddText(parts, "mode", calibration.mode());
+  return absl::StrCat("{", absl::StrJoin(parts, ", "), "}");
+}
+
 // "key:" and an item a line; nothing for no items.
 template <typename Items, typename Format>
 void AppendList(std::string& text, absl::string_view key, const Items& items,
@@ -143,6 +163,10 @@ std::string FormatJobSpecYaml(const v1::JobSpec& given) {
   AppendList(text, "languages", spec.languages(), Quote);
   AppendText(text, "reference", spec.reference());
   AppendList(text, "evals", spec.evals(), FormatEval);
+  if (spec.has_calibration()) {
+    absl::StrAppend(
+        &text, "calibration: ", FormatCalibration(spec.calibration()), "\n");
+  }
   const v1::JobPolicy& policy = spec.policy();
   absl::StrAppend(&text, "policy: {priority: ", policy.priority(),
                   ", maxRetries: ", policy.max_retries(),

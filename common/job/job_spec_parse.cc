@@ -293,6 +293,49 @@ absl::Status ReadPolicy(const SpecNode& node, v1::JobSpec& spec) {
         }}});
 }
 
+// {corpus: NAME, languages: [...], samples: N, seeds: [...], mode: fp}, or a
+// corpus alone.
+absl::Status ReadCalibration(const SpecNode& node, v1::JobSpec& spec) {
+  v1::CalibrationRequest& calibration = *spec.mutable_calibration();
+  if (node.kind == SpecNode::Kind::kScalar) {
+    return Text(calibration.mutable_corpus(), "calibration")(node);
+  }
+  const std::string seeds = "calibration.seeds";
+  return ReadFields(
+      node, "calibration",
+      {{"corpus", Text(calibration.mutable_corpus(), "calibration.corpus")},
+       {"languages",
+        [&](const SpecNode& value) {
+          return ReadList(
+              value, "calibration.languages",
+              [&](const SpecNode& item, const std::string& at) -> absl::Status {
+                QSWEEP_ASSIGN_OR_RETURN(*calibration.add_languages(),
+                                        ReadText(item, at));
+                return absl::OkStatus();
+              });
+        }},
+       {"samples",
+        [&](const SpecNode& value) -> absl::Status {
+          QSWEEP_ASSIGN_OR_RETURN(
+              const uint32_t samples,
+              ReadInteger<uint32_t>(value, "calibration.samples"));
+          calibration.set_samples(samples);
+          return absl::OkStatus();
+        }},
+       {"seeds",
+        [&](const SpecNode& value) {
+          return ReadList(
+              value, seeds,
+              [&](const SpecNode& item, const std::string& at) -> absl::Status {
+                QSWEEP_ASSIGN_OR_RETURN(const uint64_t seed,
+                                        ReadInteger<uint64_t>(item, at));
+                calibration.add_seeds(seed);
+                return absl::OkStatus();
+              });
+        }},
+       {"mode", Text(calibration.mutable_mode(), "calibration.mode")}});
+}
+
 absl::Status ReadLabels(const SpecNode& node, v1::JobSpec& spec) {
   if (node.kind != SpecNode::Kind::kMap) {
     return ValueError(node, "labels", "names with values");
@@ -386,6 +429,8 @@ absl::StatusOr<v1::JobSpec> ReadSpec(const SpecNode& root) {
        {"languages", [&](const SpecNode& n) { return ReadLanguages(n, spec); }},
        {"reference", Text(spec.mutable_reference(), "reference")},
        {"evals", List("evals", ReadEval, spec)},
+       {"calibration",
+        [&](const SpecNode& n) { return ReadCalibration(n, spec); }},
        {"policy", [&](const SpecNode& n) { return ReadPolicy(n, spec); }},
        {"seed", [&](const SpecNode& n) -> absl::Status {
           QSWEEP_ASSIGN_OR_RETURN(const uint64_t seed,

@@ -27,6 +27,7 @@ constexpr int kMostLayerSets = 10'000;
 constexpr int kMostLanguages = 2'000;
 constexpr int kMostEvals = 16;
 constexpr int kMostLabels = 64;
+constexpr int kMostSeeds = 100;
 constexpr int kMostLayers = 10'000;
 constexpr int kHighestPriority = 1'000;
 constexpr uint32_t kMostRetries = 1'000;
@@ -169,14 +170,53 @@ absl::Status CheckQuantizers(const v1::JobSpec& spec) {
     if (!quantizer.ok()) {
       return At(quantizer.status(), Indexed("quantizers", i));
     }
-    if (quantizer->scheme.calibrated()) {
-      return MakeError(
-          kUnknownMethod,
-          absl::StrCat("jobs of this version cannot calibrate ",
-                       spec.quantizers(i)),
-          Indexed("quantizers", i),
-          "Use `qengine score --calibration FILE`, or rtn, nf4 or hqq.");
+  }
+  return absl::OkStatus();
+}
+
+// Calibrated quantizers need texts, and texts a quantizer that reads them.
+absl::Status CheckCalibration(const v1::JobSpec& spec) {
+  std::string calibrated;  // the first such quantizer
+  for (int i = 0; i < spec.quantizers_size(); ++i) {
+    QSWEEP_ASSIGN_OR_RETURN(const Quantizer quantizer,
+                            ParseQuantizer(spec.quantizers(i)));
+    if (quantizer.scheme.calibrated() && calibrated.empty()) {
+      calibrated = spec.quantizers(i);
     }
+  }
+  const v1::CalibrationRequest& calibration = spec.calibration();
+  if (calibrated.empty()) {
+    return !spec.has_calibration()
+               ? absl::OkStatus()
+               : MakeError(kBadValue, "no quantizer of the spec is calibrated",
+                           "calibration", "Leave it out, or add gptq.");
+  }
+  if (calibration.corpus().empty()) {
+    return MakeError(
+        kMissingField,
+        absl::StrCat(calibrated, " is calibrated on texts, and none are named"),
+        spec.has_calibration() ? "calibration.corpus" : "calibration",
+        "Write calibration: {corpus: NAME}; `qctl corpora list` shows which "
+        "there are.");
+  }
+  QSWEEP_RETURN_IF_ERROR(
+      CheckText(calibration.corpus(), kLongestName, "calibration.corpus"));
+  if (!calibration.mode().empty()) {
+    QSWEEP_RETURN_IF_ERROR(At(ParseCalibrationMode(calibration.mode()).status(),
+                              "calibration.mode"));
+  }
+  if (calibration.seeds_size() > kMostSeeds) {
+    return MakeError(kBadValue, absl::StrCat("at most ", kMostSeeds, " seeds"),
+                     "calibration.seeds");
+  }
+  if (calibration.languages_size() > kMostLanguages) {
+    return MakeError(kBadValue,
+                     absl::StrCat("at most ", kMostLanguages, " languages"),
+                     "calibration.languages");
+  }
+  for (int i = 0; i < calibration.languages_size(); ++i) {
+    QSWEEP_RETURN_IF_ERROR(CheckText(calibration.languages(i), kLongestName,
+                                     Indexed("calibration.languages", i)));
   }
   return absl::OkStatus();
 }
@@ -327,6 +367,7 @@ absl::Status ValidateJobSpec(const v1::JobSpec& given) {
   QSWEEP_RETURN_IF_ERROR(CheckLabels(spec));
   QSWEEP_RETURN_IF_ERROR(CheckModels(spec));
   QSWEEP_RETURN_IF_ERROR(CheckQuantizers(spec));
+  QSWEEP_RETURN_IF_ERROR(CheckCalibration(spec));
   QSWEEP_RETURN_IF_ERROR(CheckLayerSets(spec));
   QSWEEP_RETURN_IF_ERROR(CheckLanguages(spec));
   QSWEEP_RETURN_IF_ERROR(CheckEvals(spec));

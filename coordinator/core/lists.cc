@@ -71,8 +71,15 @@ std::string LanguagesOf(const TaskGroup& group, const Task& task) {
             .language());
   }
   if (task.documents.empty()) {  // DONE: State has let go of the documents
-    for (const v1::TaskLanguage& language : group.prototype->languages()) {
-      languages.insert(language.language());
+    const v1::TaskSpec& spec = *group.prototype;
+    // Those of calibrations come last.
+    const int scored =
+        spec.calibrations().empty()
+            ? spec.languages_size()
+            : static_cast<int>(
+                  spec.calibrations(0).documents(0).language_index());
+    for (int i = 0; i < scored; ++i) {
+      languages.insert(spec.languages(i).language());
     }
   }
   return absl::StrJoin(languages, ",");

@@ -134,7 +134,8 @@ absl::StatusOr<const Job*> FindSubmitted(const State& state,
 
 absl::StatusOr<PreparedSubmit> PrepareSubmit(
     const v1::SubmitJobRequest& request,
-    std::shared_ptr<const v1::Corpus> corpus) {
+    std::shared_ptr<const v1::Corpus> corpus,
+    std::shared_ptr<const v1::Corpus> calibration_corpus) {
   PreparedSubmit prepared;
   QSWEEP_ASSIGN_OR_RETURN(prepared.uuid,
                           JobUuid::FromBytes(request.job_uuid()));
@@ -145,8 +146,13 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
   FillJobSpecDefaults(spec);
   QSWEEP_RETURN_IF_ERROR(ValidateJobSpec(spec));
   QSWEEP_RETURN_IF_ERROR(ReadModels(request, prepared));
-  QSWEEP_ASSIGN_OR_RETURN(prepared.expansion,
-                          ExpandJob(spec, prepared.models, *corpus));
+  QSWEEP_ASSIGN_OR_RETURN(
+      prepared.expansion,
+      ExpandJob(spec, prepared.models, *corpus, calibration_corpus.get()));
+  if (calibration_corpus != nullptr) {
+    // The name may mean another corpus when the plan is made again.
+    spec.mutable_calibration()->set_corpus_digest(calibration_corpus->digest());
+  }
   QSWEEP_ASSIGN_OR_RETURN(prepared.corpus_digest,
                           Digest::FromBytes(corpus->digest()));
   const Expansion& expansion = prepared.expansion;

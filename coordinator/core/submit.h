@@ -60,11 +60,13 @@ Digest SubmitDigest(const v1::SubmitJobRequest& request);
 absl::StatusOr<const Job*> FindSubmitted(const State& state,
                                          const v1::SubmitJobRequest& request);
 
-// Validates and expands. Errors: ValidateJobSpec's and ExpandJob's;
-// QS1003 a model without description; QS1004 one model under two paths.
+// Validates and expands. calibration_corpus: of spec.calibration; null without
+// one. Errors: ValidateJobSpec's and ExpandJob's; QS1003 a model without
+// description; QS1004 one model under two paths.
 absl::StatusOr<PreparedSubmit> PrepareSubmit(
     const v1::SubmitJobRequest& request,
-    std::shared_ptr<const v1::Corpus> corpus);
+    std::shared_ptr<const v1::Corpus> corpus,
+    std::shared_ptr<const v1::Corpus> calibration_corpus = nullptr);
 
 // Status of each key of a panel as the store has it, [configurations,
 // documents] row-major.

@@ -216,9 +216,44 @@ TaskGroupId SubmitPlanner::GroupOf(const State& state, size_t index,
     language->set_language(from.language());
     language->set_artifact_digest(from.artifact_digest());
   }
+  AddCalibrations(prepared_.expansion.models[m], configurations, *prototype);
   groups_.push_back(
       TaskGroupAdded{.id = it->second, .prototype = std::move(prototype)});
   return it->second;
+}
+
+// The calibrations that the configurations need, their languages after those of
+// the documents.
+void SubmitPlanner::AddCalibrations(const ExpandedModel& model,
+                                    const std::vector<int>& configurations,
+                                    v1::TaskSpec& prototype) const {
+  std::set<uint64_t> needed;
+  for (const int c : configurations) {
+    for (const auto& scheme :
+         model.configurations[static_cast<size_t>(c)].configuration.schemes) {
+      if (scheme && scheme->calibrated()) {
+        needed.insert(scheme->calibration_texts);
+        break;  // a configuration has one quantizer
+      }
+    }
+  }
+  for (const ExpandedCalibration& from : prepared_.expansion.calibrations) {
+    if (!needed.contains(from.texts)) {
+      continue;
+    }
+    const int first = prototype.languages_size();
+    for (const ExpandedCalibration::Language& language : from.languages) {
+      v1::TaskLanguage* to = prototype.add_languages();
+      to->set_language(language.language);
+      to->set_artifact_digest(language.artifact.bytes());
+    }
+    v1::TaskCalibration* calibration = prototype.add_calibrations();
+    for (const ExpandedCalibration::Document& document : from.documents) {
+      v1::TaskDocument* to = calibration->add_documents();
+      to->set_digest(document.digest.bytes());
+      to->set_language_index(static_cast<uint32_t>(first + document.language));
+    }
+  }
 }
 
 Digest SubmitPlanner::ContentKey(const SubmitPanel& panel,

@@ -119,6 +119,9 @@ class SubmitPlanner {
                  std::vector<bool> missing);
   TaskGroupId GroupOf(const State& state, size_t panel,
                       const std::vector<int>& configurations);
+  void AddCalibrations(const ExpandedModel& model,
+                       const std::vector<int>& configurations,
+                       v1::TaskSpec& prototype) const;
   Digest ContentKey(const SubmitPanel& panel, const PlanSlice& slice,
                     const PlannedTask& task) const;
   void CountPlanned(size_t panel, const PlannedTask& task);

@@ -239,6 +239,25 @@ TEST(Loop, TellsWorkersNothingThatWasNotStored_WhenItEndsWithAnError) {
   EXPECT_TRUE(absl::IsUnavailable(*link->closed));
 }
 
+TEST(Loop, KnowsACalibrationsCorpusByItsName) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  v1::SubmitJobRequest request = SweepRequest();
+  request.mutable_spec()->set_quantizers(0, "gptq:group=4");
+  v1::CalibrationRequest& calibration =
+      *request.mutable_spec()->mutable_calibration();
+  calibration.set_corpus("none");
+  const auto refused = *harness.Call<v1::SubmitJobResponse>(request);
+  EXPECT_EQ(CodeOf(refused), "QS2113");
+  EXPECT_EQ(FieldOf(refused), "calibration.corpus");
+  calibration.set_corpus(request.spec().corpus());
+  calibration.set_corpus_digest("nobody asked");
+  QSWEEP_ASSERT_OK(*harness.Call<v1::SubmitJobResponse>(request));
+  const auto job = harness.store().ReadJob(JobNumber(1));
+  QSWEEP_ASSERT_OK(job);
+  EXPECT_EQ(job->spec.calibration().corpus_digest(), job->corpus.bytes());
+}
+
 TEST(Loop, RaisesOneAlarm_WhenADifferingResultIsSentAgain) {
   LoopHarness harness;
   harness.AddCorpus(3);

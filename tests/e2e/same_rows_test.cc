@@ -1,4 +1,6 @@
 // A measurement does not depend on who computes it beside whom.
+#include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -7,6 +9,7 @@
 #include "tests/e2e/local_cluster.h"
 #include "tests/e2e/sweeps.h"
 #include "tests/support/real_engine.h"
+#include "tests/support/temp_dir.h"
 
 namespace qsweep::testing {
 namespace {
@@ -35,6 +38,38 @@ TEST(SameRows, ToTheLastBit_WhenOneWorkerHasTwoThreadsOrTwoHaveOne) {
     const std::string job = SubmitSweep(cluster, sweep);
     ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(job, kPatience));
     rows.push_back(cluster.Rows(job));
+  }
+  ASSERT_EQ(rows[0].size(), sweep.num_measurements);
+  EXPECT_TRUE(rows[0] == rows[1]);
+}
+
+TEST(SameRows, ToTheLastBit_WhoeverCalibrates) {
+  QSWEEP_SKIP_WITHOUT_ENGINE();
+  Sweep sweep = MakeSweep(SweepKind::kRealEngine);
+  sweep.spec.set_quantizers(0, "gptq:bits=3,group=32");
+  sweep.spec.mutable_calibration()->set_corpus("calibration");
+  sweep.spec.mutable_calibration()->add_languages("ita");
+  sweep.cluster.task_seconds = 60;
+  const std::map<std::string, std::vector<std::string>> texts = {
+      {"ita", {std::string(120, 'i') + " liberi ed eguali", "in dignita"}},
+      {"spa", {"libres e iguales"}}};
+  std::vector<std::vector<std::string>> rows;
+  for (const int num_workers : {1, 2}) {
+    const TempDir cache;  // of codes: empty
+    LocalCluster::Options options = sweep.cluster;
+    options.worker_environment["XDG_CACHE_HOME"] = cache.path();
+    LocalCluster cluster(options);
+    ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
+    cluster.AddCorpus("calibration", texts);
+    for (int i = 0; i < num_workers; ++i) {
+      cluster.StartWorker("w" + std::to_string(i), 3 - num_workers);
+    }
+    ASSERT_NO_FATAL_FAILURE(
+        cluster.AwaitWorkers(static_cast<size_t>(num_workers)));
+    const std::string job = SubmitSweep(cluster, sweep);
+    ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(job, kPatience));
+    rows.push_back(cluster.Rows(job));
+    EXPECT_TRUE(std::filesystem::exists(cache / "qsweep/codes"));
   }
   ASSERT_EQ(rows[0].size(), sweep.num_measurements);
   EXPECT_TRUE(rows[0] == rows[1]);

@@ -1,7 +1,8 @@
 """Writes gptq.txt: what GPTQ's algorithm makes of some weights, in fp64.
 
-Step by step as in the paper (Frantar et al., arXiv 2210.17323) and its authors' program: damp, invert,
-factor the inverse, quantize column by column, correct the block, then the rest. Weights and inputs come
+tests/oracle/gptq_test.py uses the algorithm on what real layers read. Step by step as in the paper
+(Frantar et al., arXiv 2210.17323) and its authors' program: damp, invert, factor the inverse, quantize
+column by column, correct the block, then the rest. Weights and inputs come
 from a generator that tests/worker/kernels/gptq_test.cc has, too; their products are exact in fp32. Outliers
 are positive: a symmetric grid has a tie at the negative end, where fp32 and fp64 part for the rest of the row. A line
 per mode: bits, group (0: a row), sym, act_order, static_groups, the error over the weights' Hessian

@@ -277,18 +277,27 @@ absl::StatusOr<EngineTask> TaskFromProto(const v1::EngineRun& run) {
       language.texts.push_back(document.text());
     }
   }
-  for (const v1::TaskDocument& document : spec.documents()) {
-    const size_t language = document.language_index();
-    const bool sent =
-        language < texts.size() && texts[language].count(document.digest()) > 0;
-    if (!sent) {
-      return MakeError(
-          kArtifactMismatch,
-          absl::StrCat("The text of document ", task.documents.size(),
-                       " of the task is not in the corpus that came with it."));
+  const auto add = [&texts](const auto& from, absl::string_view what,
+                            std::vector<EngineDocument>& to) -> absl::Status {
+    for (const v1::TaskDocument& document : from) {
+      const size_t language = document.language_index();
+      if (language >= texts.size() ||
+          texts[language].count(document.digest()) == 0) {
+        return MakeError(
+            kArtifactMismatch,
+            absl::StrCat("The text of ", what, " ", to.size(),
+                         " of the task is not in the corpus that came with "
+                         "it."));
+      }
+      to.push_back({.language = static_cast<int>(language),
+                    .text = texts[language].at(document.digest())});
     }
-    task.documents.push_back({.language = static_cast<int>(language),
-                              .text = texts[language].at(document.digest())});
+    return absl::OkStatus();
+  };
+  QSWEEP_RETURN_IF_ERROR(add(spec.documents(), "document", task.documents));
+  for (const v1::TaskCalibration& calibration : spec.calibrations()) {
+    QSWEEP_RETURN_IF_ERROR(add(calibration.documents(), "calibration document",
+                               task.calibrations.emplace_back().documents));
   }
   return task;
 }

@@ -109,6 +109,31 @@ void SetLayerSets(const Arguments& arguments, v1::JobSpec& spec) {
   }
 }
 
+// Where calibrated quantizers have their texts from.
+absl::Status SetCalibration(const Arguments& arguments, v1::JobSpec& spec) {
+  for (const char* flag : {"calibration-languages", "calibration-samples"}) {
+    if (arguments.Has(flag) && !arguments.Has("calibration")) {
+      return MakeError(kMissingField,
+                       absl::StrCat("--", flag, " needs a corpus"),
+                       "--calibration", "--calibration NAME");
+    }
+  }
+  if (!arguments.Has("calibration")) {
+    return absl::OkStatus();
+  }
+  v1::CalibrationRequest& calibration = *spec.mutable_calibration();
+  calibration.set_corpus(arguments.Get("calibration"));
+  for (const std::string& language :
+       arguments.GetList("calibration-languages")) {
+    calibration.add_languages(language);
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      const int64_t samples,
+      arguments.GetInteger("calibration-samples", 0, 1, kMostCount));
+  calibration.set_samples(static_cast<uint32_t>(samples));
+  return absl::OkStatus();
+}
+
 absl::Status SetNames(const Arguments& arguments, v1::JobSpec& spec) {
   spec.set_name(arguments.Get("name"));
   for (const std::string& label : arguments.GetAll("label")) {
@@ -154,6 +179,7 @@ absl::StatusOr<v1::JobSpec> SpecFromFlags(const Context& context,
   spec.set_corpus(arguments.Get("corpus"));
   spec.set_reference(arguments.Get("reference"));
   SetLayerSets(arguments, spec);
+  QSWEEP_RETURN_IF_ERROR(SetCalibration(arguments, spec));
   QSWEEP_RETURN_IF_ERROR(SetNumbers(arguments, spec));
   QSWEEP_RETURN_IF_ERROR(SetNames(arguments, spec));
   FillJobSpecDefaults(spec);
@@ -175,6 +201,9 @@ std::vector<Flag> SpecFlags(bool many_models) {
       {"eval", 0, "E", "aligned (default) or hf-text", true},
       {"samples", 0, "N", "units per language, chosen by a seeded hash"},
       {"max-tokens", 0, "N", "skip longer documents"},
+      {"calibration", 0, "CORPUS", "texts that gptq learns from"},
+      {"calibration-languages", 0, "A,B,...", "of them (default: all)", true},
+      {"calibration-samples", 0, "N", "texts per language (default: all)"},
       {"compute",
        0,
        "C",

@@ -112,6 +112,106 @@ TEST(ExpandJob, GivesTheDemoSweepThirtyTwoConfigurations) {
   EXPECT_THAT(expansion->notes, IsEmpty());
 }
 
+v1::JobSpec CalibratedSpec() {
+  v1::JobSpec spec = SweepSpec();
+  spec.add_quantizers("gptq:group=4");
+  spec.mutable_calibration()->set_corpus("other");
+  spec.mutable_calibration()->set_samples(2);
+  for (const uint64_t seed : {1, 2}) {
+    spec.mutable_calibration()->add_seeds(seed);
+  }
+  FillJobSpecDefaults(spec);
+  return spec;
+}
+
+TEST(ExpandJob, MakesAConfigurationPerSeed_OfCalibratedQuantizers) {
+  const v1::Corpus texts =
+      MakeTestCorpus({{"deu", Numbers(40)}, {"fra", Numbers(40)}});
+  const ModelDescription models[] = {TinyLlamaDescription(2)};
+  const v1::JobSpec spec = CalibratedSpec();
+  const auto expansion = ExpandJob(spec, models, TwoLanguages(), &texts);
+  QSWEEP_ASSERT_OK(expansion);
+  ASSERT_EQ(expansion->calibrations.size(), 2u);
+  std::vector<std::string> quantizers;
+  for (const ExpandedConfiguration& expanded :
+       expansion->models[0].configurations) {
+    quantizers.push_back(expanded.configuration.quantizer_text);
+  }
+  const auto with_texts = [&](size_t seed) {
+    return absl::StrCat(
+        "gptq:bits=4,group=4,calib=fp,texts=",
+        CalibrationTextsName(expansion->calibrations[seed].texts));
+  };
+  const std::string rtn = "rtn:bits=4,group=4";
+  EXPECT_THAT(
+      quantizers,
+      ElementsAre("fp", rtn, rtn, rtn, with_texts(0), with_texts(0),
+                  with_texts(0), with_texts(1), with_texts(1), with_texts(1)));
+  EXPECT_NE(expansion->models[0].configurations[4].configuration.digest,
+            expansion->models[0].configurations[7].configuration.digest);
+  const ExpandedCalibration& first = expansion->calibrations[0];
+  ASSERT_EQ(first.languages.size(), 2u);
+  EXPECT_EQ(first.languages[1].language, "fra");
+  EXPECT_EQ(first.languages[1].artifact.bytes(),
+            texts.languages(1).artifact_digest());
+  v1::JobSpec other = spec;
+  other.mutable_calibration()->set_mode("qpath");
+  const auto sequential = ExpandJob(other, models, TwoLanguages(), &texts);
+  QSWEEP_ASSERT_OK(sequential);
+  EXPECT_EQ(
+      sequential->models[0].configurations[4].configuration.quantizer_text,
+      absl::StrCat("gptq:bits=4,group=4,calib=qpath,texts=",
+                   CalibrationTextsName(first.texts)));
+  ASSERT_EQ(first.documents.size(), 4u);  // two of each language, the same ids
+  std::vector<Digest> digests;
+  for (const ExpandedCalibration::Document& document : first.documents) {
+    digests.push_back(document.digest);
+  }
+  EXPECT_EQ(CalibrationTexts(digests), first.texts);
+  EXPECT_EQ(first.documents[0].language, 0);
+  EXPECT_EQ(first.documents[3].language, 1);
+}
+
+TEST(ExpandJob, NotesSeedsThatChooseTheSame_AndTextsThatAreScored) {
+  const ModelDescription models[] = {TinyLlamaDescription(2)};
+  v1::JobSpec spec = CalibratedSpec();
+  spec.mutable_calibration()->set_samples(0);
+  const auto expansion =
+      ExpandJob(spec, models, TwoLanguages(), &TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_EQ(expansion->calibrations.size(), 1u);
+  EXPECT_THAT(expansion->notes,
+              ElementsAre("calibration: 2 seeds choose 1 set of texts",
+                          "calibration: 6 of 6 texts are scored, too: their "
+                          "losses look better than those of other texts"));
+}
+
+TEST(ExpandJob, TakesAQuantizerWithItsTexts_WhenTheyAreThoseOfASeed) {
+  const v1::Corpus texts = MakeTestCorpus({{"deu", Numbers(40)}});
+  const ModelDescription models[] = {TinyLlamaDescription(2)};
+  v1::JobSpec spec = CalibratedSpec();
+  const uint64_t second =
+      ExpandJob(spec, models, TwoLanguages(), &texts)->calibrations[1].texts;
+  spec.set_quantizers(
+      1, absl::StrCat("gptq:group=4,texts=", CalibrationTextsName(second)));
+  const auto expansion = ExpandJob(spec, models, TwoLanguages(), &texts);
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_EQ(expansion->models[0].configurations.size(), 1u + 3 + 3);
+  spec.set_quantizers(1, "gptq:group=4,texts=0123456789abcdef");
+  const auto refused = ExpandJob(spec, models, TwoLanguages(), &texts);
+  EXPECT_EQ(CodeOf(refused), "QS1004");
+  EXPECT_EQ(FieldOf(refused), "quantizers[1]");
+}
+
+TEST(ExpandJob, NamesTheCalibration_WhenItsLanguageIsUnknown) {
+  const ModelDescription models[] = {TinyLlamaDescription(2)};
+  v1::JobSpec spec = CalibratedSpec();
+  spec.mutable_calibration()->add_languages("xyz");
+  const auto refused = ExpandJob(spec, models, TwoLanguages(), &TwoLanguages());
+  EXPECT_EQ(CodeOf(refused), "QS2101");
+  EXPECT_EQ(FieldOf(refused), "calibration.languages[0]");
+}
+
 TEST(ExpandJob, FollowsPatterns) {
   v1::JobSpec spec = SweepSpec();
   spec.mutable_layer_sets(0)->set_protect("pairs");

@@ -267,8 +267,7 @@ TEST(ValidateJobSpec, NamesTheField) {
     return ValidateJobSpec(
         *ParseJobSpec(absl::StrReplaceAll(kSmall, {{from, to}})));
   };
-  EXPECT_EQ(FieldOf(validate("[rtn]", "[rtn, gptq]")), "quantizers[1]");
-  EXPECT_EQ(CodeOf(validate("[rtn]", "[rtn, gptq]")), "QS1020");
+  EXPECT_EQ(FieldOf(validate("[rtn]", "[rtn, awq]")), "quantizers[1]");
   EXPECT_EQ(CodeOf(validate("[rtn]", "[rtn, awq]")), "QS1020");
   EXPECT_EQ(CodeOf(validate("[rtn]", "[]")), "QS1003");
   EXPECT_EQ(CodeOf(validate("/models/", "org/")), "QS1004");
@@ -277,6 +276,62 @@ TEST(ValidateJobSpec, NamesTheField) {
   EXPECT_EQ(FieldOf(validate("LayerSweep", "Configs")), "layerSets");
   EXPECT_EQ(CodeOf(validate("corpus: udhr", "seed: 1")), "QS1003");
   EXPECT_EQ(CodeOf(ValidateJobSpec(v1::JobSpec())), "QS1003");
+}
+
+TEST(ParseJobSpec, ReadsCalibration) {
+  const std::string small =
+      absl::StrReplaceAll(kSmall, {{"[rtn]", "[rtn, \"gptq:group=64\"]"}});
+  const auto spec = ParseJobSpec(
+      small +
+      "calibration: {corpus: c4, languages: [eng, swh], samples: 128, seeds: "
+      "[3, 18446744073709551615], mode: fp}\n");
+  QSWEEP_ASSERT_OK(spec);
+  QSWEEP_EXPECT_OK(ValidateJobSpec(*spec));
+  const v1::CalibrationRequest& calibration = spec->calibration();
+  EXPECT_EQ(calibration.corpus(), "c4");
+  EXPECT_THAT(calibration.languages(), ElementsAre("eng", "swh"));
+  EXPECT_EQ(calibration.samples(), 128u);
+  EXPECT_THAT(calibration.seeds(), ElementsAre(3u, 18446744073709551615u));
+  const std::string yaml = FormatJobSpecYaml(*spec);
+  EXPECT_THAT(yaml, HasSubstr("calibration: {corpus: c4, languages: [eng, swh],"
+                              " samples: 128, seeds: [3, 18446744073709551615],"
+                              " mode: fp}\n"));
+  EXPECT_TRUE(MessageDifferencer::Equals(*ParseJobSpec(yaml), *spec));
+
+  const auto brief = ParseJobSpec(small + "calibration: c4\n");
+  QSWEEP_ASSERT_OK(brief);
+  QSWEEP_EXPECT_OK(ValidateJobSpec(*brief));
+  EXPECT_EQ(brief->calibration().mode(), "");
+  EXPECT_THAT(brief->calibration().seeds(), ElementsAre(0u));
+}
+
+TEST(JobSpecDigest, IsTheSame_WhateverCorpusTheNameOfACalibrationMeans) {
+  v1::JobSpec spec = *ParseJobSpec(SmallWith("calibration: c4"));
+  const Digest before = JobSpecDigest(spec);
+  spec.mutable_calibration()->set_corpus_digest(std::string(32, 'x'));
+  EXPECT_EQ(JobSpecDigest(spec), before);
+}
+
+TEST(ValidateJobSpec, WantsACalibrationJustWhereAQuantizerIsCalibrated) {
+  const auto validate = [](absl::string_view quantizer,
+                           const std::string& calibration) {
+    const auto spec = ParseJobSpec(absl::StrCat(
+        absl::StrReplaceAll(kSmall, {{"[rtn]", quantizer}}), calibration));
+    EXPECT_TRUE(spec.ok()) << spec.status();
+    return ValidateJobSpec(*spec);
+  };
+  EXPECT_EQ(CodeOf(validate("[gptq]", "")), "QS1003");
+  EXPECT_EQ(FieldOf(validate("[gptq]", "")), "calibration");
+  EXPECT_EQ(FieldOf(validate("[gptq]", "calibration: {samples: 1}\n")),
+            "calibration.corpus");
+  EXPECT_EQ(CodeOf(validate("[rtn]", "calibration: c4\n")), "QS1004");
+  EXPECT_EQ(FieldOf(validate("[rtn]", "calibration: c4\n")), "calibration");
+  EXPECT_EQ(
+      FieldOf(validate("[gptq]", "calibration: {corpus: c4, mode: exact}\n")),
+      "calibration.mode");
+  EXPECT_EQ(
+      CodeOf(validate("[gptq]", "calibration: {corpus: c4, mode: exact}\n")),
+      "QS1004");
 }
 
 TEST(FormatJobSpecYaml, ParsesBackToTheSameSpec) {

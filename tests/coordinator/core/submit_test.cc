@@ -52,6 +52,43 @@ State Submitted(const State& state, const SweepOptions& options) {
   return after;
 }
 
+TEST(DecideSubmit, GivesTasksTheTextsOfTheirCalibrations) {
+  v1::SubmitJobRequest request = SweepRequest();
+  request.mutable_spec()->add_quantizers("gptq:group=4");
+  v1::CalibrationRequest& calibration =
+      *request.mutable_spec()->mutable_calibration();
+  calibration.set_corpus("more");
+  calibration.add_languages("swh");
+  calibration.set_samples(2);
+  const auto corpus = std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus);
+  const auto more = std::make_shared<v1::Corpus>(SmallCorpus(40).corpus);
+  const auto prepared = PrepareSubmit(request, corpus, more);
+  QSWEEP_ASSERT_OK(prepared);
+  EXPECT_EQ(prepared->spec->calibration().corpus_digest(), more->digest());
+  // The same submit, once the coordinator knows the corpus.
+  v1::SubmitJobRequest stored = request;
+  *stored.mutable_spec() = *prepared->spec;
+  EXPECT_EQ(SubmitDigest(stored), SubmitDigest(request));
+
+  const State state = StateBuilder().Build();
+  const State after = After(state, Decide(state, *prepared).mutations);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
+  const v1::TaskSpec& spec = *after.group(TaskGroupId(1)).prototype;
+  ASSERT_EQ(spec.languages_size(), 3);  // eng, swh, and swh of the other corpus
+  EXPECT_EQ(spec.languages(2).language(), "swh");
+  EXPECT_EQ(spec.languages(2).artifact_digest(),
+            more->languages(1).artifact_digest());
+  ASSERT_EQ(spec.calibrations_size(), 1);
+  ASSERT_EQ(spec.calibrations(0).documents_size(), 2);
+  std::vector<Digest> digests;
+  for (const v1::TaskDocument& document : spec.calibrations(0).documents()) {
+    EXPECT_EQ(document.language_index(), 2u);
+    digests.push_back(*Digest::FromBytes(document.digest()));
+  }
+  EXPECT_EQ(CalibrationTexts(digests),
+            prepared->expansion.calibrations[0].texts);
+}
+
 TEST(DecideSubmit, MakesTasksForAll_WhenNothingIsMeasured) {
   const State state = StateBuilder().Build();
   const auto decision = Decide(state, Prepare());
