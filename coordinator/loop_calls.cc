@@ -230,6 +230,11 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
       const auto stored,
       core.store().ReadMeasurements(keys.evaluation, keys.configurations,
                                     keys.documents));
+  if (HasCodes(*result)) {
+    QSWEEP_RETURN_IF_ERROR(core.Flush());  // another worker's may be waiting
+    QSWEEP_ASSIGN_OR_RETURN(keys.known_codes,
+                            core.store().ReadCodes(keys.configurations));
+  }
   std::map<JobNumber, int64_t> skipped;
   if (const std::vector<SkippedKey> more = SkippedKeys(*result, keys, stored);
       !more.empty() && state.task(id).live()) {

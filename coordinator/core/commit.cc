@@ -87,6 +87,9 @@ absl::Status CheckRow(const v1::Measurement& row) {
       return bad("a count that no document has");
     }
   }
+  if (!row.codes().empty() && row.codes().size() != size_t{Digest::kSize}) {
+    return bad("codes that are no SHA-256");
+  }
   if (row.status() != v1::ROW_STATUS_OK) {
     return row.tokens() == 0 && row.nll_sum() == 0
                ? absl::OkStatus()
@@ -142,8 +145,8 @@ Epoch EpochOf(const Task& task, const v1::ResultEnvelope& envelope) {
              : Epoch(static_cast<int64_t>(envelope.epoch()));
 }
 
-// A row is at most twenty numbers of ten bytes each; a report two names and a
-// few numbers. What is beyond would be stored for ever.
+// A row is at most twenty numbers of ten bytes each and a digest; a report two
+// names and a few numbers. What is beyond would be stored for ever.
 constexpr size_t kRowBytesMax = 256;
 constexpr size_t kReportBytesMax = 4096;
 
@@ -156,7 +159,37 @@ struct Reading {
   std::vector<MeasuredRow> new_rows;
   std::vector<MeasuredRow> differing;
   int64_t num_compared = 0;
+  int64_t num_other_codes = 0;  // configurations
 };
+
+// Configurations whose codes no stored row has, though some have codes. One
+// result has one digest of codes for each configuration.
+absl::StatusOr<int64_t> CountOtherCodes(
+    const std::vector<const v1::Measurement*>& by_key, const TaskKeys& keys) {
+  int64_t others = 0;
+  for (size_t c = 0; c < keys.configurations.size(); ++c) {
+    absl::string_view codes;
+    for (size_t d = 0; d < keys.documents.size(); ++d) {
+      const std::string& here = by_key[c * keys.documents.size() + d]->codes();
+      if (!here.empty() && !codes.empty() && here != codes) {
+        return MakeError(
+            kBadResult,
+            absl::StrCat("rows of configuration ", c, " have different codes"),
+            "rows");
+      }
+      codes = here.empty() ? codes : here;
+    }
+    if (codes.empty() || keys.known_codes.empty()) {
+      continue;
+    }
+    const std::vector<Digest>& known = keys.known_codes[c];
+    others += !known.empty() &&
+              std::ranges::none_of(known, [codes](const Digest& digest) {
+                return digest.bytes() == codes;
+              });
+  }
+  return others;
+}
 
 absl::StatusOr<Reading> Read(
     const State& state, const v1::ResultEnvelope& envelope,
@@ -180,6 +213,8 @@ absl::StatusOr<Reading> Read(
                           Digest::FromBytes(envelope.payload_sha256()));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<const v1::Measurement*> by_key,
                           RowsByKey(reading.result, keys));
+  QSWEEP_ASSIGN_OR_RETURN(reading.num_other_codes,
+                          CountOtherCodes(by_key, keys));
   for (size_t i = 0; i < by_key.size(); ++i) {
     const v1::Measurement& row = *by_key[i];
     MeasuredRow measured{
@@ -223,6 +258,19 @@ void AddDuplicate(Draft& draft, Reading& reading, const TaskKeys& keys,
   }
 }
 
+void AddCodesAlarm(Draft& draft, const Reading& reading,
+                   const WorkerUuid& worker) {
+  if (reading.num_other_codes > 0) {
+    draft.AddTaskEvent(
+        *reading.task,
+        {.kind = "determinism_alarm",
+         .reason = absl::StrCat("other codes of ", reading.num_other_codes,
+                                " configurations than stored rows have"),
+         .worker = WorkerName(draft.state(), worker),
+         .epoch = reading.epoch});
+  }
+}
+
 void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
                const WorkerUuid& worker,
                const std::map<JobNumber, int64_t>& skipped,
@@ -259,6 +307,12 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
 }
 
 }  // namespace
+
+bool HasCodes(const v1::TaskResult& result) {
+  return std::ranges::any_of(result.rows(), [](const v1::Measurement& row) {
+    return !row.codes().empty();
+  });
+}
 
 TaskKeys KeysOfTask(const State& state, const Task& task) {
   const TaskGroup& group = state.group(task.group);
@@ -359,6 +413,7 @@ Decision<One> DecideCommit(const State& state,
       return {.reply = Outcome(v1::COMMIT_OUTCOME_ALREADY_COMMITTED)};
     }
     AddDuplicate(draft, *reading, keys, worker);
+    AddCodesAlarm(draft, *reading, worker);
     return {.mutations = draft.Take(),
             .reply = Outcome(v1::COMMIT_OUTCOME_SUPERSEDED)};
   }
@@ -368,6 +423,7 @@ Decision<One> DecideCommit(const State& state,
   if (reading->num_compared > 0) {
     AddDuplicate(draft, *reading, keys, worker);
   }
+  AddCodesAlarm(draft, *reading, worker);
   AddResult(draft, *reading, keys, worker, skipped, settings);
   return {.mutations = draft.Take(), .reply = Outcome(v1::COMMIT_OUTCOME_OK)};
 }
@@ -378,7 +434,8 @@ bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b) {
          a.bytes() == b.bytes() && a.bytes_scored() == b.bytes_scored() &&
          a.chars() == b.chars() && a.has_kl_sum() == b.has_kl_sum() &&
          SameBits(a.kl_sum(), b.kl_sum()) && a.has_top1() == b.has_top1() &&
-         a.top1() == b.top1() && a.nonfinite() == b.nonfinite();
+         a.top1() == b.top1() && a.nonfinite() == b.nonfinite() &&
+         a.codes() == b.codes();
 }
 
 bool Repeats(const v1::Measurement& row, const v1::TaskReport& report,

@@ -19,6 +19,9 @@ struct TaskKeys {
   std::string evaluation;
   std::vector<Digest> configurations;
   std::vector<Digest> documents;
+  // Of the codes that stored rows of each configuration have. Parallel to
+  // configurations, or empty: the result has no codes.
+  std::vector<std::vector<Digest>> known_codes;
 };
 
 // Keys of a task from State. The task must not be DONE: a DONE task's are made
@@ -32,6 +35,9 @@ struct StoredRow {
   std::string engine;
   std::string device;
 };
+
+// Whether rows of the result have codes, so that known_codes are needed.
+bool HasCodes(const v1::TaskResult& result);
 
 // The result in the envelope, or why the envelope is not of its task, as an
 // outcome to send back. Decides without the stored rows, so nothing is read for
@@ -61,6 +67,8 @@ std::vector<SkippedKey> SkippedKeys(
 //   3. The task is CANCELLED: CANCELLED.
 //   4. Else the rows are stored, whatever granted epoch they are of; a key that
 //      is stored already is compared and never replaced. The task is DONE: OK.
+// In 2 and 4 codes that no stored row of their configuration has raise an
+// alarm, unless none has any.
 // stored: [configurations, documents] of keys, row-major, as Store has them.
 // skipped: Job::documents_skipped of each subscriber once SkippedKeys are
 // stored; may be empty when there are none.

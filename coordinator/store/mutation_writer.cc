@@ -297,12 +297,18 @@ absl::Status MutationWriter::AddMeasurement(const ResultCommitted& m,
   QSWEEP_ASSIGN_OR_RETURN(const int64_t evaluation,
                           ids_.Evaluation(m.evaluation));
   QSWEEP_ASSIGN_OR_RETURN(const int64_t document, ids_.Document(row.document));
+  std::optional<Blob> codes;
+  if (!values.codes().empty()) {
+    codes = Blob{values.codes()};
+    QSWEEP_RETURN_IF_ERROR(
+        statements_.Run(sql::kAddCodes, configuration, *codes));
+  }
   return statements_.Run(sql::kAddMeasurement, configuration, evaluation,
                          document, RowStatusText(values.status()), nll_sum,
                          nll_fp_sum, unigram_nll_sum, values.tokens(),
                          values.bytes(), values.bytes_scored(), values.chars(),
-                         kl_sum, top1, values.nonfinite(), m.task, m.epoch,
-                         absl::ToUnixMicros(m.committed_at));
+                         kl_sum, top1, values.nonfinite(), codes, m.task,
+                         m.epoch, absl::ToUnixMicros(m.committed_at));
 }
 
 absl::Status MutationWriter::On(const DuplicateRecorded& m) {

@@ -239,6 +239,14 @@ CREATE TABLE speed (
   PRIMARY KEY (model, operation, device, number)
 ) STRICT, WITHOUT ROWID;
 
+-- What calibrated configurations were measured with: one each, unless workers
+-- disagree.
+CREATE TABLE codes (
+  id INTEGER PRIMARY KEY,
+  configuration INTEGER NOT NULL REFERENCES configuration (id),
+  digest BLOB NOT NULL CHECK (length(digest) = 32),
+  UNIQUE (configuration, digest)
+) STRICT;
 CREATE TABLE measurement (
   configuration INTEGER NOT NULL REFERENCES configuration (id),
   evaluation INTEGER NOT NULL REFERENCES evaluation (id),
@@ -255,6 +263,7 @@ CREATE TABLE measurement (
   kl_sum REAL,
   top1 INTEGER,
   nonfinite INTEGER NOT NULL CHECK (nonfinite >= 0),
+  codes INTEGER REFERENCES codes (id),  -- NULL: not calibrated
   task INTEGER NOT NULL,
   epoch INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
@@ -349,7 +358,8 @@ SELECT lower(hex(c.model)) AS model, lower(hex(c.digest)) AS configuration,
   cd.language AS lang,
   cd.document_id AS document, lower(hex(d.digest)) AS document_digest,
   m.status, m.nll_sum, m.nll_fp_sum, m.unigram_nll_sum, m.tokens, m.bytes,
-  m.bytes_scored, m.chars, m.kl_sum, m.top1, m.nonfinite, l.engine, l.device,
+  m.bytes_scored, m.chars, m.kl_sum, m.top1, m.nonfinite,
+  lower(hex(q.digest)) AS codes, l.engine, l.device,
   m.task, m.epoch, w.name AS worker,
   strftime('%Y-%m-%dT%H:%M:%SZ', m.created_at_us / 1000000, 'unixepoch')
     AS created_at
@@ -360,7 +370,8 @@ JOIN document AS d ON d.id = m.document
 JOIN corpus_document AS cd ON cd.document = m.document
 JOIN corpus AS k ON k.digest = cd.corpus
 JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch
-JOIN worker AS w ON w.uuid = l.worker)sql"},
+JOIN worker AS w ON w.uuid = l.worker
+LEFT JOIN codes AS q ON q.id = m.codes)sql"},
     // The rows of each job, its configurations as it wrote them.
     {"job_measurements_v1", R"sql(
 SELECT j.number AS job, lower(hex(c.model)) AS model,

@@ -150,8 +150,13 @@ inline constexpr const char kDropSpeeds[] =
 inline constexpr const char kAddMeasurement[] =
     "INSERT INTO measurement (configuration, evaluation, document, status, "
     "nll_sum, nll_fp_sum, unigram_nll_sum, tokens, bytes, bytes_scored, chars, "
-    "kl_sum, top1, nonfinite, task, epoch, created_at_us) VALUES "
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    "kl_sum, top1, nonfinite, codes, task, epoch, created_at_us) VALUES "
+    "(?1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+    "(SELECT id FROM codes WHERE configuration = ?1 AND digest = ?15), "
+    "?, ?, ?)";
+inline constexpr const char kAddCodes[] =
+    "INSERT INTO codes (configuration, digest) VALUES (?, ?) "
+    "ON CONFLICT DO NOTHING";
 inline constexpr const char kSetTaskDone[] =
     "UPDATE task SET state = 'done', reason = '', backoff_us = 0, "
     "result_epoch = ?2, result_digest = ?3 WHERE id = ?1";
@@ -285,10 +290,14 @@ inline constexpr const char kReadStatuses[] =
 inline constexpr const char kReadMeasurements[] =
     "SELECT m.configuration, l.engine, l.device, m.status, m.nll_sum, "
     "m.nll_fp_sum, m.unigram_nll_sum, m.tokens, m.bytes, m.bytes_scored, "
-    "m.chars, m.kl_sum, m.top1, m.nonfinite FROM measurement AS m "
+    "m.chars, m.kl_sum, m.top1, m.nonfinite, q.digest "
+    "FROM measurement AS m "
     "CROSS JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch "
+    "LEFT JOIN codes AS q ON q.id = m.codes "
     "WHERE m.evaluation = ? AND m.document = ? AND "
     "m.configuration BETWEEN ? AND ?";
+inline constexpr const char kReadCodes[] =
+    "SELECT digest FROM codes WHERE configuration = ?";
 // (evaluation, document) of the job with a row that is not OK; only documents
 // with such a row, of whatever job, cost more than one look at an index.
 inline constexpr const char kReadSkipped[] =

@@ -125,6 +125,9 @@ class SqliteStore : public Store {
       absl::string_view evaluation, std::span<const Digest> configurations,
       std::span<const Digest> documents) override;
 
+  absl::StatusOr<std::vector<std::vector<Digest>>> ReadCodes(
+      std::span<const Digest> configurations) override;
+
   absl::StatusOr<int64_t> CountSkipped(
       JobNumber job, absl::string_view evaluation,
       std::span<const SkippedKey> more) override;
@@ -392,9 +395,34 @@ SqliteStore::ReadMeasurements(absl::string_view evaluation,
         stored.engine = row.Text(1);
         stored.device = row.Text(2);
         QSWEEP_ASSIGN_OR_RETURN(stored.values, MeasurementColumns(row, 3));
+        if (!row.IsNull(14)) {
+          stored.values.set_codes(row.Text(14));
+        }
         return absl::OkStatus();
       }));
   return values;
+}
+
+absl::StatusOr<std::vector<std::vector<Digest>>> SqliteStore::ReadCodes(
+    std::span<const Digest> configurations) {
+  QSWEEP_RETURN_IF_ERROR(fatal_);
+  std::vector<std::vector<Digest>> codes;
+  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kReadCodes));
+  for (const Digest& configuration : configurations) {
+    codes.emplace_back();
+    QSWEEP_ASSIGN_OR_RETURN(const int64_t id,
+                            ids_.Configuration(configuration));
+    row->BindAll(id);
+    while (true) {
+      QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
+      if (!more) {
+        break;
+      }
+      QSWEEP_ASSIGN_OR_RETURN(codes.back().emplace_back(),
+                              DigestColumn(*row, 0));
+    }
+  }
+  return codes;
 }
 
 absl::StatusOr<int64_t> SqliteStore::CountSkipped(

@@ -66,6 +66,11 @@ class Store {
                    std::span<const Digest> configurations,
                    std::span<const Digest> documents) = 0;
 
+  // The digests of codes that rows of each configuration have, parallel to
+  // configurations.
+  virtual absl::StatusOr<std::vector<std::vector<Digest>>> ReadCodes(
+      std::span<const Digest> configurations) = 0;
+
   // Different (evaluation, document) of the job that have a row of its
   // configurations that is not OK: stored, or among `more`, which are to be
   // stored under `evaluation`.

@@ -21,6 +21,8 @@ namespace {
 
 using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
 
 struct Implementation {
   const char* name;
@@ -323,6 +325,32 @@ TEST_P(StoreContract, GivesRowsBackToTheLastBit) {
     EXPECT_EQ((*values)[i]->engine, "engine-1");
     EXPECT_EQ((*values)[i]->device, "cpu");
   }
+}
+
+TEST_P(StoreContract, ReadsTheCodesOfConfigurations) {
+  CommitAll({StartBatch(1), CorpusBatch(), SubmitBatch(1), AttachBatch(),
+             LeaseBatch(1, 1), LeaseBatch(2, 1)});
+  const auto codes = [&] {
+    const auto read = store_->ReadCodes(std::vector<Digest>{
+        SweepConfigurations()[1], SweepConfigurations()[2], Digest::Of("?")});
+    EXPECT_TRUE(read.ok()) << read.status();
+    return *read;
+  };
+  EXPECT_THAT(codes(), ElementsAre(IsEmpty(), IsEmpty(), IsEmpty()));
+  Commit(ResultBatch(1, 1));
+  const Digest first = Digest::Of("codes");
+  EXPECT_THAT(codes(), ElementsAre(IsEmpty(), ElementsAre(first), IsEmpty()));
+  std::vector<Mutation> others = ResultBatch(2, 1);
+  const Digest second = Digest::Of("other codes");
+  for (MeasuredRow& row : std::get<ResultCommitted>(others[0]).rows) {
+    if (!row.values.codes().empty()) {
+      row.values.set_codes(second.bytes());
+    }
+  }
+  Commit(others);
+  EXPECT_THAT(
+      codes(),
+      ElementsAre(IsEmpty(), UnorderedElementsAre(first, second), IsEmpty()));
 }
 
 TEST_P(StoreContract, ReadsWhatStateDoesNotHold) {

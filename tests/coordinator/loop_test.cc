@@ -283,6 +283,39 @@ TEST(Loop, RaisesOneAlarm_WhenADifferingResultIsSentAgain) {
   EXPECT_EQ(alarms, 1);
 }
 
+TEST(Loop, RaisesOneAlarm_WhenOtherDocumentsComeWithOtherCodes) {
+  Settings settings;
+  settings.max_rows_per_task = 4;  // a document each
+  LoopHarness harness(settings);
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  const auto link = Attach(harness, "w");
+  const auto commit = [&](const char* codes) {
+    const v1::DesiredLease lease = link->states.back().leases(0);
+    v1::TaskResult result = HonestResult(lease.spec());
+    for (v1::Measurement& row : *result.mutable_rows()) {
+      if (row.configuration_index() == 1) {
+        row.set_codes(Digest::Of(codes).bytes());
+      }
+    }
+    EXPECT_EQ(harness.Commit(EnvelopeOf(lease.spec(), lease.epoch(), result))
+                  .outcome(),
+              v1::COMMIT_OUTCOME_OK);
+    int alarms = 0;
+    const auto events =
+        harness.store().ReadEvents(JobNumber(1), EventSeq(0), 1000);
+    EXPECT_TRUE(events.ok()) << events.status();
+    for (const v1::DurableEvent& event : *events) {
+      alarms += event.kind() == "determinism_alarm" ? 1 : 0;
+    }
+    return alarms;
+  };
+  EXPECT_EQ(commit("one"), 0);
+  EXPECT_EQ(commit("one"), 0);
+  EXPECT_EQ(commit("other"), 1);
+  EXPECT_EQ(commit("other"), 1);  // it is known by now
+}
+
 TEST(Loop, TakesOneBadRequestOutOfItsBatch) {
   LoopHarness harness;
   harness.AddCorpus(3);

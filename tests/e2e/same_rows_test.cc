@@ -19,6 +19,13 @@ constexpr absl::Duration kPatience = absl::Seconds(100);
 constexpr char kAlarms[] =
     "SELECT count(*) FROM events_v1 WHERE kind = 'determinism_alarm'";
 
+// Different codes of calibrated configurations, all but the baseline.
+constexpr char kConfigurations[] =
+    "SELECT count(DISTINCT codes) FROM measurements_v1 WHERE codes <> ''";
+constexpr char kRowsWithoutCodes[] =
+    "SELECT count(*) FROM measurements_v1 WHERE (codes = '') = "
+    "(quantizer <> 'fp')";
+
 TEST(SameRows, ToTheLastBit_WhenOneWorkerHasTwoThreadsOrTwoHaveOne) {
   QSWEEP_SKIP_WITHOUT_ENGINE();
   const Sweep sweep = MakeSweep(SweepKind::kRealEngine, kUnits);
@@ -45,7 +52,7 @@ TEST(SameRows, ToTheLastBit_WhenOneWorkerHasTwoThreadsOrTwoHaveOne) {
 
 TEST(SameRows, ToTheLastBit_WhoeverCalibrates) {
   QSWEEP_SKIP_WITHOUT_ENGINE();
-  Sweep sweep = MakeSweep(SweepKind::kRealEngine);
+  Sweep sweep = MakeSweep(SweepKind::kRealEngine, kUnits);
   sweep.spec.set_quantizers(0, "gptq:bits=3,group=32");
   sweep.spec.mutable_calibration()->set_corpus("calibration");
   sweep.spec.mutable_calibration()->add_languages("ita");
@@ -70,6 +77,9 @@ TEST(SameRows, ToTheLastBit_WhoeverCalibrates) {
     ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(job, kPatience));
     rows.push_back(cluster.Rows(job));
     EXPECT_TRUE(std::filesystem::exists(cache / "qsweep/codes"));
+    EXPECT_EQ(cluster.QueryInteger(kConfigurations), sweep.model.layers() + 1);
+    EXPECT_EQ(cluster.QueryInteger(kRowsWithoutCodes), 0);
+    EXPECT_EQ(cluster.QueryInteger(kAlarms), 0);
   }
   ASSERT_EQ(rows[0].size(), sweep.num_measurements);
   EXPECT_TRUE(rows[0] == rows[1]);

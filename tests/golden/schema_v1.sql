@@ -19,6 +19,13 @@ CREATE TABLE audit (
   detail TEXT NOT NULL,
   count INTEGER NOT NULL CHECK (count > 0)  -- calls it stands for
 ) STRICT;
+CREATE TABLE codes (
+  id INTEGER PRIMARY KEY,
+  configuration INTEGER NOT NULL REFERENCES configuration (id),
+  digest BLOB NOT NULL CHECK (length(digest) = 32),
+  UNIQUE (configuration, digest)
+) STRICT;
+INSERT INTO "codes" VALUES(1,3,X'64A7994C6FEB92D40F0C88D34E120CF1A01B6E36AF329AB2F2444A8C0E4A2043');
 CREATE TABLE configuration (
   id INTEGER PRIMARY KEY,
   digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
@@ -225,6 +232,7 @@ CREATE TABLE measurement (
   kl_sum REAL,
   top1 INTEGER,
   nonfinite INTEGER NOT NULL CHECK (nonfinite >= 0),
+  codes INTEGER REFERENCES codes (id),  -- NULL: not calibrated
   task INTEGER NOT NULL,
   epoch INTEGER NOT NULL,
   created_at_us INTEGER NOT NULL,
@@ -234,18 +242,18 @@ CREATE TABLE measurement (
   FOREIGN KEY (task, epoch) REFERENCES lease (task, epoch),
   CHECK ((status = 'ok') = (nll_sum IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "measurement" VALUES(1,1,1,'ok',1.1,1.1,40.25,6,20,18,20,0.0,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(2,1,1,'ok',2.1,1.1,40.25,6,20,18,20,0.3,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(3,1,1,'ok',3.1,1.1,40.25,6,20,18,20,0.6,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(1,1,2,'ok',1.1,1.1,40.25,6,20,18,20,0.0,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(2,1,2,'ok',2.1,1.1,40.25,6,20,18,20,0.3,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(3,1,2,'ok',3.1,1.1,40.25,6,20,18,20,0.6,5,0,1,1,1700000021000000);
-INSERT INTO "measurement" VALUES(1,1,3,'ok',2.1,2.1,40.25,6,20,18,20,0.0,5,0,2,1,1700000022000000);
-INSERT INTO "measurement" VALUES(2,1,3,'ok',3.1,2.1,40.25,6,20,18,20,0.3,5,0,2,1,1700000022000000);
-INSERT INTO "measurement" VALUES(3,1,3,'ok',4.1,2.1,40.25,6,20,18,20,0.6,5,0,2,1,1700000022000000);
-INSERT INTO "measurement" VALUES(1,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,2,1,1700000022000000);
-INSERT INTO "measurement" VALUES(2,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,2,1,1700000022000000);
-INSERT INTO "measurement" VALUES(3,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,2,1,1700000022000000);
+INSERT INTO "measurement" VALUES(1,1,1,'ok',1.1,1.1,40.25,6,20,18,20,0.0,5,0,NULL,1,1,1700000021000000);
+INSERT INTO "measurement" VALUES(2,1,1,'ok',2.1,1.1,40.25,6,20,18,20,0.3,5,0,NULL,1,1,1700000021000000);
+INSERT INTO "measurement" VALUES(3,1,1,'ok',3.1,1.1,40.25,6,20,18,20,0.6,5,0,1,1,1,1700000021000000);
+INSERT INTO "measurement" VALUES(1,1,2,'ok',1.1,1.1,40.25,6,20,18,20,0.0,5,0,NULL,1,1,1700000021000000);
+INSERT INTO "measurement" VALUES(2,1,2,'ok',2.1,1.1,40.25,6,20,18,20,0.3,5,0,NULL,1,1,1700000021000000);
+INSERT INTO "measurement" VALUES(3,1,2,'ok',3.1,1.1,40.25,6,20,18,20,0.6,5,0,1,1,1,1700000021000000);
+INSERT INTO "measurement" VALUES(1,1,3,'ok',2.1,2.1,40.25,6,20,18,20,0.0,5,0,NULL,2,1,1700000022000000);
+INSERT INTO "measurement" VALUES(2,1,3,'ok',3.1,2.1,40.25,6,20,18,20,0.3,5,0,NULL,2,1,1700000022000000);
+INSERT INTO "measurement" VALUES(3,1,3,'ok',4.1,2.1,40.25,6,20,18,20,0.6,5,0,1,2,1,1700000022000000);
+INSERT INTO "measurement" VALUES(1,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,NULL,2,1,1700000022000000);
+INSERT INTO "measurement" VALUES(2,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,NULL,2,1,1700000022000000);
+INSERT INTO "measurement" VALUES(3,1,4,'one_token',NULL,NULL,NULL,0,20,0,20,NULL,NULL,0,NULL,2,1,1700000022000000);
 CREATE TABLE model (
   digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
   name TEXT NOT NULL,
@@ -350,7 +358,8 @@ SELECT lower(hex(c.model)) AS model, lower(hex(c.digest)) AS configuration,
   cd.language AS lang,
   cd.document_id AS document, lower(hex(d.digest)) AS document_digest,
   m.status, m.nll_sum, m.nll_fp_sum, m.unigram_nll_sum, m.tokens, m.bytes,
-  m.bytes_scored, m.chars, m.kl_sum, m.top1, m.nonfinite, l.engine, l.device,
+  m.bytes_scored, m.chars, m.kl_sum, m.top1, m.nonfinite,
+  lower(hex(q.digest)) AS codes, l.engine, l.device,
   m.task, m.epoch, w.name AS worker,
   strftime('%Y-%m-%dT%H:%M:%SZ', m.created_at_us / 1000000, 'unixepoch')
     AS created_at
@@ -361,7 +370,8 @@ JOIN document AS d ON d.id = m.document
 JOIN corpus_document AS cd ON cd.document = m.document
 JOIN corpus AS k ON k.digest = cd.corpus
 JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch
-JOIN worker AS w ON w.uuid = l.worker;
+JOIN worker AS w ON w.uuid = l.worker
+LEFT JOIN codes AS q ON q.id = m.codes;
 CREATE VIEW job_measurements_v1 AS
 SELECT j.number AS job, lower(hex(c.model)) AS model,
   lower(hex(c.digest)) AS configuration, jc.resolved AS layer_set,

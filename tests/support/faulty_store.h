@@ -62,6 +62,10 @@ class FaultyStore : public Store {
       std::span<const Digest> documents) override {
     return store_->ReadMeasurements(evaluation, configurations, documents);
   }
+  absl::StatusOr<std::vector<std::vector<Digest>>> ReadCodes(
+      std::span<const Digest> configurations) override {
+    return store_->ReadCodes(configurations);
+  }
   absl::StatusOr<int64_t> CountSkipped(
       JobNumber job, absl::string_view evaluation,
       std::span<const SkippedKey> more) override {

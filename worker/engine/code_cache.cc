@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "common/base/check.h"
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
@@ -51,6 +53,12 @@ bool Packs(const CodedTensor& coded) { return coded.bits <= 4; }
 
 size_t NumCodes(const CodedTensor& coded) {
   return static_cast<size_t>(coded.rows * coded.columns);
+}
+
+// Of bytes that ParseCodes takes.
+Digest DigestAtEnd(absl::string_view bytes) {
+  return *Digest::FromBytes(
+      bytes.substr(bytes.size() - static_cast<size_t>(Digest::kSize)));
 }
 
 // The header's numbers: rows, columns, bits, groups.
@@ -148,8 +156,7 @@ std::string CodeCache::PathOf(const Digest& key) const {
   return absl::StrCat(directory_, "/", key.hex(), kExtension);
 }
 
-absl::StatusOr<std::shared_ptr<const CodedTensor>> CodeCache::Find(
-    const Digest& key) const {
+absl::StatusOr<CodeCache::Codes> CodeCache::Read(const Digest& key) const {
   if (directory_.empty()) {
     const auto found = memory_.find(key);
     if (found == memory_.end()) {
@@ -169,12 +176,42 @@ absl::StatusOr<std::shared_ptr<const CodedTensor>> CodeCache::Find(
   }
   std::error_code ignored;  // then it only looks older than it is
   fs::last_write_time(path, fs::file_time_type::clock::now(), ignored);
-  return std::make_shared<const CodedTensor>(*std::move(coded));
+  return Codes{.tensor = std::make_shared<const CodedTensor>(*std::move(coded)),
+               .digest = DigestAtEnd(bytes)};
+}
+
+absl::StatusOr<std::shared_ptr<const CodedTensor>> CodeCache::Find(
+    const Digest& key) const {
+  QSWEEP_ASSIGN_OR_RETURN(Codes codes, Read(key));
+  MutexLock lock(mutex_);
+  found_[key] = codes.digest;
+  return std::move(codes.tensor);
+}
+
+Digest CodeCache::DigestOf(const ModelDescription& model,
+                           const Configuration& configuration) const {
+  MutexLock lock(mutex_);
+  std::string lines;
+  for (size_t t = 0; t < configuration.schemes.size(); ++t) {
+    const std::optional<Scheme>& scheme = configuration.schemes[t];
+    if (scheme && scheme->calibrated()) {
+      const std::string& tensor = model.tensors[t].name;
+      const auto found = found_.find(Key(model, tensor, *scheme));
+      QSWEEP_CHECK(found != found_.end());
+      absl::StrAppend(&lines, tensor, " ", found->second.hex(), "\n");
+    }
+  }
+  return lines.empty() ? Digest()
+                       : Digest::Of(absl::StrCat(
+                             "qsweep-configuration-codes 1\n", lines));
 }
 
 absl::Status CodeCache::Store(const Digest& key, CodedTensor coded) {
+  const std::string bytes = SerializeCodes(coded);
   if (directory_.empty()) {
-    memory_[key] = std::make_shared<const CodedTensor>(std::move(coded));
+    memory_[key] = {
+        .tensor = std::make_shared<const CodedTensor>(std::move(coded)),
+        .digest = DigestAtEnd(bytes)};
     return absl::OkStatus();
   }
   std::error_code error;
@@ -182,7 +219,6 @@ absl::Status CodeCache::Store(const Digest& key, CodedTensor coded) {
   const std::string path = PathOf(key);
   // Another engine may be writing the same file.
   const std::string part = absl::StrCat(path, ".", getpid(), ".part");
-  const std::string bytes = SerializeCodes(coded);
   std::ofstream file(part, std::ios::binary | std::ios::trunc);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   file.close();
@@ -200,9 +236,13 @@ absl::Status CodeCache::Store(const Digest& key, CodedTensor coded) {
 }
 
 void CodeCache::MakeRoom() {
+  {
+    MutexLock lock(mutex_);
+    found_.clear();
+  }
   int64_t in_memory = 0;
-  for (const auto& [key, coded] : memory_) {
-    in_memory += static_cast<int64_t>(coded->codes.size());
+  for (const auto& [key, codes] : memory_) {
+    in_memory += static_cast<int64_t>(codes.tensor->codes.size());
   }
   if (in_memory > limit_bytes_) {
     memory_.clear();

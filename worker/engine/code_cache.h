@@ -6,11 +6,14 @@
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 #include "common/base/digest.h"
+#include "common/base/mutex.h"
+#include "common/job/configuration.h"
 #include "common/job/model_description.h"
 #include "common/job/quantizer.h"
 #include "worker/kernels/coded_tensor.h"
@@ -20,7 +23,7 @@ namespace qsweep {
 // What calibrated methods made of tensors, by what it follows from: a file each
 // in a directory, which several engines may share. Files are written under
 // another name first and checked when they are read: what is there is whole.
-// Find from any thread while nothing is stored; the rest from one.
+// Find and DigestOf from any thread while nothing is stored; the rest from one.
 class CodeCache {
  public:
   // directory: made when it is first needed; "": codes stay in memory. engine:
@@ -39,18 +42,31 @@ class CodeCache {
   // FAILED_PRECONDITION QS7002: the file cannot be written.
   absl::Status Store(const Digest& key, kernels::CodedTensor coded);
 
+  // SHA-256 of the calibrated tensors' names and of the codes that Find found
+  // last for each, since MakeRoom. Each must have been found. Empty: none is
+  // calibrated.
+  Digest DigestOf(const ModelDescription& model,
+                  const Configuration& configuration) const;
+
   // Removes the files that were not used for longest until the rest fits the
   // limit; codes in memory all at once. For between two tasks.
   void MakeRoom();
 
  private:
+  struct Codes {
+    std::shared_ptr<const kernels::CodedTensor> tensor;
+    Digest digest;
+  };
+
   std::string PathOf(const Digest& key) const;
+  absl::StatusOr<Codes> Read(const Digest& key) const;
 
   const std::string directory_;
   const std::string engine_;
   const int64_t limit_bytes_;
-  // Where there is no directory.
-  std::map<Digest, std::shared_ptr<const kernels::CodedTensor>> memory_;
+  std::map<Digest, Codes> memory_;  // where there is no directory
+  mutable Mutex mutex_;
+  mutable std::map<Digest, Digest> found_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The bytes of a file: numbers in little-endian order, codes of up to 4 bits

@@ -319,6 +319,15 @@ absl::Status CpuEngine::RunPasses(const EngineTask& task,
     QSWEEP_RETURN_IF_ERROR(
         RunPass(task, prepared, plan, documents, reporter, stop, result));
   }
+  std::vector<Digest> codes;
+  for (const Configuration& configuration : prepared.configurations) {
+    codes.push_back(codes_->DigestOf(model_, configuration));
+  }
+  for (EngineRow& row : result.rows) {
+    if (row.status == RowStatus::kOk) {
+      row.codes = codes[static_cast<size_t>(row.configuration)];
+    }
+  }
   // So far rows were counted, where the products ran.
   EngineReport& report = result.report;
   if (report.layer_evaluations != planned * total_rows) {

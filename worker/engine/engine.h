@@ -73,6 +73,9 @@ struct EngineRow {
   uint64_t top1 = 0;
   // Tokens whose NLL is not finite, here or under the baseline: in no sum.
   uint64_t nonfinite = 0;
+  // Of the codes of the calibrated tensors, all of them: the digest of
+  // docs/reference/file-formats.md. Empty: none is calibrated.
+  Digest codes;
 };
 
 struct EngineReport {

@@ -324,6 +324,9 @@ v1::TaskResult ResultToProto(const EngineResult& result,
     measurement.set_kl_sum(row.kl_sum);
     measurement.set_top1(row.top1);
     measurement.set_nonfinite(row.nonfinite);
+    if (!row.codes.empty()) {
+      measurement.set_codes(row.codes.bytes());
+    }
   }
   v1::TaskReport& report = *out.mutable_report();
   report.set_engine(info.fingerprint);

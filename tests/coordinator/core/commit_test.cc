@@ -59,10 +59,11 @@ v1::ResultEnvelope Envelope(const v1::TaskResult& result, uint64_t epoch = 1) {
 Decision<v1::CommitResultResponse::One> Decide(
     const State& state, const v1::ResultEnvelope& envelope,
     Stored stored = Stored(2), const std::map<JobNumber, int64_t>& skipped = {},
-    const Settings& settings = {}) {
+    const Settings& settings = {}, std::vector<Digest> known_codes = {}) {
   const TaskKeys keys{.evaluation = "aligned@1;tok=00",
                       .configurations = {TestDigest("model rtn:bits=4")},
-                      .documents = {TestDigest("d1"), TestDigest("d2")}};
+                      .documents = {TestDigest("d1"), TestDigest("d2")},
+                      .known_codes = {std::move(known_codes)}};
   auto result = OpenEnvelope(state, "", envelope);
   if (!result.ok()) {
     return {.reply = RejectedResult(result.status())};
@@ -200,6 +201,13 @@ TEST(DecideCommit, RejectsRows_WhenTheyAreNotExactlyTheKeys) {
                   r.mutable_rows(1)->set_document_index(1);
                   r.mutable_rows(1)->set_status(v1::ROW_STATUS_ONE_TOKEN);
                   r.mutable_rows(1)->set_chars(uint64_t{1} << 41);
+                }},
+           Case{"codes that are no digest",
+                [](auto& r) { r.mutable_rows(0)->set_codes("0123"); }},
+           Case{"two digests of one configuration's codes",
+                [](auto& r) {
+                  r.mutable_rows(0)->set_codes(TestDigest("a").bytes());
+                  r.mutable_rows(1)->set_codes(TestDigest("b").bytes());
                 }},
            Case{"more agreements than tokens",
                 [](auto& r) { r.mutable_rows(0)->set_top1(8); }},
@@ -343,6 +351,40 @@ TEST(DecideCommit, KeepsStoredRow_WhenAKeyIsMeasuredAlready) {
   ASSERT_EQ(duplicates.size(), 1u);
   EXPECT_EQ(duplicates[0].differing.size(), 1u);
   After(state, decision.mutations);  // events are numbered without a gap
+}
+
+TEST(DecideCommit, RaisesTheAlarm_WhenCodesAreOthersThanThoseOfStoredRows) {
+  const Digest ours = TestDigest("ours");
+  const Digest theirs = TestDigest("theirs");
+  v1::TaskResult result = FullResult();
+  for (v1::Measurement& row : *result.mutable_rows()) {
+    row.set_codes(ours.bytes());
+  }
+  const auto events = [&](const std::vector<Digest>& known) {
+    const auto decision =
+        Decide(Leased(), Envelope(result), Stored(2), {}, {}, known);
+    EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_OK);
+    After(Leased(), decision.mutations);
+    return EventsOf(decision.mutations);
+  };
+  const auto quiet = ElementsAre("1:task_done", "1:job_succeeded");
+  EXPECT_THAT(events({}), quiet);
+  EXPECT_THAT(events({theirs, ours}), quiet);
+  EXPECT_THAT(events({theirs}), ElementsAre("1:determinism_alarm",
+                                            "1:task_done", "1:job_succeeded"));
+}
+
+TEST(DecideCommit, KeepsARowAsDiffering_WhenOnlyItsCodesDiffer) {
+  const State state = Leased();
+  const State done =
+      After(state, Decide(state, Envelope(FullResult())).mutations);
+  v1::TaskResult result = FullResult();
+  result.mutable_rows(1)->set_codes(TestDigest("codes").bytes());
+  const auto decision = Decide(done, Envelope(result), {Was(0, 0), Was(0, 1)});
+  const auto duplicates = Only<DuplicateRecorded>(decision.mutations);
+  ASSERT_EQ(duplicates.size(), 1u);
+  ASSERT_EQ(duplicates[0].differing.size(), 1u);
+  EXPECT_EQ(duplicates[0].differing[0].document, TestDigest("d2"));
 }
 
 Settings AuditAll() {

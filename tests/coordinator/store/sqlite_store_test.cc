@@ -256,6 +256,9 @@ TEST(Migrate, ReadsTheGoldenDatabaseOfVersion1) {
   EXPECT_EQ(*reader->QueryInteger("SELECT count(*) FROM measurements_v1 "
                                   "WHERE status = 'ok' AND tokens = 6"),
             9);
+  EXPECT_EQ(*reader->QueryText("SELECT count(*) || codes FROM measurements_v1 "
+                               "WHERE codes <> '' GROUP BY configuration"),
+            absl::StrCat("3", Digest::Of("codes").hex()));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <utility>
@@ -39,8 +40,14 @@ class CountingSink : public EngineSink {
   std::string last;
 };
 
-// nll_sum and kl_sum of each row.
-using Losses = std::vector<std::pair<double, double>>;
+// nll_sum, kl_sum and codes of each row.
+struct Loss {
+  double first = 0;
+  double second = 0;
+  Digest codes;
+  bool operator==(const Loss&) const = default;
+};
+using Losses = std::vector<Loss>;
 
 // Engines on a tiny model with a token per byte, whose widest layer has 96
 // inputs.
@@ -112,7 +119,7 @@ class CalibratorTest : public ::testing::Test {
     Losses losses;
     if (result.ok()) {
       for (const EngineRow& row : result->rows) {
-        losses.emplace_back(row.nll_sum, row.kl_sum);
+        losses.push_back({row.nll_sum, row.kl_sum, row.codes});
       }
     }
     return losses;
@@ -142,10 +149,14 @@ TEST_F(CalibratorTest, GivesEqualRows_WhenThreadsDifferAndNothingIsShared) {
   ASSERT_EQ(want.size(), 30u);
   // The way that is shared, and one for each number of bits under qpath.
   EXPECT_EQ(sink_.calibrated, 3 * 3);
-  for (const auto& [nll, kl] : want) {
+  std::set<Digest> codes;
+  for (const auto& [nll, kl, digest] : want) {
     EXPECT_GT(nll, 0);
     EXPECT_GT(kl, 0);
+    EXPECT_FALSE(digest.empty());
+    codes.insert(digest);
   }
+  EXPECT_EQ(codes.size(), 15u);  // a digest for each configuration
   EXPECT_EQ(Run(*MakeEngine(3, ""), task), want);
   task.naive = true;
   EXPECT_EQ(Run(*MakeEngine(2, ""), task), want);
@@ -203,6 +214,7 @@ TEST_F(CalibratorTest, LosesLessThanRoundingToNearest_OnItsOwnTexts) {
     task.documents.push_back(document);
   }
   const Losses losses = Run(*engine, task);
+  EXPECT_TRUE(losses[3].codes.empty());
   double calibrated = 0;
   double nearest = 0;
   for (size_t i = 0; i < losses.size(); i += 6) {

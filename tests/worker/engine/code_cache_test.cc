@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -118,6 +119,35 @@ TEST(CodeCache, KeepsCodesInMemory_WithoutADirectory) {
   QSWEEP_ASSERT_OK(cache.Store(Digest::Of("b"), SomeCodes(4)));
   cache.MakeRoom();
   EXPECT_FALSE(cache.Find(Digest::Of("a")).ok());
+}
+
+TEST(CodeCache, HasTheDigestOfWhatAConfigurationWasMadeOf) {
+  const TempDir directory;
+  ModelDescription model = SomeModel();
+  for (const char* name : {"q", "norm", "k"}) {
+    model.tensors.push_back({.name = name});
+  }
+  const Scheme scheme = ParseQuantizer("gptq:texts=0123456789abcdef")->scheme;
+  Configuration configuration;
+  configuration.schemes = {scheme, std::nullopt, scheme};
+  const std::string hex = [] {  // of the codes alone
+    const std::string bytes = SerializeCodes(SomeCodes(4));
+    return Digest::Of(bytes.substr(0, bytes.size() - 32)).hex();
+  }();
+  for (const std::string& path : {directory.path(), std::string()}) {
+    CodeCache cache(path, "engine 1", 1 << 20);
+    for (const char* name : {"q", "k"}) {
+      const Digest key = cache.Key(model, name, scheme);
+      QSWEEP_ASSERT_OK(cache.Store(key, SomeCodes(4)));
+      QSWEEP_ASSERT_OK(cache.Find(key));
+    }
+    EXPECT_EQ(cache.DigestOf(model, configuration),
+              Digest::Of(absl::StrCat("qsweep-configuration-codes 1\nq ", hex,
+                                      "\nk ", hex, "\n")));
+    Configuration kept;
+    kept.schemes = {std::nullopt, ParseQuantizer("rtn")->scheme, std::nullopt};
+    EXPECT_TRUE(cache.DigestOf(model, kept).empty());
+  }
 }
 
 TEST(CodeCache, SaysSo_WhenItCannotWrite) {

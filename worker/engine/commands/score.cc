@@ -92,6 +92,9 @@ Json RowJson(const RowContext& context, const EngineTask& task,
   add("kl_sum", row.kl_sum);
   add("top1", row.top1);
   add("nonfinite", row.nonfinite);
+  if (!row.codes.empty()) {
+    json["codes"] = row.codes.hex();
+  }
   json["engine"] = context.engine;
   return json;
 }
