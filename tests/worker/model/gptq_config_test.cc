@@ -37,13 +37,25 @@ TEST(GptqConfig, ReadsWhatAutoGptqWrites) {
 }
 
 TEST(GptqConfig, ReadsWhatGptqModelWrites) {
-  const auto config = Read(R"(, "quant_method": "gptq", "lm_head": true,
-      "checkpoint_format": "gptq_v2", "pack_dtype": "int32", "dynamic": null,
-      "meta": {"quantizer": ["gptqmodel:2.0"]})");
+  const auto config = GptqConfig::ReadQuantizeConfig(  // version 7.7.0
+      R"({"bits": 4,
+          "dynamic": {"-:.*\\.1\\.mlp.*": {}, "+:.*q_proj": {"bits": 8}},
+          "group_size": 32, "desc_act": false, "lm_head": true,
+          "method": "gptq", "quant_method": "gptq", "format": "gptq_v2",
+          "checkpoint_format": "gptq_v2", "pack_dtype": "int32",
+          "meta": {"quantizer": ["gptqmodel:7.7.0"], "damp_percent": 0.05,
+                   "static_groups": false, "gptaq": null,
+                   "act_group_aware": true,
+                   "hessian": {"staging_dtype": "float32"}},
+          "sym": true})",
+      "q.json");
   QSWEEP_ASSERT_OK(config);
-  EXPECT_TRUE(config->common().symmetric);
+  EXPECT_EQ(config->common(), (GptqModule{.bits = 4, .group_size = 32}));
   EXPECT_FALSE(config->zeros_minus_one());
   EXPECT_EQ(*config->Find("lm_head", true), config->common());
+  EXPECT_EQ(*config->Find("model.layers.1.mlp.up_proj", false), std::nullopt);
+  EXPECT_EQ(*config->Find(kQ, false),
+            (GptqModule{.bits = 8, .group_size = 32}));
 }
 
 TEST(GptqConfig, IsPartOfConfigJson) {

@@ -222,12 +222,13 @@ absl::StatusOr<std::string> EditConfig(const SideFile& file,
     return MakeError(kCorruptModel, "the file is not a JSON object", file.name,
                      "Download the model again.");
   }
+  // Readers round the weights to this type. Scales are fp16, and lose bits in
+  // bf16.
+  config[config.contains("dtype") ? "dtype" : "torch_dtype"] =
+      packing ? "float16" : "float32";
   config.erase("quantization_config");
   if (packing) {
     config["quantization_config"] = *packing;
-  } else {
-    // Readers round the weights to this type.
-    config[config.contains("dtype") ? "dtype" : "torch_dtype"] = "float32";
   }
   return config.dump(2) + "\n";
 }

@@ -219,6 +219,7 @@ TEST_F(QuantizeTest, SaysInBothConfigurations_HowItPacked) {
   const Json config = Json::parse(ReadFile(Target("new/config.json")));
   EXPECT_EQ(config["quantization_config"], own);
   EXPECT_EQ(config["hidden_size"], 64);
+  EXPECT_EQ(config["torch_dtype"], "float16");
   EXPECT_EQ(ReadFile(Target("new/tokenizer.json")),
             ReadFile(model() + "/tokenizer.json"));
 }
