@@ -48,6 +48,7 @@ struct GptqLlama {
   bool symmetric = false;
   bool act_order = false;  // columns of a group are apart
   bool write_g_idx = true;
+  bool pack_head = false;
   // "": config.json has it.
   std::string config_name = "quantize_config.json";
   // More fields of it: ", \"lm_head\": false".
@@ -76,7 +77,9 @@ struct GptqLlama {
                        const std::vector<float>& values) {
       const std::string module(absl::StripSuffix(name, ".weight"));
       const int own_bits = bits_of ? bits_of(module) : bits;
-      if (absl::EndsWith(module, "_proj") && own_bits > 0) {
+      const bool packed =
+          absl::EndsWith(module, "_proj") || (module == "lm_head" && pack_head);
+      if (packed && own_bits > 0) {
         Pack(module, shape, own_bits, writer);
       } else {
         weights[name] = values;

@@ -17,6 +17,8 @@ namespace qsweep::testing {
 
 // A random Llama with a token per byte, as a Hugging Face directory.
 struct TinyLlama {
+  static constexpr int kVocabulary = 258;  // bytes, <s>, </s>
+
   int layers = 3;
   int hidden_size = 64;
   int intermediate_size = 96;
@@ -24,6 +26,7 @@ struct TinyLlama {
   int kv_heads = 2;
   int head_dim = 16;
   int context_length = 512;
+  int vocabulary_size = kVocabulary;  // embedded; the tokenizer has kVocabulary
   bool tied_head = true;
   uint64_t seed = 1;
   // Changes a tensor before it is written.
@@ -32,8 +35,6 @@ struct TinyLlama {
   std::function<void(const std::string& name, const std::vector<int64_t>& shape,
                      const std::vector<float>& values)>
       tensor;
-
-  static constexpr int kVocabulary = 258;  // bytes, <s>, </s>
 
   void WriteTo(const TempDir& directory) const {
     directory.Write("config.json", Config());
@@ -53,7 +54,7 @@ struct TinyLlama {
         ", \"num_attention_heads\": ", heads,
         ", \"num_key_value_heads\": ", kv_heads, ", \"head_dim\": ", head_dim,
         ", \"max_position_embeddings\": ", context_length,
-        ", \"vocab_size\": ", kVocabulary,
+        ", \"vocab_size\": ", vocabulary_size,
         ", \"tie_word_embeddings\": ", tied_head ? "true" : "false",
         ", \"bos_token_id\": 256, \"eos_token_id\": 257}");
   }
@@ -114,7 +115,7 @@ struct TinyLlama {
     };
     const int q = heads * head_dim;
     const int kv = kv_heads * head_dim;
-    add("model.embed_tokens.weight", {kVocabulary, hidden_size});
+    add("model.embed_tokens.weight", {vocabulary_size, hidden_size});
     for (int layer = 0; layer < layers; ++layer) {
       const std::string block = absl::StrCat("model.layers.", layer, ".");
       add(block + "input_layernorm.weight", {hidden_size});
@@ -129,7 +130,7 @@ struct TinyLlama {
     }
     add("model.norm.weight", {hidden_size});
     if (!tied_head) {
-      add("lm_head.weight", {kVocabulary, hidden_size});
+      add("lm_head.weight", {vocabulary_size, hidden_size});
     }
     return writer.Bytes();
   }

@@ -27,8 +27,8 @@ absl::Status CannotWrite(const std::string& path, absl::string_view what) {
 }
 
 absl::Status FailedTo(const char* what, const std::string& path, int error) {
-  return CannotWrite(path, absl::StrCat("cannot ", what, ": ",
-                                        std::strerror(error)));  // NOLINT
+  return CannotWrite(path,
+                     absl::StrCat("cannot ", what, ": ", std::strerror(error)));
 }
 
 bool SyncDirectory(const std::string& path) {

@@ -21,10 +21,10 @@ namespace qsweep {
 namespace {
 
 absl::Status CannotWrite(const std::string& path, int error) {
-  return MakeError(kCannotWrite,
-                   absl::StrCat("cannot write the file: ",
-                                std::strerror(error)),  // NOLINT
-                   path, "Give a folder on a disk with room.");
+  return MakeError(
+      kCannotWrite,
+      absl::StrCat("cannot write the file: ", std::strerror(error)), path,
+      "Give a folder on a disk with room.");
 }
 
 std::string MetadataJson(const std::map<std::string, std::string>& metadata) {

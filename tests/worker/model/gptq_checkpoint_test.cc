@@ -41,7 +41,8 @@ ModelDescription ExpectRead(GptqLlama model) {
     QSWEEP_EXPECT_OK((*checkpoint)->ReadTensor(name, got));
     EXPECT_EQ(got, expected) << name;
     EXPECT_EQ((*checkpoint)->FindPlain(name).has_value(),
-              !absl::EndsWith(name, "_proj.weight") ||
+              !(absl::EndsWith(name, "_proj.weight") ||
+                (model.pack_head && name == "lm_head.weight")) ||
                   (model.bits_of &&
                    model.bits_of(name.substr(0, name.size() - 7)) == 0));
   }
@@ -76,6 +77,21 @@ TEST(GptqCheckpoint, FindsTheConfiguration_WhereverItIs) {
   ExpectRead(
       {.group_size = -1, .weights_name = "gptq_model-4bit--1g.safetensors"});
   ExpectRead({.llama = {.layers = 1, .tied_head = false}});
+}
+
+TEST(GptqCheckpoint, ReadsAPackedHead_WhenTheConfigurationSaysSo) {
+  GptqLlama model{
+      .pack_head = true,
+      .more_config = R"(, "lm_head": true)",
+      .llama = {.layers = 1, .vocabulary_size = 288, .tied_head = false}};
+  ExpectRead(model);
+  model.more_config = "";
+  const TempDir directory;
+  model.WriteTo(directory);
+  const auto checkpoint = Checkpoint::Open(directory.path());
+  EXPECT_EQ(CodeOf(checkpoint), "QS3011");
+  EXPECT_THAT(std::string(checkpoint.status().message()),
+              HasSubstr("'lm_head' is packed, but"));
 }
 
 TEST(GptqCheckpoint, ReadsModulesWithBitsOfTheirOwn_AndPlainOnes) {

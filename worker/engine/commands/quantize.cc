@@ -224,8 +224,13 @@ absl::StatusOr<std::string> EditConfig(const SideFile& file,
   }
   // Readers round the weights to this type. Scales are fp16, and lose bits in
   // bf16.
-  config[config.contains("dtype") ? "dtype" : "torch_dtype"] =
-      packing ? "float16" : "float32";
+  const char* const type = packing ? "float16" : "float32";
+  if (config.contains("dtype")) {
+    config["dtype"] = type;
+  }
+  if (config.contains("torch_dtype") || !config.contains("dtype")) {
+    config["torch_dtype"] = type;
+  }
   config.erase("quantization_config");
   if (packing) {
     config["quantization_config"] = *packing;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
@@ -157,8 +158,11 @@ TEST_F(QuantizeTest, WritesWhatScoreMeasures) {
         Case{"hqq:bits=3,group=32", "mlp@L0", true}}) {
     SCOPED_TRACE(c.quantizer);
     WriteModel({.tied_head = c.tied});
-    const std::vector<std::string> flags = {"--quantizer", c.quantizer,
-                                            "--protect", c.protect};
+    std::vector<std::string> flags = {"--quantizer", c.quantizer, "--protect",
+                                      c.protect};
+    if (absl::StartsWith(c.quantizer, "gptq")) {
+      flags.insert(flags.end(), {"--calibration", calibration_});
+    }
     const std::string name = absl::StrCat("new", ++number);
     Quantized(name, flags);
     EXPECT_EQ(Nll(Target(name), {}), Nll(model(), flags));
