@@ -115,7 +115,8 @@ absl::Status CheckMethodTakes(const Scheme& scheme,
   }
   if (scheme.calibrated() && scheme.calibration_texts == 0) {
     return MakeError(kMissingField,
-                     "gptq is calibrated on texts, and none are given",
+                     "gptq and awq are calibrated on texts, and none are "
+                     "given",
                      "calibration",
                      "Add calibration: {corpus: NAME} to the spec, or "
                      "--calibration to the command.");
@@ -125,6 +126,14 @@ absl::Status CheckMethodTakes(const Scheme& scheme,
                      absl::StrCat("int", scheme.bits, " for ", tensor.name,
                                   " under nf4, which has 4 bits"),
                      "layers", "Protect these layers, or use rtn or hqq.");
+  }
+  if (scheme.method == Method::kAwq && scheme.group > 0 &&
+      tensor.shape.back() % scheme.group != 0) {
+    return MakeError(
+        kBadGroup,
+        absl::StrCat("group=", scheme.group, " does not divide the ",
+                     tensor.shape.back(), " columns of ", tensor.name),
+        "group", "awq needs groups of equal size: 64, or 32.");
   }
   if (scheme.method == Method::kHqq &&
       tensor.num_elements() % scheme.group != 0) {

@@ -189,7 +189,7 @@ absl::Status CheckCalibration(const v1::JobSpec& spec) {
     return !spec.has_calibration()
                ? absl::OkStatus()
                : MakeError(kBadValue, "no quantizer of the spec is calibrated",
-                           "calibration", "Leave it out, or add gptq.");
+                           "calibration", "Leave it out, or add gptq or awq.");
   }
   if (calibration.corpus().empty()) {
     return MakeError(

@@ -46,19 +46,24 @@ std::string FormatDamp(int millionths) {
   return absl::StrCat(static_cast<double>(millionths) / 1e6);
 }
 
-// gptq and its parameters that differ from the defaults; the mode always
+// gptq or awq and what differs from their defaults; the mode always
 // with the texts, once they are chosen.
-std::string FormatGptq(const Scheme& scheme) {
-  std::string text = absl::StrCat("gptq:bits=", scheme.bits);
+std::string FormatCalibrated(const Scheme& scheme) {
+  const bool gptq = scheme.method == Method::kGptq;
+  std::string text =
+      absl::StrCat(NameOf(kMethodNames, scheme.method), ":bits=", scheme.bits);
   if (scheme.granularity == Granularity::kGroup) {
     absl::StrAppend(&text, ",group=", scheme.group);
   } else {
     absl::StrAppend(&text, ",group=-1");
   }
-  absl::StrAppend(&text, scheme.symmetric ? "" : ",sym=0",
-                  FormatStorage(scheme), scheme.act_order ? ",act_order=1" : "",
+  if (scheme.symmetric != gptq) {
+    absl::StrAppend(&text, ",sym=", scheme.symmetric ? 1 : 0);
+  }
+  absl::StrAppend(&text, FormatStorage(scheme),
+                  scheme.act_order ? ",act_order=1" : "",
                   scheme.static_groups ? ",static_groups=1" : "");
-  if (scheme.damp_millionths != kDefaultDampMillionths) {
+  if (gptq && scheme.damp_millionths != kDefaultDampMillionths) {
     absl::StrAppend(&text, ",damp=", FormatDamp(scheme.damp_millionths));
   }
   const bool chosen = scheme.calibration_texts != 0;
@@ -102,6 +107,14 @@ std::string Scheme::CanonicalText() const {
         ";damp=", FormatDamp(damp_millionths),
         ";calib=", NameOf(kCalibrationModeNames, calibration),
         ";texts=", CalibrationTextsName(calibration_texts));
+  }
+  if (method == Method::kAwq) {
+    return absl::StrCat("awq;bits=", bits,
+                        ";gran=", NameOf(kGranularityNames, granularity),
+                        ";group=", group, ";sym=", symmetric ? 1 : 0,
+                        ";scale=", NameOf(kScaleNames, scale),
+                        ";calib=", NameOf(kCalibrationModeNames, calibration),
+                        ";texts=", CalibrationTextsName(calibration_texts));
   }
   return absl::StrCat(NameOf(kMethodNames, method), ";bits=", bits,
                       ";gran=", NameOf(kGranularityNames, granularity),
@@ -154,8 +167,8 @@ std::string FormatQuantizer(const Quantizer& quantizer) {
     if (scheme.round_zero != DefaultRoundZero(scheme.bits)) {
       absl::StrAppend(&text, ",round_zero=", scheme.round_zero ? 1 : 0);
     }
-  } else if (scheme.method == Method::kGptq) {
-    text = FormatGptq(scheme);
+  } else if (scheme.calibrated()) {
+    text = FormatCalibrated(scheme);
   } else {
     text = FormatRtn(scheme);
   }

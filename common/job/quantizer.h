@@ -79,8 +79,8 @@ struct Scheme {
   // (one line); nf4 and hqq: "nf4;bits=4;group=64;double_quant=0",
   // "hqq;bits=4;group=64;axis=1;round_zero=1"; gptq:
   // "gptq;bits=4;gran=group;group=128;sym=1;scale=fp32;act_order=0;
-  // static_groups=0;damp=0.01;calib=fp;texts=0123456789abcdef" (one line). Part
-  // of the configuration digest.
+  // static_groups=0;damp=0.01;calib=fp;texts=0123456789abcdef" (one line), awq
+  // what it has of these. Part of the configuration digest.
   std::string CanonicalText() const;
   // Stored bits per weight of a [rows, columns] tensor: the codes, and for each
   // scale its 16 or 32 bits, with a zero point of `bits` more when not
@@ -110,12 +110,12 @@ struct Quantizer {
 // 1 at 4 bits), scope, replicate. gptq takes bits (2, 3, 4, 8), group (-1: a
 // row), sym, scale, act_order (0, 1; default 0), static_groups (0, 1; default
 // 0), damp (0 to 1; default 0.01), calib (fp, qpath), texts (16 hexadecimal
-// digits; none: the texts are not chosen yet), scope=linear, replicate.
+// digits; none: not chosen yet), scope=linear, replicate. awq takes bits, group
+// (-1: a row), sym (default 0), scale, calib, texts, scope=linear, replicate.
 // upstream is per tensor, symmetric, absmax over the preset's scope; bits,
 // arith and scale may be given. INVALID_ARGUMENT: QS1020 unknown method or
-// preset, or one that this version cannot run; QS1021 unknown parameter; QS1005
-// one given twice; QS1042 bits; QS1043 group; QS1004 any other value. The
-// error's field is the parameter.
+// preset; QS1021 unknown parameter; QS1005 one given twice; QS1042 bits; QS1043
+// group; QS1004 any other value. The error's field is the parameter.
 absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
 
 // The one spelling of a quantizer, which parses back to it: presets by name,

@@ -301,6 +301,17 @@ absl::Status ReadCalibration(const Parameters& parameters, Scheme& scheme) {
   return absl::OkStatus();
 }
 
+absl::Status CheckCalibratedScope(const char* method, Scope scope) {
+  if (scope != Scope::kLinear) {
+    return MakeError(
+        kBadValue,
+        absl::StrCat("scope=", ScopeName(scope), " has tensors that ", method,
+                     " cannot calibrate"),
+        "scope", "Use scope=linear.");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Quantizer> ParseGptq(absl::string_view text) {
   static const std::vector<std::string>& known = *new std::vector<std::string>{
       "bits", "group", "sym",   "scale", "act_order", "static_groups",
@@ -329,12 +340,27 @@ absl::StatusOr<Quantizer> ParseGptq(absl::string_view text) {
   QSWEEP_RETURN_IF_ERROR(ReadDamp(parameters, scheme));
   QSWEEP_RETURN_IF_ERROR(ReadCalibration(parameters, scheme));
   QSWEEP_RETURN_IF_ERROR(ReadScope(parameters, quantizer));
-  if (quantizer.scope != Scope::kLinear) {
-    return MakeError(kBadValue,
-                     absl::StrCat("scope=", ScopeName(quantizer.scope),
-                                  " has tensors that gptq cannot calibrate"),
-                     "scope", "Use scope=linear.");
-  }
+  QSWEEP_RETURN_IF_ERROR(CheckCalibratedScope("gptq", quantizer.scope));
+  return quantizer;
+}
+
+absl::StatusOr<Quantizer> ParseAwq(absl::string_view text) {
+  static const std::vector<std::string>& known = *new std::vector<std::string>{
+      "bits", "group", "sym", "scale", "calib", "texts", "scope", "replicate"};
+  QSWEEP_ASSIGN_OR_RETURN(const Parameters parameters,
+                          ParseParameters("awq", text, known));
+  Quantizer quantizer{.scheme = {.method = Method::kAwq,
+                                 .symmetric = false,
+                                 .grid = Grid::kAwq,
+                                 .calibration = CalibrationMode::kFp}};
+  Scheme& scheme = quantizer.scheme;
+  QSWEEP_RETURN_IF_ERROR(ReadBits(parameters, scheme));
+  QSWEEP_RETURN_IF_ERROR(ReadGranularity(parameters, scheme));
+  QSWEEP_RETURN_IF_ERROR(ReadFlag(parameters, "sym", scheme.symmetric));
+  QSWEEP_RETURN_IF_ERROR(ReadStorage(parameters, scheme));
+  QSWEEP_RETURN_IF_ERROR(ReadCalibration(parameters, scheme));
+  QSWEEP_RETURN_IF_ERROR(ReadScope(parameters, quantizer));
+  QSWEEP_RETURN_IF_ERROR(CheckCalibratedScope("awq", quantizer.scope));
   return quantizer;
 }
 
@@ -387,16 +413,17 @@ absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text) {
   if (split.first == "gptq") {
     return ParseGptq(split.second);
   }
-  const std::vector<std::string> later = {"awq", "checkpoint"};
-  if (std::find(later.begin(), later.end(), split.first) != later.end()) {
+  if (split.first == "awq") {
+    return ParseAwq(split.second);
+  }
+  if (split.first == "checkpoint") {
     return MakeError(kUnknownMethod,
-                     absl::StrCat("this version has rtn, nf4, hqq, gptq and "
-                                  "upstream presets, not ",
-                                  split.first),
+                     "this version has rtn, nf4, hqq, gptq, awq and upstream "
+                     "presets, not checkpoint",
                      "", "Use rtn:bits=4,group=128 or upstream:gpu.");
   }
-  const std::vector<std::string> methods = {"rtn", "nf4", "hqq", "gptq",
-                                            "upstream"};
+  const std::vector<std::string> methods = {"rtn",  "nf4", "hqq",
+                                            "gptq", "awq", "upstream"};
   return MakeError(
       kUnknownMethod,
       absl::StrCat("there is no quantizer method \"", split.first, "\""), "",

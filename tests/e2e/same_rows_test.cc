@@ -54,6 +54,7 @@ TEST(SameRows, ToTheLastBit_WhoeverCalibrates) {
   QSWEEP_SKIP_WITHOUT_ENGINE();
   Sweep sweep = MakeSweep(SweepKind::kRealEngine, kUnits);
   sweep.spec.set_quantizers(0, "gptq:bits=3,group=32");
+  sweep.spec.add_quantizers("awq:bits=3,group=32");
   sweep.spec.mutable_calibration()->set_corpus("calibration");
   sweep.spec.mutable_calibration()->add_languages("ita");
   sweep.cluster.task_seconds = 60;
@@ -77,11 +78,13 @@ TEST(SameRows, ToTheLastBit_WhoeverCalibrates) {
     ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(job, kPatience));
     rows.push_back(cluster.Rows(job));
     EXPECT_TRUE(std::filesystem::exists(cache / "qsweep/codes"));
-    EXPECT_EQ(cluster.QueryInteger(kConfigurations), sweep.model.layers() + 1);
+    EXPECT_EQ(cluster.QueryInteger(kConfigurations),
+              2 * (sweep.model.layers() + 1));
     EXPECT_EQ(cluster.QueryInteger(kRowsWithoutCodes), 0);
     EXPECT_EQ(cluster.QueryInteger(kAlarms), 0);
   }
-  ASSERT_EQ(rows[0].size(), sweep.num_measurements);
+  ASSERT_EQ(rows[0].size(),
+            sweep.num_measurements + (sweep.model.layers() + 1) * 3 * kUnits);
   EXPECT_TRUE(rows[0] == rows[1]);
 }
 

@@ -64,16 +64,19 @@ def quantizer_text(mode):
 
 
 def read_codes(path):
+    """Column scales, or none, and codes."""
     data = path.read_bytes()
     assert hashlib.sha256(data[:-32]).digest() == data[-32:]
     magic = b"qsweep-codes 1\n"
     assert data.startswith(magic)
-    rows, columns, bits, groups = struct.unpack_from("<4q", data, len(magic))
-    at = len(magic) + 32 + 4 * columns + 5 * rows * groups
+    rows, columns, bits, groups, scaled = struct.unpack_from("<5q", data, len(magic))
+    at = len(magic) + 40 + 4 * columns
+    scales = np.frombuffer(data, np.float32, columns, at) if scaled else None
+    at += 4 * columns * scaled + 5 * rows * groups
     codes = np.frombuffer(data, np.uint8, offset=at)[:-32]
     if bits <= 4:
         codes = np.stack([codes & 15, codes >> 4], 1).ravel()[:rows * columns]
-    return codes.reshape(rows, columns)
+    return scales, codes.reshape(rows, columns)
 
 
 class Model:
@@ -87,23 +90,23 @@ class Model:
         self.description = json.loads(done.stdout)["items"][0]
         self.hessians = hessians(model, [encode(text) for text in calibration], layers)
 
-    def score(self, texts, protect, mode, cache):
+    def score(self, texts, protect, quantizer, cache):
         with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
             json.dump({"eng": self.calibration}, file)
             file.flush()
             os.environ["XDG_CACHE_HOME"] = cache
             rows = score_test.qengine_score(
-                self.binary, self.folder, texts, "--quantizer", quantizer_text(mode), "--protect", protect,
+                self.binary, self.folder, texts, "--quantizer", quantizer, "--protect", protect,
                 "--calibration", file.name)
         return list(rows.values())
 
-    def codes(self, engine, mode, name, cache):
+    def codes(self, engine, scheme, name, cache):
         lines = "".join(f"{hashlib.sha256(t.encode()).hexdigest()}\n" for t in self.calibration)
         texts = hashlib.sha256(f"qsweep-calibration 1\n{lines}".encode()).hexdigest()[:16]
         key = hashlib.sha256(
             f"qsweep-codes 1\nengine={engine}\nmodel={self.description['digest']}\n"
             f"tok={self.description['tokenizer_digest']}\ntensor={name}.weight\n"
-            f"{scheme_text(mode, texts)}\n".encode()).hexdigest()
+            f"{scheme(texts)}\n".encode()).hexdigest()
         return read_codes(pathlib.Path(cache) / "qsweep" / "codes" / f"{key}.codes")
 
 
@@ -114,12 +117,13 @@ def compare(name, case, protect, modes, text, result):
     for mode in modes:
         where = f"{name}, {quantizer_text(mode)}"
         with tempfile.TemporaryDirectory() as cache:
-            (row,) = case.score({"eng": text}, protect, mode, cache)
+            (row,) = case.score({"eng": text}, protect, quantizer_text(mode), cache)
             saved, equal, total = {}, 0, 0
             for linear, hessian in case.hessians.items():
                 parameter = parameters[f"{linear}.weight"]
                 codes, values = make_gptq.gptq(parameter.data.double().numpy(), hessian, *mode)
-                equal += int((codes == case.codes(row["engine"], mode, linear, cache)).sum())
+                _, got = case.codes(row["engine"], lambda texts: scheme_text(mode, texts), linear, cache)
+                equal += int((codes == got).sum())
                 total += codes.size
                 saved[f"{linear}.weight"] = parameter.data
                 parameter.data = torch.from_numpy(values.astype(np.float32))

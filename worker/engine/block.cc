@@ -29,10 +29,15 @@ BlockInputs::BlockInputs(const ModelConfig& config, int64_t max_rows) {
   (*this)[BlockInput::kContext].width = int64_t{config.heads} * config.head_dim;
   (*this)[BlockInput::kMlp].width = config.hidden_size;
   (*this)[BlockInput::kDown].width = config.intermediate_size;
-  for (Input& input : inputs) {
-    input.stride = RowStride(input.width);
-    input.values = kernels::FloatBuffer(max_rows * input.stride);
+  for (Rows& output : outputs) {
+    output.width = config.hidden_size;
   }
+  const auto allocate = [max_rows](Rows& of) {
+    of.stride = RowStride(of.width);
+    of.values = kernels::FloatBuffer(max_rows * of.stride);
+  };
+  std::ranges::for_each(inputs, allocate);
+  std::ranges::for_each(outputs, allocate);
 }
 
 BlockRunner::BlockRunner(const ModelConfig& config, const RotaryTable& rotary,
@@ -98,13 +103,23 @@ absl::Status BlockRunner::Run(const BlockWeights& weights,
 // Keeps rows of a tile that begins at row `first`, where a call asks for it.
 void BlockRunner::Copy(const float* from, int64_t stride, int64_t first,
                        int rows, BlockInput input) {
-  if (inputs_ == nullptr) {
-    return;
+  if (inputs_ != nullptr) {
+    CopyRows(from, stride, first, rows, (*inputs_)[input]);
   }
-  BlockInputs::Input& to = (*inputs_)[input];
+}
+
+void BlockRunner::CopyRows(const float* from, int64_t stride, int64_t first,
+                           int rows, BlockInputs::Rows& to) {
   for (int r = 0; r < rows; ++r) {
     std::copy_n(from + r * stride, to.width,
                 to.values.data() + (first + r) * to.stride);
+  }
+}
+
+void BlockRunner::CopyOutput(int64_t first, int rows, size_t half) {
+  if (inputs_ != nullptr) {
+    CopyRows(delta_.data(), hidden_stride_, first, rows,
+             inputs_->outputs[half]);
   }
 }
 
@@ -152,6 +167,7 @@ void BlockRunner::FinishTile(const BlockWeights& weights, int64_t first,
        BlockInput::kContext);
   MultiplyTile(qkv_.data() + first * qkv_stride_, qkv_stride_, weights.o, 0,
                hidden, delta_.data(), hidden_stride_);
+  CopyOutput(first, rows, 0);
   for (int r = 0; r < rows; ++r) {
     const int64_t at = r * hidden_stride_;
     kernels_.add(rows_[static_cast<size_t>(first + r)].from, delta_.data() + at,
@@ -177,6 +193,7 @@ void BlockRunner::FinishTile(const BlockWeights& weights, int64_t first,
   Copy(gate_.data(), mlp_stride_, first, rows, BlockInput::kDown);
   MultiplyTile(gate_.data(), mlp_stride_, weights.down, 0, hidden,
                delta_.data(), hidden_stride_);
+  CopyOutput(first, rows, 1);
   for (int r = 0; r < rows; ++r) {
     const int64_t at = r * hidden_stride_;
     kernels_.add(hidden_.data() + at, delta_.data() + at, hidden,

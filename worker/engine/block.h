@@ -41,22 +41,24 @@ struct Segment {
 enum class BlockInput { kAttention, kContext, kMlp, kDown };
 inline constexpr size_t kNumBlockInputs = 4;
 
-// A copy of these inputs for some positions: what calibration looks at.
+// A copy of these inputs for some positions, and of what the halves of the
+// block, attention and MLP, add to the states: what calibration looks at.
 struct BlockInputs {
   // Room for max_rows positions.
   BlockInputs(const ModelConfig& config, int64_t max_rows);
 
-  struct Input {
+  struct Rows {
     int64_t width = 0;
     int64_t stride = 0;
     kernels::FloatBuffer values;  // [max_rows, width], a row every stride
   };
-  Input& operator[](BlockInput input) {
+  Rows& operator[](BlockInput input) {
     return inputs[static_cast<size_t>(input)];
   }
 
   int64_t rows = 0;
-  std::array<Input, kNumBlockInputs> inputs;
+  std::array<Rows, kNumBlockInputs> inputs;
+  std::array<Rows, 2> outputs;
 };
 
 // Takes segments through a block on one thread. Owns the thread's buffers, so
@@ -69,7 +71,7 @@ class BlockRunner {
               int64_t max_rows);
 
   // segments: whole documents, at most max_rows rows together. stride: of the
-  // states' rows. inputs, or nullptr: receives what the linear layers read, its
+  // states' rows. inputs, or nullptr: receives what calibration looks at, its
   // rows in the order of the segments. CANCELLED when stop is requested; then
   // `to` is half written.
   absl::Status Run(const BlockWeights& weights,
@@ -88,6 +90,9 @@ class BlockRunner {
   void FinishTile(const BlockWeights& weights, int64_t first, int rows);
   void Copy(const float* from, int64_t stride, int64_t first, int rows,
             BlockInput input);
+  void CopyRows(const float* from, int64_t stride, int64_t first, int rows,
+                BlockInputs::Rows& to);
+  void CopyOutput(int64_t first, int rows, size_t half);
 
   const ModelConfig& config_;
   const RotaryTable& rotary_;

@@ -176,10 +176,15 @@ absl::StatusOr<std::vector<Calibrator::Path>> Calibrator::FindPaths(
 absl::Status Calibrator::CheckSize(const CalibrationTokens& tokens,
                                    const Path& path,
                                    int64_t memory_bytes) const {
-  int64_t widest = 0;
+  int64_t widest = 0;  // Hessian
+  bool awq = false;
   for (const std::vector<Wanted>& layer : path.wanted) {
     for (const Wanted& one : layer) {
-      widest = std::max(widest, one.columns);
+      if (one.scheme.method == Method::kAwq) {
+        awq = true;
+      } else {
+        widest = std::max(widest, one.columns);
+      }
     }
   }
   if (tokens.num_tokens() < widest) {
@@ -190,8 +195,10 @@ absl::Status Calibrator::CheckSize(const CalibrationTokens& tokens,
                      " inputs."),
         "calibration", "Take more texts: some times as many tokens.");
   }
-  // States, a factorization in fp64, and two weight variants.
-  const int64_t bytes = tokens.num_tokens() * stride_ * (path.scheme ? 8 : 4) +
+  // States before and after, what AWQ compares with, a factorization in fp64,
+  // and two weight variants.
+  const int64_t states = 1 + (path.scheme || awq ? 1 : 0) + (awq ? 2 : 0);
+  const int64_t bytes = tokens.num_tokens() * stride_ * 4 * states +
                         pool_.num_threads() * widest * widest * 12;
   if (bytes > memory_bytes) {
     return MakeError(kOutOfMemory,
@@ -245,6 +252,77 @@ std::string Calibrator::Step() const {
   return absl::StrCat("calibrating: layer ", layer_ + 1, " of ", layers_);
 }
 
+absl::Status Calibrator::RunBatch(const BlockWeights& weights, float* to,
+                                  size_t first, size_t count, bool inputs,
+                                  const AwqSearch::Visit& visit) {
+  return pool_.ParallelFor(
+      static_cast<int64_t>(count), stop_,
+      [&](int64_t index, int thread) -> absl::Status {
+        const auto item = static_cast<size_t>(index);
+        const Unit& unit = units_[first + item];
+        std::vector<Segment> segments;
+        int64_t offset = unit.first * stride_;
+        for (const int64_t rows : unit.documents) {
+          segments.push_back({.from = states_.data() + offset,
+                              .to = to + offset,
+                              .rows = rows});
+          offset += rows * stride_;
+        }
+        QSWEEP_RETURN_IF_ERROR(runners_[static_cast<size_t>(thread)].Run(
+            weights, segments, stride_, stop_,
+            inputs ? &inputs_[item] : nullptr));
+        if (visit) {
+          visit(first + item, unit.first, inputs_[item]);
+        }
+        return absl::OkStatus();
+      });
+}
+
+absl::Status Calibrator::QuantizeAwq(const Stage& stage,
+                                     const StageTensors& tensors,
+                                     const std::vector<Wanted>& wanted,
+                                     int64_t positions, BlockWeights& weights) {
+  if (wanted.empty()) {
+    return absl::OkStatus();
+  }
+  std::vector<AwqSearch::Linear> linears;
+  for (size_t t = 0; t < stage.tensors.size(); ++t) {
+    const TensorDescription& tensor = tensors.description(t);
+    const std::optional<BlockInput> input = InputOf(tensor.component);
+    if (input && !tensor.bias && tensor.shape.size() == 2) {
+      linears.push_back({.tensor = t, .input = *input});
+    }
+  }
+  if (discarded_.size() < states_.size()) {
+    discarded_ = kernels::FloatBuffer(states_.size());
+  }
+  AwqSearch search(
+      config_, tensors, std::move(linears), weights, positions, units_.size(),
+      pool_, stop_,
+      [this](const BlockWeights& with,
+             const AwqSearch::Visit& visit) -> absl::Status {
+        for (size_t first = 0; first < units_.size(); first += inputs_.size()) {
+          QSWEEP_RETURN_IF_ERROR(
+              RunBatch(with, discarded_.data(), first,
+                       std::min(inputs_.size(), units_.size() - first),
+                       /*inputs=*/true, visit));
+        }
+        progress_(static_cast<double>(layer_) / static_cast<double>(layers_),
+                  Step());
+        return absl::OkStatus();
+      });
+  QSWEEP_RETURN_IF_ERROR(search.Measure());
+  for (const Wanted& one : wanted) {
+    QSWEEP_ASSIGN_OR_RETURN(kernels::CodedTensor coded,
+                            search.Quantize(one.scheme, {.tensor = one.tensor,
+                                                         .input = one.input}));
+    QSWEEP_RETURN_IF_ERROR(codes_.Store(
+        codes_.Key(model_, tensors.description(one.tensor).name, one.scheme),
+        std::move(coded)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Calibrator::Advance(const BlockWeights& weights,
                                  const std::vector<Wanted>& wanted, bool keep,
                                  Hessians& hessians) {
@@ -271,21 +349,8 @@ absl::Status Calibrator::Advance(const BlockWeights& weights,
                 Step());
     }
     const size_t count = std::min(inputs_.size(), units_.size() - first);
-    QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
-        static_cast<int64_t>(count), stop_, [&](int64_t item, int thread) {
-          const Unit& unit = units_[first + static_cast<size_t>(item)];
-          std::vector<Segment> segments;
-          int64_t offset = unit.first * stride_;
-          for (const int64_t rows : unit.documents) {
-            segments.push_back({.from = states_.data() + offset,
-                                .to = to + offset,
-                                .rows = rows});
-            offset += rows * stride_;
-          }
-          return runners_[static_cast<size_t>(thread)].Run(
-              weights, segments, stride_, stop_,
-              wanted.empty() ? nullptr : &inputs_[static_cast<size_t>(item)]);
-        }));
+    QSWEEP_RETURN_IF_ERROR(
+        RunBatch(weights, to, first, count, /*inputs=*/!wanted.empty()));
     QSWEEP_RETURN_IF_ERROR(SumHessians(count, hessians));
   }
   return absl::OkStatus();
@@ -310,7 +375,7 @@ absl::Status Calibrator::SumHessians(size_t units, Hessians& hessians) {
       static_cast<int64_t>(items.size()), stop_, [&](int64_t index, int) {
         const Item& item = items[static_cast<size_t>(index)];
         for (size_t unit = 0; unit < units; ++unit) {
-          const BlockInputs::Input& input = inputs_[unit].inputs[item.input];
+          const BlockInputs::Rows& input = inputs_[unit].inputs[item.input];
           AddGram(input.values.data(), inputs_[unit].rows, input.stride,
                   input.width, item.first,
                   std::min(kPanelRows, input.width - item.first),
@@ -409,14 +474,20 @@ absl::Status Calibrator::RunPath(const CalibrationTokens& tokens,
   for (size_t layer = 0; layer < layers; ++layer) {
     layer_ = layer;
     const Stage& stage = plan_.layers[layer];
-    const std::vector<Wanted>& wanted = path.wanted[layer];
+    std::vector<Wanted> awq;
+    std::vector<Wanted> wanted;
+    for (const Wanted& one : path.wanted[layer]) {
+      (one.scheme.method == Method::kAwq ? awq : wanted).push_back(one);
+    }
     QSWEEP_ASSIGN_OR_RETURN(
         const StageTensors tensors,
         StageTensors::Read(checkpoint_, model_, stage, pool_, stop_));
-    if (!path.scheme || !wanted.empty()) {
-      QSWEEP_ASSIGN_OR_RETURN(const BlockWeights weights,
+    if (!path.scheme || !path.wanted[layer].empty()) {
+      QSWEEP_ASSIGN_OR_RETURN(BlockWeights weights,
                               tensors.MakeBlock(VariantOf(stage, std::nullopt),
                                                 codes_, pool_, stop_));
+      QSWEEP_RETURN_IF_ERROR(
+          QuantizeAwq(stage, tensors, awq, tokens.num_tokens(), weights));
       Hessians hessians;
       QSWEEP_RETURN_IF_ERROR(
           Advance(weights, wanted, /*keep=*/!path.scheme, hessians));

@@ -16,6 +16,7 @@
 
 #include "common/job/model_description.h"
 #include "common/job/quantizer.h"
+#include "worker/engine/awq_search.h"
 #include "worker/engine/block.h"
 #include "worker/engine/code_cache.h"
 #include "worker/engine/rotary.h"
@@ -37,12 +38,12 @@ struct CalibrationTokens {
 };
 
 // Makes the codes of the calibrated tensors of a sweep: takes the texts through
-// the model layer by layer, sums the Hessians of what the linear layers read,
-// and quantizes. Schemes of the mode `fp` share the way through the model that
-// is not quantized; each of `qpath` has one of its own, through layers that it
-// has quantized. Every sum has one order, so the codes
-// do not depend on the number of threads. Single-thread, but for its own work
-// on the pool. Everything borrowed must outlive it.
+// the model layer by layer and quantizes: gptq by the Hessians of what the
+// linear layers read, awq as AwqSearch does. Schemes of the mode `fp` share the
+// way through the model that is not quantized; each of `qpath` has one of its
+// own, through layers that it has quantized. Every sum has one order, so the
+// codes do not depend on the number of threads. Single-thread, but for its own
+// work on the pool. Everything borrowed must outlive it.
 class Calibrator {
  public:
   // done: 0..1 of a way through the model. After each layer and a few times in
@@ -97,6 +98,14 @@ class Calibrator {
   absl::Status Advance(const BlockWeights& weights,
                        const std::vector<Wanted>& wanted, bool keep,
                        Hessians& hessians);
+  // The units first .. first + count - 1, one a thread, from the states to
+  // `to`. inputs: they are looked at. visit: called with each, on its thread.
+  absl::Status RunBatch(const BlockWeights& weights, float* to, size_t first,
+                        size_t count, bool inputs,
+                        const AwqSearch::Visit& visit = nullptr);
+  absl::Status QuantizeAwq(const Stage& stage, const StageTensors& tensors,
+                           const std::vector<Wanted>& wanted, int64_t positions,
+                           BlockWeights& weights);
   std::string Step() const;  // for people
   absl::Status SumHessians(size_t units, Hessians& hessians);
   // Factors of inverse Hessians, which tensors of one input share.

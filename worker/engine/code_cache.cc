@@ -61,17 +61,23 @@ Digest DigestAtEnd(absl::string_view bytes) {
       bytes.substr(bytes.size() - static_cast<size_t>(Digest::kSize)));
 }
 
-// The header's numbers: rows, columns, bits, groups.
+// The header's numbers: rows, columns, bits, groups, whether columns have
+// scales, for which there is room then.
 bool TakeShape(absl::string_view& bytes, CodedTensor& coded) {
   std::vector<int64_t> shape;
-  if (!Take(bytes, 4, shape)) {
+  if (!Take(bytes, 5, shape)) {
     return false;
   }
   coded.rows = shape[0];
   coded.columns = shape[1];
   coded.bits = static_cast<int>(shape[2]);
   coded.groups = shape[3];
-  return coded.rows > 0 && coded.rows < kMostColumns && coded.columns > 0 &&
+  const bool scaled = shape[4] == 1;
+  if (scaled && coded.columns > 0 && coded.columns < kMostColumns) {
+    coded.column_scales.resize(static_cast<size_t>(coded.columns));
+  }
+  return (scaled || shape[4] == 0) && coded.rows > 0 &&
+         coded.rows < kMostColumns && coded.columns > 0 &&
          coded.columns < kMostColumns && shape[2] >= 2 && shape[2] <= 8 &&
          coded.groups > 0 && coded.groups <= coded.columns;
 }
@@ -81,9 +87,11 @@ bool TakeShape(absl::string_view& bytes, CodedTensor& coded) {
 std::string SerializeCodes(const CodedTensor& coded) {
   std::string bytes(kMagic);
   Append(
-      std::vector<int64_t>{coded.rows, coded.columns, coded.bits, coded.groups},
+      std::vector<int64_t>{coded.rows, coded.columns, coded.bits, coded.groups,
+                           coded.column_scales.empty() ? 0 : 1},
       bytes);
   Append(coded.group_of_column, bytes);
+  Append(coded.column_scales, bytes);
   Append(coded.scales, bytes);
   Append(coded.zeros, bytes);
   if (Packs(coded)) {
@@ -118,6 +126,7 @@ absl::StatusOr<CodedTensor> ParseCodes(absl::string_view bytes) {
   const size_t codes = NumCodes(coded);
   const size_t stored = Packs(coded) ? (codes + 1) / 2 : codes;
   if (!Take(rest, static_cast<size_t>(coded.columns), coded.group_of_column) ||
+      !Take(rest, coded.column_scales.size(), coded.column_scales) ||
       !Take(rest, groups, coded.scales) || !Take(rest, groups, coded.zeros) ||
       !Take(rest, stored, coded.codes) || !rest.empty()) {
     return damaged;

@@ -100,7 +100,7 @@ class CpuEngine : public Engine {
                                      ProductsVersion(), " cpu ",
                                      kernels::BestRowKernels().name, " fp32");
     info_.device = "cpu";
-    info_.methods = {"rtn", "nf4", "hqq", "gptq"};
+    info_.methods = {"rtn", "nf4", "hqq", "gptq", "awq"};
     codes_.emplace(options_.cache_dir.empty()
                        ? ""
                        : absl::StrCat(options_.cache_dir, "/codes"),

@@ -118,7 +118,7 @@ void AddScore(CLI::App& app, std::function<absl::Status()>& run) {
   command->add_option("--protect", flags->protect,
                       "Layer set to keep in full precision (default: none)");
   command->add_option("--calibration", flags->calibration,
-                      "JSON file like --texts, which gptq learns from");
+                      "JSON file like --texts, which gptq and awq learn from");
   command->add_option("--eval", flags->evaluation,
                       "hf-text (default) or aligned");
   command

@@ -14,8 +14,10 @@ void CodedTensor::Decode(std::span<float> out) const {
       const auto group = static_cast<size_t>(
           r * groups + group_of_column[static_cast<size_t>(c)]);
       const int integer = row[c] - zeros[group];
+      const float value = scales[group] * static_cast<float>(integer);
       out[static_cast<size_t>(r * columns + c)] =
-          scales[group] * static_cast<float>(integer);
+          column_scales.empty() ? value
+                                : value / column_scales[static_cast<size_t>(c)];
     }
   }
 }

@@ -10,6 +10,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/kernels/awq.h"
 #include "worker/kernels/gptq.h"
 #include "worker/kernels/hqq.h"
 #include "worker/kernels/nf4.h"
@@ -136,6 +137,15 @@ GptqOptions GptqOptionsOf(const Scheme& scheme) {
           .half_scale = scheme.scale == ScaleStorage::kFp16};
 }
 
+AwqOptions AwqOptionsOf(const Scheme& scheme, int64_t columns) {
+  return {.bits = scheme.bits,
+          .group_size = scheme.granularity == Granularity::kGroup
+                            ? int64_t{scheme.group}
+                            : columns,
+          .symmetric = scheme.symmetric,
+          .half_scale = scheme.scale == ScaleStorage::kFp16};
+}
+
 }  // namespace
 
 absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
@@ -154,9 +164,8 @@ absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
     case Method::kAwq:
       break;
   }
-  return MakeError(kUnknownMethod,
-                   "gptq needs calibration, and this build has no awq",
-                   "method", "Use rtn, nf4 or hqq.");
+  return MakeError(kUnknownMethod, "gptq and awq need calibration", "method",
+                   "Use rtn, nf4 or hqq.");
 }
 
 absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
@@ -259,6 +268,50 @@ void QuantizeRows(const Scheme& scheme, const GptqInverse& inverse,
           {.codes = coded.codes.data() + first * coded.columns,
            .scales = coded.scales.data() + first * coded.groups,
            .zeros = coded.zeros.data() + first * coded.groups});
+}
+
+CodedTensor StartAwq(const Scheme& scheme, int64_t rows,
+                     std::span<const float> column_scales) {
+  const auto columns = static_cast<int64_t>(column_scales.size());
+  const AwqOptions options = AwqOptionsOf(scheme, columns);
+  QSWEEP_CHECK(columns % options.group_size == 0);
+  CodedTensor coded{
+      .rows = rows,
+      .columns = columns,
+      .bits = scheme.bits,
+      .groups = options.groups_per_row(columns),
+      .column_scales = {column_scales.begin(), column_scales.end()}};
+  for (int64_t c = 0; c < columns; ++c) {
+    coded.group_of_column.push_back(
+        static_cast<int32_t>(c / options.group_size));
+  }
+  coded.scales.resize(static_cast<size_t>(rows * coded.groups));
+  coded.zeros.resize(coded.scales.size());
+  coded.codes.resize(static_cast<size_t>(rows * columns));
+  return coded;
+}
+
+void QuantizeAwqRows(const Scheme& scheme, std::span<const float> weights,
+                     std::span<const float> grams, int64_t first, int64_t last,
+                     CodedTensor& coded) {
+  const AwqOptions options = AwqOptionsOf(scheme, coded.columns);
+  QSWEEP_CHECK(first <= last && last <= coded.rows);
+  QSWEEP_CHECK(static_cast<int64_t>(weights.size()) ==
+               (last - first) * coded.columns);
+  QSWEEP_CHECK(grams.empty() || static_cast<int64_t>(grams.size()) ==
+                                    coded.columns * options.group_size);
+  std::vector<float> limits(
+      grams.empty() ? 0 : static_cast<size_t>((last - first) * coded.groups));
+  if (!grams.empty()) {
+    AwqLimits(weights.data(), last - first, coded.columns,
+              coded.column_scales.data(), grams.data(), options, limits.data());
+  }
+  AwqCpu(weights.data(), last - first, coded.columns,
+         coded.column_scales.data(), grams.empty() ? nullptr : limits.data(),
+         options,
+         {.codes = coded.codes.data() + first * coded.columns,
+          .scales = coded.scales.data() + first * coded.groups,
+          .zeros = coded.zeros.data() + first * coded.groups});
 }
 
 }  // namespace qsweep::kernels

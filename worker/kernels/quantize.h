@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 
 #include "common/job/quantizer.h"
+#include "worker/kernels/awq.h"
 #include "worker/kernels/coded_tensor.h"
 #include "worker/kernels/gptq.h"
 
@@ -47,6 +48,14 @@ CodedTensor StartCoded(const Scheme& scheme, int64_t rows,
 void QuantizeRows(const Scheme& scheme, const GptqInverse& inverse,
                   std::span<const float> weights, int64_t first, int64_t last,
                   CodedTensor& coded);
+
+// AWQ's last step, of rows alone as above. column_scales: [columns]. grams: as
+// AwqLimits takes them; empty: groups are not clipped.
+CodedTensor StartAwq(const Scheme& scheme, int64_t rows,
+                     std::span<const float> column_scales);
+void QuantizeAwqRows(const Scheme& scheme, std::span<const float> weights,
+                     std::span<const float> grams, int64_t first, int64_t last,
+                     CodedTensor& coded);
 
 }  // namespace qsweep::kernels
 

@@ -201,7 +201,7 @@ std::vector<Flag> SpecFlags(bool many_models) {
       {"eval", 0, "E", "aligned (default) or hf-text", true},
       {"samples", 0, "N", "units per language, chosen by a seeded hash"},
       {"max-tokens", 0, "N", "skip longer documents"},
-      {"calibration", 0, "CORPUS", "texts that gptq learns from"},
+      {"calibration", 0, "CORPUS", "texts that gptq and awq learn from"},
       {"calibration-languages", 0, "A,B,...", "of them (default: all)", true},
       {"calibration-samples", 0, "N", "texts per language (default: all)"},
       {"compute",

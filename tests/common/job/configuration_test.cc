@@ -202,6 +202,10 @@ TEST(MakeConfiguration, HasTokenizerAndTextsInTheDigest_OfCalibratedMethods) {
       CodeOf(ParseConfiguration(model, "gptq:group=4,texts=0123456789abcdef",
                                 "L0:int5", Compute::kFp32)),
       "QS1042");
+  const auto uneven = make("awq:group=3,texts=0123456789abcdef");
+  EXPECT_EQ(CodeOf(uneven), "QS1043");
+  EXPECT_EQ(FieldOf(uneven), "group");
+  QSWEEP_EXPECT_OK(make("awq:group=4,texts=0123456789abcdef"));
   // The tokenizer decides nothing where there are no texts.
   const Digest rtn = make("rtn:group=4")->digest;
   model.tokenizer_digest = Digest::Of("other");

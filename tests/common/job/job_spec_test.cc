@@ -267,8 +267,8 @@ TEST(ValidateJobSpec, NamesTheField) {
     return ValidateJobSpec(
         *ParseJobSpec(absl::StrReplaceAll(kSmall, {{from, to}})));
   };
-  EXPECT_EQ(FieldOf(validate("[rtn]", "[rtn, awq]")), "quantizers[1]");
-  EXPECT_EQ(CodeOf(validate("[rtn]", "[rtn, awq]")), "QS1020");
+  EXPECT_EQ(FieldOf(validate("[rtn]", "[rtn, qat]")), "quantizers[1]");
+  EXPECT_EQ(CodeOf(validate("[rtn]", "[rtn, qat]")), "QS1020");
   EXPECT_EQ(CodeOf(validate("[rtn]", "[]")), "QS1003");
   EXPECT_EQ(CodeOf(validate("/models/", "org/")), "QS1004");
   EXPECT_EQ(CodeOf(validate("/models/", "./")), "QS1004");

@@ -50,6 +50,10 @@ TEST(ParseQuantizer, GivesEachMethodItsOwnDefaultsAndMeaning) {
       ParseQuantizer("gptq:texts=0123456789abcdef")->scheme.CanonicalText(),
       "gptq;bits=4;gran=group;group=128;sym=1;scale=fp32;act_order=0;"
       "static_groups=0;damp=0.01;calib=fp;texts=0123456789abcdef");
+  EXPECT_EQ(
+      ParseQuantizer("awq:texts=0123456789abcdef")->scheme.CanonicalText(),
+      "awq;bits=4;gran=group;group=128;sym=0;scale=fp32;calib=fp;"
+      "texts=0123456789abcdef");
 }
 
 TEST(ParseQuantizer, TakesMinusOneAsChannel) {
@@ -92,6 +96,10 @@ TEST(FormatQuantizer, HasOneSpelling_ThatParsesBack) {
            Case{"gptq", "gptq:bits=4,group=128"},
            Case{"gptq:group=-1,damp=0.01,calib=fp", "gptq:bits=4,group=-1"},
            Case{"gptq:calib=qpath", "gptq:bits=4,group=128,calib=qpath"},
+           Case{"awq:sym=0", "awq:bits=4,group=128"},
+           Case{"awq:sym=1,group=-1,scale=fp16,texts=00ff000000000001",
+                "awq:bits=4,group=-1,sym=1,scale=fp16,calib=fp,"
+                "texts=00ff000000000001"},
            Case{"gptq:texts=00ff000000000001,damp=0.05,act_order=1,sym=0,"
                 "scale=fp16,static_groups=1",
                 "gptq:bits=4,group=128,sym=0,scale=fp16,act_order=1,"
@@ -117,7 +125,7 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"", "QS1020", ""},
            Case{"rnt:bits=4", "QS1020", ""},
            Case{"fp", "QS1020", ""},
-           Case{"awq:bits=4,group=128", "QS1020", ""},
+           Case{"checkpoint:group=128", "QS1020", ""},
            Case{"upstream:p5", "QS1020", ""},
            Case{"upstream:linear", "QS1020", ""},
            Case{"rtn:bit=4", "QS1021", "bit"},
@@ -160,6 +168,9 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"gptq:texts=0000000000000000", "QS1004", "texts"},
            Case{"gptq:texts=0123456789ABCDEF", "QS1004", "texts"},
            Case{"gptq:scope=gpu", "QS1004", "scope"},
+           Case{"awq:damp=0.1", "QS1021", "damp"},
+           Case{"awq:bits=9", "QS1042", "bits"},
+           Case{"awq:scope=gpu", "QS1004", "scope"},
        }) {
     SCOPED_TRACE(c.text);
     const auto quantizer = ParseQuantizer(c.text);

@@ -48,6 +48,11 @@ TEST(SerializeCodes, ParsesBackToTheSame) {
     QSWEEP_ASSERT_OK(coded);
     EXPECT_EQ(*coded, SomeCodes(bits));
   }
+  CodedTensor scaled = SomeCodes(3);
+  scaled.column_scales = {1, .5f, 2, 3, 4};
+  const auto coded = ParseCodes(SerializeCodes(scaled));
+  QSWEEP_ASSERT_OK(coded);
+  EXPECT_EQ(*coded, scaled);
 }
 
 TEST(ParseCodes, RefusesEveryDamagedByteAndEveryCut) {

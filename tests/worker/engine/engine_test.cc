@@ -293,7 +293,7 @@ TEST_F(EngineTest, RefusesWhatTheTaskWasNotMadeFor) {
   expect("QS1004", [](EngineTask& t) { t.compute = Compute::kBf16; });
   expect("QS1011", [](EngineTask& t) { t.configurations[2].layer_set = "L9"; });
   expect("QS1020",
-         [](EngineTask& t) { t.configurations[0].quantizer = "awq"; });
+         [](EngineTask& t) { t.configurations[0].quantizer = "qat"; });
   expect("QS3001", [](EngineTask& t) { t.model_path = "/no/such/model"; });
   EXPECT_EQ(Run(*engine, task).rows.size(), 77u);  // none of it lasts
 }

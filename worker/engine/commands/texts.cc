@@ -70,7 +70,7 @@ absl::Status AddCalibration(const std::string& path, EngineTask& task) {
   QSWEEP_RETURN_IF_ERROR(quantizer.status());
   if (!quantizer->scheme.calibrated()) {
     return MakeError(kBadValue, absl::StrCat(text, " is not calibrated"),
-                     "--calibration", "Leave it out, or use gptq.");
+                     "--calibration", "Leave it out, or use gptq or awq.");
   }
   QSWEEP_ASSIGN_OR_RETURN(std::vector<EngineLanguage> languages,
                           ReadTexts(path, "--calibration"));

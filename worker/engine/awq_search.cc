@@ -1,0 +1,275 @@
+#include "worker/engine/awq_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/base/status_macros.h"
+#include "worker/kernels/quantize.h"
+
+namespace qsweep {
+namespace {
+
+constexpr int64_t kSamples = 512;     // positions that limits are chosen on
+constexpr int64_t kRowsPerItem = 64;  // of a matrix
+constexpr size_t kInputs = kNumBlockInputs;
+
+int64_t Columns(const TensorDescription& tensor) { return tensor.shape[1]; }
+
+// Which half of the block reads the input.
+size_t HalfOf(BlockInput input) {
+  return input == BlockInput::kAttention || input == BlockInput::kContext ? 0
+                                                                          : 1;
+}
+
+}  // namespace
+
+AwqSearch::AwqSearch(const ModelConfig& config, const StageTensors& tensors,
+                     std::vector<Linear> linears, BlockWeights& weights,
+                     int64_t positions, size_t units, ThreadPool& pool,
+                     std::stop_token stop, RunBlock run_block)
+    : config_(config),
+      tensors_(tensors),
+      linears_(std::move(linears)),
+      weights_(weights),
+      positions_(positions),
+      units_(units),
+      pool_(pool),
+      stop_(std::move(stop)),
+      run_block_(std::move(run_block)),
+      sample_step_(std::max<int64_t>(1, positions / kSamples)) {}
+
+absl::Status AwqSearch::Measure() {
+  const int64_t hidden = config_.hidden_size;
+  const int64_t num_samples = (positions_ + sample_step_ - 1) / sample_step_;
+  for (kernels::FloatBuffer& output : outputs_) {
+    output = kernels::FloatBuffer(positions_ * hidden);
+  }
+  std::array<int64_t, kInputs> widths = {};
+  for (const Linear& linear : linears_) {
+    widths[static_cast<size_t>(linear.input)] =
+        Columns(tensors_.description(linear.tensor));
+  }
+  std::array<std::vector<double>, kInputs> sums;  // [units, width]
+  for (size_t i = 0; i < kInputs; ++i) {
+    sums[i].resize(units_ * static_cast<size_t>(widths[i]));
+    samples_[i].resize(static_cast<size_t>(num_samples * widths[i]));
+  }
+  QSWEEP_RETURN_IF_ERROR(run_block_(
+      weights_, [&](size_t unit, int64_t first, const BlockInputs& block) {
+        for (size_t i = 0; i < kInputs; ++i) {
+          const BlockInputs::Rows& input = block.inputs[i];
+          double* const sum =
+              sums[i].data() + unit * static_cast<size_t>(widths[i]);
+          for (int64_t r = 0; r < block.rows; ++r) {
+            const float* const row = input.values.data() + r * input.stride;
+            for (int64_t c = 0; c < widths[i]; ++c) {
+              sum[c] += std::fabs(static_cast<double>(row[c]));
+            }
+            if ((first + r) % sample_step_ == 0) {
+              std::copy_n(
+                  row, widths[i],
+                  samples_[i].data() + (first + r) / sample_step_ * widths[i]);
+            }
+          }
+        }
+        for (size_t half = 0; half < outputs_.size(); ++half) {
+          const BlockInputs::Rows& output = block.outputs[half];
+          for (int64_t r = 0; r < block.rows; ++r) {
+            std::copy_n(output.values.data() + r * output.stride, hidden,
+                        outputs_[half].data() + (first + r) * hidden);
+          }
+        }
+      }));
+  for (size_t i = 0; i < kInputs; ++i) {
+    const auto width = static_cast<size_t>(widths[i]);
+    magnitudes_[i].resize(width);
+    for (size_t c = 0; c < width; ++c) {
+      double sum = 0;
+      for (size_t unit = 0; unit < units_; ++unit) {
+        sum += sums[i][unit * width + c];
+      }
+      magnitudes_[i][c] =
+          static_cast<float>(sum / static_cast<double>(positions_));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The scales of the output projection would have to be taken back in the
+// values, which several query heads share: the authors' program leaves it
+// alone.
+bool AwqSearch::HasScales(BlockInput input) const {
+  return input != BlockInput::kContext || config_.heads == config_.kv_heads;
+}
+
+float* AwqSearch::PlaceOf(const Linear& linear) {
+  const int64_t q = int64_t{config_.heads} * config_.head_dim;
+  const int64_t kv = int64_t{config_.kv_heads} * config_.head_dim;
+  switch (tensors_.description(linear.tensor).component) {
+    case Component::kQ:
+      return weights_.qkv.row(0);
+    case Component::kK:
+      return weights_.qkv.row(q);
+    case Component::kV:
+      return weights_.qkv.row(q + kv);
+    case Component::kO:
+      return weights_.o.row(0);
+    case Component::kGate:
+      return weights_.gate.row(0);
+    case Component::kUp:
+      return weights_.up.row(0);
+    case Component::kDown:
+      return weights_.down.row(0);
+    default:
+      break;
+  }
+  QSWEEP_CHECK(false);
+}
+
+absl::Status AwqSearch::Replace(const Scheme& scheme, BlockInput input,
+                                const Scales& scales) {
+  for (const Linear& linear : linears_) {
+    if (linear.input != input) {
+      continue;
+    }
+    const std::span<const float> values = tensors_.values(linear.tensor);
+    const int64_t columns = Columns(tensors_.description(linear.tensor));
+    const int64_t rows = static_cast<int64_t>(values.size()) / columns;
+    float* const to = PlaceOf(linear);
+    QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
+        (rows + kRowsPerItem - 1) / kRowsPerItem, stop_,
+        [&](int64_t item, int) {
+          const int64_t first = item * kRowsPerItem;
+          const int64_t count = std::min(kRowsPerItem, rows - first);
+          kernels::CodedTensor part = kernels::StartAwq(scheme, count, scales);
+          kernels::QuantizeAwqRows(
+              scheme,
+              values.subspan(static_cast<size_t>(first * columns),
+                             static_cast<size_t>(count * columns)),
+              {}, 0, count, part);
+          part.Decode(std::span(to + first * columns,
+                                static_cast<size_t>(count * columns)));
+          return absl::OkStatus();
+        }));
+  }
+  return absl::OkStatus();
+}
+
+void AwqSearch::Restore(BlockInput input) {
+  for (const Linear& linear : linears_) {
+    if (linear.input == input) {
+      const std::span<const float> values = tensors_.values(linear.tensor);
+      std::copy(values.begin(), values.end(), PlaceOf(linear));
+    }
+  }
+}
+
+absl::StatusOr<double> AwqSearch::Loss(BlockInput input) {
+  const size_t half = HalfOf(input);
+  const int64_t hidden = config_.hidden_size;
+  std::vector<double> losses(units_);
+  QSWEEP_RETURN_IF_ERROR(run_block_(weights_, [&](size_t unit, int64_t first,
+                                                  const BlockInputs& block) {
+    const BlockInputs::Rows& output = block.outputs[half];
+    for (int64_t r = 0; r < block.rows; ++r) {
+      const float* const row = output.values.data() + r * output.stride;
+      const float* const want = outputs_[half].data() + (first + r) * hidden;
+      double sum = 0;
+      for (int64_t c = 0; c < hidden; ++c) {
+        const double lost = static_cast<double>(row[c]) - want[c];
+        sum += lost * lost;
+      }
+      losses[unit] += sum;
+    }
+  }));
+  double loss = 0;
+  for (const double one : losses) {
+    loss += one;
+  }
+  return loss;
+}
+
+absl::StatusOr<const AwqSearch::Scales*> AwqSearch::FindScales(
+    const Scheme& scheme, BlockInput input) {
+  const auto [place, added] = scales_.try_emplace({scheme, input});
+  Scales& best = place->second;
+  const std::vector<float>& magnitudes =
+      magnitudes_[static_cast<size_t>(input)];
+  if (!added) {
+    return &best;
+  }
+  best.assign(magnitudes.size(), 1.0f);
+  if (!HasScales(input)) {
+    return &best;
+  }
+  double least = std::numeric_limits<double>::infinity();
+  Scales scales(magnitudes.size());
+  for (int index = 0; index < kernels::kAwqRatios; ++index) {
+    kernels::AwqScales(magnitudes.data(),
+                       static_cast<int64_t>(magnitudes.size()),
+                       kernels::AwqRatio(index), scales.data());
+    QSWEEP_RETURN_IF_ERROR(Replace(scheme, input, scales));
+    QSWEEP_ASSIGN_OR_RETURN(const double loss, Loss(input));
+    if (loss < least) {
+      least = loss;
+      best = scales;
+    }
+  }
+  Restore(input);
+  return &best;
+}
+
+std::vector<float> AwqSearch::Grams(const Scheme& scheme, BlockInput input,
+                                    const Scales& scales) const {
+  const std::vector<float>& samples = samples_[static_cast<size_t>(input)];
+  const size_t columns = scales.size();
+  const size_t size =
+      scheme.group == 0 ? columns : static_cast<size_t>(scheme.group);
+  std::vector<float> grams(columns * size);
+  std::vector<float> row(columns);
+  for (size_t sample = 0; sample < samples.size(); sample += columns) {
+    for (size_t c = 0; c < columns; ++c) {
+      row[c] = samples[sample + c] / scales[c];
+    }
+    for (size_t i = 0; i < columns; ++i) {
+      const size_t first = i / size * size;
+      for (size_t j = 0; j < size; ++j) {
+        grams[i * size + j] += row[i] * row[first + j];
+      }
+    }
+  }
+  return grams;
+}
+
+absl::StatusOr<kernels::CodedTensor> AwqSearch::Quantize(const Scheme& scheme,
+                                                         const Linear& linear) {
+  QSWEEP_ASSIGN_OR_RETURN(const Scales* const scales,
+                          FindScales(scheme, linear.input));
+  const std::span<const float> values = tensors_.values(linear.tensor);
+  const auto columns = static_cast<int64_t>(scales->size());
+  const int64_t rows = static_cast<int64_t>(values.size()) / columns;
+  // Queries and keys are not clipped: their products would be.
+  const Component component = tensors_.description(linear.tensor).component;
+  const bool clip = component != Component::kQ && component != Component::kK;
+  const std::vector<float> grams =
+      clip ? Grams(scheme, linear.input, *scales) : std::vector<float>();
+  kernels::CodedTensor coded = kernels::StartAwq(scheme, rows, *scales);
+  QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
+      (rows + kRowsPerItem - 1) / kRowsPerItem, stop_, [&](int64_t item, int) {
+        const int64_t first = item * kRowsPerItem;
+        const int64_t last = std::min(first + kRowsPerItem, rows);
+        kernels::QuantizeAwqRows(
+            scheme,
+            values.subspan(static_cast<size_t>(first * columns),
+                           static_cast<size_t>((last - first) * columns)),
+            grams, first, last, coded);
+        return absl::OkStatus();
+      }));
+  return coded;
+}
+
+}  // namespace qsweep
