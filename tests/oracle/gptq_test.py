@@ -134,7 +134,8 @@ def compare(name, case, protect, modes, text, result):
         reference.restore(case.model, saved)
         result.relative(where, "nll_sum", row["nll_sum"], want["nll_sum"], 5e-3)
         result.relative(where, "nll_fp_sum", row["nll_fp_sum"], want["nll_fp_sum"], 1e-4)
-        result.relative(where, "kl_sum", row["kl_sum"], want["kl_sum"], 5e-2)
+        slack = 4 if mode[2] else 1
+        result.relative(where, "kl_sum", row["kl_sum"], want["kl_sum"], 5e-2 * slack)
 
 
 def main():
