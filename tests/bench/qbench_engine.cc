@@ -1,56 +1,73 @@
-// Times a layer sweep in the engine, without coordinator and pipe:
-//   qbench_engine MODEL TEXTS.json [THREADS] [naive]
-// Configurations: baseline, "none", each layer protected alone, all with
-// rtn:bits=4,group=64. Prints seconds, tokens, and the share of the products'
-// measured rate that the sweep reached.
-#include <cstdio>
-#include <cstdlib>
+// Times the engine and its quantizers, without coordinator and pipe; prints one
+// JSON object. `bash deploy/bench.sh engine` runs it beside Python.
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
 #include <fstream>
-#include <sstream>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <span>
 #include <stop_token>
 #include <string>
+#include <vector>
 
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "nlohmann/json.hpp"
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/status_macros.h"
 #include "common/job/configuration.h"
+#include "common/job/quantizer.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/thread_pool.h"
+#include "worker/kernels/quantize.h"
 
 namespace qsweep {
 namespace {
 
-class QuietSink : public EngineSink {
- public:
-  void OnProgress(const EngineProgress& progress) override {
-    if (progress.text == "scoring" && scoring_since_ == SteadyTime()) {
-      scoring_since_ = Clock::Real().SteadyNow();
-    }
-  }
-  SteadyTime scoring_since() const { return scoring_since_; }
+constexpr int64_t kRowsAtOnce = 16;  // of a matrix, for a thread
 
- private:
-  SteadyTime scoring_since_;
+class NoProgress : public EngineSink {
+ public:
+  void OnProgress(const EngineProgress&) override {}
 };
 
-EngineTask MakeTask(const std::string& model_path,
-                    const ModelDescription& model, const std::string& texts) {
+template <typename Call>
+absl::StatusOr<double> Seconds(Call call) {
+  const SteadyTime begin = Clock::Real().SteadyNow();
+  QSWEEP_RETURN_IF_ERROR(call());
+  return absl::ToDoubleSeconds(Clock::Real().SteadyNow() - begin);
+}
+
+// --- sweep ---
+
+struct SweepFlags {
+  std::string model;
+  std::string texts;
+  std::string quantizer = "rtn:bits=4,group=64";
+  int threads = 0;
+  bool naive = false;
+};
+
+// Baseline, no protection, each layer protected alone.
+EngineTask MakeSweep(const SweepFlags& flags, const ModelDescription& model) {
   EngineTask task;
-  task.model_path = model_path;
+  task.model_path = flags.model;
+  task.naive = flags.naive;
   task.evaluation = *EvaluationText("aligned", model.tokenizer_digest, 0);
-  task.configurations = {
-      {.quantizer = "fp", .layer_set = "all"},
-      {.quantizer = "rtn:bits=4,group=64", .layer_set = "none"}};
+  task.configurations = {{.quantizer = "fp", .layer_set = "all"},
+                         {.quantizer = flags.quantizer, .layer_set = "none"}};
   for (int layer = 0; layer < model.layers; ++layer) {
-    task.configurations.push_back({.quantizer = "rtn:bits=4,group=64",
-                                   .layer_set = absl::StrCat("L", layer)});
+    task.configurations.push_back(
+        {.quantizer = flags.quantizer, .layer_set = absl::StrCat("L", layer)});
   }
-  std::ifstream file(texts);
-  std::stringstream bytes;
-  bytes << file.rdbuf();
-  const auto root = nlohmann::json::parse(bytes.str());
+  std::ifstream file(flags.texts);
+  const auto root = nlohmann::json::parse(file);
   for (const auto& [language, list] : root.items()) {
     for (size_t text = 0; text < list.size(); ++text) {
       task.documents.push_back(
@@ -80,45 +97,177 @@ double Flops(const ModelDescription& model, const EngineResult& result,
           head * static_cast<double>(configurations));
 }
 
-int Main(int argc, char** argv) {
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: %s MODEL TEXTS.json [THREADS] [naive]\n",
-                 argv[0]);
-    return 2;
+absl::StatusOr<nlohmann::json> RunSweep(const SweepFlags& flags) {
+  QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                          Engine::Create({.threads = flags.threads}));
+  QSWEEP_ASSIGN_OR_RETURN(const ModelDescription* model,
+                          engine->Describe(flags.model));
+  const EngineTask task = MakeSweep(flags, *model);
+  NoProgress sink;
+  EngineResult result;
+  QSWEEP_ASSIGN_OR_RETURN(const double seconds, Seconds([&]() -> absl::Status {
+                            QSWEEP_ASSIGN_OR_RETURN(
+                                result,
+                                engine->Run(task, sink, std::stop_token()));
+                            return absl::OkStatus();
+                          }));
+  nlohmann::json rows = nlohmann::json::array();
+  for (const EngineRow& row : result.rows) {
+    const EngineDocument& document =
+        task.documents[static_cast<size_t>(row.document)];
+    rows.push_back(
+        {{"configuration", row.configuration},
+         {"language",
+          task.languages[static_cast<size_t>(document.language)].language},
+         {"text", document.text},
+         {"tokens", row.tokens},
+         {"nll_sum", row.nll_sum},
+         {"kl_sum", row.kl_sum},
+         {"top1", row.top1}});
   }
-  const int threads = argc > 3 ? std::atoi(argv[3]) : 0;
-  auto engine = Engine::Create({.threads = threads});
-  if (!engine.ok()) {
-    std::fprintf(stderr, "%s\n", FormatErrorForPeople(engine.status()).c_str());
-    return 1;
+  return nlohmann::json{
+      {"seconds", seconds},
+      {"configurations", task.configurations.size()},
+      {"layer_evaluations", result.report.layer_evaluations},
+      {"layer_evaluations_planned", result.report.layer_evaluations_planned},
+      {"flops", Flops(*model, result, task.configurations.size())},
+      {"measured_gflops", engine->info().gflops},
+      {"rows", std::move(rows)}};
+}
+
+// --- quantize ---
+
+struct QuantizeFlags {
+  std::string quantizer;
+  std::string weights;  // file of [rows, columns] fp32
+  std::string hessian;  // file of [columns, columns] fp32; gptq
+  std::string out;      // file to write, as the weights
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int threads = 1;
+  int rounds = 5;
+};
+
+absl::StatusOr<std::vector<float>> ReadFloats(const std::string& path,
+                                              int64_t count) {
+  std::vector<float> values(static_cast<size_t>(count));
+  std::ifstream file(path, std::ios::binary);
+  file.read(reinterpret_cast<char*>(values.data()),
+            static_cast<std::streamsize>(values.size() * sizeof(float)));
+  if (!file || file.peek() != std::ifstream::traits_type::eof()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " does not hold ", count, " floats"));
   }
-  const auto model = (*engine)->Describe(argv[1]);
-  if (!model.ok()) {
-    std::fprintf(stderr, "%s\n", FormatErrorForPeople(model.status()).c_str());
-    return 1;
+  return values;
+}
+
+// The best of `rounds`: what the code costs, not what disturbed it.
+absl::StatusOr<double> BestSeconds(int rounds,
+                                   const std::function<absl::Status()>& call) {
+  double best = 0;
+  for (int round = 0; round < rounds; ++round) {
+    QSWEEP_ASSIGN_OR_RETURN(const double seconds, Seconds(call));
+    best = round == 0 ? seconds : std::min(best, seconds);
   }
-  EngineTask task = MakeTask(argv[1], **model, argv[2]);
-  task.naive = argc > 4;
-  QuietSink sink;
-  const SteadyTime begin = Clock::Real().SteadyNow();
-  const auto result = (*engine)->Run(task, sink, std::stop_token());
-  const SteadyTime end = Clock::Real().SteadyNow();
+  return best;
+}
+
+// Inverse, factor, codes and weights of one matrix, rows over the threads.
+absl::Status QuantizeCalibrated(const QuantizeFlags& flags,
+                                const Scheme& scheme,
+                                std::span<const float> weights,
+                                std::span<const float> hessian,
+                                ThreadPool& pool, std::span<float> out) {
+  QSWEEP_ASSIGN_OR_RETURN(
+      const kernels::GptqInverse inverse,
+      kernels::InvertHessian(scheme, hessian, flags.columns, "weights"));
+  kernels::CodedTensor coded = kernels::StartCoded(scheme, flags.rows, inverse);
+  QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
+      (flags.rows + kRowsAtOnce - 1) / kRowsAtOnce, std::stop_token(),
+      [&](int64_t part, int) {
+        const int64_t first = part * kRowsAtOnce;
+        const int64_t last = std::min(first + kRowsAtOnce, flags.rows);
+        kernels::QuantizeRows(
+            scheme, inverse,
+            weights.subspan(
+                static_cast<size_t>(first * flags.columns),
+                static_cast<size_t>((last - first) * flags.columns)),
+            first, last, coded);
+        return absl::OkStatus();
+      }));
+  coded.Decode(out);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<nlohmann::json> RunQuantize(const QuantizeFlags& flags) {
+  QSWEEP_ASSIGN_OR_RETURN(const Quantizer quantizer,
+                          ParseQuantizer(flags.quantizer));
+  QSWEEP_ASSIGN_OR_RETURN(
+      const std::vector<float> weights,
+      ReadFloats(flags.weights, flags.rows * flags.columns));
+  std::vector<float> hessian;
+  if (!flags.hessian.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        hessian, ReadFloats(flags.hessian, flags.columns * flags.columns));
+  }
+  std::vector<float> out(weights.size());
+  const size_t bytes = weights.size() * sizeof(float);
+  QSWEEP_ASSIGN_OR_RETURN(const double copy, BestSeconds(flags.rounds, [&]() {
+                            std::memcpy(out.data(), weights.data(), bytes);
+                            return absl::OkStatus();
+                          }));
+  ThreadPool pool(flags.threads);
+  QSWEEP_ASSIGN_OR_RETURN(
+      const double seconds, BestSeconds(flags.rounds, [&]() -> absl::Status {
+        if (!hessian.empty()) {
+          return QuantizeCalibrated(flags, quantizer.scheme, weights, hessian,
+                                    pool, std::span<float>(out));
+        }
+        return kernels::FakeQuantize(quantizer.scheme, weights, flags.rows,
+                                     flags.columns, std::span<float>(out));
+      }));
+  std::ofstream file(flags.out, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(out.data()),
+             static_cast<std::streamsize>(bytes));
+  if (!file.flush()) {
+    return absl::InternalError(absl::StrCat(flags.out, " cannot be written"));
+  }
+  return nlohmann::json{
+      {"seconds", seconds}, {"copy_seconds", copy}, {"bytes", bytes}};
+}
+
+int Print(const absl::StatusOr<nlohmann::json>& result) {
   if (!result.ok()) {
-    std::fprintf(stderr, "%s\n", FormatErrorForPeople(result.status()).c_str());
+    std::cerr << FormatErrorForPeople(result.status()) << "\n";
     return 1;
   }
-  const double seconds = absl::ToDoubleSeconds(end - begin);
-  const double flops = Flops(**model, *result, task.configurations.size());
-  const double rate = (*engine)->info().gflops;
-  std::printf(
-      "%.1f s (head %.1f s), %zu configurations, %lld layer evaluations, "
-      "%.1f TFLOP, %.0f GFLOP/s of %.0f (%.0f%%), peak %lld MiB\n",
-      seconds, absl::ToDoubleSeconds(end - sink.scoring_since()),
-      task.configurations.size(),
-      static_cast<long long>(result->report.layer_evaluations), flops / 1e12,
-      flops / seconds / 1e9, rate, 100 * flops / seconds / 1e9 / rate,
-      static_cast<long long>(result->report.memory_peak_bytes >> 20));
+  std::cout << result->dump() << "\n";
   return 0;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Times the engine and its quantizers.");
+  app.require_subcommand(1);
+  SweepFlags sweep;
+  CLI::App* run_sweep = app.add_subcommand("sweep", "a layer sweep");
+  run_sweep->add_option("--model", sweep.model)->required();
+  run_sweep->add_option("--texts", sweep.texts, "{language: [texts]}")
+      ->required();
+  run_sweep->add_option("--quantizer", sweep.quantizer);
+  run_sweep->add_option("--threads", sweep.threads);
+  run_sweep->add_flag("--naive", sweep.naive);
+  QuantizeFlags quantize;
+  CLI::App* run_quantize = app.add_subcommand("quantize", "one matrix");
+  run_quantize->add_option("--quantizer", quantize.quantizer)->required();
+  run_quantize->add_option("--weights", quantize.weights)->required();
+  run_quantize->add_option("--hessian", quantize.hessian);
+  run_quantize->add_option("--rows", quantize.rows)->required();
+  run_quantize->add_option("--columns", quantize.columns)->required();
+  run_quantize->add_option("--out", quantize.out)->required();
+  run_quantize->add_option("--threads", quantize.threads, "of calibrated ones");
+  run_quantize->add_option("--rounds", quantize.rounds);
+  CLI11_PARSE(app, argc, argv);
+  return Print(*run_sweep ? RunSweep(sweep) : RunQuantize(quantize));
 }
 
 }  // namespace

@@ -8,80 +8,27 @@ installs the peers. DIR of --folder is where all databases lie: put it on the di
 docs/benchmarks.md says what each figure means.
 """
 import argparse
-import datetime
 import json
 import os
 import pathlib
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 
 import peers as peers_of_qsweep
+from figures import ROOT, Figures, load, say
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIGURES = ("T1", "T2", "T3", "T4", "T5", "T6", "T7", "T11")
 # T1: so many times the peer's tasks a second.
 ASKED = {"postgresql": 2, "gearmand-sqlite": 5, "celery": 5, "beanstalkd": 0.8, "ray": 3, "dask": 5}
 
 
-def say(text):
-    print(f"== {text}", file=sys.stderr, flush=True)
 
-
-def load():
-    """Of the machine, so that a disturbed run can be told."""
-    return round(os.getloadavg()[0], 2)
-
-
-def fdatasync_us(folder, extend):
-    """Median and 99th percentile of a fdatasync after 4 KiB, which extend the file or not."""
-    path = folder / "fdatasync"
-    block = b"x" * 4096
-    times = []
-    with open(path, "wb", buffering=0) as file:
-        if not extend:
-            file.write(block * 200)
-            os.fsync(file.fileno())
-            file.seek(0)
-        for _ in range(200):
-            file.write(block)
-            began = time.perf_counter()
-            os.fdatasync(file.fileno())
-            times.append(1e6 * (time.perf_counter() - began))
-    path.unlink()
-    times.sort()
-    return {"p50": round(times[100]), "p99": round(times[197])}
-
-
-def environment(folder):
-    def run(*command):
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
-                if line.startswith("model name")), "unknown")
-    return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "revision": run("git", "rev-parse", "--short=12", "HEAD") or "unknown",
-        "changed": bool(run("git", "status", "--porcelain", "--untracked-files=no")),
-        "cpu": cpu, "cores": os.cpu_count(), "kernel": platform.release(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "file_system": run("stat", "-f", "-c", "%T", str(folder)),
-        "device": run("findmnt", "-n", "-o", "SOURCE", "--target", str(folder)),
-        "fdatasync_us": fdatasync_us(folder, False), "fdatasync_extend_us": fdatasync_us(folder, True),
-        "load": load()}
-
-
-class Bench:
+class Bench(Figures):
     def __init__(self, options):
+        super().__init__("scheduler", options.folder)
         self.options = options
-        self.folder = options.folder.resolve()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        self.environment = environment(self.folder)
-        self.runs = {}     # name -> list of what a scenario printed
-        self.targets = {}  # figure -> asked, got, met, how
 
     def ours(self, name, scenario, **flags):
         """One run of a scenario of qbench_scheduler; kept under `name`."""
@@ -115,9 +62,6 @@ class Bench:
     def worst(self, name, *keys):
         """The load that disturbed the runs of `name` most."""
         return max(run["load"] for run in self.runs[name])
-
-    def report(self, figure, asked, got, met, how, **more):
-        self.targets[figure] = {"asked": asked, "got": got, "met": met, "how": how, **more}
 
     # --- T1, T2, T11 ---
 
@@ -263,8 +207,6 @@ class Bench:
                     silent <= ttl + 1 and announced <= 1,
                     f"heartbeat 1 s, TTL {ttl:.0f} s; the worst of three each")
 
-    # --- output ---
-
     def run_all(self):
         steps = {"T1": self.throughput, "T2": self.throughput, "T3": self.submit,
                  "T4": self.overhead, "T5": self.idle, "T6": self.restart, "T7": self.loss,
@@ -273,30 +215,6 @@ class Bench:
                                        ("T1", "T3", "T6", "T11"))
         for step in dict.fromkeys(steps[figure] for figure in wanted):
             step()
-        self.environment["load_at_end"] = load()
-
-    def table(self):
-        verdict = {True: "met", False: "MISSED", None: "-"}
-        rows = []
-        for figure, target in self.targets.items():
-            rows.append((figure, target["asked"], target["got"], verdict[target["met"]]))
-            for name, part in target.get("parts", {}).items():
-                rates = " ".join(f"{rate:.0f}" for rate in part.get("peer_tasks_per_second", []))
-                rows.append((f"  {name}", part["asked"], f"{part['got']}  {rates}",
-                             verdict[part["met"]]))
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)), "", row[3])
-
-    def save(self):
-        self.options.out.mkdir(parents=True, exist_ok=True)
-        stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        path = self.options.out / f"scheduler-{stamp}.json"
-        path.write_text(json.dumps({"targets": self.targets, "environment": self.environment,
-                                    "quick": self.options.quick, "runs": self.runs}, indent=1))
-        newest = self.options.out / "scheduler.json"
-        shutil.copyfile(path, newest)
-        print(f"\n{path} (also {newest.name})")
 
 
 def parse(arguments):
@@ -321,8 +239,7 @@ def main():
     bench = Bench(parse(sys.argv[1:]))
     bench.run_all()
     bench.table()
-    bench.save()
-    shutil.rmtree(bench.folder, ignore_errors=True)
+    bench.save(bench.options.out, bench.options.quick)
 
 
 if __name__ == "__main__":
