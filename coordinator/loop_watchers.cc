@@ -110,6 +110,7 @@ void Watchers::OnProgress(const State& state, const Task& task) {
   for (const v1::ConfigurationSpec& configuration :
        state.group(task.group).prototype->configurations()) {
     frame->add_layer_sets(configuration.layer_set());
+    frame->add_quantizers(configuration.quantizer());
   }
   for (Watcher& watcher : watchers_) {
     if (!watcher.gone && watcher.greeted &&

@@ -131,7 +131,9 @@ class TaskTable {
     const auto chunk = static_cast<size_t>(id.value()) / kChunk;
     if (chunk >= chunks_.size()) {
       chunks_.resize(chunk + 1);
+      sizes_.resize(chunk + 1);
     }
+    ++sizes_[chunk];
     if (!chunks_[chunk]) {
       chunks_[chunk] = Boxed<Chunk>(Chunk());
     }
@@ -141,6 +143,15 @@ class TaskTable {
   void Erase(TaskId id) {
     at(id) = Task();
     --size_;
+    const auto chunk = static_cast<size_t>(id.value()) / kChunk;
+    if (--sizes_[chunk] == 0) {
+      chunks_[chunk].reset();
+    }
+  }
+  // That take memory.
+  size_t num_chunks() const {
+    return static_cast<size_t>(std::ranges::count_if(
+        chunks_, [](const auto& chunk) { return chunk.has_value(); }));
   }
 
   size_t size() const { return size_; }
@@ -195,6 +206,7 @@ class TaskTable {
   }
 
   std::vector<Boxed<Chunk>> chunks_;
+  std::vector<uint16_t> sizes_;  // tasks of each
   size_t size_ = 0;
 };
 

@@ -14,7 +14,8 @@ namespace {
 constexpr double kLeastPace = 0.01;
 
 // "none", then single layers by number, then the others by text.
-std::tuple<int, int, std::string> LayerSetOrder(const std::string& text) {
+using LayerSetKey = std::tuple<int, int, std::string>;
+LayerSetKey LayerSetOrder(const std::string& text) {
   if (text == "none") {
     return {0, 0, text};
   }
@@ -70,8 +71,11 @@ void WatchModel::Add(const v1::TaskProgressFrame& frame) {
   for (const v1::PartialMetric& metric : frame.progress().partial()) {
     const auto index = static_cast<int>(metric.configuration_index());
     if (index < frame.layer_sets_size()) {
-      // Several quantizers share a cell.
-      Sums& cell = sums.cells[{frame.layer_sets(index), metric.language()}];
+      // Models share a cell.
+      Sums& cell = sums.cells[{
+          frame.layer_sets(index),
+          index < frame.quantizers_size() ? frame.quantizers(index) : "",
+          metric.language()}];
       cell.nll += metric.nll_sum();
       cell.nll_fp += metric.nll_fp_sum();
       cell.tokens += metric.tokens();
@@ -82,7 +86,8 @@ void WatchModel::Add(const v1::TaskProgressFrame& frame) {
 void WatchModel::SetStored(const std::vector<Stored>& stored) {
   stored_.clear();
   for (const Stored& row : stored) {
-    stored_[{row.layer_set, row.language}] = {row.nll, row.nll_fp, row.tokens};
+    stored_[{row.row.layer_set, row.row.quantizer, row.language}] = {
+        row.nll, row.nll_fp, row.tokens};
   }
   std::erase_if(partial_, [this](const auto& entry) {
     return !running_.contains(entry.first);
@@ -102,21 +107,20 @@ WatchModel::Tables() const {
   return tables;
 }
 
-std::vector<std::string> WatchModel::layer_sets() const {
-  std::set<std::string> found;
+std::vector<WatchModel::Row> WatchModel::rows() const {
+  std::set<std::pair<LayerSetKey, std::string>> found;
   for (const auto* table : Tables()) {
     for (const auto& [cell, value] : *table) {
       if (cell.layer_set != "all") {  // the baseline is the zero of the scale
-        found.insert(cell.layer_set);
+        found.emplace(LayerSetOrder(cell.layer_set), cell.quantizer);
       }
     }
   }
-  std::vector<std::string> sorted(found.begin(), found.end());
-  std::sort(sorted.begin(), sorted.end(),
-            [](const std::string& a, const std::string& b) {
-              return LayerSetOrder(a) < LayerSetOrder(b);
-            });
-  return sorted;
+  std::vector<Row> rows;
+  for (const auto& [key, quantizer] : found) {
+    rows.push_back({quantizer, std::get<std::string>(key)});
+  }
+  return rows;
 }
 
 std::vector<std::string> WatchModel::languages() const {
@@ -136,11 +140,11 @@ std::vector<std::string> WatchModel::languages() const {
   return languages;
 }
 
-std::optional<double> WatchModel::DeltaNll(const std::string& layer_set,
+std::optional<double> WatchModel::DeltaNll(const Row& row,
                                            const std::string& language) const {
   Sums total;
   for (const auto* table : Tables()) {
-    const auto cell = table->find({layer_set, language});
+    const auto cell = table->find({row.layer_set, row.quantizer, language});
     if (cell != table->end()) {
       total.nll += cell->second.nll;
       total.nll_fp += cell->second.nll_fp;

@@ -13,8 +13,8 @@
 namespace qsweep::qctl {
 
 // What a watcher knows of a job: its summary, its tasks at workers, and partial
-// numbers per layer set and language. Fed with what the coordinator sends; time
-// enters as a value. Pure, single-thread.
+// numbers per configuration and language. Fed with what the coordinator sends;
+// time enters as a value. Pure, single-thread.
 class WatchModel {
  public:
   explicit WatchModel(absl::Time started) : started_(started) {}
@@ -34,10 +34,16 @@ class WatchModel {
   };
   const std::map<uint64_t, Running>& running() const { return running_; }
 
-  // Sums over the rows that are stored, by layer set and language. Those of
+  // A line of the table of numbers.
+  struct Row {
+    std::string quantizer;
+    std::string layer_set;
+    bool operator==(const Row&) const = default;
+  };
+  // Sums over the rows that are stored, by line and language. Those of
   // tasks that are done are among them, so their partial sums are dropped.
   struct Stored {
-    std::string layer_set;
+    Row row;
     std::string language;
     double nll = 0;
     double nll_fp = 0;
@@ -47,12 +53,13 @@ class WatchModel {
   // The job's languages: columns from the start, in this order.
   void SetLanguages(std::vector<std::string> languages);
 
-  // Layer sets that have numbers: "none" first, then layers by number. The
-  // languages of the job, then others that have numbers, by name.
-  std::vector<std::string> layer_sets() const;
+  // Lines that have numbers: the layer set "none" first, then layers by number;
+  // of one layer set by quantizer. The languages of the job, then others that
+  // have numbers, by name.
+  std::vector<Row> rows() const;
   std::vector<std::string> languages() const;
   // Loss against the baseline, nats per token, over what is measured so far.
-  std::optional<double> DeltaNll(const std::string& layer_set,
+  std::optional<double> DeltaNll(const Row& row,
                                  const std::string& language) const;
 
   // Measured and under way, 0..1.
@@ -69,6 +76,7 @@ class WatchModel {
   };
   struct Cell {
     std::string layer_set;
+    std::string quantizer;
     std::string language;
     auto operator<=>(const Cell&) const = default;
   };

@@ -25,7 +25,7 @@ constexpr absl::Duration kLinePause = absl::Seconds(5);
 constexpr absl::Duration kCellsPause = absl::Seconds(15);
 constexpr absl::Duration kStoredPause = absl::Seconds(2);
 constexpr int kStoredShare = 20;  // reads take a twentieth of the time
-constexpr int kStoredColumns = 5;
+constexpr int kStoredColumns = 6;
 constexpr int kLineModeWidth = 100;
 constexpr int kLineModeCells = 6;  // rows of cells in a log
 constexpr char kHideCursor[] = "\x1b[?25l";
@@ -59,12 +59,13 @@ WatchView MakeView(const WatchModel& model, absl::Time started,
         {absl::StrCat(task), running.worker, running.text, running.fraction});
   }
   view.languages = model.languages();
-  for (const std::string& layer_set : model.layer_sets()) {
+  for (const WatchModel::Row& line : model.rows()) {
     WatchView::Row& row = view.cells.emplace_back();
-    row.layer_set = layer_set;
+    row.quantizer = line.quantizer;
+    row.layer_set = line.layer_set;
     for (const std::string& language : view.languages) {
       row.delta_nll.push_back(
-          model.DeltaNll(layer_set, language)
+          model.DeltaNll(line, language)
               .value_or(std::numeric_limits<double>::quiet_NaN()));
     }
   }
@@ -155,9 +156,9 @@ class StoredSums {
     measured_ = job.measurements_done();
     v1::QueryRequest request;
     request.set_sql(absl::StrCat(
-        "SELECT layer_set, lang, sum(nll_sum), sum(nll_fp_sum), sum(tokens) "
-        "FROM job_measurements_v1 WHERE status = 'ok' AND job = ",
-        job.job_number(), " GROUP BY layer_set, lang"));
+        "SELECT layer_set, quantizer, lang, sum(nll_sum), sum(nll_fp_sum), "
+        "sum(tokens) FROM job_measurements_v1 WHERE status = 'ok' AND job = ",
+        job.job_number(), " GROUP BY layer_set, quantizer, lang"));
     const absl::StatusOr<v1::QueryResponse> response = client_.Query(request);
     // A long query now and then, not all the time.
     const SteadyTime end = Clock::Real().SteadyNow();
@@ -168,9 +169,11 @@ class StoredSums {
     std::vector<WatchModel::Stored> stored;
     for (const v1::QueryRow& row : response->rows()) {
       if (row.values_size() == kStoredColumns) {
-        stored.push_back({row.values(0).text(), row.values(1).text(),
-                          row.values(2).real(), row.values(3).real(),
-                          static_cast<uint64_t>(row.values(4).integer())});
+        stored.push_back({{row.values(1).text(), row.values(0).text()},
+                          row.values(2).text(),
+                          row.values(3).real(),
+                          row.values(4).real(),
+                          static_cast<uint64_t>(row.values(5).integer())});
       }
     }
     model_.SetStored(stored);

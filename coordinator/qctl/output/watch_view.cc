@@ -15,7 +15,8 @@ namespace {
 
 constexpr int kCellWidth = 9;
 constexpr int kLabelWidth = 10;
-constexpr size_t kHeadLines = 4;  // of the screen besides tasks and cells
+constexpr int kQuantizerWidth = 26;  // at most
+constexpr size_t kHeadLines = 4;     // of the screen besides tasks and cells
 constexpr size_t kMostTasks = 4;
 
 // Light to dark red of the 256-colour palette: more loss is darker.
@@ -64,6 +65,28 @@ std::string Times(const WatchView& view) {
                             Duration(view.remaining_seconds), " left");
 }
 
+// 0: the rows have one quantizer, which needs no column.
+int QuantizerWidth(const WatchView& view) {
+  int width = 0;
+  bool several = false;
+  for (const WatchView::Row& row : view.cells) {
+    several |= row.quantizer != view.cells.front().quantizer;
+    width = std::max(width, static_cast<int>(row.quantizer.size()) + 2);
+  }
+  return several ? std::min(width, kQuantizerWidth) : 0;
+}
+
+std::string Labels(absl::string_view layer_set, absl::string_view quantizer,
+                   int quantizer_width) {
+  std::string text =
+      PaddedRight(Truncated(layer_set, kLabelWidth - 1), kLabelWidth);
+  if (quantizer_width > 0) {
+    text +=
+        PaddedRight(Truncated(quantizer, quantizer_width - 1), quantizer_width);
+  }
+  return text;
+}
+
 // Languages that fit beside the labels.
 size_t ColumnsThatFit(const WatchView& view, int width) {
   const int room = std::max(1, (width - kLabelWidth) / kCellWidth);
@@ -84,8 +107,9 @@ std::string RenderWatchCells(const WatchView& view, int max_rows,
   if (view.cells.empty() || max_rows <= 0) {
     return "";
   }
-  const size_t columns = ColumnsThatFit(view, style.width);
-  std::string text = PaddedRight("PROTECT", kLabelWidth);
+  const int quantizer = QuantizerWidth(view);
+  const size_t columns = ColumnsThatFit(view, style.width - quantizer);
+  std::string text = Labels("PROTECT", "QUANTIZER", quantizer);
   for (size_t j = 0; j < columns; ++j) {
     text +=
         PaddedLeft(Truncated(view.languages[j], kCellWidth - 1), kCellWidth);
@@ -94,8 +118,7 @@ std::string RenderWatchCells(const WatchView& view, int max_rows,
   const double largest = LargestOf(view);
   const auto shown = std::min(view.cells.size(), static_cast<size_t>(max_rows));
   for (size_t i = 0; i < shown; ++i) {
-    text += PaddedRight(Truncated(view.cells[i].layer_set, kLabelWidth - 1),
-                        kLabelWidth);
+    text += Labels(view.cells[i].layer_set, view.cells[i].quantizer, quantizer);
     for (size_t j = 0; j < columns; ++j) {
       text += CellText(view.cells[i].delta_nll[j], largest, style.color);
     }
@@ -104,7 +127,7 @@ std::string RenderWatchCells(const WatchView& view, int max_rows,
   const size_t rows_left = view.cells.size() - shown;
   const size_t columns_left = view.languages.size() - columns;
   if (rows_left + columns_left > 0) {
-    absl::StrAppend(&text, "and ", rows_left, " more layer sets",
+    absl::StrAppend(&text, "and ", rows_left, " more configurations",
                     columns_left > 0
                         ? absl::StrCat(", ", columns_left, " more languages")
                         : "",

@@ -27,9 +27,10 @@ struct WatchView {
     double fraction = 0;
   };
   std::vector<Task> running;
-  // Loss against the baseline, nats per token; rows: layer sets.
+  // Loss against the baseline, nats per token; rows: configurations.
   std::vector<std::string> languages;
   struct Row {
+    std::string quantizer;  // shown when there are several
     std::string layer_set;
     std::vector<double> delta_nll;  // NaN: nothing yet
   };

@@ -37,6 +37,23 @@ StateSnapshot Snapshot(v1::TaskState task_state, v1::JobState job_state) {
   return snapshot;
 }
 
+TEST(TaskTable, GivesMemoryBack_WhenTheLastTaskOfAChunkGoes) {
+  TaskTable table;
+  for (int64_t id = 1; id <= 600; ++id) {
+    table.Add(Task{.id = TaskId(id)});
+  }
+  ASSERT_EQ(table.num_chunks(), 3u);
+  for (int64_t id = 256; id < 512; ++id) {
+    table.Erase(TaskId(id));
+  }
+  EXPECT_EQ(table.num_chunks(), 2u);
+  EXPECT_EQ(table.size(), 600u - 256);
+  EXPECT_EQ(table.Find(TaskId(300)), nullptr);
+  EXPECT_EQ((*table.From(TaskId(256))).first, TaskId(512));
+  table.Add(Task{.id = TaskId(300)});
+  EXPECT_EQ((*table.From(TaskId(256))).first, TaskId(300));
+}
+
 TEST(CheckInvariants, IsSilent_WhenStateIsSound) {
   EXPECT_THAT(CheckInvariants(
                   State(Snapshot(v1::TASK_STATE_READY, v1::JOB_STATE_QUEUED))),

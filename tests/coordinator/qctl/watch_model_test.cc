@@ -10,6 +10,8 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 const absl::Time kStart = absl::FromUnixSeconds(1000);
+const WatchModel::Row kNone{"nf4", "none"};
+const WatchModel::Row kL2{"nf4", "L2"};
 
 v1::JobSummary Summary(uint64_t done) {
   v1::JobSummary job;
@@ -30,6 +32,7 @@ v1::TaskProgressFrame Frame(uint64_t task, uint64_t epoch, double nll) {
     metric.set_configuration_index(
         static_cast<uint32_t>(frame.layer_sets_size()));
     frame.add_layer_sets(layer_set);
+    frame.add_quantizers("nf4");
     metric.set_language("eng");
     metric.set_nll_sum(nll);
     metric.set_nll_fp_sum(10);
@@ -48,7 +51,8 @@ v1::DurableEvent Event(uint64_t task, const char* kind) {
 TEST(WatchModel, OrdersLayersByNumber_AndLeavesOutTheBaseline) {
   WatchModel model(kStart);
   model.Add(Frame(1, 1, 20));
-  EXPECT_THAT(model.layer_sets(), ElementsAre("none", "L2", "L10"));
+  EXPECT_THAT(model.rows(),
+              ElementsAre(kNone, kL2, WatchModel::Row{"nf4", "L10"}));
   EXPECT_THAT(model.languages(), ElementsAre("eng"));
 }
 
@@ -57,15 +61,15 @@ TEST(WatchModel, AddsUpTasks_AndKeepsWhatIsDone) {
   model.Add(Frame(1, 1, 20));
   model.Add(Event(1, "task_done"));
   model.Add(Frame(2, 1, 40));
-  EXPECT_EQ(model.DeltaNll("none", "eng"), 2.0);  // (20 + 40 - 2 * 10) / 20
-  EXPECT_EQ(model.DeltaNll("none", "arb"), std::nullopt);
+  EXPECT_EQ(model.DeltaNll(kNone, "eng"), 2.0);  // (20 + 40 - 2 * 10) / 20
+  EXPECT_EQ(model.DeltaNll(kNone, "arb"), std::nullopt);
 }
 
 TEST(WatchModel, DropsAnAttempt_WhenItEndedWithoutAResult) {
   WatchModel model(kStart);
   model.Add(Frame(1, 1, 20));
   model.Add(Event(1, "task_lost"));
-  EXPECT_THAT(model.layer_sets(), IsEmpty());
+  EXPECT_THAT(model.rows(), IsEmpty());
   EXPECT_TRUE(model.running().empty());
 }
 
@@ -73,7 +77,7 @@ TEST(WatchModel, IgnoresFramesOfAReplacedAttempt) {
   WatchModel model(kStart);
   model.Add(Frame(1, 2, 20));
   model.Add(Frame(1, 1, 90));
-  EXPECT_EQ(model.DeltaNll("none", "eng"), 1.0);
+  EXPECT_EQ(model.DeltaNll(kNone, "eng"), 1.0);
 }
 
 TEST(WatchModel, FillsEveryColumnFromStoredRows_AndCountsNoTaskTwice) {
@@ -84,15 +88,15 @@ TEST(WatchModel, FillsEveryColumnFromStoredRows_AndCountsNoTaskTwice) {
   model.Add(Event(1, "task_done"));
   model.Add(Frame(2, 1, 40));
   // The rows of task 1; task 2 is still at its worker.
-  model.SetStored({{"none", "eng", 20, 10, 10}, {"none", "swh", 16, 10, 4}});
-  EXPECT_EQ(model.DeltaNll("none", "eng"), 2.0);
-  EXPECT_EQ(model.DeltaNll("none", "swh"), 1.5);
-  EXPECT_EQ(model.DeltaNll("none", "arb"), std::nullopt);
-  EXPECT_EQ(model.DeltaNll("L2", "eng"), 3.0);  // of task 2 alone
+  model.SetStored({{kNone, "eng", 20, 10, 10}, {kNone, "swh", 16, 10, 4}});
+  EXPECT_EQ(model.DeltaNll(kNone, "eng"), 2.0);
+  EXPECT_EQ(model.DeltaNll(kNone, "swh"), 1.5);
+  EXPECT_EQ(model.DeltaNll(kNone, "arb"), std::nullopt);
+  EXPECT_EQ(model.DeltaNll(kL2, "eng"), 3.0);  // of task 2 alone
   EXPECT_THAT(model.languages(), ElementsAre("swh", "eng", "arb"));
 }
 
-TEST(WatchModel, AveragesOverQuantizers_ThatShareACell) {
+TEST(WatchModel, AddsUpModels_AndKeepsQuantizersApart) {
   WatchModel model(kStart);
   v1::TaskProgressFrame frame = Frame(1, 1, 20);
   frame.set_layer_sets(2, "none");
@@ -101,7 +105,13 @@ TEST(WatchModel, AveragesOverQuantizers_ThatShareACell) {
   }
   frame.mutable_progress()->mutable_partial(1)->set_nll_sum(40);
   model.Add(frame);
-  EXPECT_EQ(model.DeltaNll("none", "eng"), 2.0);
+  EXPECT_EQ(model.DeltaNll(kNone, "eng"), 2.0);
+  frame.set_quantizers(2, "hqq");
+  model.Add(frame);
+  const WatchModel::Row other{"hqq", "none"};
+  EXPECT_THAT(model.rows(), ElementsAre(other, kNone, kL2));
+  EXPECT_EQ(model.DeltaNll(kNone, "eng"), 3.0);
+  EXPECT_EQ(model.DeltaNll(other, "eng"), 1.0);
 }
 
 TEST(WatchModel, CountsRunningTasksAsProgress_AndReckonsTheTimeLeft) {
