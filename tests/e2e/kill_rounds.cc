@@ -203,6 +203,7 @@ ChildProcess& KillRounds::ProcessOf(const KillFault& fault) {
 pid_t KillRounds::Strike(const KillFault& fault) {
   ledger_.Count(absl::StrCat(Text(fault.signal), " of a ", Text(fault.target)));
   if (fault.target == KillFault::Target::kEngine) {
+    ++engine_strikes_;
     cluster_->SignalEngine(Name(fault.worker), Number(fault.signal));
   } else {
     ProcessOf(fault).Signal(Number(fault.signal));

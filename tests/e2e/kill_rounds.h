@@ -60,6 +60,7 @@ class KillRounds {
 
   LocalCluster& cluster() { return *cluster_; }
   int rounds() const { return rounds_; }
+  int engine_strikes() const { return engine_strikes_; }  // of any signal
   // What happened how often, a line each.
   std::string Report() const;
 
@@ -78,6 +79,7 @@ class KillRounds {
   std::unique_ptr<LocalCluster> cluster_;
   Ledger ledger_;
   int rounds_ = 0;
+  int engine_strikes_ = 0;
   std::unique_ptr<RecordingWorker> recorder_;
   std::vector<std::unique_ptr<SweepClient>> clients_;
 };

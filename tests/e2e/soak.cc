@@ -25,7 +25,8 @@ constexpr int64_t kWalMax = 72 * kMiB;
 constexpr int64_t kRssAboveNewMax = 16 * kMiB;
 constexpr int64_t kDescriptorGrowthMax = 8;
 constexpr int kRoundsPerCheck = 20;
-constexpr int kRoundsOfNew = 8;  // load for the new process
+constexpr int kStrikesPerQuarantine = 50;  // of engines, at least
+constexpr int kRoundsOfNew = 8;            // load for the new process
 
 // Least squares, per hour.
 template <typename Value>
@@ -155,10 +156,11 @@ void RunSoak(const SoakOptions& options) {
   const ResourceSample of_new =
       SampleResources(cluster.coordinator().pid(), database);
   ASSERT_NO_FATAL_FAILURE(rounds.Finish());
-  // Engines were killed all along; no worker is to blame.
-  EXPECT_EQ(cluster.QueryInteger(
+  // A worker whose engine is struck three times within some thirty tasks is
+  // quarantined: by chance about once in a hundred strikes.
+  EXPECT_LE(cluster.QueryInteger(
                 "SELECT count(*) FROM workers_v1 WHERE mode = 'quarantined'"),
-            0);
+            1 + rounds.engine_strikes() / kStrikesPerQuarantine);
   const SoakVerdict verdict = JudgeSoak(samples, of_new.rss_bytes);
   std::printf("%s", rounds.Report().c_str());
   std::printf(
