@@ -26,11 +26,11 @@ constexpr uint64_t kDrainDeadlineMaxMs = uint64_t{30} * 24 * 3600 * 1000;
 absl::StatusOr<JobNumber> Retry(LoopCore& core, JobNumber number) {
   QSWEEP_RETURN_IF_ERROR(core.Flush());
   const Job& job = core.state().job(number);
-  if (!NeedsNewPlan(job)) {
-    return Carry(core, DecideRetryTasks(core.state(), number, core.now()));
-  }
   if (job.state == v1::JOB_STATE_SUCCEEDED) {
     return number;
+  }
+  if (!NeedsNewPlan(job)) {
+    return Carry(core, DecideRetryTasks(core.state(), number, core.now()));
   }
   QSWEEP_ASSIGN_OR_RETURN(PreparedSubmit prepared, PrepareStored(core, number));
   if (!SubmitPlanner(core.state(), prepared, core.settings(), job).at_once()) {

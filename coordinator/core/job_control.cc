@@ -45,6 +45,29 @@ bool Waits(const Job& job) {
          !job.ready.empty() && job.num_tasks(v1::TASK_STATE_LEASED) == 0;
 }
 
+// Of whom only audits are left: all that was to be measured is stored.
+bool OnlyAudits(const State& state, const Job& job) {
+  return std::ranges::all_of(job.tasks, [&state](const auto& entry) {
+    const Task& task = state.task(entry.first);
+    return !task.live() || task.history->audit_of.valid();
+  });
+}
+
+// One of those that are ready; with the last of them the job has ended.
+std::vector<Mutation> GiveUpAudit(const State& state, const Job& job,
+                                  const std::string& reason, const Now& now) {
+  const Task& audit = state.task(*job.ready.begin()->second.begin());
+  Draft draft(state, now);
+  draft.Add(TaskStateChanged{
+      .task = audit.id, .to = v1::TASK_STATE_CANCELLED, .reason = reason});
+  draft.AddTaskEvent(audit, {.kind = "task_cancelled",
+                             .from = ShortName(audit.state),
+                             .to = "CANCELLED",
+                             .reason = reason});
+  EndJobsOf(draft, audit, v1::TASK_STATE_CANCELLED);
+  return draft.Take();
+}
+
 SteadyTime After(SteadyTime since, absl::Duration timeout) {
   return timeout > absl::ZeroDuration() ? since + timeout
                                         : SteadyTime::InfiniteFuture();
@@ -77,11 +100,11 @@ std::vector<Mutation> DecideJobWait(const State& state, JobNumber number,
   const std::string for_so_long = absl::FormatDuration(
       absl::Trunc(now.steady - job.waiting_since, absl::Seconds(1)));
   if (After(job.waiting_since, job.queue_timeout) <= now.steady) {
-    return DecideCancel(state, number,
-                        absl::StrCat("no worker took a task for ", for_so_long,
-                                     ", its queue timeout"),
-                        now)
-        .mutations;
+    const std::string reason = absl::StrCat("no worker took a task for ",
+                                            for_so_long, ", its queue timeout");
+    return OnlyAudits(state, job)
+               ? GiveUpAudit(state, job, reason, now)
+               : DecideCancel(state, number, reason, now).mutations;
   }
   Draft draft(state, now);
   draft.Add(JobWaits{.job = number, .since = job.waiting_since, .told = true});

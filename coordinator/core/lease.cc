@@ -271,7 +271,8 @@ SteadyTime TimeoutOf(const State& state, const Task& task,
                                     : settings.progress_deadline)});
     case v1::TASK_PHASE_FETCH:
       return std::min(lease.deadline,
-                      TurnOf(state, task) + settings.fetch_deadline);
+                      std::max(TurnOf(state, task), lease.progress_at) +
+                          settings.fetch_deadline);
     default:
       return lease.deadline;  // not listed yet, or its result is on the way
   }

@@ -280,7 +280,7 @@ struct DuplicateRecorded {
   Epoch epoch;
   Digest payload_digest;
   std::string evaluation;
-  std::vector<MeasuredRow> differing;  // rows not equal to the last bit
+  std::vector<MeasuredRow> differing;  // rows that do not repeat the stored
   int64_t num_compared = 0;
   std::string engine;
   WorkerUuid worker;

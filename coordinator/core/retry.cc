@@ -33,8 +33,10 @@ bool NeedsNewPlan(const Job& job) { return job.terminal() && !job.fresh; }
 Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber number,
                                      const Now& now) {
   const Job& job = state.job(number);
+  // Not its audits: what they check is stored.
   const auto given_up = [&state](const auto& entry) {
-    return state.task(entry.first).given_up();
+    const Task& task = state.task(entry.first);
+    return task.given_up() && !task.history->audit_of.valid();
   };
   if (std::ranges::none_of(job.tasks, given_up)) {
     return {.reply = number};
@@ -43,10 +45,9 @@ Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber number,
   if (job.terminal()) {
     ReopenJob(draft, job, nullptr);
   }
-  for (const auto& [id, measurements] : job.tasks) {
-    const Task& task = state.task(id);
-    if (task.given_up()) {
-      ReviveTask(draft, task, number);
+  for (const auto& entry : job.tasks) {
+    if (given_up(entry)) {
+      ReviveTask(draft, state.task(entry.first), number);
     }
   }
   if (job.terminal()) {

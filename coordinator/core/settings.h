@@ -20,7 +20,8 @@ struct Settings {
   absl::Duration failover_ttl = absl::Seconds(120);  // >= 2 lease_ttl
   // No sign of progress for this long: the attempt is stalled.
   absl::Duration progress_deadline = absl::Seconds(120);
-  absl::Duration fetch_deadline = absl::Minutes(30);  // model load, in all
+  // Of loading and calibrating, without a sign of progress.
+  absl::Duration fetch_deadline = absl::Minutes(30);
   // A lease that its worker has not listed for this long was never started;
   // lease_ttl at most.
   absl::Duration start_deadline = absl::Seconds(60);

@@ -188,6 +188,11 @@ void SubmitPlanner::AddTask(Draft& draft, const NewTask& task,
 }
 
 void SubmitPlanner::Start(Draft& draft) const {
+  if (exists_) {  // what others measured meanwhile may have been skipped
+    draft.Add(JobActivated{.job = number_,
+                           .plan = PlanNow(),
+                           .documents_skipped = documents_skipped()});
+  }
   if (plan_.tasks() == 0 && plan_.tasks_shared() == 0) {
     MoveTo(draft, v1::JOB_STATE_SUCCEEDED, "job_succeeded",
            documents_skipped() == 0 ? "everything was measured already"

@@ -173,13 +173,13 @@ class SqliteStore : public Store {
 
  private:
   absl::Status WriteAll(std::span<const Mutation> batch);
-  // One of the statements' deletions of a purged job; whether it was not all.
   // Ids of evaluations and documents.
   using DocumentKeys = std::set<std::pair<int64_t, int64_t>>;
   // Those of `keys` under `evaluation` that are the job's.
   absl::StatusOr<DocumentKeys> FindJobKeys(JobNumber job,
                                            absl::string_view evaluation,
                                            std::span<const SkippedKey> keys);
+  // One of the statements' deletions of a purged job; whether it was not all.
   absl::StatusOr<bool> PurgeRows(const char* sql, int64_t job, int rows);
   absl::StatusOr<bool> PurgeOne(int rows);
   // One transaction for the look-ups of a step and what is written after them:

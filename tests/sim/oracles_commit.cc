@@ -74,7 +74,7 @@ void Oracles::Check(const JobAdded& m) {
 // Each measurement of the job is counted once: as reused, or as brought by a
 // task.
 void Oracles::Check(const JobActivated& m) {
-  counts_.checks.Add("plans made in slices");
+  counts_.checks.Add("plans added up");
   auto counted = static_cast<int64_t>(m.plan->measurements_reused());
   for (const auto& [task, measurements] : durable_.job(m.job).tasks) {
     counted += measurements;

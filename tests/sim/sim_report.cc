@@ -97,7 +97,7 @@ constexpr Least kChecks[] = {
     {"lease charged from the end of another", 1000},
     {"stored charge", 10'000},
     {"an unknown commit had been written", 20},
-    {"plans made in slices", 50},
+    {"plans added up", 50},
     {"progress frames", 5000},
     {"reload equals what was written", 500},
     {"repeated measurements compared", 1000},

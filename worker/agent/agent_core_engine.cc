@@ -57,11 +57,12 @@ void AgentCore::StartNextRun() {
 }
 
 // A model is hashed and read in one go, which shows no progress and on a slow
-// disk takes longer than any step of the run itself.
+// disk takes longer than any step of the run itself. Calibration, which is part
+// of loading, shows each of its steps.
 SteadyTime AgentCore::StalledAt(const Held& held) const {
   return held.progress.phase() == v1::TASK_PHASE_RUN
              ? held.progressed_at + progress_deadline_
-             : held.run_at + kLoadDeadline;
+             : held.progressed_at + kLoadDeadline;
 }
 
 void AgentCore::Kill() {
@@ -179,7 +180,7 @@ void AgentCore::On(const event::EngineExited& exited) {
           held, running->first, v1::RELEASE_REASON_STALLED,
           MakeError(kEngineStalled,
                     absl::StrCat(ran ? "no progress for "
-                                     : "the model was not loaded within ",
+                                     : "no progress in loading the model for ",
                                  absl::FormatDuration(ran ? progress_deadline_
                                                           : kLoadDeadline),
                                  "; the engine was killed")));

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "common/base/check.h"
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "worker/kernels/quantize.h"
 
@@ -94,6 +96,12 @@ absl::Status AwqSearch::Measure() {
       }
       magnitudes_[i][c] =
           static_cast<float>(sum / static_cast<double>(positions_));
+      if (!std::isfinite(magnitudes_[i][c])) {
+        return MakeError(kSingularHessian,
+                         "The calibration texts give the layer inputs that are "
+                         "not finite.",
+                         "calibration", "Take other texts.");
+      }
     }
   }
   return absl::OkStatus();

@@ -24,6 +24,7 @@ namespace {
 // Rows that are summed in one product, whole documents; part of what decides
 // the bits of a Hessian.
 constexpr int64_t kUnitRows = 1024;
+constexpr int64_t kLeastAwqTokens = 64;
 constexpr int64_t kPanelRows = 128;    // of a Hessian, per item
 constexpr size_t kReportsPerPass = 8;  // of the units through a layer
 constexpr int64_t kRowsPerItem = 64;   // of a matrix
@@ -194,6 +195,13 @@ absl::Status Calibrator::CheckSize(const CalibrationTokens& tokens,
                      " tokens, and a layer of ", model_.name, " has ", widest,
                      " inputs."),
         "calibration", "Take more texts: some times as many tokens.");
+  }
+  if (awq && tokens.num_tokens() < kLeastAwqTokens) {
+    return MakeError(
+        kCalibrationTooShort,
+        absl::StrCat("The calibration texts have ", tokens.num_tokens(),
+                     " tokens, and AWQ needs ", kLeastAwqTokens, " at least."),
+        "calibration", "Take more texts: some thousand tokens.");
   }
   // States before and after, what AWQ compares with, a factorization in fp64,
   // and two weight variants.

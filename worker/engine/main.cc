@@ -159,8 +159,8 @@ void AddQuantize(CLI::App& app, std::function<absl::Status()>& run) {
   command->add_option("--protect", flags->protect,
                       "Layer set to keep in full precision (default: none)");
   command->add_option("--calibration", flags->calibration,
-                      "JSON file {language: text or [texts]}, which gptq "
-                      "learns from");
+                      "JSON file {language: text or [texts]}, which gptq and "
+                      "awq learn from");
   command
       ->add_option("--format", flags->format,
                    "float32 (default): the weights that the codes stand for; "

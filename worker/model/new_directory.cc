@@ -55,7 +55,12 @@ absl::StatusOr<std::unique_ptr<NewDirectory>> NewDirectory::Create(
     return CannotWrite(target, "this is no name of a new folder");
   }
   std::error_code error;
-  if (fs::symlink_status(own, error).type() != fs::file_type::not_found) {
+  const fs::file_type type = fs::symlink_status(own, error).type();
+  if (type == fs::file_type::none) {
+    return CannotWrite(own,
+                       absl::StrCat("cannot look there: ", error.message()));
+  }
+  if (type != fs::file_type::not_found) {
     return CannotWrite(own, "the folder is there already");
   }
   std::string path = own + ".partial-XXXXXX";

@@ -195,5 +195,29 @@ TEST(DecideJobWait, CancelsAfterTheJobsOwnTimeout_UnlessSomebodyIsOnIt) {
   EXPECT_EQ(leased.job(kJob).waiting_since, SteadyTime::InfiniteFuture());
 }
 
+// What an audit checks is stored: that nobody repeats it cancels no job.
+TEST(DecideJobWait, GivesAuditsUpAfterTheJobsOwnTimeout) {
+  const State state =
+      StateBuilder()
+          .Job({.queue_timeout_ms = 60'000})
+          .Task()
+          .Worker("w")
+          .Lease(1, "w")
+          .Apply(ResultCommitted{
+              .task = TaskId(1), .epoch = Epoch(1), .worker = TestWorker("w")})
+          .Apply(TaskAdded{.id = TaskId(2),
+                           .group = TaskGroupId(1),
+                           .content_key = TestDigest("audit"),
+                           .documents = {{.digest = TestDigest("d1")}},
+                           .audit_of = TaskId(1)})
+          .Apply(JobTaskAdded{.job = kJob, .task = TaskId(2)})
+          .Build();
+  std::vector<Mutation> mutations;
+  const State waiting = Ticked(state, TestNow(), &mutations);
+  const State late = Ticked(waiting, TestNow(absl::Seconds(60)), &mutations);
+  EXPECT_EQ(late.task(TaskId(2)).state, v1::TASK_STATE_CANCELLED);
+  EXPECT_EQ(late.job(kJob).state, v1::JOB_STATE_SUCCEEDED);
+}
+
 }  // namespace
 }  // namespace qsweep::testing

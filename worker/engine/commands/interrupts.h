@@ -22,7 +22,7 @@ class Interrupts {
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
 
-  // Whether one waits. From the thread that made this.
+  // Whether one waits. From any thread.
   bool pending() const {
     sigset_t signals;
     sigpending(&signals);

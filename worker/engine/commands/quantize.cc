@@ -2,6 +2,7 @@
 #include "worker/kernels/quantize.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -53,23 +54,22 @@ std::span<const uint8_t> BytesOf(const std::string& bytes) {
   return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
 }
 
-// Stops the run when the user does.
-class StoppingSink : public StderrSink {
+// Stops the run when the user does, also in the midst of a long step.
+class StopWhenInterrupted {
  public:
-  explicit StoppingSink(const Interrupts& interrupts)
-      : interrupts_(interrupts) {}
+  explicit StopWhenInterrupted(const Interrupts& interrupts)
+      : thread_([this, &interrupts](const std::stop_token& end) {
+          while (!end.stop_requested() && !interrupts.pending()) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+          }
+          stop_.request_stop();
+        }) {}
 
-  void OnProgress(const EngineProgress& progress) override {
-    if (interrupts_.pending()) {
-      stop_.request_stop();
-    }
-    StderrSink::OnProgress(progress);
-  }
   std::stop_token stop() const { return stop_.get_token(); }
 
  private:
-  const Interrupts& interrupts_;
   std::stop_source stop_;
+  std::jthread thread_;
 };
 
 // The configuration of a model, tensor by tensor, into one safetensors file.
@@ -87,7 +87,7 @@ class WeightsWriter {
 
   // Writes all tensors. Returns the size of the file. CANCELLED.
   absl::StatusOr<int64_t> Write(const std::string& path, int threads,
-                                StoppingSink& sink) {
+                                StderrSink& sink, const std::stop_token& stop) {
     QSWEEP_ASSIGN_OR_RETURN(
         file_, SafetensorsFile::Create(
                    path, Entries(),
@@ -104,7 +104,7 @@ class WeightsWriter {
           {.fraction = static_cast<double>(first) / static_cast<double>(count),
            .text = "writing the weights"});
       QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
-          std::min(step, count - first), sink.stop(), [&](int64_t index, int) {
+          std::min(step, count - first), stop, [&](int64_t index, int) {
             return WriteTensor(static_cast<size_t>(first + index));
           }));
     }
@@ -291,8 +291,13 @@ std::string FormatReport(const QuantizeFlags& flags,
 }  // namespace
 
 absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
+  if (flags.quantizer.empty() && flags.protect != QuantizeFlags().protect) {
+    return MakeError(kBadValue, "There is no quantizer to protect layers from.",
+                     "--protect", "Give a --quantizer, too.");
+  }
   const Interrupts interrupts;
-  StoppingSink sink(interrupts);
+  const StopWhenInterrupted interrupted(interrupts);
+  StderrSink sink;
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<NewDirectory> directory,
                           NewDirectory::Create(flags.target));
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
@@ -324,7 +329,8 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
         engine, Engine::Create({.threads = flags.engine.threads,
                                 .memory_bytes = flags.engine.memory_bytes,
                                 .cache_dir = ModelCacheDir()}));
-    QSWEEP_RETURN_IF_ERROR(engine->Run(task, sink, sink.stop()).status());
+    QSWEEP_RETURN_IF_ERROR(
+        engine->Run(task, sink, interrupted.stop()).status());
   }
   const int threads =
       flags.engine.threads > 0
@@ -332,9 +338,9 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
           : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   WeightsWriter writer(*checkpoint, model, configuration, packing.has_value(),
                        engine.get());
-  QSWEEP_ASSIGN_OR_RETURN(
-      const int64_t bytes,
-      writer.Write(directory->path() + "/model.safetensors", threads, sink));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t bytes,
+                          writer.Write(directory->path() + "/model.safetensors",
+                                       threads, sink, interrupted.stop()));
   QSWEEP_RETURN_IF_ERROR(WriteSideFiles(*checkpoint, packing, *directory));
   QSWEEP_RETURN_IF_ERROR(directory->Commit());
   print(FormatReport(flags, configuration, bytes));
