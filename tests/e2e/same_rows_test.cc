@@ -58,9 +58,10 @@ TEST(SameRows, ToTheLastBit_WhoeverCalibrates) {
   sweep.spec.mutable_calibration()->set_corpus("calibration");
   sweep.spec.mutable_calibration()->add_languages("ita");
   sweep.cluster.task_seconds = 60;
+  std::string long_text(120, 'i');
+  long_text += " liberi ed eguali";
   const std::map<std::string, std::vector<std::string>> texts = {
-      {"ita", {std::string(120, 'i') + " liberi ed eguali", "in dignita"}},
-      {"spa", {"libres e iguales"}}};
+      {"ita", {long_text, "in dignita"}}, {"spa", {"libres e iguales"}}};
   std::vector<std::vector<std::string>> rows;
   for (const int num_workers : {1, 2}) {
     const TempDir cache;  // of codes: empty

@@ -135,7 +135,7 @@ Json GptqConfigJson(const ModelDescription& model,
                     const Configuration& configuration) {
   std::map<int, std::vector<std::pair<std::string, Treatment>>> layers;
   const Scheme* any = nullptr;
-  std::map<int, int> uses;  // of bits
+  std::set<int> uses;  // bits
   for (size_t i = 0; i < model.tensors.size(); ++i) {
     const TensorDescription& tensor = model.tensors[i];
     if (tensor.layer < 0 || tensor.bias || !IsLinear(tensor.component)) {
@@ -145,16 +145,15 @@ Json GptqConfigJson(const ModelDescription& model,
     if (const std::optional<Scheme>& scheme = configuration.schemes[i]) {
       any = &*scheme;
       treatment = scheme->bits;
-      ++uses[scheme->bits];
+      uses.insert(scheme->bits);
     }
     layers[tensor.layer].emplace_back(absl::StripSuffix(tensor.name, ".weight"),
                                       treatment);
   }
   // All of one configuration differ in bits at most. Those of the quantizer may
-  // be of no tensor, and of no reader.
-  const Treatment common =
-      std::ranges::max_element(uses, {}, &std::pair<const int, int>::second)
-          ->first;
+  // be of no tensor, and then of no reader either.
+  const int own = ParseQuantizer(configuration.quantizer_text)->scheme.bits;
+  const Treatment common = uses.contains(own) ? own : *uses.begin();
   const bool grouped = any->granularity == Granularity::kGroup;
   Json json = {{"quant_method", "gptq"},
                {"bits", *common},

@@ -342,6 +342,9 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
                           writer.Write(directory->path() + "/model.safetensors",
                                        threads, sink, interrupted.stop()));
   QSWEEP_RETURN_IF_ERROR(WriteSideFiles(*checkpoint, packing, *directory));
+  if (interrupts.pending()) {
+    return absl::CancelledError("interrupted");
+  }
   QSWEEP_RETURN_IF_ERROR(directory->Commit());
   print(FormatReport(flags, configuration, bytes));
   return absl::OkStatus();
