@@ -5,7 +5,13 @@
 """
 import pathlib
 import re
+import subprocess
 import sys
+
+# What the repository holds at its top.
+TOP_LEVEL = {".ci", ".clang-format", ".clang-tidy", ".gitignore", "CHANGELOG.md", "CMakeLists.txt",
+             "CMakePresets.json", "CONTRIBUTING.md", "LICENSE", "NOTICE", "README.md", "common",
+             "coordinator", "deploy", "docs", "proto", "tests", "worker"}
 
 # What the files of a folder may include of ours; the longest matching folder counts. The folder
 # itself is always allowed. Arrows go one way: see docs/architecture.md.
@@ -152,6 +158,14 @@ def check(files):
     return sorted(breaches)
 
 
+def stray_entries(root):
+    """Tracked entries at the top that nobody agreed on: what a tool wrote where it was called."""
+    if not (root / ".git").exists():
+        return []
+    tracked = subprocess.run(["git", "-C", str(root), "ls-files"], capture_output=True, text=True)
+    return sorted({line.split("/")[0] for line in tracked.stdout.splitlines()} - TOP_LEVEL)
+
+
 def main():
     root = pathlib.Path(__file__).resolve().parents[2]
     files = {}
@@ -160,6 +174,7 @@ def main():
             if path.suffix in (".h", ".cc", ".cu"):
                 files[str(path.relative_to(root))] = path.read_text()
     breaches = check(files)
+    breaches += [f"{entry}: does not belong at the top level" for entry in stray_entries(root)]
     for breach in breaches:
         print(breach)
     print(f"{len(files)} files, {len(breaches)} breaches")

@@ -13,6 +13,21 @@ namespace qsweep {
 
 namespace dom = simdjson::dom;
 
+absl::StatusOr<simdjson::dom::object> ParseConfigObject(
+    absl::string_view json, const std::string& file,
+    simdjson::dom::parser& parser) {
+  simdjson::dom::element document;
+  simdjson::dom::object object;
+  if (json.empty() ||
+      parser.parse(json.data(), json.size()).get(document) !=
+          simdjson::SUCCESS ||
+      document.get(object) != simdjson::SUCCESS) {
+    return MakeError(kCorruptModel, "the file is not a JSON object", file,
+                     "Download the model again.");
+  }
+  return object;
+}
+
 absl::Status BadConfig(const std::string& file, absl::string_view what) {
   return MakeError(kBadModelConfig, what, file,
                    "Correct the file or download the model again.");

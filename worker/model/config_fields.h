@@ -15,6 +15,12 @@ namespace qsweep {
 // DATA_LOSS QS3011 about a configuration file.
 absl::Status BadConfig(const std::string& file, absl::string_view what);
 
+// The one object of a configuration file; lives as long as the parser, until
+// its next use. DATA_LOSS QS3003: it is not one.
+absl::StatusOr<simdjson::dom::object> ParseConfigObject(
+    absl::string_view json, const std::string& file,
+    simdjson::dom::parser& parser);
+
 // Typed access to the fields of one JSON object of a configuration file; absent
 // and null are the same. Borrows the parsed document and file. For the .cc
 // files of this folder only. Errors: QS3011, also for a field that is missing

@@ -310,15 +310,8 @@ absl::Status ReadGgufSizes(const Gguf& gguf, const GgufFields& fields,
 absl::StatusOr<ModelConfig> ReadConfigJson(absl::string_view json,
                                            const std::string& file) {
   dom::parser parser;
-  dom::element document;
-  dom::object object;
-  if (json.empty() ||
-      parser.parse(json.data(), json.size()).get(document) !=
-          simdjson::SUCCESS ||
-      document.get(object) != simdjson::SUCCESS) {
-    return MakeError(kCorruptModel, "the file is not a JSON object", file,
-                     "Download the model again.");
-  }
+  QSWEEP_ASSIGN_OR_RETURN(const dom::object object,
+                          ParseConfigObject(json, file, parser));
   const ConfigFields root(object, file);
   QSWEEP_ASSIGN_OR_RETURN(const std::string type, root.Text("model_type", ""));
   const ModelFamily* family = FindFamilyByModelType(type);

@@ -27,21 +27,6 @@ absl::Status Unsupported(const std::string& file, absl::string_view what) {
                    "2, 3, 4 or 8 bits in 32-bit words.");
 }
 
-absl::StatusOr<dom::object> ParseObject(absl::string_view json,
-                                        const std::string& file,
-                                        dom::parser& parser) {
-  dom::element document;
-  dom::object object;
-  if (json.empty() ||
-      parser.parse(json.data(), json.size()).get(document) !=
-          simdjson::SUCCESS ||
-      document.get(object) != simdjson::SUCCESS) {
-    return MakeError(kCorruptModel, "the file is not a JSON object", file,
-                     "Download the model again.");
-  }
-  return object;
-}
-
 // bits, group_size and sym, each as in `otherwise` where it is left out.
 absl::StatusOr<GptqModule> ReadModule(const ConfigFields& fields,
                                       const GptqModule& otherwise) {
@@ -203,7 +188,7 @@ absl::StatusOr<GptqConfig> GptqConfig::ReadQuantizeConfig(
     absl::string_view json, const std::string& file) {
   dom::parser parser;
   QSWEEP_ASSIGN_OR_RETURN(const dom::object object,
-                          ParseObject(json, file, parser));
+                          ParseConfigObject(json, file, parser));
   return GptqConfigReader::Read(ConfigFields(object, file));
 }
 
@@ -211,7 +196,7 @@ absl::StatusOr<std::optional<GptqConfig>> GptqConfig::ReadConfigJson(
     absl::string_view json, const std::string& file) {
   dom::parser parser;
   QSWEEP_ASSIGN_OR_RETURN(const dom::object object,
-                          ParseObject(json, file, parser));
+                          ParseConfigObject(json, file, parser));
   QSWEEP_ASSIGN_OR_RETURN(
       const std::optional<ConfigFields> fields,
       ConfigFields(object, file).Object("quantization_config"));

@@ -23,7 +23,7 @@ class NewDirectory {
   NewDirectory(const NewDirectory&) = delete;
   NewDirectory& operator=(const NewDirectory&) = delete;
 
-  // Where the files go for now.
+  // Where the files go until Commit.
   const std::string& path() const { return path_; }
 
   // Writes a file in it, to the disk. QS7002.

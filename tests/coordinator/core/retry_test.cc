@@ -38,6 +38,29 @@ TEST(DecideRetryTasks, LeavesJobsThatEndedBehind) {
   EXPECT_EQ(after.task(TaskId(1)).history->failed, 0);
 }
 
+TEST(DecideRetryTasks, LeavesAuditsAlone) {
+  const State state =
+      StateBuilder()
+          .Job()
+          .Task()
+          .Task({.documents = {"d3"}})
+          .Apply(TaskAdded{.id = TaskId(3),
+                           .group = TaskGroupId(1),
+                           .content_key = TestDigest("audit"),
+                           .documents = {{.digest = TestDigest("d1")}},
+                           .audit_of = TaskId(1)})
+          .Apply(JobTaskAdded{.job = JobNumber(1), .task = TaskId(3)})
+          .Apply(TaskStateChanged{.task = TaskId(2),
+                                  .to = v1::TASK_STATE_QUARANTINED})
+          .Apply(TaskStateChanged{.task = TaskId(3),
+                                  .to = v1::TASK_STATE_CANCELLED})
+          .Build();
+  const State after =
+      After(state, DecideRetryTasks(state, JobNumber(1), TestNow()).mutations);
+  EXPECT_EQ(after.task(TaskId(2)).state, v1::TASK_STATE_READY);
+  EXPECT_EQ(after.task(TaskId(3)).state, v1::TASK_STATE_CANCELLED);
+}
+
 TEST(DecideRetryTasks, LeavesStoppingJobsBehind) {
   // Both jobs want task 1, which was given up. Job 1 stops and only waits for
   // task 2: nothing may run for it any more, and a cancel of job 2 must not

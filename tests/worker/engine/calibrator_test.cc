@@ -257,6 +257,9 @@ TEST_F(CalibratorTest, RefusesTextsThatAreTooShortOrDidNotCome) {
   const absl::Status too_short = Error(*engine, task);
   EXPECT_EQ(CodeOf(too_short), "QS2116");
   EXPECT_THAT(std::string(too_short.message()), HasSubstr("96 inputs"));
+  EngineTask awq = Task(*engine, {Quantizers().back()}, 1);
+  EXPECT_THAT(std::string(Error(*engine, awq).message()),
+              HasSubstr("AWQ needs 64"));
   task.calibrations.clear();
   EXPECT_EQ(CodeOf(Error(*engine, task)), "QS4042");
   task.configurations[0].quantizer = "gptq:group=32";

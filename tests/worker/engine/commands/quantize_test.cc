@@ -271,6 +271,7 @@ TEST_F(QuantizeTest, LeavesNothing_WhenItRefuses) {
                 2,
                 "QS1004",
                 "not calibrated"},
+           Case{{"--to", to, "--protect", "L0"}, 2, "QS1004", "--protect"},
            Case{{"--to", to, "--format", "gptq"}, 2, "QS1004", "nothing"},
            Case{{"--to", to, "--format", "gptq", "--quantizer", "rtn"},
                 2,
