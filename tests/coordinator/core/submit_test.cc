@@ -5,6 +5,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "coordinator/core/cancel.h"
+#include "coordinator/core/retry.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/state_builder.h"
 #include "tests/support/sweep_requests.h"
@@ -193,6 +195,22 @@ TEST(DecideSubmit, Refuses_WhenReuseIsRequiredAndRowsAreMissing) {
   EXPECT_THAT(missing.mutations, IsEmpty());
   QSWEEP_EXPECT_OK(
       Decide(StateBuilder().Build(), prepared, v1::ROW_STATUS_OK).reply);
+}
+
+// Others measured meanwhile, and skipped documents that it had not seen.
+TEST(DecideReplan, CountsSkippedDocumentsAgain) {
+  State state = Submitted(StateBuilder().Build(), {.uuid = "a"});
+  ASSERT_EQ(state.job(JobNumber(1)).documents_skipped, 0);
+  state =
+      After(state, DecideCancel(state, JobNumber(1), "", TestNow()).mutations);
+  const PreparedSubmit prepared = Prepare({.uuid = "a"});
+  const auto decision = DecideReplan(state, JobNumber(1), prepared,
+                                     Measured(prepared, v1::ROW_STATUS_EMPTY),
+                                     kSettings, TestNow());
+  const State after = After(state, decision.mutations);
+  EXPECT_EQ(after.job(JobNumber(1)).state, v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(after.job(JobNumber(1)).documents_skipped, 2 * kUnits);
+  EXPECT_THAT(CheckInvariants(after), IsEmpty());
 }
 
 TEST(DecideSubmit, RevivesCancelledTask_WhenTheSameWorkIsNeeded) {
