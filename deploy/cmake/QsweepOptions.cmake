@@ -4,6 +4,8 @@ option(QSWEEP_CCACHE "Compile through ccache when it is installed" OFF)
 option(QSWEEP_WERROR "Warnings are errors" OFF)
 option(QSWEEP_TORCH "Build the engine on libtorch; OFF leaves qengine out" ON)
 option(QSWEEP_CUDA "Fail the configuration when nvcc is missing" OFF)
+option(QSWEEP_CUDA_PTX_ONLY "Kernels as PTX of the oldest GPU alone: every GPU runs that code" OFF)
+option(QSWEEP_ENGINE_ONLY "Only the engine, its kernels and checks: no gRPC, protobuf, SQLite" OFF)
 option(QSWEEP_FUZZ "Link the fuzz targets with libFuzzer; OFF replays their seeds as tests" OFF)
 set(QSWEEP_SANITIZE "" CACHE STRING "Value of -fsanitize=, or empty")
 set(QSWEEP_TORCH_DIR "$ENV{QSWEEP_TORCH_DIR}" CACHE PATH

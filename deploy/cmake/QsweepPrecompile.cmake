@@ -2,7 +2,7 @@
 # standard library, Abseil, protobuf and gRPC. For the scripts; off in daily work, where each file
 # shows that it includes what it uses and a new header of ours must not compile everything again.
 option(QSWEEP_PCH "Precompile the headers of others: a faster build from nothing" OFF)
-if(NOT QSWEEP_PCH)
+if(NOT QSWEEP_PCH OR QSWEEP_ENGINE_ONLY)
   return()
 endif()
 

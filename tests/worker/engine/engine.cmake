@@ -1,0 +1,27 @@
+# Tests and benchmarks of the engine and of its kernels on a device that need no proto.
+include(worker/kernels/device/device.cmake)
+
+if(QSWEEP_TORCH)
+  qsweep_test(worker/engine/thread_pool DEPS qsweep::base qsweep::worker_engine LABELS unit)
+  qsweep_test(worker/engine/self_check DEPS qsweep::base qsweep::worker_engine
+    qsweep::worker_row_kernels LABELS unit)
+  qsweep_test(worker/engine/code_cache DEPS qsweep::base qsweep::kernels qsweep::worker_engine
+              LABELS unit)
+  qsweep_test(worker/engine/calibrator DEPS qsweep::base qsweep::job_types qsweep::worker_engine
+              LABELS unit)
+  qsweep_test(worker/engine/cpu_machine DEPS qsweep::worker_engine LABELS unit)
+  qsweep_test(worker/engine/engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
+    LABELS unit)
+  qsweep_binary(qbench_engine SOURCES bench/qbench_engine.cc
+    DEPS qsweep::job_types qsweep::kernels qsweep::worker_engine CLI11::CLI11
+         nlohmann_json::nlohmann_json)
+  set_target_properties(qbench_engine PROPERTIES EXCLUDE_FROM_ALL ON
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+endif()
+
+if(QSWEEP_HAS_NVCC)
+  qsweep_binary(qbench_kernels_gpu SOURCES bench/qbench_kernels_gpu.cc
+    DEPS qsweep::base qsweep::kernels_cuda nlohmann_json::nlohmann_json)
+  set_target_properties(qbench_kernels_gpu PROPERTIES EXCLUDE_FROM_ALL ON
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+endif()
