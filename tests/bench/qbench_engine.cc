@@ -50,19 +50,25 @@ struct SweepFlags {
   std::string model;
   std::string texts;
   std::string quantizer = "rtn:bits=4,group=64";
+  std::string compute = "fp32";
+  int64_t memory_bytes = 0;
   int threads = 0;
+  int singles = -1;
   bool naive = false;
 };
 
-// Baseline, no protection, each layer protected alone.
-EngineTask MakeSweep(const SweepFlags& flags, const ModelDescription& model) {
+// Baseline, no protection, the first `singles` layers protected one at a time.
+absl::StatusOr<EngineTask> MakeSweep(const SweepFlags& flags,
+                                     const ModelDescription& model) {
   EngineTask task;
+  QSWEEP_ASSIGN_OR_RETURN(task.compute, ParseCompute(flags.compute));
   task.model_path = flags.model;
   task.naive = flags.naive;
   task.evaluation = *EvaluationText("aligned", model.tokenizer_digest, 0);
   task.configurations = {{.quantizer = "fp", .layer_set = "all"},
                          {.quantizer = flags.quantizer, .layer_set = "none"}};
-  for (int layer = 0; layer < model.layers; ++layer) {
+  const int singles = flags.singles < 0 ? model.layers : flags.singles;
+  for (int layer = 0; layer < std::min(singles, model.layers); ++layer) {
     task.configurations.push_back(
         {.quantizer = flags.quantizer, .layer_set = absl::StrCat("L", layer)});
   }
@@ -99,10 +105,11 @@ double Flops(const ModelDescription& model, const EngineResult& result,
 
 absl::StatusOr<nlohmann::json> RunSweep(const SweepFlags& flags) {
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                          Engine::Create({.threads = flags.threads}));
+                          Engine::Create({.threads = flags.threads,
+                                          .memory_bytes = flags.memory_bytes}));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription* model,
                           engine->Describe(flags.model));
-  const EngineTask task = MakeSweep(flags, *model);
+  QSWEEP_ASSIGN_OR_RETURN(const EngineTask task, MakeSweep(flags, *model));
   NoProgress sink;
   EngineResult result;
   QSWEEP_ASSIGN_OR_RETURN(const double seconds, Seconds([&]() -> absl::Status {
@@ -126,7 +133,11 @@ absl::StatusOr<nlohmann::json> RunSweep(const SweepFlags& flags) {
          {"top1", row.top1}});
   }
   return nlohmann::json{
+      {"device", engine->info().device},
+      {"fingerprint", engine->info().fingerprint},
       {"seconds", seconds},
+      {"load_seconds", result.report.load_seconds},
+      {"memory_peak_bytes", result.report.memory_peak_bytes},
       {"configurations", task.configurations.size()},
       {"layer_evaluations", result.report.layer_evaluations},
       {"layer_evaluations_planned", result.report.layer_evaluations_planned},
@@ -255,6 +266,10 @@ int Main(int argc, char** argv) {
       ->required();
   run_sweep->add_option("--quantizer", sweep.quantizer);
   run_sweep->add_option("--threads", sweep.threads);
+  run_sweep->add_option("--compute", sweep.compute);
+  run_sweep->add_option("--memory", sweep.memory_bytes, "bytes; 0: most");
+  run_sweep->add_option("--singles", sweep.singles,
+                        "layers to protect one at a time; -1: all");
   run_sweep->add_flag("--naive", sweep.naive);
   QuantizeFlags quantize;
   CLI::App* run_quantize = app.add_subcommand("quantize", "one matrix");
