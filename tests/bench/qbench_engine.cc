@@ -30,8 +30,6 @@
 namespace qsweep {
 namespace {
 
-constexpr int64_t kRowsAtOnce = 16;  // of a matrix, for a thread
-
 class NoProgress : public EngineSink {
  public:
   void OnProgress(const EngineProgress&) override {}
@@ -183,23 +181,34 @@ absl::StatusOr<double> BestSeconds(int rounds,
   return best;
 }
 
-// Inverse, factor, codes and weights of one matrix, rows over the threads.
+// Factor, codes and weights of one matrix, rows over the threads.
 absl::Status QuantizeCalibrated(const QuantizeFlags& flags,
                                 const Scheme& scheme,
                                 std::span<const float> weights,
                                 std::span<const float> hessian,
                                 ThreadPool& pool, std::span<float> out) {
   QSWEEP_ASSIGN_OR_RETURN(
-      const kernels::GptqInverse inverse,
-      kernels::InvertHessian(scheme, hessian, flags.columns, "weights"));
-  kernels::CodedTensor coded = kernels::StartCoded(scheme, flags.rows, inverse);
+      const kernels::GptqFactor factor,
+      kernels::FactorHessian(
+          scheme, hessian, flags.columns, "weights",
+          [&pool](int64_t count, const std::function<void(int64_t)>& item) {
+            return pool
+                .ParallelFor(count, std::stop_token(),
+                             [&item](int64_t index, int) {
+                               item(index);
+                               return absl::OkStatus();
+                             })
+                .ok();
+          }));
+  kernels::CodedTensor coded = kernels::StartCoded(scheme, flags.rows, factor);
   QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
-      (flags.rows + kRowsAtOnce - 1) / kRowsAtOnce, std::stop_token(),
-      [&](int64_t part, int) {
-        const int64_t first = part * kRowsAtOnce;
-        const int64_t last = std::min(first + kRowsAtOnce, flags.rows);
+      (flags.rows + kernels::kQuantizeRows - 1) / kernels::kQuantizeRows,
+      std::stop_token(), [&](int64_t part, int) {
+        const int64_t first = part * kernels::kQuantizeRows;
+        const int64_t last =
+            std::min(first + kernels::kQuantizeRows, flags.rows);
         kernels::QuantizeRows(
-            scheme, inverse,
+            scheme, factor,
             weights.subspan(
                 static_cast<size_t>(first * flags.columns),
                 static_cast<size_t>((last - first) * flags.columns)),

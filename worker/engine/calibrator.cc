@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <set>
 #include <tuple>
@@ -27,7 +28,6 @@ constexpr int64_t kUnitRows = 1024;
 constexpr int64_t kLeastAwqTokens = 64;
 constexpr int64_t kPanelRows = 128;    // of a Hessian, per item
 constexpr size_t kReportsPerPass = 8;  // of the units through a layer
-constexpr int64_t kRowsPerItem = 64;   // of a matrix
 
 std::optional<BlockInput> InputOf(Component component) {
   switch (component) {
@@ -48,8 +48,8 @@ std::optional<BlockInput> InputOf(Component component) {
 }
 
 // One factor serves all tensors that read the same input with these settings.
-using InverseKey = std::tuple<BlockInput, int, bool>;
-InverseKey KeyOf(BlockInput input, const Scheme& scheme) {
+using FactorKey = std::tuple<BlockInput, int, bool>;
+FactorKey KeyOf(BlockInput input, const Scheme& scheme) {
   return {input, scheme.damp_millionths, scheme.act_order};
 }
 
@@ -203,11 +203,11 @@ absl::Status Calibrator::CheckSize(const CalibrationTokens& tokens,
                      " tokens, and AWQ needs ", kLeastAwqTokens, " at least."),
         "calibration", "Take more texts: some thousand tokens.");
   }
-  // States before and after, what AWQ compares with, a factorization in fp64,
-  // and two weight variants.
+  // States before and after, what AWQ compares with, Hessians with their
+  // factors, one of which may be in fp64, and two weight variants.
   const int64_t states = 1 + (path.scheme || awq ? 1 : 0) + (awq ? 2 : 0);
-  const int64_t bytes = tokens.num_tokens() * stride_ * 4 * states +
-                        pool_.num_threads() * widest * widest * 12;
+  const int64_t bytes =
+      tokens.num_tokens() * stride_ * 4 * states + widest * widest * 16;
   if (bytes > memory_bytes) {
     return MakeError(kOutOfMemory,
                      absl::StrCat("Calibration takes ", bytes >> 20,
@@ -393,55 +393,50 @@ absl::Status Calibrator::SumHessians(size_t units, Hessians& hessians) {
       });
 }
 
-absl::StatusOr<Calibrator::Inverses> Calibrator::Invert(
+absl::StatusOr<Calibrator::Factors> Calibrator::Factor(
     const StageTensors& tensors, const std::vector<Wanted>& wanted,
     const Hessians& hessians) {
-  std::vector<const Wanted*> firsts;  // of each inverse
-  const auto find = [&firsts](const Wanted& one) {
-    return std::ranges::find_if(firsts, [&one](const Wanted* other) {
-      return KeyOf(other->input, other->scheme) == KeyOf(one.input, one.scheme);
-    });
-  };
+  const kernels::ParallelFor parallel =
+      [this](int64_t count, const std::function<void(int64_t)>& item) {
+        return pool_
+            .ParallelFor(count, stop_,
+                         [&item](int64_t index, int) {
+                           item(index);
+                           return absl::OkStatus();
+                         })
+            .ok();
+      };
+  Factors factors;
+  std::map<FactorKey, size_t> places;  // in `all`
   for (const Wanted& one : wanted) {
-    if (find(one) == firsts.end()) {
-      firsts.push_back(&one);
+    const auto [place, added] =
+        places.try_emplace(KeyOf(one.input, one.scheme), factors.all.size());
+    factors.of.push_back(place->second);
+    if (added) {
+      const kernels::FloatBuffer& hessian =
+          hessians[static_cast<size_t>(one.input)];
+      QSWEEP_ASSIGN_OR_RETURN(
+          kernels::GptqFactor factor,
+          kernels::FactorHessian(
+              one.scheme, {hessian.data(), static_cast<size_t>(hessian.size())},
+              one.columns, tensors.description(one.tensor).name, parallel));
+      factors.all.push_back(std::move(factor));
     }
   }
-  // The widest first, so that no thread waits for it at the end.
-  std::ranges::stable_sort(firsts, std::greater<>(), &Wanted::columns);
-  Inverses inverses;
-  inverses.all.resize(firsts.size());
-  for (const Wanted& one : wanted) {
-    inverses.of.push_back(static_cast<size_t>(find(one) - firsts.begin()));
-  }
-  QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
-      static_cast<int64_t>(firsts.size()), stop_,
-      [&](int64_t index, int) -> absl::Status {
-        const Wanted& one = *firsts[static_cast<size_t>(index)];
-        const kernels::FloatBuffer& hessian =
-            hessians[static_cast<size_t>(one.input)];
-        QSWEEP_ASSIGN_OR_RETURN(
-            inverses.all[static_cast<size_t>(index)],
-            kernels::InvertHessian(
-                one.scheme,
-                {hessian.data(), static_cast<size_t>(hessian.size())},
-                one.columns, tensors.description(one.tensor).name));
-        return absl::OkStatus();
-      }));
-  return inverses;
+  return factors;
 }
 
 absl::Status Calibrator::Quantize(const StageTensors& tensors,
                                   const std::vector<Wanted>& wanted,
                                   const Hessians& hessians) {
-  QSWEEP_ASSIGN_OR_RETURN(const Inverses inverses,
-                          Invert(tensors, wanted, hessians));
+  QSWEEP_ASSIGN_OR_RETURN(const Factors factors,
+                          Factor(tensors, wanted, hessians));
   std::vector<std::pair<size_t, int64_t>> items;  // wanted, first row
   std::vector<kernels::CodedTensor> coded;
   for (size_t w = 0; w < wanted.size(); ++w) {
     coded.push_back(kernels::StartCoded(wanted[w].scheme, wanted[w].rows,
-                                        inverses.all[inverses.of[w]]));
-    for (int64_t row = 0; row < wanted[w].rows; row += kRowsPerItem) {
+                                        factors.all[factors.of[w]]));
+    for (int64_t row = 0; row < wanted[w].rows; row += kernels::kQuantizeRows) {
       items.emplace_back(w, row);
     }
   }
@@ -449,9 +444,9 @@ absl::Status Calibrator::Quantize(const StageTensors& tensors,
       static_cast<int64_t>(items.size()), stop_, [&](int64_t index, int) {
         const auto [w, first] = items[static_cast<size_t>(index)];
         const Wanted& one = wanted[w];
-        const int64_t last = std::min(first + kRowsPerItem, one.rows);
+        const int64_t last = std::min(first + kernels::kQuantizeRows, one.rows);
         kernels::QuantizeRows(
-            one.scheme, inverses.all[inverses.of[w]],
+            one.scheme, factors.all[factors.of[w]],
             tensors.values(one.tensor)
                 .subspan(static_cast<size_t>(first * one.columns),
                          static_cast<size_t>((last - first) * one.columns)),

@@ -108,14 +108,14 @@ class Calibrator {
                            BlockWeights& weights);
   std::string Step() const;  // for people
   absl::Status SumHessians(size_t units, Hessians& hessians);
-  // Factors of inverse Hessians, which tensors of one input share.
-  struct Inverses {
-    std::vector<kernels::GptqInverse> all;
+  // Factors of Hessians, which tensors of one input share.
+  struct Factors {
+    std::vector<kernels::GptqFactor> all;
     std::vector<size_t> of;  // by wanted tensor, into `all`
   };
-  absl::StatusOr<Inverses> Invert(const StageTensors& tensors,
-                                  const std::vector<Wanted>& wanted,
-                                  const Hessians& hessians);
+  absl::StatusOr<Factors> Factor(const StageTensors& tensors,
+                                 const std::vector<Wanted>& wanted,
+                                 const Hessians& hessians);
   absl::Status Quantize(const StageTensors& tensors,
                         const std::vector<Wanted>& wanted,
                         const Hessians& hessians);

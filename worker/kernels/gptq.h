@@ -2,7 +2,10 @@
 #define QSWEEP_WORKER_KERNELS_GPTQ_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
+
+#include "worker/kernels/aligned_array.h"
 
 namespace qsweep::kernels {
 
@@ -10,25 +13,57 @@ namespace qsweep::kernels {
 // columns of a matrix are rounded one after another, and what one loses the
 // columns to its right make up for, weighed by the Hessian of the layer's
 // squared error. Free of libtorch, absl and proto.
+//
+// The paper keeps U, with H^-1 = U^T U, and after a block of 128 columns takes
+// errors times U's rows from all columns to its right. Here R = U^-1 stays as
+// it is, H = R R^T: before a block B its weights become
+// W_B + (W - Q) R[before, B] U[B, B], of all blocks before, which is the same
+// sum. Nothing is inverted but R's diagonal blocks: a third of the work, and
+// fewer roundings.
+
+// Calls item(0 .. count - 1), each once, in any order and on any threads, and
+// returns true when all are done; false: it was told to stop, and some are not.
+using ParallelFor = std::function<bool(
+    int64_t count, const std::function<void(int64_t)>& item)>;
+// One after another.
+bool InSequence(int64_t count, const std::function<void(int64_t)>& item);
 
 // What the inputs of a layer say, the same for every matrix that reads them.
-struct GptqInverse {
+// Movable.
+struct GptqFactor {
   int64_t columns = 0;
   std::vector<int32_t> order;  // order[i]: the column that is rounded as i-th
   std::vector<bool> dead;      // by column: its input is always 0
-  // U, [columns, columns], in that order: the inverse Hessian is U^T U, and U
-  // is upper triangular.
-  std::vector<float> upper;
+
+  // R of the damped Hessian in that order, and U's block around a diagonal
+  // element; i <= j < columns, for UpperInverse in one block of 128.
+  float Upper(int64_t i, int64_t j) const;
+  float UpperInverse(int64_t i, int64_t j) const;
+
+  // As the loops read them (quantizer_loops.h), for columns up to a whole
+  // number of blocks. Of block b: R's columns 128 b .. 128 b + 127 from the
+  // first row to the diagonal, in panels; U's in the same panels, [128, 128].
+  AlignedArray<float> upper;
+  AlignedArray<float> inverses;
 };
 
-// Damps the Hessian, inverts it and factors the inverse: the diagonal gets
-// `damp` times its mean; a dead column's is 1 before. act_order: columns by
-// falling diagonal, the left one of equal ones first. In fp64. hessian:
-// [columns, columns], symmetric, 2/N sum of x x^T; a factor common to all of it
-// changes nothing. False: it holds a value that is not finite, or is singular:
-// a pivot is at most 1e-7 of the mean diagonal.
-bool InvertForGptq(const float* hessian, int64_t columns, double damp,
-                   bool act_order, GptqInverse& inverse);
+enum class GptqFactoring {
+  kDone,
+  kSingular,  // or the Hessian holds a value that is not finite
+  kStopped,   // as `parallel` was told
+};
+
+// Damps the Hessian and factors it: the diagonal gets `damp` times its mean; a
+// dead column's is 1 before. act_order: columns by falling diagonal, the left
+// one of equal ones first. hessian: [columns, columns], symmetric, 2/N sum of
+// x x^T; a factor common to all of it changes nothing. kSingular: a pivot is at
+// most 1e-7 of the mean diagonal.
+//
+// In fp32 where the damping keeps the pivots well above its roundings, from
+// 0.001 on, else in fp64. The bits do not depend on `parallel`.
+GptqFactoring FactorForGptq(const float* hessian, int64_t columns, double damp,
+                            bool act_order, const ParallelFor& parallel,
+                            GptqFactor& factor);
 
 struct GptqOptions {
   int bits = 4;  // 2..8
@@ -57,14 +92,14 @@ struct GptqOutput {
 
 // Scale and zero of a group as the gptq grid of rtn.h has them. No groups: per
 // row, once, from the weights as they came, dead columns included. Dead columns
-// become 0. Each operation in fp32. Rows do not depend on each other, so
-// a matrix may be quantized in parts.
-// weights: [rows, inverse.columns], finite. Any thread; one call uses one.
-void GptqCpu(const float* weights, int64_t rows, const GptqInverse& inverse,
+// become 0. In fp32. Rows do not depend on each other, so a matrix may be
+// quantized in parts; 64 rows at a time are fast.
+// weights: [rows, factor.columns], finite. Any thread; one call uses one.
+void GptqCpu(const float* weights, int64_t rows, const GptqFactor& factor,
              const GptqOptions& options, const GptqOutput& out);
 
 // group_of_column[c]: which group of a row column c belongs to.
-std::vector<int32_t> GptqGroups(const GptqInverse& inverse,
+std::vector<int32_t> GptqGroups(const GptqFactor& factor,
                                 const GptqOptions& options);
 
 }  // namespace qsweep::kernels

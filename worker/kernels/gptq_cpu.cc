@@ -2,124 +2,19 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <vector>
 
+#include "worker/kernels/aligned_array.h"
 #include "worker/kernels/gptq.h"
+#include "worker/kernels/gptq_blocks.h"
 #include "worker/kernels/loops/rtn.h"
+#include "worker/kernels/quantizer_loops.h"
 
 namespace qsweep::kernels {
 namespace {
 
-constexpr int64_t kBlock = 128;  // columns between corrections of the whole row
-constexpr int kPanel = 64;       // of a factorization
-constexpr int64_t kTile = 256;   // columns at a time: the other rows stay in L2
-constexpr int64_t kRowTile = 64;         // rows that share a read of U
-constexpr double kSmallestPivot = 1e-7;  // of the mean diagonal
-
-// row[j] -= sum over t of factors[t] * matrix[t * stride + j], for j < count,
-// which is at most kTile.
-template <typename T>
-void SubtractRows(const T* factors, int64_t terms, const T* matrix,
-                  int64_t stride, int count, T* __restrict row) {
-  int t = 0;
-  for (; t + 4 <= terms; t += 4) {
-    const T* __restrict m0 = matrix + t * stride;
-    const T* __restrict m1 = m0 + stride;
-    const T* __restrict m2 = m1 + stride;
-    const T* __restrict m3 = m2 + stride;
-    const T f0 = factors[t];
-    const T f1 = factors[t + 1];
-    const T f2 = factors[t + 2];
-    const T f3 = factors[t + 3];
-    for (int j = 0; j < count; ++j) {
-      row[j] -= (f0 * m0[j] + f1 * m1[j]) + (f2 * m2[j] + f3 * m3[j]);
-    }
-  }
-  for (; t < terms; ++t) {
-    const T* __restrict m = matrix + t * stride;
-    const T f = factors[t];
-    for (int j = 0; j < count; ++j) {
-      row[j] -= f * m[j];
-    }
-  }
-}
-
-// The lower triangle of a, [n, n], becomes L with a = L L^T. False: a pivot is
-// not above `smallest`.
-bool Cholesky(double* a, int64_t n, double smallest) {
-  std::vector<double> panel(static_cast<size_t>(kPanel * n));  // transposed
-  for (int64_t first = 0; first < n; first += kPanel) {
-    const int64_t end = std::min(first + kPanel, n);
-    for (int64_t i = first; i < n; ++i) {
-      double* const row = a + i * n;
-      for (int64_t j = first; j < std::min(i, end); ++j) {
-        const double* const other = a + j * n;
-        double sum = row[j];
-        for (int64_t t = first; t < j; ++t) {
-          sum -= row[t] * other[t];
-        }
-        row[j] = sum / other[j];
-        panel[static_cast<size_t>((j - first) * n + i)] = row[j];
-      }
-      if (i < end) {
-        double pivot = row[i];
-        for (int64_t t = first; t < i; ++t) {
-          pivot -= row[t] * row[t];
-        }
-        if (!(pivot > smallest)) {
-          return false;
-        }
-        row[i] = std::sqrt(pivot);
-      }
-    }
-    for (int64_t tile = end; tile < n; tile += kTile) {
-      for (int64_t i = tile; i < n; ++i) {
-        const int count =
-            static_cast<int>(std::min(tile + kTile, i + 1) - tile);
-        SubtractRows(a + i * n + first, static_cast<int>(end - first),
-                     panel.data() + tile, n, count, a + i * n + tile);
-      }
-    }
-  }
-  return true;
-}
-
-// The lower triangle of a, [n, n], becomes that of its inverse; what is above
-// the diagonal becomes zero.
-void InvertLower(double* a, int64_t n) {
-  std::vector<double> rows(static_cast<size_t>(kPanel * n));  // of L
-  for (int64_t first = 0; first < n; first += kPanel) {
-    const int64_t end = std::min(first + kPanel, n);
-    for (int64_t i = first; i < end; ++i) {
-      double* const row = a + i * n;
-      std::copy_n(row, i + 1, rows.data() + (i - first) * n);
-      std::fill_n(row, n, 0.0);
-      row[i] = 1;
-    }
-    for (int64_t tile = 0; tile < end; tile += kTile) {
-      const int64_t tile_end = std::min(tile + kTile, end);
-      // Rows before this panel are done; each ends at its own panel's end.
-      for (int64_t t = tile; t < first; t += kPanel) {
-        for (int64_t i = first; i < end; ++i) {
-          SubtractRows(rows.data() + (i - first) * n + t, kPanel,
-                       a + t * n + tile, n,
-                       static_cast<int>(std::min(tile_end, t + kPanel) - tile),
-                       a + i * n + tile);
-        }
-      }
-      for (int64_t i = first; i < end; ++i) {
-        const double* const factors = rows.data() + (i - first) * n;
-        SubtractRows(factors + first, static_cast<int>(i - first),
-                     a + first * n + tile, n, static_cast<int>(tile_end - tile),
-                     a + i * n + tile);
-        for (int64_t j = tile; j < tile_end; ++j) {
-          a[i * n + j] /= factors[i];
-        }
-      }
-    }
-  }
-}
+constexpr int64_t kRowTile = 64;  // rows that share a read of R
+constexpr int64_t kRowStep = 8;   // of ColumnBlock
 
 RtnOptions GridOf(const GptqOptions& options) {
   return {.bits = options.bits,
@@ -139,172 +34,224 @@ GroupParameters ParametersOfGroup(const float* weights, int64_t count,
   return p;
 }
 
-// The integer that stands for a weight, in lowest..highest. A scale of zero
-// comes of denormal weights alone; a weight that overflowed becomes a bound.
-float IntegerOf(float weight, const GroupParameters& p) {
-  if (p.scale == 0) {
-    return 0;
-  }
-  const float x = weight / p.scale;
-  const float above = x > p.lowest ? x : p.lowest;
-  return RoundToInteger(above < p.highest ? above : p.highest);
-}
-
-// Some rows of a matrix on their way through the columns.
+// Some rows of a matrix on their way through the columns, in panels.
 class Rows {
  public:
   // weights: [rows, columns] in their own order; rows at most kRowTile.
-  Rows(const float* weights, int64_t rows, const GptqInverse& inverse,
+  Rows(const float* weights, int64_t rows, const GptqFactor& factor,
        const GptqOptions& options)
-      : inverse_(inverse),
+      : factor_(factor),
         options_(options),
-        columns_(inverse.columns),
-        groups_(options.groups_per_row(inverse.columns)),
+        loops_(BestQuantizerLoops()),
+        columns_(factor.columns),
+        blocks_(BlocksOf(factor.columns)),
+        groups_(options.groups_per_row(factor.columns)),
         rows_(rows),
-        work_(static_cast<size_t>(rows * inverse.columns)),
-        parameters_(static_cast<size_t>(rows * groups_)) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const float* const from = weights + r * columns_;
-      for (int64_t i = 0; i < columns_; ++i) {
-        const auto column =
-            static_cast<size_t>(inverse.order[static_cast<size_t>(i)]);
-        work_[static_cast<size_t>(r * columns_ + i)] =
-            inverse.dead[column] ? 0.0f : from[column];
+        lanes_((rows + kRowStep - 1) / kRowStep * kRowStep),
+        panel_(lanes_ * kPanel),
+        lost_(blocks_ * kBlock * lanes_),
+        parameters_(groups_ * 4 * lanes_),
+        block_(kBlock * lanes_),
+        values_(kBlock * lanes_),
+        codes_(kBlock * lanes_),
+        inverse_(kBlock * kBlock) {
+    std::fill_n(lost_.data(), lost_.size(), 0.0f);
+    std::fill_n(parameters_.data(), parameters_.size(), 0.0f);
+    for (int64_t i = 0; i < columns_; ++i) {
+      const auto column =
+          static_cast<size_t>(factor.order[static_cast<size_t>(i)]);
+      float* const to = lost_.data() + Place(i);
+      for (int64_t r = 0; r < rows && !factor.dead[column]; ++r) {
+        to[r * kPanel] = weights[r * columns_ + static_cast<int64_t>(column)];
       }
-      if (options.group_size == 0 || options.static_groups) {
-        const int64_t size =
-            options.group_size == 0 ? columns_ : options.group_size;
+    }
+    if (options.group_size == 0 || options.static_groups) {
+      const int64_t size =
+          options.group_size == 0 ? columns_ : options.group_size;
+      for (int64_t r = 0; r < rows; ++r) {
         for (int64_t g = 0; g < groups_; ++g) {
           const int64_t begin = g * size;
-          parameters_[static_cast<size_t>(r * groups_ + g)] = ParametersOfGroup(
-              from + begin, std::min(size, columns_ - begin), options);
+          Keep(g, r,
+               ParametersOfGroup(weights + r * columns_ + begin,
+                                 std::min(size, columns_ - begin), options));
         }
       }
     }
   }
 
   void Quantize(const std::vector<int32_t>& groups, const GptqOutput& out) {
-    std::vector<float> errors(static_cast<size_t>(rows_ * kBlock));
-    for (int64_t begin = 0; begin < columns_; begin += kBlock) {
+    for (int64_t block = 0; block < blocks_; ++block) {
+      const int64_t begin = block * kBlock;
       const int64_t end = std::min(begin + kBlock, columns_);
-      for (int64_t r = 0; r < rows_; ++r) {
-        QuantizeBlock(r, begin, end, groups, errors.data() + r * kBlock, out);
-      }
-      for (int64_t tile = end; tile < columns_; tile += kTile) {
-        const int count = static_cast<int>(std::min(kTile, columns_ - tile));
-        for (int64_t r = 0; r < rows_; ++r) {
-          SubtractRows(errors.data() + r * kBlock,
-                       static_cast<int>(end - begin),
-                       inverse_.upper.data() + begin * columns_ + tile,
-                       columns_, count, work_.data() + r * columns_ + tile);
-        }
-      }
+      const int64_t needed = NeededColumns(begin, end);
+      Update(block, BlocksOf(needed));
+      FindParameters(begin, end);
+      QuantizeBlock(begin, end, groups, out);
     }
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      out.scales[i] = parameters_[i].scale;
-      out.zeros[i] = static_cast<uint8_t>(parameters_[i].zero);
+    for (int64_t r = 0; r < rows_; ++r) {
+      for (int64_t g = 0; g < groups_; ++g) {
+        const float* const p = parameters_.data() + g * 4 * lanes_ + r;
+        out.scales[r * groups_ + g] = p[0];
+        out.zeros[r * groups_ + g] = static_cast<uint8_t>(p[lanes_]);
+      }
     }
   }
 
  private:
-  // Columns begin..end of row r; errors: what each lost, over U's diagonal.
-  void QuantizeBlock(int64_t r, int64_t begin, int64_t end,
-                     const std::vector<int32_t>& groups, float* errors,
-                     const GptqOutput& out) {
-    const bool moving = options_.group_size != 0 && !options_.static_groups;
-    const float* const row = work_.data() + r * columns_;
-    float current[kBlock];
-    std::copy(row + begin, row + end, current);
-    for (int64_t i = begin; i < end; ++i) {
-      const int32_t column = inverse_.order[static_cast<size_t>(i)];
-      GroupParameters& p = parameters_[static_cast<size_t>(
-          r * groups_ + groups[static_cast<size_t>(column)])];
-      if (moving && i % options_.group_size == 0) {
-        p = ParametersOfGroup(
-            row + i, std::min(options_.group_size, columns_ - i), options_);
+  // Of column i's element of the first row.
+  int64_t Place(int64_t i) const { return i / kPanel * panel_ + i % kPanel; }
+
+  void Keep(int64_t group, int64_t r, const GroupParameters& p) {
+    float* const to = parameters_.data() + group * 4 * lanes_ + r;
+    to[0] = p.scale;
+    to[lanes_] = p.zero;
+    to[2 * lanes_] = p.lowest;
+    to[3 * lanes_] = p.highest;
+  }
+
+  bool moving() const {
+    return options_.group_size != 0 && !options_.static_groups;
+  }
+
+  // Where the last group ends that starts in begin..end.
+  int64_t NeededColumns(int64_t begin, int64_t end) const {
+    const int64_t size = options_.group_size;
+    const int64_t last = moving() ? (end - 1) / size * size : 0;
+    return moving() && last >= begin
+               ? std::max(end, std::min(last + size, columns_))
+               : end;
+  }
+
+  // The weights of blocks first..end - 1 after those before `first`.
+  void Update(int64_t first, int64_t end) {
+    const int64_t size = kBlock * lanes_;
+    if (updated_.size() < (end - first) * size) {
+      updated_ = AlignedArray<float>((end - first) * size);
+      owed_ = AlignedArray<float>((end - first) * size);
+      sums_ = AlignedArray<float>(size);
+    }
+    for (int64_t block = first; block < end; ++block) {
+      const float* const weights = lost_.data() + block * size;
+      float* const updated = updated_.data() + (block - first) * size;
+      std::copy_n(weights, size, updated);
+      if (first == 0) {
+        continue;
       }
-      const float* const u = inverse_.upper.data() + i * columns_;
-      const float weight = current[i - begin];
-      const float integer = IntegerOf(weight, p);
-      const float error = (weight - integer * p.scale) / u[i];
-      errors[i - begin] = error;
-      out.codes[r * columns_ + column] = static_cast<uint8_t>(integer + p.zero);
-      for (int64_t j = i + 1; j < end; ++j) {
-        current[j - begin] -= error * u[j];
+      std::fill_n(sums_.data(), size, 0.0f);
+      for (int64_t before = 0; before < block; ++before) {
+        const float* const lost = before < first
+                                      ? lost_.data() + before * size
+                                      : owed_.data() + (before - first) * size;
+        loops_.fp32.subtract_product(lost, panel_,
+                                     factor_.upper.data() + UpperOffset(block) +
+                                         before * kBlock * kPanel,
+                                     UpperStep(block), kPanelsPerBlock,
+                                     sums_.data(), panel_, rows_,
+                                     kPanelsPerBlock);
+      }
+      for (int64_t panel = 0; panel < kPanelsPerBlock; ++panel) {
+        loops_.fp32.subtract_product(
+            sums_.data(), panel_,
+            factor_.inverses.data() + block * kBlock * kBlock +
+                panel * kInverseStep,
+            kInverseStep, panel + 1, updated + panel * panel_, panel_, rows_,
+            1);
+      }
+      float* const owed = owed_.data() + (block - first) * size;
+      for (int64_t i = 0; i < size; ++i) {
+        owed[i] = weights[i] - updated[i];
       }
     }
   }
 
-  const GptqInverse& inverse_;
+  // Of the groups that start in begin..end.
+  void FindParameters(int64_t begin, int64_t end) {
+    if (!moving()) {
+      return;
+    }
+    const int64_t size = options_.group_size;
+    std::vector<float> group(static_cast<size_t>(std::min(size, columns_)));
+    for (int64_t g = (begin + size - 1) / size; g * size < end; ++g) {
+      const int64_t first = g * size;
+      const int64_t count = std::min(size, columns_ - first);
+      for (int64_t r = 0; r < rows_; ++r) {
+        for (int64_t i = 0; i < count; ++i) {
+          group[static_cast<size_t>(i)] =
+              updated_.data()[Place(first + i - begin) + r * kPanel];
+        }
+        Keep(g, r, ParametersOfGroup(group.data(), count, options_));
+      }
+    }
+  }
+
+  // Columns begin..end, of which lost_ then has what they lost.
+  void QuantizeBlock(int64_t begin, int64_t end,
+                     const std::vector<int32_t>& groups,
+                     const GptqOutput& out) {
+    const int64_t count = end - begin;
+    const float* parameters[kBlock];
+    for (int64_t i = 0; i < count; ++i) {
+      const auto column =
+          static_cast<size_t>(factor_.order[static_cast<size_t>(begin + i)]);
+      parameters[i] = parameters_.data() + groups[column] * 4 * lanes_;
+      const float* const from = updated_.data() + Place(i);
+      for (int64_t r = 0; r < lanes_; ++r) {
+        block_.data()[i * lanes_ + r] = from[r * kPanel];
+      }
+      for (int64_t j = i; j < count; ++j) {
+        inverse_.data()[i * kBlock + j] =
+            factor_.UpperInverse(begin + i, begin + j);
+      }
+    }
+    loops_.round_columns({.columns = count,
+                          .rows = lanes_,
+                          .weights = block_.data(),
+                          .inverse = inverse_.data(),
+                          .parameters = parameters,
+                          .values = values_.data(),
+                          .codes = codes_.data()});
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t column = factor_.order[static_cast<size_t>(begin + i)];
+      float* const lost = lost_.data() + Place(begin + i);
+      for (int64_t r = 0; r < rows_; ++r) {
+        lost[r * kPanel] -= values_.data()[i * lanes_ + r];
+        out.codes[r * columns_ + column] = codes_.data()[i * lanes_ + r];
+      }
+    }
+  }
+
+  const GptqFactor& factor_;
   const GptqOptions& options_;
+  const QuantizerLoops& loops_;
   const int64_t columns_;
+  const int64_t blocks_;
   const int64_t groups_;  // of a row
   const int64_t rows_;
-  std::vector<float> work_;                  // in the order of rounding
-  std::vector<GroupParameters> parameters_;  // [rows, groups]
+  const int64_t lanes_;  // rows, and some that are zero
+  const int64_t panel_;  // from a panel to the next
+  // In the order of rounding: the weights as they came, and of the columns that
+  // are done what is lost of these.
+  AlignedArray<float> lost_;
+  AlignedArray<float> parameters_;  // [groups, 4, lanes], as of ColumnBlock
+  // Of the block in hand, and of those after it that its groups reach into.
+  AlignedArray<float> updated_;  // weights
+  AlignedArray<float> owed_;     // what they differ from those that came
+  AlignedArray<float> sums_;
+  // Of the block in hand, by columns.
+  AlignedArray<float> block_;
+  AlignedArray<float> values_;
+  AlignedArray<uint8_t> codes_;
+  AlignedArray<float> inverse_;  // [kBlock, kBlock], by rows
 };
 
 }  // namespace
 
-bool InvertForGptq(const float* hessian, int64_t columns, double damp,
-                   bool act_order, GptqInverse& inverse) {
-  const int64_t n = columns;
-  const auto size = static_cast<size_t>(n);
-  std::vector<double> diagonal(size);
-  inverse.columns = n;
-  inverse.dead.assign(size, false);
-  double mean = 0;
-  for (size_t i = 0; i < size; ++i) {
-    diagonal[i] = hessian[i * size + i];
-    inverse.dead[i] = diagonal[i] == 0;
-    diagonal[i] = inverse.dead[i] ? 1 : diagonal[i];
-    mean += diagonal[i] / static_cast<double>(n);
-  }
-  inverse.order.resize(size);
-  std::iota(inverse.order.begin(), inverse.order.end(), 0);
-  if (act_order) {
-    std::ranges::stable_sort(inverse.order, [&](int32_t a, int32_t b) {
-      return diagonal[static_cast<size_t>(a)] >
-             diagonal[static_cast<size_t>(b)];
-    });
-  }
-  // With the columns reversed, H = L L^T; turned back, H = R R^T with R upper
-  // triangular, so that U = R^-1: the inverse itself is not needed.
-  std::vector<double> a(size * size);
-  const auto column = [&](int64_t i) {
-    return static_cast<int64_t>(inverse.order[static_cast<size_t>(n - 1 - i)]);
-  };
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = 0; j < i; ++j) {
-      a[static_cast<size_t>(i * n + j)] = hessian[column(i) * n + column(j)];
-    }
-    a[static_cast<size_t>(i * n + i)] =
-        diagonal[static_cast<size_t>(column(i))] + damp * mean;
-  }
-  if (!Cholesky(a.data(), n, kSmallestPivot * mean)) {
-    return false;
-  }
-  InvertLower(a.data(), n);
-  inverse.upper.assign(size * size, 0);
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t j = i; j < n; ++j) {
-      const auto value = static_cast<float>(
-          a[static_cast<size_t>((n - 1 - i) * n + (n - 1 - j))]);
-      if (!std::isfinite(value)) {
-        return false;
-      }
-      inverse.upper[static_cast<size_t>(i * n + j)] = value;
-    }
-  }
-  return true;
-}
-
-std::vector<int32_t> GptqGroups(const GptqInverse& inverse,
+std::vector<int32_t> GptqGroups(const GptqFactor& factor,
                                 const GptqOptions& options) {
-  std::vector<int32_t> groups(static_cast<size_t>(inverse.columns), 0);
+  std::vector<int32_t> groups(static_cast<size_t>(factor.columns), 0);
   if (options.group_size > 0) {
     for (size_t i = 0; i < groups.size(); ++i) {
-      const auto column = static_cast<size_t>(inverse.order[i]);
+      const auto column = static_cast<size_t>(factor.order[i]);
       const auto place =
           static_cast<int64_t>(options.static_groups ? column : i);
       groups[column] = static_cast<int32_t>(place / options.group_size);
@@ -313,13 +260,13 @@ std::vector<int32_t> GptqGroups(const GptqInverse& inverse,
   return groups;
 }
 
-void GptqCpu(const float* weights, int64_t rows, const GptqInverse& inverse,
+void GptqCpu(const float* weights, int64_t rows, const GptqFactor& factor,
              const GptqOptions& options, const GptqOutput& out) {
-  const std::vector<int32_t> groups = GptqGroups(inverse, options);
-  const int64_t columns = inverse.columns;
+  const std::vector<int32_t> groups = GptqGroups(factor, options);
+  const int64_t columns = factor.columns;
   const int64_t per_row = options.groups_per_row(columns);
   for (int64_t first = 0; first < rows; first += kRowTile) {
-    Rows(weights + first * columns, std::min(kRowTile, rows - first), inverse,
+    Rows(weights + first * columns, std::min(kRowTile, rows - first), factor,
          options)
         .Quantize(groups, {.codes = out.codes + first * columns,
                            .scales = out.scales + first * per_row,

@@ -220,16 +220,21 @@ absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
   return coded;
 }
 
-absl::StatusOr<GptqInverse> InvertHessian(const Scheme& scheme,
-                                          std::span<const float> hessian,
-                                          int64_t columns,
-                                          absl::string_view tensor) {
+absl::StatusOr<GptqFactor> FactorHessian(const Scheme& scheme,
+                                         std::span<const float> hessian,
+                                         int64_t columns,
+                                         absl::string_view tensor,
+                                         const ParallelFor& parallel) {
   QSWEEP_CHECK(scheme.method == Method::kGptq);
   QSWEEP_CHECK(static_cast<int64_t>(hessian.size()) == columns * columns);
-  GptqInverse inverse;
+  GptqFactor factor;
   const double damp = scheme.damp_millionths / 1e6;
-  if (!InvertForGptq(hessian.data(), columns, damp, scheme.act_order,
-                     inverse)) {
+  const GptqFactoring done = FactorForGptq(hessian.data(), columns, damp,
+                                           scheme.act_order, parallel, factor);
+  if (done == GptqFactoring::kStopped) {
+    return absl::CancelledError("told to stop");
+  }
+  if (done == GptqFactoring::kSingular) {
     const bool finite = std::all_of(hessian.begin(), hessian.end(),
                                     [](float x) { return std::isfinite(x); });
     return MakeError(kSingularHessian,
@@ -241,30 +246,30 @@ absl::StatusOr<GptqInverse> InvertHessian(const Scheme& scheme,
                          ? "Use damp=0.1, or more and other calibration texts."
                          : "The model's activations overflow on these texts.");
   }
-  return inverse;
+  return factor;
 }
 
 CodedTensor StartCoded(const Scheme& scheme, int64_t rows,
-                       const GptqInverse& inverse) {
+                       const GptqFactor& factor) {
   const GptqOptions options = GptqOptionsOf(scheme);
   CodedTensor coded{.rows = rows,
-                    .columns = inverse.columns,
+                    .columns = factor.columns,
                     .bits = scheme.bits,
-                    .groups = options.groups_per_row(inverse.columns),
-                    .group_of_column = GptqGroups(inverse, options)};
+                    .groups = options.groups_per_row(factor.columns),
+                    .group_of_column = GptqGroups(factor, options)};
   coded.scales.resize(static_cast<size_t>(rows * coded.groups));
   coded.zeros.resize(coded.scales.size());
   coded.codes.resize(static_cast<size_t>(rows * coded.columns));
   return coded;
 }
 
-void QuantizeRows(const Scheme& scheme, const GptqInverse& inverse,
+void QuantizeRows(const Scheme& scheme, const GptqFactor& factor,
                   std::span<const float> weights, int64_t first, int64_t last,
                   CodedTensor& coded) {
   QSWEEP_CHECK(first <= last && last <= coded.rows);
   QSWEEP_CHECK(static_cast<int64_t>(weights.size()) ==
                (last - first) * coded.columns);
-  GptqCpu(weights.data(), last - first, inverse, GptqOptionsOf(scheme),
+  GptqCpu(weights.data(), last - first, factor, GptqOptionsOf(scheme),
           {.codes = coded.codes.data() + first * coded.columns,
            .scales = coded.scales.data() + first * coded.groups,
            .zeros = coded.zeros.data() + first * coded.groups});

@@ -34,18 +34,20 @@ absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
 // The first step of a calibrated method: what the inputs of a matrix say.
 // hessian: [columns, columns], symmetric, 2/N sum of x x^T over the inputs.
 // Errors name `tensor`. FAILED_PRECONDITION QS5012: it is singular, or not
-// finite.
-absl::StatusOr<GptqInverse> InvertHessian(const Scheme& scheme,
-                                          std::span<const float> hessian,
-                                          int64_t columns,
-                                          absl::string_view tensor);
+// finite. CANCELLED: `parallel` was told to stop.
+absl::StatusOr<GptqFactor> FactorHessian(const Scheme& scheme,
+                                         std::span<const float> hessian,
+                                         int64_t columns,
+                                         absl::string_view tensor,
+                                         const ParallelFor& parallel);
 
 // The second: codes of a matrix, memory for them first. Then rows first..last -
 // 1, which may be done in any order, on several threads at once. weights: of
-// those rows alone. coded: of StartCoded, with this scheme and inverse.
+// those rows alone. coded: of StartCoded, with this scheme and factor.
+inline constexpr int64_t kQuantizeRows = 64;  // at a time are fast
 CodedTensor StartCoded(const Scheme& scheme, int64_t rows,
-                       const GptqInverse& inverse);
-void QuantizeRows(const Scheme& scheme, const GptqInverse& inverse,
+                       const GptqFactor& factor);
+void QuantizeRows(const Scheme& scheme, const GptqFactor& factor,
                   std::span<const float> weights, int64_t first, int64_t last,
                   CodedTensor& coded);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <limits>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "tests/worker/kernels/gptq_sample.h"
 #include "worker/kernels/coded_tensor.h"
 #include "worker/kernels/rtn.h"
 
@@ -22,90 +22,6 @@ using ::testing::ElementsAre;
 
 constexpr double kDamp = 0.01;
 
-// The numbers of tests/golden/make_gptq.py.
-class Generator {
- public:
-  int Next(int n) {
-    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<int>((state_ >> 33) % static_cast<uint64_t>(n));
-  }
-
- private:
-  uint64_t state_ = 1;
-};
-
-struct Sample {
-  static constexpr int64_t kRows = 64;
-  static constexpr int64_t kColumns = 256;
-  static constexpr int64_t kSamples = 512;
-
-  Sample() {
-    Generator generator;
-    for (int64_t i = 0; i < kRows * kColumns; ++i) {
-      const float weight =
-          static_cast<float>(generator.Next(2097153) - 1048576) / 4194304;
-      weights.push_back(i % kColumns % 37 == 0 ? 4 * std::fabs(weight)
-                                               : weight);
-    }
-    std::vector<float> x(kColumns);
-    hessian.resize(kColumns * kColumns);
-    for (int64_t s = 0; s < kSamples; ++s) {
-      const int shared = generator.Next(7) - 3;
-      int before = 0;
-      for (size_t c = 0; c < kColumns; ++c) {
-        const int own = generator.Next(17) - 8;
-        x[c] = static_cast<float>((own + before + 2 * shared) *
-                                  (c % 8 == 0 ? 3 : 1));
-        before = own;
-      }
-      x[5] = 0;
-      x[77] = 0;
-      for (size_t i = 0; i < kColumns; ++i) {
-        for (size_t j = 0; j < kColumns; ++j) {
-          hessian[i * kColumns + j] += x[i] * x[j];
-        }
-      }
-    }
-    for (float& value : hessian) {
-      value *= 2.0f / kSamples;
-    }
-  }
-
-  // The squared error of the layer's outputs over the outputs' square.
-  double ErrorOf(const std::vector<float>& values) const {
-    const auto norm = [this](const std::vector<double>& rows) {
-      double sum = 0;
-      for (size_t r = 0; r < kRows; ++r) {
-        const double* const row = rows.data() + r * kColumns;
-        for (size_t i = 0; i < kColumns; ++i) {
-          for (size_t j = 0; j < kColumns; ++j) {
-            sum += row[i] * static_cast<double>(hessian[i * kColumns + j]) *
-                   row[j];
-          }
-        }
-      }
-      return sum;
-    };
-    std::vector<double> all(weights.begin(), weights.end());
-    std::vector<double> lost;
-    for (size_t i = 0; i < values.size(); ++i) {
-      lost.push_back(all[i] - static_cast<double>(values[i]));
-    }
-    return norm(lost) / norm(all);
-  }
-
-  std::vector<float> weights;
-  std::vector<float> hessian;
-};
-
-std::vector<float> Identity(int64_t columns, float scale = 1) {
-  std::vector<float> hessian(static_cast<size_t>(columns * columns));
-  for (int64_t i = 0; i < columns; ++i) {
-    hessian[static_cast<size_t>(i * columns + i)] = scale;
-  }
-  return hessian;
-}
-
 CodedTensor Quantize(const std::vector<float>& weights, int64_t rows,
                      const std::vector<float>& hessian,
                      const GptqOptions& options, bool act_order = false,
@@ -115,14 +31,15 @@ CodedTensor Quantize(const std::vector<float>& weights, int64_t rows,
   coded.columns = static_cast<int64_t>(weights.size()) / rows;
   coded.bits = options.bits;
   coded.groups = options.groups_per_row(coded.columns);
-  GptqInverse inverse;
-  EXPECT_TRUE(
-      InvertForGptq(hessian.data(), coded.columns, damp, act_order, inverse));
-  coded.group_of_column = GptqGroups(inverse, options);
+  GptqFactor factor;
+  EXPECT_EQ(FactorForGptq(hessian.data(), coded.columns, damp, act_order,
+                          InSequence, factor),
+            GptqFactoring::kDone);
+  coded.group_of_column = GptqGroups(factor, options);
   coded.codes.resize(weights.size());
   coded.scales.resize(static_cast<size_t>(rows * coded.groups));
   coded.zeros.resize(coded.scales.size());
-  GptqCpu(weights.data(), rows, inverse, options,
+  GptqCpu(weights.data(), rows, factor, options,
           {.codes = coded.codes.data(),
            .scales = coded.scales.data(),
            .zeros = coded.zeros.data()});
@@ -257,61 +174,13 @@ TEST(Gptq, OrdersColumnsByTheirDiagonal_LeftOnesFirst) {
   std::vector<float> hessian = Identity(4);
   hessian[5] = 3;
   hessian[15] = 3;
-  GptqInverse inverse;
-  ASSERT_TRUE(InvertForGptq(hessian.data(), 4, kDamp, true, inverse));
-  EXPECT_THAT(inverse.order, ElementsAre(1, 3, 0, 2));
-  EXPECT_THAT(GptqGroups(inverse, {.group_size = 2}), ElementsAre(1, 0, 1, 0));
-  EXPECT_THAT(GptqGroups(inverse, {.group_size = 2, .static_groups = true}),
+  GptqFactor factor;
+  ASSERT_EQ(FactorForGptq(hessian.data(), 4, kDamp, true, InSequence, factor),
+            GptqFactoring::kDone);
+  EXPECT_THAT(factor.order, ElementsAre(1, 3, 0, 2));
+  EXPECT_THAT(GptqGroups(factor, {.group_size = 2}), ElementsAre(1, 0, 1, 0));
+  EXPECT_THAT(GptqGroups(factor, {.group_size = 2, .static_groups = true}),
               ElementsAre(0, 0, 1, 1));
-}
-
-TEST(InvertForGptq, InvertsTheDampedHessian) {
-  const Sample sample;
-  constexpr size_t kN = Sample::kColumns;
-  GptqInverse inverse;
-  ASSERT_TRUE(InvertForGptq(sample.hessian.data(), kN, kDamp, false, inverse));
-  double mean = 0;
-  for (size_t i = 0; i < kN; ++i) {
-    const float d = sample.hessian[i * kN + i];
-    mean += (d == 0 ? 1.0 : static_cast<double>(d)) / kN;
-  }
-  // U H U^T is the identity.
-  for (const size_t i : {size_t{0}, size_t{63}, size_t{64}, size_t{255}}) {
-    std::vector<double> row(kN);
-    for (size_t k = i; k < kN; ++k) {
-      for (size_t j = 0; j < kN; ++j) {
-        double h = static_cast<double>(sample.hessian[k * kN + j]);
-        if (k == j) {
-          h = (h == 0 ? 1 : h) + kDamp * mean;
-        }
-        row[j] += static_cast<double>(inverse.upper[i * kN + k]) * h;
-      }
-    }
-    for (size_t j = 0; j < kN; ++j) {
-      double product = 0;
-      for (size_t k = j; k < kN; ++k) {
-        product += row[k] * static_cast<double>(inverse.upper[j * kN + k]);
-      }
-      EXPECT_NEAR(product, i == j ? 1 : 0, 1e-5);
-    }
-  }
-}
-
-TEST(InvertForGptq, RefusesWhatIsSingularOrNotFinite) {
-  constexpr int64_t kN = 100;
-  std::vector<float> hessian(kN * kN, 1.0f);  // all columns are one
-  GptqInverse inverse;
-  EXPECT_FALSE(InvertForGptq(hessian.data(), kN, 0, false, inverse));
-  EXPECT_TRUE(InvertForGptq(hessian.data(), kN, kDamp, false, inverse));
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                          std::numeric_limits<float>::infinity()}) {
-    for (const size_t at : {size_t{0}, size_t{kN * kN - 1}, size_t{kN}}) {
-      std::vector<float> damaged = Identity(kN);
-      damaged[at] = bad;
-      damaged[at / kN + at % kN * kN] = bad;
-      EXPECT_FALSE(InvertForGptq(damaged.data(), kN, kDamp, false, inverse));
-    }
-  }
 }
 
 TEST(Gptq, IsZero_WhereWeightsOrInputsAre) {

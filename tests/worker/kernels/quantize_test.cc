@@ -134,18 +134,20 @@ TEST(FakeQuantize, RefusesWhatTheMethodCannotDo_AndWritesNothing) {
   }
 }
 
-TEST(InvertHessian, SaysWhatToDo_WhenTheHessianCannotBeInverted) {
+TEST(FactorHessian, SaysWhatToDo_WhenTheHessianHasNoFactor) {
   const Scheme scheme = {.method = Method::kGptq};
   const std::vector<float> singular(4, 1.0f);
-  const auto status = InvertHessian(scheme, singular, 2, "q").status();
+  const auto status =
+      FactorHessian(scheme, singular, 2, "q", InSequence).status();
   EXPECT_EQ(CodeOf(status), "QS5012");
   EXPECT_EQ(FieldOf(status), "damp");
   EXPECT_EQ(HintOf(status),
             "Use damp=0.1, or more and other calibration texts.");
   const std::vector<float> infinite = {1, 0, 0,
                                        std::numeric_limits<float>::infinity()};
-  EXPECT_EQ(HintOf(InvertHessian(scheme, infinite, 2, "q").status()),
-            "The model's activations overflow on these texts.");
+  EXPECT_EQ(
+      HintOf(FactorHessian(scheme, infinite, 2, "q", InSequence).status()),
+      "The model's activations overflow on these texts.");
 }
 
 TEST(QuantizeRows, FillsACodedTensorPartByPart) {
@@ -154,16 +156,16 @@ TEST(QuantizeRows, FillsACodedTensorPartByPart) {
                          .group = 2,
                          .damp_millionths = 10'000};
   const std::vector<float> hessian = {4, 1, 1, 1, 3, 1, 1, 1, 2};
-  const auto inverse = InvertHessian(scheme, hessian, 3, "q");
-  QSWEEP_ASSERT_OK(inverse);
+  const auto factor = FactorHessian(scheme, hessian, 3, "q", InSequence);
+  QSWEEP_ASSERT_OK(factor);
   const std::vector<float> weights = {1, .2f, -.5f, 3, -2, 1, 0, 0, 4};
-  CodedTensor whole = StartCoded(scheme, 3, *inverse);
-  QuantizeRows(scheme, *inverse, weights, 0, 3, whole);
+  CodedTensor whole = StartCoded(scheme, 3, *factor);
+  QuantizeRows(scheme, *factor, weights, 0, 3, whole);
   EXPECT_EQ(whole.groups, 2);
-  CodedTensor parts = StartCoded(scheme, 3, *inverse);
+  CodedTensor parts = StartCoded(scheme, 3, *factor);
   const std::span<const float> all(weights);
-  QuantizeRows(scheme, *inverse, all.subspan(3, 6), 1, 3, parts);
-  QuantizeRows(scheme, *inverse, all.first(3), 0, 1, parts);
+  QuantizeRows(scheme, *factor, all.subspan(3, 6), 1, 3, parts);
+  QuantizeRows(scheme, *factor, all.first(3), 0, 1, parts);
   EXPECT_EQ(parts, whole);
 }
 

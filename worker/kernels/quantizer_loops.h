@@ -1,0 +1,62 @@
+#ifndef QSWEEP_WORKER_KERNELS_QUANTIZER_LOOPS_H_
+#define QSWEEP_WORKER_KERNELS_QUANTIZER_LOOPS_H_
+
+#include <cstdint>
+#include <span>
+
+namespace qsweep::kernels {
+
+// The inner loops of the quantizers, compiled for one kind of CPU each. Plain
+// pointers; any thread, one call uses one.
+
+// Matrices of products lie in panels: kPanel columns of all rows, one panel
+// after another, so that a product reads everything in order.
+inline constexpr int64_t kPanel = 16;
+// Columns that a factorization, and GPTQ, take at a time.
+inline constexpr int64_t kBlock = 128;
+inline constexpr int64_t kPanelsPerBlock = kBlock / kPanel;
+
+// T: float or double. Not the same bits on every kind of CPU: products and sums
+// are fused where the CPU can. An element's bits depend on its own row and
+// column alone, not on what is computed beside it.
+template <typename T>
+struct PanelLoops {
+  // c -= a b. a: [rows, kPanel * terms], b: [kPanel * terms, kPanel * panels],
+  // c: [rows, kPanel * panels]; x_step: from a panel to the next.
+  void (*subtract_product)(const T* a, int64_t a_step, const T* b,
+                           int64_t b_step, int64_t terms, T* c, int64_t c_step,
+                           int64_t rows, int64_t panels);
+  // [kBlock, kBlock] by rows. The upper triangle of `block` becomes R, with
+  // block = R R^T and R upper triangular; inverse: R^-1. The other triangles
+  // become zero. False: a pivot is not above `smallest`, or not finite.
+  bool (*factor_block)(T* block, T smallest, T* inverse);
+};
+
+// Rows of a block on their way through its columns, one after another.
+struct ColumnBlock {
+  int64_t columns = 0;             // at most kBlock
+  int64_t rows = 0;                // a multiple of 8
+  float* weights = nullptr;        // [columns, rows], used up
+  const float* inverse = nullptr;  // [columns, kBlock], upper triangle
+  // Of each column: scale, zero, lowest and highest integer, [4, rows].
+  const float* const* parameters = nullptr;
+  float* values = nullptr;   // [columns, rows]: integer * scale
+  uint8_t* codes = nullptr;  // [columns, rows]: integer + zero
+};
+
+struct QuantizerLoops {
+  const char* name;  // "avx2"
+  PanelLoops<float> fp32;
+  PanelLoops<double> fp64;
+  // The same bits on every CPU: each operation is rounded by itself.
+  void (*round_columns)(const ColumnBlock& block);
+};
+
+// The best for this CPU. The same for the whole life of the process.
+const QuantizerLoops& BestQuantizerLoops();
+// All that this CPU can run, the slowest first.
+std::span<const QuantizerLoops* const> AvailableQuantizerLoops();
+
+}  // namespace qsweep::kernels
+
+#endif  // QSWEEP_WORKER_KERNELS_QUANTIZER_LOOPS_H_

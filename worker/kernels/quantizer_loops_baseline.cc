@@ -1,0 +1,17 @@
+// The loops for any CPU of the target; compile options are in CMakeLists.txt.
+#include "worker/kernels/loops/columns.h"
+#include "worker/kernels/quantizer_levels.h"
+
+namespace qsweep::kernels {
+
+const QuantizerLoops& QuantizerLoopsBaseline() {
+  static const QuantizerLoops kLoops = {
+      .name = "baseline",
+      .fp32 = PanelLoopsBaseline<float>(),
+      .fp64 = PanelLoopsBaseline<double>(),
+      .round_columns = RoundColumns,
+  };
+  return kLoops;
+}
+
+}  // namespace qsweep::kernels
