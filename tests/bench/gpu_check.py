@@ -14,9 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-
-import random_llama
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 T4_MEMORY = int(14.6 * 2**30)
@@ -36,6 +35,32 @@ class Failed(Exception):
 
 class NoDevice(Exception):
     pass
+
+
+def models():
+    """Imported late: without PyTorch the other checks still run."""
+    import random_llama
+    return random_llama
+
+
+class DeviceMemory(threading.Thread):
+    """The largest use of the GPU's memory, in bytes, by all its processes, looked at twice a second."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.peak, self.over = 0, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.over.wait(0.5):
+            said = first_line(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
+            if said and said.isdigit():
+                self.peak = max(self.peak, int(said) << 20)
+
+    def stop(self):
+        self.over.set()
+        self.join()
+        return self.peak
 
 
 class Check:
@@ -97,16 +122,15 @@ class Check:
         self.result["programs"] = {
             "nvcc": first_line(["nvcc", "--version"], "release"), "g++": first_line(["g++", "--version"]),
             "cmake": first_line(["cmake", "--version"]), "python": sys.version.split()[0]}
-        said = first_line(["nvidia-smi", "--query-gpu=name,driver_version,memory.total",
-                           "--format=csv,noheader"])
-        if said and "failed" not in said.lower():
-            self.device = said
-        self.result["device"] = self.device or NO_DEVICE
         try:
             import torch
             self.result["programs"]["torch"] = torch.__version__
+            if torch.cuda.is_available():
+                self.device = first_line(["nvidia-smi", "--query-gpu=name,driver_version,memory.total",
+                                          "--format=csv,noheader"]) or torch.cuda.get_device_name(0)
         except Exception as error:
             self.row("PyTorch can be imported", "FAILED", f"{type(error).__name__}: {error}"[:160])
+        self.result["device"] = self.device or NO_DEVICE
         self.say(f"device: {self.result['device']}; " +
                  "; ".join(f"{k} {v}" for k, v in self.result["programs"].items()))
 
@@ -138,8 +162,8 @@ class Check:
     def score(self, folder):
         """The sweep of a small model on the device against the CPU, one line for each comparison."""
         model, texts = folder / "tiny", folder / "tiny.json"
-        random_llama.write(model, random_llama.TINY, "F32")
-        texts.write_text(json.dumps(random_llama.tiny_texts()))
+        models().write(model, models().TINY, "F32")
+        texts.write_text(json.dumps(models().tiny_texts()))
         device = "cuda" if self.device else "cpu"
         flags = ["--device", device]
         main = self.sweep(model, texts, *flags, "--quantizer", MAIN_QUANTIZER)
@@ -177,7 +201,7 @@ class Check:
             return
         with tempfile.TemporaryDirectory() as folder:
             texts = pathlib.Path(folder) / "texts.json"
-            texts.write_text(json.dumps(random_llama.tiny_texts()))
+            texts.write_text(json.dumps(models().tiny_texts()))
 
             def compare():
                 self.need_device()
@@ -209,13 +233,16 @@ class Check:
         with tempfile.TemporaryDirectory(dir=disk_with(BIG_DISK, self.options.build)) as name:
             folder = pathlib.Path(name)
             start = time.monotonic()
-            random_llama.write(folder / "model", random_llama.LLAMA_7B, "F16")
+            models().write(folder / "model", models().LLAMA_7B, "F16")
             self.say(f"wrote the model in {time.monotonic() - start:.0f} s")
             texts = folder / "texts.json"
-            texts.write_text(json.dumps(random_llama.long_texts(BIG_TEXTS, BIG_TOKENS)))
+            texts.write_text(json.dumps(models().long_texts(BIG_TEXTS, BIG_TOKENS)))
+            memory = DeviceMemory()
             sweep = self.sweep(folder / "model", texts, "--device", "cuda", "--quantizer", BIG_QUANTIZER,
                                "--compute", "fp16", "--memory", T4_MEMORY, limit=300)
+            seen = memory.stop()
         self.result["sweep"] = {k: v for k, v in sweep.items() if k != "rows"}
+        self.result["sweep"]["nvidia_smi_peak_bytes"] = seen
         rate = sweep["flops"] / sweep["seconds"] / 1e12
         gemm = self.result.get("gemm", {}).get("fp16")
         peak = sweep["device_memory_peak_bytes"]
@@ -226,7 +253,8 @@ class Check:
         if broken:
             raise Failed(f"{len(broken)} rows without a finite NLL")
         return (f"{sweep['configurations']} configurations, {sweep['seconds']:.1f} s, "
-                f"{sweep['layer_evaluations']} layer evaluations, peak {peak / 2**30:.2f} GiB, "
+                f"{sweep['layer_evaluations']} layer evaluations, peak {peak / 2**30:.2f} GiB "
+                f"({seen / 2**30:.2f} with the CUDA context, by nvidia-smi), "
                 f"{rate:.0f} TFLOP/s" + (f", {rate / gemm:.0%} of the products'" if gemm else ""))
 
     # --- all ---
