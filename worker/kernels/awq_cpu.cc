@@ -17,7 +17,7 @@ constexpr int kClipSteps = 20;  // from the whole group to nothing
 GroupParameters ParametersOfGroup(const float* weights,
                                   const AwqOptions& options) {
   return ParametersOf<Fp32>(
-      FindMinMax<Fp32>(weights, options.group_size),
+      weights, options.group_size,
       {.bits = options.bits,
        .grid =
            options.symmetric ? RtnGrid::kAwqSymmetric : RtnGrid::kAwqAsymmetric,

@@ -25,11 +25,10 @@ RtnOptions GridOf(const GptqOptions& options) {
 
 GroupParameters ParametersOfGroup(const float* weights, int64_t count,
                                   const GptqOptions& options) {
-  GroupParameters p =
-      ParametersOf<Fp32>(FindMinMax<Fp32>(weights, count), GridOf(options));
+  GroupParameters p = ParametersOf<Fp32>(weights, count, GridOf(options));
   if (!std::isfinite(
           p.scale)) {  // weights that overflowed: the zero is no number
-    p = WithZero(p.scale, 0, static_cast<float>((1 << options.bits) - 1));
+    p = WithZero(p.scale, 0.0f, static_cast<float>((1 << options.bits) - 1));
   }
   return p;
 }

@@ -4,48 +4,13 @@
 #include <vector>
 
 #include "worker/kernels/nf4.h"
+#include "worker/kernels/quantizer_loops.h"
 
 namespace qsweep::kernels {
 namespace {
 
 constexpr int64_t kScalesPerGroup = 256;
 constexpr size_t kMeanLanes = 256;  // of the sum over all scales
-
-float AbsMax(const float* weights, int64_t count) {
-  constexpr int64_t kLanes = 16;
-  float lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const float magnitude = std::fabs(weights[i + lane]);
-      lanes[lane] = magnitude > lanes[lane] ? magnitude : lanes[lane];
-    }
-  }
-  float largest = *std::max_element(lanes, lanes + kLanes);
-  for (; i < count; ++i) {
-    largest = std::max(largest, std::fabs(weights[i]));
-  }
-  return largest;
-}
-
-// As a sum of comparisons, which vectorizes. 0 * infinity, in a group of
-// zeros, is above no threshold.
-int32_t CodeOf(float x) {
-  int32_t code = 0;
-  for (int q = 0; q + 1 < kNf4Codes; ++q) {
-    code += x > Nf4Threshold(q) ? 1 : 0;
-  }
-  return code;
-}
-
-// The level of CodeOf(x), without a look-up.
-float LevelOf(float x) {
-  float level = kNf4Levels[0];
-  for (int q = 0; q + 1 < kNf4Codes; ++q) {
-    level = x > Nf4Threshold(q) ? kNf4Levels[q + 1] : level;
-  }
-  return level;
-}
 
 // The 256 levels of a dynamic exponent, ascending.
 std::array<float, 256> DynamicLevels() {
@@ -99,7 +64,8 @@ void QuantizeScales(std::vector<float>& scales) {
     for (int64_t i = 0; i < count; ++i) {
       group[i] -= mean;
     }
-    const float absmax = AbsMax(group, count);
+    float absmax = 0;
+    BestQuantizerLoops().nf4_scales(group, count, count, &absmax);
     const float inverse = 1.0f / absmax;
     for (int64_t i = 0; i < count; ++i) {
       const float level =
@@ -113,35 +79,16 @@ void QuantizeScales(std::vector<float>& scales) {
 
 void Nf4Cpu(const float* weights, int64_t count, Nf4Options options, float* out,
             float* absmax, uint8_t* codes) {
+  const QuantizerLoops& loops = BestQuantizerLoops();
   const int64_t group_size = options.group_size;
   std::vector<float> scales;  // of all groups, where they depend on each other
   if (options.double_quant) {
-    for (int64_t begin = 0; begin < count; begin += group_size) {
-      scales.push_back(
-          AbsMax(weights + begin, std::min(group_size, count - begin)));
-    }
+    scales.resize(static_cast<size_t>((count + group_size - 1) / group_size));
+    loops.nf4_scales(weights, count, group_size, scales.data());
     QuantizeScales(scales);
   }
-  for (int64_t begin = 0; begin < count; begin += group_size) {
-    const int64_t size = std::min(group_size, count - begin);
-    const float* group = weights + begin;
-    const float largest = AbsMax(group, size);
-    const float inverse = 1.0f / largest;
-    const float scale = options.double_quant
-                            ? scales[static_cast<size_t>(begin / group_size)]
-                            : largest;
-    if (codes != nullptr) {
-      for (int64_t i = 0; i < size; ++i) {
-        codes[begin + i] = static_cast<uint8_t>(CodeOf(group[i] * inverse));
-      }
-    }
-    for (int64_t i = 0; i < size; ++i) {
-      out[begin + i] = LevelOf(group[i] * inverse) * scale;
-    }
-    if (absmax != nullptr) {
-      absmax[begin / group_size] = scale;
-    }
-  }
+  loops.nf4(weights, count, group_size,
+            options.double_quant ? scales.data() : nullptr, out, absmax, codes);
 }
 
 }  // namespace qsweep::kernels

@@ -18,7 +18,8 @@ const Levels& DetectLevels() {
     Levels levels;
     levels.loops[levels.count++] = &QuantizerLoopsBaseline();
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c")) {
       levels.loops[levels.count++] = &QuantizerLoopsAvx2();
     }
 #endif

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "worker/kernels/rtn.h"
+
 namespace qsweep::kernels {
 
 // The inner loops of the quantizers, compiled for one kind of CPU each. Plain
@@ -48,8 +50,23 @@ struct QuantizerLoops {
   const char* name;  // "avx2"
   PanelLoops<float> fp32;
   PanelLoops<double> fp64;
+
   // The same bits on every CPU: each operation is rounded by itself.
   void (*round_columns)(const ColumnBlock& block);
+  // RtnCpu, in fp32 and in fp16.
+  void (*rtn)(const float* weights, const RtnShape& shape,
+              const RtnOptions& options, float* out, float* scales,
+              int16_t* codes);
+  void (*rtn_half)(const float* weights, const RtnShape& shape,
+                   const RtnOptions& options, float* out, float* scales,
+                   int16_t* codes);
+  // Nf4Cpu for groups whose scales are given; nullptr: each has its largest
+  // magnitude.
+  void (*nf4)(const float* weights, int64_t count, int64_t group_size,
+              const float* scales, float* out, float* absmax, uint8_t* codes);
+  // The largest magnitude of each group.
+  void (*nf4_scales)(const float* weights, int64_t count, int64_t group_size,
+                     float* scales);
 };
 
 // The best for this CPU. The same for the whole life of the process.

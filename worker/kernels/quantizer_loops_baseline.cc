@@ -1,5 +1,7 @@
 // The loops for any CPU of the target; compile options are in CMakeLists.txt.
 #include "worker/kernels/loops/columns.h"
+#include "worker/kernels/loops/nf4.h"
+#include "worker/kernels/loops/rtn.h"
 #include "worker/kernels/quantizer_levels.h"
 
 namespace qsweep::kernels {
@@ -10,6 +12,10 @@ const QuantizerLoops& QuantizerLoopsBaseline() {
       .fp32 = PanelLoopsBaseline<float>(),
       .fp64 = PanelLoopsBaseline<double>(),
       .round_columns = RoundColumns,
+      .rtn = QuantizeAll<Fp32>,
+      .rtn_half = QuantizeAll<Fp16>,
+      .nf4 = Nf4,
+      .nf4_scales = Nf4Scales,
   };
   return kLoops;
 }

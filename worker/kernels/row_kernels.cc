@@ -23,7 +23,8 @@ const Levels& DetectLevels() {
     Levels levels;
     levels.kernels[levels.count++] = &RowKernelsBaseline();
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c")) {
       levels.kernels[levels.count++] = &RowKernelsAvx2();
     }
 #endif

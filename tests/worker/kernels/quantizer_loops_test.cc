@@ -1,5 +1,7 @@
 #include "worker/kernels/quantizer_loops.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -8,20 +10,23 @@
 #include <gtest/gtest.h>
 
 #include "common/base/random.h"
+#include "tests/support/kernel_references.h"
+#include "worker/kernels/nf4.h"
+#include "worker/kernels/rtn.h"
 
 namespace qsweep::kernels {
 namespace {
 
 // Every test runs on all kinds of CPU that this one can play.
 class QuantizerLoopsTest
-    : public testing::TestWithParam<const QuantizerLoops*> {
+    : public ::testing::TestWithParam<const QuantizerLoops*> {
  protected:
   const QuantizerLoops& loops() const { return *GetParam(); }
 };
 
 INSTANTIATE_TEST_SUITE_P(Levels, QuantizerLoopsTest,
-                         testing::ValuesIn(AvailableQuantizerLoops().begin(),
-                                           AvailableQuantizerLoops().end()),
+                         ::testing::ValuesIn(AvailableQuantizerLoops().begin(),
+                                             AvailableQuantizerLoops().end()),
                          [](const auto& level) {
                            return std::string(level.param->name);
                          });
@@ -176,6 +181,136 @@ TEST_P(QuantizerLoopsTest, RoundsColumns_ToTheBitsOfTheDefinition) {
     EXPECT_EQ(codes, want_codes);
     EXPECT_EQ(values, want_values);
   }
+}
+
+constexpr int64_t kRows = 50;
+constexpr int64_t kCols = 1003;
+// Of which each output is on its own way to memory.
+constexpr int64_t kLarge = int64_t{4} << 20;
+
+// Some groups are zero, all of one sign, denormal, or have an outlier.
+std::vector<float> RandomWeights(Random& random, int64_t count) {
+  std::vector<float> weights(Index(count));
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t kind = i / 160 % 13;
+    const double size = kind == 4 ? 1e-41 : i % 97 == 3 ? 1 : 0.02;
+    const double weight = size * (random.Uniform() - (kind == 2 ? 0 : 0.5));
+    weights[Index(i)] = kind == 0 ? 0 : static_cast<float>(weight);
+  }
+  return weights;
+}
+
+// Compares bits; 0 and -0 differ.
+int64_t Mismatches(const std::vector<float>& got,
+                   const std::vector<double>& want) {
+  int64_t mismatches = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    mismatches += std::bit_cast<uint32_t>(got[i]) ==
+                          std::bit_cast<uint32_t>(static_cast<float>(want[i]))
+                      ? 0
+                      : 1;
+  }
+  return mismatches;
+}
+
+TEST_P(QuantizerLoopsTest, RoundsToNearest_AsPlainLoopsOverDoublesDo) {
+  Random random(4);
+  const std::vector<float> weights = RandomWeights(random, kRows * kCols);
+  const std::vector<double> numbers(weights.begin(), weights.end());
+  int turn = 0;
+  for (const RtnGrid grid :
+       {RtnGrid::kAbsmax, RtnGrid::kGptqSymmetric, RtnGrid::kGptqAsymmetric,
+        RtnGrid::kAwqSymmetric, RtnGrid::kAwqAsymmetric}) {
+    for (const int64_t group : {1, 5, 32, 64, 128, 1003, 50150}) {
+      for (const bool half : {false, true}) {
+        const RtnShape shape = group > kCols ? RtnShape{1, kRows * kCols, group}
+                                             : RtnShape{kRows, kCols, group};
+        const RtnOptions options{.bits = 2 + ++turn % 7,
+                                 .grid = grid,
+                                 .half_arithmetic = half,
+                                 .half_scale = turn % 3 == 0};
+        SCOPED_TRACE(turn);
+        const ::qsweep::testing::RtnReference want =
+            ::qsweep::testing::RtnByLoops(numbers, shape, options);
+        std::vector<float> values(weights.size());
+        std::vector<float> scales(want.scales.size());
+        std::vector<int16_t> codes(weights.size());
+        (half ? loops().rtn_half : loops().rtn)(weights.data(), shape, options,
+                                                values.data(), scales.data(),
+                                                codes.data());
+        EXPECT_EQ(Mismatches(values, want.values), 0);
+        EXPECT_EQ(codes, want.codes);
+        EXPECT_EQ(std::vector<double>(scales.begin(), scales.end()),
+                  want.scales);
+      }
+    }
+  }
+}
+
+std::vector<double> Nf4ByLoops(const std::vector<float>& weights, int64_t group,
+                               std::vector<uint8_t>& codes) {
+  std::vector<double> values;
+  codes.clear();
+  for (size_t first = 0; first < weights.size(); first += Index(group)) {
+    const size_t end = std::min(first + Index(group), weights.size());
+    float absmax = 0;
+    for (size_t i = first; i < end; ++i) {
+      absmax = std::max(absmax, std::fabs(weights[i]));
+    }
+    const float inverse = 1 / absmax;
+    for (size_t i = first; i < end; ++i) {
+      const float x = weights[i] * inverse;
+      uint8_t code = 0;
+      while (code + 1 < kNf4Codes && x > Nf4Threshold(code)) {
+        ++code;
+      }
+      codes.push_back(code);
+      values.push_back(kNf4Levels[code] * absmax);
+    }
+  }
+  return values;
+}
+
+TEST_P(QuantizerLoopsTest, FindsNf4Codes_AsAPlainLoopDoes) {
+  Random random(5);
+  std::vector<float> weights = RandomWeights(random, kRows * kCols);
+  for (int q = 0; q + 1 < kNf4Codes; ++q) {  // boundaries, and what is behind
+    const float boundary = Nf4Threshold(q);
+    const size_t first = 640 + 64 * static_cast<size_t>(q);
+    std::fill_n(weights.begin() + static_cast<int64_t>(first), 64, boundary);
+    weights[first] = 1;
+    for (size_t i = 1; i < 32; ++i) {
+      weights[first + i] = std::nextafter(boundary, i % 2 == 0 ? -2.0f : 2.0f);
+    }
+  }
+  for (const int64_t group : {1, 5, 64, 100, 4096}) {
+    SCOPED_TRACE(group);
+    std::vector<uint8_t> want_codes;
+    const std::vector<double> want = Nf4ByLoops(weights, group, want_codes);
+    std::vector<float> values(weights.size());
+    std::vector<uint8_t> codes(weights.size());
+    loops().nf4(weights.data(), kRows * kCols, group, nullptr, values.data(),
+                nullptr, codes.data());
+    EXPECT_EQ(Mismatches(values, want), 0);
+    EXPECT_EQ(codes, want_codes);
+  }
+}
+
+TEST_P(QuantizerLoopsTest, WritesTheSame_PastTheCachesAndInPlace) {
+  Random random(6);
+  const std::vector<float> weights = RandomWeights(random, kLarge);
+  const RtnShape shape{kLarge / 4096, 4096, 68};
+  std::vector<float> apart(weights.size());
+  std::vector<float> inside = weights;
+  loops().rtn(weights.data(), shape, {}, apart.data(), nullptr, nullptr);
+  loops().rtn(inside.data(), shape, {}, inside.data(), nullptr, nullptr);
+  EXPECT_EQ(apart, inside);
+  inside = weights;
+  loops().nf4(weights.data(), kLarge, 68, nullptr, apart.data(), nullptr,
+              nullptr);
+  loops().nf4(inside.data(), kLarge, 68, nullptr, inside.data(), nullptr,
+              nullptr);
+  EXPECT_EQ(apart, inside);
 }
 
 }  // namespace

@@ -9,25 +9,11 @@
 #include <cstdint>
 #include <limits>
 
+#include "worker/kernels/loops/wide.h"
 #include "worker/kernels/quantizer_loops.h"
 
 namespace qsweep::kernels {
 namespace {
-
-// What a register of this kind of CPU holds.
-#if defined(__AVX2__)
-constexpr int64_t kRegisterBytes = 32;
-#else
-constexpr int64_t kRegisterBytes = 16;
-#endif
-template <typename T>
-struct Wide {
-  static constexpr int64_t kLanes = kRegisterBytes / sizeof(T);
-  typedef T Vec __attribute__((vector_size(kRegisterBytes), aligned(sizeof(T)),
-                               may_alias));
-  static Vec Load(const T* p) { return *reinterpret_cast<const Vec*>(p); }
-  static void Store(T* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
-};
 
 // Rows and vectors of sums that stay in registers.
 constexpr int kStrip = 6;

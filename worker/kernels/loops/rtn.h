@@ -4,17 +4,18 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <numeric>
+#include <type_traits>
 
+#include "worker/kernels/loops/wide.h"
 #include "worker/kernels/rtn.h"
 
-// The loops of RtnCpu, for each arithmetic compiled in a file of its own with
-// the flags that let the compiler vectorize it. Always -ffp-contract=off: a
-// fused multiply-add would round once where the definition rounds twice. In an
-// unnamed namespace, so that each file keeps its own code.
+// The loops of RtnCpu. Always -ffp-contract=off: a fused multiply-add would
+// round once where the definition rounds twice. In an unnamed namespace, so
+// that each file keeps its own code.
 namespace qsweep::kernels {
 namespace {
 
-// Without branches, so that the loops over a group vectorize.
 inline float NearestHalf(float value) {
   const int32_t bits = std::bit_cast<int32_t>(value);
   const int32_t magnitude = bits & 0x7fffffff;
@@ -29,184 +30,371 @@ inline float NearestHalf(float value) {
   return std::bit_cast<float>(result | (bits & ~0x7fffffff));
 }
 
+inline Floats NearestHalf(Floats value) {
+#if defined(__F16C__)
+  return _mm256_cvtph_ps(
+      _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#else
+  const Ints bits = reinterpret_cast<Ints>(value);
+  const Ints magnitude = bits & 0x7fffffff;
+  const Ints rounded = (magnitude + 0xfff + (magnitude >> 13 & 1)) & ~0x1fff;
+  const Ints normal = rounded >= 0x47800000 ? Ints{} + 0x7f800000 : rounded;
+  const Ints subnormal = reinterpret_cast<Ints>(
+      (reinterpret_cast<Floats>(magnitude) + 0.5f) - 0.5f);
+  const Ints result = magnitude < 0x38800000 ? subnormal : normal;
+  return reinterpret_cast<Floats>(result | (bits & ~0x7fffffff));
+#endif
+}
+
 // Adding this to |x| < 2^22 leaves no bit for a fraction, so the sum is rounded
 // to an integer by the addition itself, halves to even.
 constexpr float kIntegerBias = 0x1.8p23f;
 
-inline float RoundToInteger(float x) {
+template <typename T>
+inline T RoundToInteger(T x) {
   return (x + kIntegerBias) - kIntegerBias;
 }
 
 // An Arithmetic says what happens to the result of each operation.
 struct Fp32 {
-  static float Round(float x) { return x; }
+  template <typename T>
+  static T Round(T x) {
+    return x;
+  }
 };
 struct Fp16 {
-  static float Round(float x) { return NearestHalf(x); }
+  template <typename T>
+  static T Round(T x) {
+    return NearestHalf(x);
+  }
 };
 
-struct MinMax {
-  float min = 0;
-  float max = 0;
+// Of one group, or of as many as T has lanes.
+template <typename T>
+struct Range {
+  T min;
+  T max;
 };
 
-// Over independent lanes, which vectorize; the order does not matter.
+// The order does not matter. count: at least 1.
 template <typename Arithmetic>
-MinMax FindMinMax(const float* weights, int64_t count) {
-  constexpr int64_t kLanes = 16;
-  const float first = Arithmetic::Round(weights[0]);
-  float min[kLanes];
-  float max[kLanes];
-  std::fill(min, min + kLanes, first);
-  std::fill(max, max + kLanes, first);
+Range<float> FindMinMax(const float* weights, int64_t count) {
+  const auto load = [&](int64_t i) {
+    return Arithmetic::Round(
+        i + kFloats <= count
+            ? LoadFloats(weights + i)
+            : LoadSome(weights + i, count - i, weights[count - 1]));
+  };
+  Floats min[2];
+  Floats max[2];
+  min[0] = min[1] = max[0] = max[1] = load(0);
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      const float w = Arithmetic::Round(weights[i + lane]);
-      min[lane] = w < min[lane] ? w : min[lane];
-      max[lane] = w > max[lane] ? w : max[lane];
+  for (; i + 2 * kFloats <= count; i += 2 * kFloats) {
+#pragma GCC unroll 2
+    for (int64_t v = 0; v < 2; ++v) {
+      const Floats w = Arithmetic::Round(LoadFloats(weights + i + v * kFloats));
+      min[v] = Smaller(w, min[v]);
+      max[v] = Larger(w, max[v]);
     }
   }
-  MinMax result{first, first};
-  for (; i < count; ++i) {
-    const float w = Arithmetic::Round(weights[i]);
-    result.min = std::min(result.min, w);
-    result.max = std::max(result.max, w);
+  for (; i < count; i += kFloats) {
+    const Floats w = load(i);
+    min[0] = Smaller(w, min[0]);
+    max[0] = Larger(w, max[0]);
   }
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    result.min = std::min(result.min, min[lane]);
-    result.max = std::max(result.max, max[lane]);
-  }
-  return result;
+  return {Smallest(Smaller(min[0], min[1])), Largest(Larger(max[0], max[1]))};
 }
 
 // A code's value is scale * integer, integer in lowest..highest; the code
 // itself is integer + zero.
-struct GroupParameters {
-  float scale = 0;
-  float zero = 0;
-  float lowest = 0;
-  float highest = 0;
+template <typename T>
+struct Parameters {
+  T scale;
+  T zero;
+  T lowest;
+  T highest;
 };
+using GroupParameters = Parameters<float>;
 
 constexpr float kAwqFloor = 1e-5f;
 
+template <typename T>
+inline T Same(float x) {
+  if constexpr (std::is_same_v<T, float>) {
+    return x;
+  } else {
+    return Wide<float>::All(x);
+  }
+}
+
+template <typename T>
+inline T LeastOf(T a, T b) {
+  return b < a ? b : a;
+}
+template <typename T>
+inline T MostOf(T a, T b) {
+  return a < b ? b : a;
+}
+
+// What does not depend on the group.
 template <typename Arithmetic>
-float StoredScale(float range, float divisor, bool half_scale) {
-  const float scale = Arithmetic::Round(range / divisor);
+struct GridConstants {
+  explicit GridConstants(const RtnOptions& options)
+      : grid(options.grid),
+        half_scale(options.half_scale),
+        levels(static_cast<float>((1 << options.bits) - 1)),
+        half_range(static_cast<float>(1 << (options.bits - 1))),
+        floor(Arithmetic::Round(kAwqFloor)) {}
+
+  RtnGrid grid;
+  bool half_scale;
+  float levels;
+  float half_range;
+  float floor;
+};
+
+template <typename Arithmetic, typename T>
+inline T StoredScale(T range, float divisor, bool half_scale) {
+  const T scale = Arithmetic::Round(range / divisor);
   return half_scale ? NearestHalf(scale) : scale;
 }
 
 // Codes 0..levels around an integer zero.
-GroupParameters WithZero(float scale, float zero, float levels) {
-  return {scale, zero, -zero, levels - zero};
+template <typename T>
+inline Parameters<T> WithZero(T scale, T zero, float levels) {
+  return {
+      .scale = scale, .zero = zero, .lowest = -zero, .highest = levels - zero};
 }
 
 // For a scale of zero the quotient has no meaning, and no use: all values are
 // zero then.
-template <typename Arithmetic>
-float ZeroPoint(float minus_min, float scale, float levels) {
-  if (scale == 0) {
-    return 0;
-  }
+template <typename Arithmetic, typename T>
+inline T ZeroPoint(T minus_min, T scale, float levels) {
+  const T none = Same<T>(0);
   // Clamped first, so that the rounding is in range; both bounds are integers.
-  const float quotient = Arithmetic::Round(minus_min / scale);
-  return RoundToInteger(std::clamp(quotient, 0.0f, levels));
+  const T quotient = Arithmetic::Round(minus_min / scale);
+  const T zero =
+      RoundToInteger(LeastOf(MostOf(quotient, none), Same<T>(levels)));
+  return scale == none ? none : zero;
 }
 
-template <typename Arithmetic>
-GroupParameters ParametersOf(MinMax range, const RtnOptions& options) {
-  const float levels = static_cast<float>((1 << options.bits) - 1);
-  const float half_range = static_cast<float>(1 << (options.bits - 1));
-  const float absmax = std::max(-range.min, range.max);
-  const bool half = options.half_scale;
-  switch (options.grid) {
+template <typename Arithmetic, typename T>
+inline Parameters<T> ParametersOf(const Range<T>& range,
+                                  const GridConstants<Arithmetic>& grid) {
+  const T none = Same<T>(0);
+  const bool half = grid.half_scale;
+  switch (grid.grid) {
     case RtnGrid::kAbsmax:
     case RtnGrid::kAwqSymmetric: {
-      const float floor = options.grid == RtnGrid::kAwqSymmetric
-                              ? Arithmetic::Round(kAwqFloor)
-                              : 0.0f;
-      return {StoredScale<Arithmetic>(std::max(absmax, floor),
-                                      half_range - 1.0f, half),
-              0.0f, -half_range, half_range - 1.0f};
+      T absmax = MostOf(-range.min, range.max);
+      if (grid.grid == RtnGrid::kAwqSymmetric) {
+        absmax = MostOf(absmax, Same<T>(grid.floor));
+      }
+      return {.scale =
+                  StoredScale<Arithmetic>(absmax, grid.half_range - 1.0f, half),
+              .zero = none,
+              .lowest = Same<T>(-grid.half_range),
+              .highest = Same<T>(grid.half_range - 1.0f)};
     }
     case RtnGrid::kGptqSymmetric:
     case RtnGrid::kGptqAsymmetric: {
-      const bool symmetric = options.grid == RtnGrid::kGptqSymmetric;
-      float low = std::min(range.min, 0.0f);
-      float high = std::max(range.max, 0.0f);
+      const bool symmetric = grid.grid == RtnGrid::kGptqSymmetric;
+      T low = LeastOf(range.min, none);
+      T high = MostOf(range.max, none);
       if (symmetric) {
-        high = std::max(-low, high);
-        low = low < 0 ? -high : low;
+        high = MostOf(-low, high);
+        low = low < none ? -high : low;
       }
-      if (low == 0 && high == 0) {
-        low = -1;
-        high = 1;
-      }
-      const float scale =
-          StoredScale<Arithmetic>(Arithmetic::Round(high - low), levels, half);
-      return WithZero(
-          scale,
-          symmetric ? half_range : ZeroPoint<Arithmetic>(-low, scale, levels),
-          levels);
+      const T sum = high - low;
+      const T span = sum == none ? Same<T>(2) : sum;  // no weight but zeros
+      const T scale =
+          StoredScale<Arithmetic>(Arithmetic::Round(span), grid.levels, half);
+      low = sum == none ? Same<T>(-1) : low;
+      return WithZero(scale,
+                      symmetric
+                          ? Same<T>(grid.half_range)
+                          : ZeroPoint<Arithmetic>(-low, scale, grid.levels),
+                      grid.levels);
     }
     case RtnGrid::kAwqAsymmetric: {
-      const float span = std::max(Arithmetic::Round(range.max - range.min),
-                                  Arithmetic::Round(kAwqFloor));
-      const float scale = StoredScale<Arithmetic>(span, levels, half);
-      return WithZero(scale, ZeroPoint<Arithmetic>(-range.min, scale, levels),
-                      levels);
+      const T span =
+          MostOf(Arithmetic::Round(range.max - range.min), Same<T>(grid.floor));
+      const T scale = StoredScale<Arithmetic>(span, grid.levels, half);
+      return WithZero(scale,
+                      ZeroPoint<Arithmetic>(-range.min, scale, grid.levels),
+                      grid.levels);
     }
   }
-  return {};
+  return {none, none, none, none};
 }
 
-// The integer a weight is rounded to. Clamping before rounding gives the same
+// Of one group.
+template <typename Arithmetic>
+GroupParameters ParametersOf(const float* weights, int64_t count,
+                             const RtnOptions& options) {
+  return ParametersOf<Arithmetic>(FindMinMax<Arithmetic>(weights, count),
+                                  GridConstants<Arithmetic>(options));
+}
+
+// What a group's weights need, in all lanes.
+struct WideParameters {
+  explicit WideParameters(const GroupParameters& p)
+      : scale(Wide<float>::All(p.scale)),
+        lowest(Wide<float>::All(p.lowest)),
+        highest(Wide<float>::All(p.highest)) {}
+
+  Floats scale;
+  Floats lowest;
+  Floats highest;
+};
+
+// The integers weights are rounded to. Clamping before rounding gives the same
 // as after: the bounds are integers.
 template <typename Arithmetic>
-inline float CodeOf(float weight, const GroupParameters& p) {
-  float x = Arithmetic::Round(Arithmetic::Round(weight) / p.scale);
-  x = x < p.lowest ? p.lowest : x;
-  x = x > p.highest ? p.highest : x;
-  return RoundToInteger(x);
+inline Floats IntegersOf(Floats weights, const WideParameters& p) {
+  const Floats x = Arithmetic::Round(Arithmetic::Round(weights) / p.scale);
+  return RoundToInteger(Smaller(p.highest, Larger(p.lowest, x)));
 }
 
-// -0.3 rounds to -0 where no zero point is added.
-inline float WithSignOf(float value, float sign_source) {
-  return std::bit_cast<float>(
-      std::bit_cast<uint32_t>(value) |
-      (std::bit_cast<uint32_t>(sign_source) & 0x80000000u));
-}
-
+// kSigned: -0.3 rounds to -0, where no zero point is added.
 template <typename Arithmetic, bool kSigned>
-void QuantizeGroup(const float* weights, int64_t count,
-                   const GroupParameters& p, float* out, int16_t* codes) {
-  if (codes != nullptr) {
-    for (int64_t i = 0; i < count; ++i) {
-      codes[i] =
-          static_cast<int16_t>(CodeOf<Arithmetic>(weights[i], p) + p.zero);
+inline Floats ValuesOf(Floats weights, const WideParameters& p) {
+  const Floats values =
+      Arithmetic::Round(IntegersOf<Arithmetic>(weights, p) * p.scale);
+  if constexpr (kSigned) {
+    constexpr int32_t kSign = -0x7fffffff - 1;
+    return reinterpret_cast<Floats>(reinterpret_cast<Ints>(values) |
+                                    (reinterpret_cast<Ints>(weights) & kSign));
+  }
+  return values;
+}
+
+template <typename Arithmetic>
+void CodesOf(const float* weights, int64_t count, const GroupParameters& p,
+             int16_t* codes) {
+  if (p.scale == 0) {
+    std::fill_n(codes, count, static_cast<int16_t>(p.zero));
+    return;
+  }
+  const WideParameters wide(p);
+  for (int64_t i = 0; i < count; i += kFloats) {
+    const int64_t some = std::min(kFloats, count - i);
+    const Floats all =
+        IntegersOf<Arithmetic>(LoadSome(weights + i, some, 0.0f), wide) +
+        p.zero;
+    for (int64_t lane = 0; lane < some; ++lane) {
+      codes[i + lane] = static_cast<int16_t>(all[lane]);
     }
   }
-  // out may be weights: no iteration reads what another one writes.
-#ifndef __clang__
-#pragma GCC ivdep
-#endif
-  for (int64_t i = 0; i < count; ++i) {
-    const float code = CodeOf<Arithmetic>(weights[i], p);
-    const float value = Arithmetic::Round(code * p.scale);
-    out[i] = kSigned ? WithSignOf(value, weights[i]) : value;
+}
+
+// How far ahead of its use memory is asked for: behind the weights that are
+// rounded together.
+constexpr int64_t kPrefetchBytes = 16384;
+
+// out may be weights.
+template <typename Arithmetic, bool kSigned, bool kStreams>
+void QuantizeGroup(const float* weights, int64_t count,
+                   const GroupParameters& p, float* out) {
+  const WideParameters wide(p);
+  int64_t i = 0;
+  for (; i + kFloats <= count; i += kFloats) {
+    __builtin_prefetch(reinterpret_cast<const char*>(weights + i) +
+                       kPrefetchBytes);
+    const Floats values =
+        ValuesOf<Arithmetic, kSigned>(LoadFloats(weights + i), wide);
+    if constexpr (kStreams) {
+      StreamFloats(out + i, values);
+    } else {
+      StoreFloats(out + i, values);
+    }
+  }
+  if (i < count) {
+    StoreSome(out + i,
+              ValuesOf<Arithmetic, kSigned>(
+                  LoadSome(weights + i, count - i, 0.0f), wide),
+              count - i);
   }
 }
 
 // A scale of zero: see rtn.h.
 template <typename Arithmetic>
-void ZeroGroup(const float* weights, int64_t count, bool keep, float zero,
-               float* out, int16_t* codes) {
+void ZeroGroup(const float* weights, int64_t count, bool keep, float* out) {
   for (int64_t i = 0; i < count; ++i) {
     out[i] = keep ? Arithmetic::Round(weights[i]) : 0.0f;
   }
-  if (codes != nullptr) {
-    std::fill(codes, codes + count, static_cast<int16_t>(zero));
+}
+
+// Groups whose parameters are found together, before their weights are rounded.
+// These stay in the L1 cache.
+constexpr int64_t kGroupsAtOnce = 16;
+constexpr int64_t kWeightsAtOnce = 2048;
+
+template <typename Arithmetic, bool kSigned, bool kStreams>
+void QuantizeSome(const float* weights, int64_t count, int64_t group_size,
+                  const GridConstants<Arithmetic>& grid, float* out,
+                  float* scales, int16_t* codes) {
+  float min[kGroupsAtOnce];
+  float max[kGroupsAtOnce];
+  int64_t groups = 0;
+  for (int64_t first = 0; first < count; first += group_size) {
+    const Range<float> range = FindMinMax<Arithmetic>(
+        weights + first, std::min(group_size, count - first));
+    min[groups] = range.min;
+    max[groups++] = range.max;
+  }
+  Parameters<Floats> parameters[kGroupsAtOnce / kFloats];
+  for (int64_t g = 0; g < groups; g += kFloats) {
+    const int64_t some = std::min(kFloats, groups - g);
+    parameters[g / kFloats] =
+        ParametersOf<Arithmetic>(Range<Floats>{LoadSome(min + g, some, 1.0f),
+                                               LoadSome(max + g, some, 1.0f)},
+                                 grid);
+  }
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t first = g * group_size;
+    const int64_t size = std::min(group_size, count - first);
+    const Parameters<Floats>& all = parameters[g / kFloats];
+    const int64_t lane = g % kFloats;
+    const GroupParameters p{.scale = all.scale[lane],
+                            .zero = all.zero[lane],
+                            .lowest = all.lowest[lane],
+                            .highest = all.highest[lane]};
+    if (scales != nullptr) {
+      scales[g] = p.scale;
+    }
+    if (codes != nullptr) {
+      CodesOf<Arithmetic>(weights + first, size, p, codes + first);
+    }
+    if (p.scale == 0) [[unlikely]] {
+      ZeroGroup<Arithmetic>(weights + first, size, min[g] == 0 && max[g] == 0,
+                            out + first);
+    } else {
+      QuantizeGroup<Arithmetic, kSigned, kStreams>(weights + first, size, p,
+                                                   out + first);
+    }
+  }
+}
+
+template <typename Arithmetic, bool kSigned, bool kStreams>
+void QuantizeGroups(const float* weights, const RtnShape& shape,
+                    const RtnOptions& options, float* out, float* scales,
+                    int16_t* codes) {
+  const GridConstants<Arithmetic> grid(options);
+  const int64_t groups =
+      std::clamp(kWeightsAtOnce / shape.group_size, int64_t{1}, kGroupsAtOnce);
+  for (int64_t row = 0; row < shape.rows; ++row) {
+    for (int64_t col = 0; col < shape.cols; col += groups * shape.group_size) {
+      const int64_t place = row * shape.cols + col;
+      QuantizeSome<Arithmetic, kSigned, kStreams>(
+          weights + place,
+          std::min(groups * shape.group_size, shape.cols - col),
+          shape.group_size, grid, out + place,
+          scales == nullptr
+              ? nullptr
+              : scales + row * shape.groups_per_row() + col / shape.group_size,
+          codes == nullptr ? nullptr : codes + place);
+    }
   }
 }
 
@@ -216,31 +404,19 @@ void QuantizeAll(const float* weights, const RtnShape& shape,
                  int16_t* codes) {
   const bool is_signed = options.grid == RtnGrid::kAbsmax ||
                          options.grid == RtnGrid::kAwqSymmetric;
-  int64_t group = 0;
-  for (int64_t row = 0; row < shape.rows; ++row) {
-    for (int64_t col = 0; col < shape.cols; col += shape.group_size) {
-      const int64_t count = std::min(shape.group_size, shape.cols - col);
-      const int64_t offset = row * shape.cols + col;
-      const float* in = weights + offset;
-      int16_t* group_codes = codes != nullptr ? codes + offset : nullptr;
-      const MinMax range = FindMinMax<Arithmetic>(in, count);
-      const GroupParameters p = ParametersOf<Arithmetic>(range, options);
-      if (scales != nullptr) {
-        scales[group] = p.scale;
-      }
-      ++group;
-      if (p.scale == 0) {
-        const bool all_zero = range.min == 0 && range.max == 0;
-        ZeroGroup<Arithmetic>(in, count, all_zero, p.zero, out + offset,
-                              group_codes);
-      } else if (is_signed) {
-        QuantizeGroup<Arithmetic, true>(in, count, p, out + offset,
-                                        group_codes);
-      } else {
-        QuantizeGroup<Arithmetic, false>(in, count, p, out + offset,
-                                         group_codes);
-      }
-    }
+  const bool streams =
+      out != weights &&
+      ShouldStream(out, shape.rows * shape.cols,
+                   shape.rows == 1 ? shape.group_size
+                                   : std::gcd(shape.group_size, shape.cols));
+  (is_signed ? streams ? QuantizeGroups<Arithmetic, true, true>
+                       : QuantizeGroups<Arithmetic, true, false>
+   : streams ? QuantizeGroups<Arithmetic, false, true>
+             : QuantizeGroups<Arithmetic, false, false>)(weights, shape,
+                                                         options, out, scales,
+                                                         codes);
+  if (streams) {
+    FinishStreams();
   }
 }
 
