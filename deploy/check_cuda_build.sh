@@ -5,8 +5,8 @@
 #   bash deploy/check_cuda_build.sh           PyTorch 2.11.0
 #   bash deploy/check_cuda_build.sh 2.15.0    another version
 #
-# Downloads about 3 GB into build/cuda-torch/VERSION, which then holds 7 GB; a second run finds them
-# there. Needs nvcc.
+# Downloads about 2.5 GB into build/cuda-torch/VERSION, which then holds 5 GB; a second run finds
+# them there. Needs nvcc.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,7 +14,7 @@ case ${1:-} in -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exi
 version=${1:-2.11.0}
 venv=$PWD/build/cuda-torch/$version
 folder=build/cuda-build
-needed_gib=11  # the wheels, and what they unpack to
+needed_gib=9  # the wheels, what they unpack to, and the build
 
 say() { printf '[%4d s] %s\n' "$SECONDS" "$*"; }
 fail() { echo "check_cuda_build.sh: $*" >&2; exit 1; }
