@@ -177,14 +177,15 @@ class Check:
             main, self.sweep(model, texts, *flags, "--quantizer", MAIN_QUANTIZER, "--naive")))
         for quantizer in QUANTIZERS:
             self.attempt(f"cuda against cpu, fp32, {quantizer}", lambda: self.cuda_against_cpu(
-                model, texts, quantizer))
+                model, texts, quantizer, main if quantizer == MAIN_QUANTIZER else None))
         self.attempt("cuda, fp16 against fp32", lambda: self.half_against_single(model, texts, main))
         return None
 
-    def cuda_against_cpu(self, model, texts, quantizer):
+    def cuda_against_cpu(self, model, texts, quantizer, cuda=None):
         self.need_device()
-        return within_bounds(*(self.sweep(model, texts, "--device", device, "--quantizer", quantizer)
-                               for device in ("cpu", "cuda")))
+        flags = ["--quantizer", quantizer, "--device"]
+        return within_bounds(self.sweep(model, texts, *flags, "cpu"),
+                             cuda or self.sweep(model, texts, *flags, "cuda"))
 
     def half_against_single(self, model, texts, single):
         self.need_device()
