@@ -17,7 +17,8 @@
 // GPU. So a kernel reads and writes global memory through Load and Store alone,
 // and every thread of a warp reaches each ShuffleXor, every thread of a block
 // each SyncBlock. Arithmetic is IEEE with one rounding for each operation: Add,
-// Multiply, Divide and MultiplyAdd are never contracted or approximated.
+// Multiply, Divide, MultiplyAdd and SquareRoot are never contracted or
+// approximated.
 
 #if defined(__CUDACC__)
 #define QSWEEP_KERNEL __global__ void
@@ -93,6 +94,7 @@ QSWEEP_DEVICE double Divide(double a, double b) { return __ddiv_rn(a, b); }
 QSWEEP_DEVICE double MultiplyAdd(double a, double b, double c) {
   return __fma_rn(a, b, c);
 }
+QSWEEP_DEVICE float SquareRoot(float x) { return __fsqrt_rn(x); }
 // To the nearest integer, halves to even; the sign stays.
 QSWEEP_DEVICE float RoundToInteger(float x) { return rintf(x); }
 
@@ -175,6 +177,7 @@ inline double Divide(double a, double b) { return a / b; }
 inline double MultiplyAdd(double a, double b, double c) {
   return std::fma(a, b, c);
 }
+inline float SquareRoot(float x) { return std::sqrt(x); }
 inline float RoundToInteger(float x) { return std::nearbyint(x); }
 inline uint32_t BitsOf(float x) { return std::bit_cast<uint32_t>(x); }
 inline float FloatOf(uint32_t bits) { return std::bit_cast<float>(bits); }
