@@ -83,6 +83,8 @@ std::span<const ErrorCode* const> AllErrorCodes() {
       &kWorkerSuperseded,
       &kUnknownSession,
       &kSingularHessian,
+      &kDeviceFailed,
+      &kNoDevice,
       &kNotAuthenticated,
       &kNotAllowed,
       &kProtocolVersion,

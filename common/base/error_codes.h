@@ -249,6 +249,12 @@ inline constexpr ErrorCode kSingularHessian = {
     "QS5012", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
     "The inputs of a layer do not determine how its weights are to be "
     "quantized."};
+inline constexpr ErrorCode kDeviceFailed = {
+    "QS5013", absl::StatusCode::kInternal, ExitCode::kFailed,
+    "The GPU reported an error."};
+inline constexpr ErrorCode kNoDevice = {
+    "QS5014", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
+    "The device that the engine was asked to use is not there."};
 inline constexpr ErrorCode kNotAuthenticated = {
     "QS6001", absl::StatusCode::kUnauthenticated, ExitCode::kNotAllowed,
     "The token is missing or not this coordinator's."};

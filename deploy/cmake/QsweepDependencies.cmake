@@ -44,4 +44,12 @@ if(QSWEEP_TORCH)
   target_link_libraries(qsweep_torch INTERFACE
     ${torch_dir}/lib/libtorch_cpu.so ${torch_dir}/lib/libc10.so)
   target_link_options(qsweep_torch INTERFACE "LINKER:-rpath,${torch_dir}/lib")
+  if(EXISTS "${torch_dir}/lib/libtorch_cuda.so")
+    set(QSWEEP_TORCH_HAS_CUDA ON)
+    # It registers its operators when it is loaded; nothing refers to it. What it needs of CUDA
+    # it finds by itself.
+    target_link_libraries(qsweep_torch INTERFACE ${torch_dir}/lib/libc10_cuda.so
+      "-Wl,--no-as-needed" ${torch_dir}/lib/libtorch_cuda.so "-Wl,--as-needed")
+    target_link_options(qsweep_torch INTERFACE "LINKER:--allow-shlib-undefined")
+  endif()
 endif()

@@ -29,70 +29,24 @@ constexpr size_t kScoredTogether = 64;
 
 constexpr int64_t kNormRows = 256;  // of a final norm, per item
 
-int64_t LongestDocument(const Pass& pass) {
-  size_t longest = 1;
-  for (const std::span<const int32_t> ids : pass.documents) {
-    longest = std::max(longest, ids.size() - 1);
-  }
-  return static_cast<int64_t>(longest);
-}
-
 }  // namespace
 
-void DocumentSums::Add(const kernels::TokenScore& score) {
-  ++tokens;
-  if (!std::isfinite(score.nll) || !std::isfinite(score.nll_fp)) {
-    ++nonfinite;
-    return;
-  }
-  nll += score.nll;
-  nll_fp += score.nll_fp;
-  if (std::isfinite(score.kl)) {
-    kl += score.kl;
-  }
-  top1 += score.top1 ? 1 : 0;
-}
-
-CpuMachine::CpuMachine(const Checkpoint& checkpoint,
-                       const ModelDescription& model, const SweepPlan& plan,
-                       const CodeCache& codes, ThreadPool& pool,
-                       std::stop_token stop, int num_slots, Pass& pass,
-                       Progress progress)
-    : checkpoint_(checkpoint),
-      model_(model),
-      config_(checkpoint.config()),
-      plan_(plan),
-      codes_(codes),
+CpuMachine::CpuMachine(PassContext context, ThreadPool& pool)
+    : context_(std::move(context)),
+      config_(context_.checkpoint.config()),
+      plan_(context_.plan),
       pool_(pool),
-      stop_(std::move(stop)),
-      pass_(pass),
-      progress_(std::move(progress)),
+      rows_(context_.pass),
       stride_(kernels::RowStride(config_.hidden_size)),
-      rotary_(config_, LongestDocument(pass)),
-      slots_(static_cast<size_t>(num_slots)),
-      final_norms_(plan.final_norm.variants.size()),
-      heads_(plan.head.variants.size()),
+      rotary_(config_, rows_.longest),
+      slots_(static_cast<size_t>(context_.num_slots)),
+      final_norms_(plan_.final_norm.variants.size()),
+      heads_(plan_.head.variants.size()),
       head_scorer_(stride_, pool) {
-  for (const std::span<const int32_t> ids : pass_.documents) {
-    const auto count = static_cast<int64_t>(ids.size()) - 1;
-    documents_.push_back({.first = num_rows_, .count = count});
-    gold_.insert(gold_.end(), ids.begin() + 1, ids.end());
-    num_rows_ += count;
-  }
-  const int64_t longest = LongestDocument(pass_);
   for (int thread = 0; thread < pool_.num_threads(); ++thread) {
-    runners_.emplace_back(config_, rotary_, std::max(kMaxUnitRows, longest));
+    runners_.emplace_back(config_, rotary_,
+                          std::max(kMaxUnitRows, rows_.longest));
   }
-}
-
-double CpuMachine::LayerWork(const ModelConfig& config) {
-  const double attention =
-      2.0 * (config.heads + config.kv_heads) * config.head_dim;
-  return config.hidden_size * (attention + 3.0 * config.intermediate_size);
-}
-
-double CpuMachine::HeadWork(const ModelConfig& config) {
-  return static_cast<double>(config.hidden_size) * config.vocabulary_size;
 }
 
 int64_t CpuMachine::StateBytes(const ModelConfig& config) {
@@ -103,18 +57,20 @@ int64_t CpuMachine::StateBytes(const ModelConfig& config) {
 absl::Status CpuMachine::Embed(int variant, int slot) {
   QSWEEP_ASSIGN_OR_RETURN(
       const StageTensors tensors,
-      StageTensors::Read(checkpoint_, model_, plan_.embedding, pool_, stop_));
+      StageTensors::Read(context_.checkpoint, context_.model, plan_.embedding,
+                         pool_, context_.stop));
   QSWEEP_ASSIGN_OR_RETURN(
       const kernels::FloatBuffer table,
       tensors.MakePlain(
           plan_.embedding.variants[static_cast<size_t>(variant)]));
   Slot& target = slots_[static_cast<size_t>(slot)];
   if (target.rows.size() == 0) {
-    target.rows = kernels::FloatBuffer(RoundUp(num_rows_, kTileRows) * stride_);
+    target.rows =
+        kernels::FloatBuffer(RoundUp(rows_.count(), kTileRows) * stride_);
   }
   target.final_norm.reset();
   float* row = target.rows.data();
-  for (const std::span<const int32_t> ids : pass_.documents) {
+  for (const std::span<const int32_t> ids : context_.pass.documents) {
     for (const int32_t id : ids.first(ids.size() - 1)) {
       QSWEEP_CHECK(id >= 0 && id < config_.vocabulary_size);
       std::memcpy(row, table.data() + int64_t{id} * config_.hidden_size,
@@ -127,9 +83,9 @@ absl::Status CpuMachine::Embed(int variant, int slot) {
 
 absl::Status CpuMachine::BeginLayer(int layer) {
   QSWEEP_ASSIGN_OR_RETURN(
-      layer_, StageTensors::Read(checkpoint_, model_,
+      layer_, StageTensors::Read(context_.checkpoint, context_.model,
                                  plan_.layers[static_cast<size_t>(layer)],
-                                 pool_, stop_));
+                                 pool_, context_.stop));
   return absl::OkStatus();
 }
 
@@ -140,22 +96,23 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   QSWEEP_ASSIGN_OR_RETURN(
       const BlockWeights weights,
       layer_->MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
-                        codes_, pool_, stop_));
+                        context_.codes, pool_, context_.stop));
   const auto edges = static_cast<int64_t>(group.edges.size());
-  const int64_t unit_rows =
-      std::clamp(edges * num_rows_ / (pool_.num_threads() * kUnitsPerThread),
-                 kMinUnitRows, kMaxUnitRows);
+  const int64_t unit_rows = std::clamp(
+      edges * rows_.count() / (pool_.num_threads() * kUnitsPerThread),
+      kMinUnitRows, kMaxUnitRows);
   std::vector<Segment> segments;
   std::vector<size_t> units = {0};  // where each begins in segments
   int64_t rows = 0;
   for (const TrieEdge& edge : group.edges) {
     Slot& to = slots_[static_cast<size_t>(edge.to)];
     if (to.rows.size() == 0) {
-      to.rows = kernels::FloatBuffer(RoundUp(num_rows_, kTileRows) * stride_);
+      to.rows =
+          kernels::FloatBuffer(RoundUp(rows_.count(), kTileRows) * stride_);
     }
     const float* const from =
         slots_[static_cast<size_t>(edge.from)].rows.data();
-    for (const DocumentRows& document : documents_) {
+    for (const PassRows::Document& document : rows_.documents) {
       if (rows > 0 && rows + document.count > unit_rows) {
         units.push_back(segments.size());
         rows = 0;
@@ -171,14 +128,14 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   const std::string step = absl::StrCat("layer ", layer + 1, " of ",
                                         static_cast<int>(plan_.layers.size()));
   QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
-      static_cast<int64_t>(units.size()) - 1, stop_,
+      static_cast<int64_t>(units.size()) - 1, context_.stop,
       [&](int64_t unit, int thread) -> absl::Status {
         const size_t begin = units[static_cast<size_t>(unit)];
         const size_t end = units[static_cast<size_t>(unit) + 1];
         const std::span<const Segment> mine =
             std::span(segments).subspan(begin, end - begin);
         absl::Status status = runners_[static_cast<size_t>(thread)].Run(
-            weights, mine, stride_, stop_);
+            weights, mine, stride_, context_.stop);
         if (!status.ok()) {
           return status;
         }
@@ -186,7 +143,7 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
           advanced += segment.rows;
         }
         if (thread == 0) {
-          progress_(
+          context_.progress(
               work_done_ + static_cast<double>(advanced) * LayerWork(config_),
               step);
         }
@@ -194,7 +151,7 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
       }));
   rows_advanced_ += advanced;
   work_done_ += static_cast<double>(advanced) * LayerWork(config_);
-  progress_(work_done_, step);
+  context_.progress(work_done_, step);
   return absl::OkStatus();
 }
 
@@ -206,8 +163,8 @@ absl::Status CpuMachine::LoadHead(std::span<const SweepPlan::Leaf> leaves) {
     if (heads_[head_variant].outputs() == 0) {
       if (!head) {
         QSWEEP_ASSIGN_OR_RETURN(
-            head,
-            StageTensors::Read(checkpoint_, model_, plan_.head, pool_, stop_));
+            head, StageTensors::Read(context_.checkpoint, context_.model,
+                                     plan_.head, pool_, context_.stop));
       }
       QSWEEP_ASSIGN_OR_RETURN(
           heads_[head_variant],
@@ -217,8 +174,8 @@ absl::Status CpuMachine::LoadHead(std::span<const SweepPlan::Leaf> leaves) {
     if (final_norms_[norm_variant].size() == 0) {
       if (!norm) {
         QSWEEP_ASSIGN_OR_RETURN(
-            norm, StageTensors::Read(checkpoint_, model_, plan_.final_norm,
-                                     pool_, stop_));
+            norm, StageTensors::Read(context_.checkpoint, context_.model,
+                                     plan_.final_norm, pool_, context_.stop));
       }
       QSWEEP_ASSIGN_OR_RETURN(
           final_norms_[norm_variant],
@@ -232,8 +189,9 @@ absl::Status CpuMachine::Normalize(const float* from, int variant, float* to) {
   const kernels::RowKernels& kernels = kernels::BestRowKernels();
   const float* const gains = final_norms_[static_cast<size_t>(variant)].data();
   return pool_.ParallelFor(
-      (num_rows_ + kNormRows - 1) / kNormRows, stop_, [&](int64_t item, int) {
-        const int64_t end = std::min(num_rows_, (item + 1) * kNormRows);
+      (rows_.count() + kNormRows - 1) / kNormRows, context_.stop,
+      [&](int64_t item, int) {
+        const int64_t end = std::min(rows_.count(), (item + 1) * kNormRows);
         for (int64_t r = item * kNormRows; r < end; ++r) {
           kernels.rms_norm(from + r * stride_, gains, config_.hidden_size,
                            static_cast<float>(config_.rms_eps),
@@ -325,11 +283,11 @@ struct CpuMachine::Group {
 // Sums the documents whose rows are all final, in row order.
 void CpuMachine::SumFinishedDocuments(Group& group) {
   const auto sums_of = [&](size_t c) -> std::vector<DocumentSums>& {
-    return pass_
+    return context_.pass
         .sums[static_cast<size_t>(group.configurations[c].configuration)];
   };
-  for (size_t d = 0; d < documents_.size(); ++d) {
-    const DocumentRows& document = documents_[d];
+  for (size_t d = 0; d < rows_.documents.size(); ++d) {
+    const PassRows::Document& document = rows_.documents[d];
     bool ready = !sums_of(0)[d].final;
     for (int64_t row = document.first / kTileRows * kTileRows;
          ready && row < document.first + document.count; row += kTileRows) {
@@ -337,8 +295,9 @@ void CpuMachine::SumFinishedDocuments(Group& group) {
     }
     for (size_t c = 0; ready && c < group.configurations.size(); ++c) {
       DocumentSums& sums = sums_of(c)[d];
-      const size_t first = group.set_of[c] * static_cast<size_t>(num_rows_) +
-                           static_cast<size_t>(document.first);
+      const size_t first =
+          group.set_of[c] * static_cast<size_t>(rows_.count()) +
+          static_cast<size_t>(document.first);
       for (int64_t r = 0; r < document.count; ++r) {
         sums.Add(group.scores[first + static_cast<size_t>(r)]);
       }
@@ -361,26 +320,28 @@ absl::Status CpuMachine::ScoreGroup(const SweepPlan::Leaf& baseline,
       inputs.push_back(Input(scored.leaf));
     }
   }
-  group.scores.resize(leaves.size() * static_cast<size_t>(num_rows_));
+  group.scores.resize(leaves.size() * static_cast<size_t>(rows_.count()));
   group.tile_done = std::vector<std::atomic<bool>>(
-      static_cast<size_t>((num_rows_ + kTileRows - 1) / kTileRows));
+      static_cast<size_t>((rows_.count() + kTileRows - 1) / kTileRows));
   const double row_work =
       HeadWork(config_) * static_cast<double>(configurations.size());
   std::atomic<int64_t> rows_done = 0;
   QSWEEP_RETURN_IF_ERROR(head_scorer_.Score(
-      Input(baseline), inputs, gold_, group.scores, stop_,
+      Input(baseline), inputs, rows_.gold, group.scores, context_.stop,
       [&](int64_t tile, int thread) {
-        rows_done += std::min<int64_t>(kTileRows, num_rows_ - tile * kTileRows);
+        rows_done +=
+            std::min<int64_t>(kTileRows, rows_.count() - tile * kTileRows);
         group.tile_done[static_cast<size_t>(tile)].store(true);
         if (thread == 0) {
           SumFinishedDocuments(group);
-          progress_(work_done_ + static_cast<double>(rows_done) * row_work,
-                    "scoring");
+          context_.progress(
+              work_done_ + static_cast<double>(rows_done) * row_work,
+              "scoring");
         }
       }));
   SumFinishedDocuments(group);
-  work_done_ += static_cast<double>(num_rows_) * row_work;
-  progress_(work_done_, "scoring");
+  work_done_ += static_cast<double>(rows_.count()) * row_work;
+  context_.progress(work_done_, "scoring");
   return absl::OkStatus();
 }
 

@@ -84,6 +84,7 @@ struct EngineReport {
   double load_seconds = 0;  // until the model is described and tokenized
   double run_seconds = 0;
   int64_t memory_peak_bytes = 0;  // resident, of the process
+  int64_t device_memory_peak_bytes = 0;  // of a GPU; 0: none in use
 };
 
 struct EngineResult {
@@ -116,8 +117,10 @@ class EngineSink {
 };
 
 struct EngineOptions {
+  std::string device = "auto";  // "cpu", "cuda"; auto: a GPU if there is one
   int threads = 0;           // 0: all the machine's
-  int64_t memory_bytes = 0;  // for states and weights; 0: most of what is free
+  // Of the device, for states and weights; 0: most of what is free.
+  int64_t memory_bytes = 0;
   // For model digests, and for the codes of calibrated quantizers; "": digests
   // are computed again, codes stay in memory.
   std::string cache_dir;
@@ -125,7 +128,7 @@ struct EngineOptions {
 
 struct EngineInfo {
   std::string fingerprint;  // version, revision, kind of CPU
-  std::string device;       // "cpu"
+  std::string device;       // "cpu", "cuda NVIDIA H200"
   int threads = 0;
   int64_t memory_bytes = 0;
   std::vector<std::string> methods;  // of tasks' quantizers, as "rtn"
@@ -139,7 +142,8 @@ struct EngineInfo {
 class Engine {
  public:
   // Starts the threads and proves that results will be reproducible.
-  // FAILED_PRECONDITION QS5005: they would not be.
+  // FAILED_PRECONDITION QS5005: they would not be; QS5014: there is no such
+  // device. INTERNAL QS5013: the GPU failed.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       const EngineOptions& options);
   virtual ~Engine() = default;

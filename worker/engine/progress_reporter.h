@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "common/base/clock.h"
-#include "worker/engine/cpu_machine.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/pass.h"
 
 namespace qsweep {
 
@@ -15,7 +15,7 @@ namespace qsweep {
 // language. Single-thread; borrows all it is given.
 class ProgressReporter {
  public:
-  // total_work: of all passes, in CpuMachine's terms.
+  // total_work: of all passes, in terms of LayerWork and HeadWork.
   ProgressReporter(const EngineTask& task, double total_work, EngineSink& sink)
       : task_(task), total_work_(total_work), sink_(sink) {}
 

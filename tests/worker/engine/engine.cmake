@@ -9,7 +9,7 @@ if(QSWEEP_TORCH)
               LABELS unit)
   qsweep_test(worker/engine/calibrator DEPS qsweep::base qsweep::job_types qsweep::worker_engine
               LABELS unit)
-  qsweep_test(worker/engine/cpu_machine DEPS qsweep::worker_engine LABELS unit)
+  qsweep_test(worker/engine/pass DEPS qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS unit)
   qsweep_binary(qbench_engine SOURCES bench/qbench_engine.cc

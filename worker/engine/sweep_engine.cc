@@ -1,8 +1,7 @@
-// The engine on the CPU: checks the task, plans, runs the passes, makes rows.
+// The engine: checks the task, plans, runs the passes, makes rows.
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <set>
@@ -12,9 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -27,12 +24,11 @@
 #include "common/job/configuration.h"
 #include "worker/engine/calibrator.h"
 #include "worker/engine/code_cache.h"
-#include "worker/engine/cpu_machine.h"
+#include "worker/engine/device.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/pass.h"
 #include "worker/engine/prepared_task.h"
-#include "worker/engine/products.h"
 #include "worker/engine/progress_reporter.h"
-#include "worker/engine/self_check.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/model/checkpoint.h"
 #include "worker/sweep/executor.h"
@@ -43,22 +39,6 @@ namespace {
 
 // Codes that stay on disk for later tasks.
 constexpr int64_t kCodeBytes = int64_t{16} << 30;
-
-// Bytes the kernel says could be used without swapping; 0 when it does not say.
-int64_t AvailableMemory() {
-  std::ifstream file("/proc/meminfo");
-  std::string line;
-  while (std::getline(file, line)) {
-    const std::vector<std::string> words =
-        absl::StrSplit(line, ' ', absl::SkipEmpty());
-    int64_t kib = 0;
-    if (words.size() >= 2 && words[0] == "MemAvailable:" &&
-        absl::SimpleAtoi(words[1], &kib)) {
-      return kib << 10;
-    }
-  }
-  return 0;
-}
 
 int64_t PeakMemory() {
   rusage usage = {};
@@ -88,27 +68,28 @@ int NumSlots(const EngineTask& task, const SweepPlan& plan) {
   return task.naive ? 2 : plan.trie.num_slots;  // as the executors ask for
 }
 
-class CpuEngine : public Engine {
+class SweepEngine : public Engine {
  public:
-  CpuEngine(const EngineOptions& options, int threads)
+  SweepEngine(const EngineOptions& options, int threads)
       : options_(options), pool_(threads) {}
 
   absl::Status Start() {
-    QSWEEP_RETURN_IF_ERROR(
-        CheckReproducible(MultiplyTile, AttendDocument, pool_));
+    QSWEEP_ASSIGN_OR_RETURN(
+        device_, MakeDevice(options_.device, pool_, options_.memory_bytes));
+    QSWEEP_RETURN_IF_ERROR(device_->CheckReproducible());
+    const DeviceInfo& device = device_->info();
     info_.fingerprint = absl::StrCat("qengine ", kVersion, " ", kRevision, " ",
-                                     ProductsVersion(), " cpu ",
-                                     kernels::BestRowKernels().name, " fp32");
-    info_.device = "cpu";
+                                     device.build, " fp32");
+    info_.device = device.name;
+    info_.compute_capability = device.compute_capability;
     info_.methods = {"rtn", "nf4", "hqq", "gptq", "awq"};
     codes_.emplace(options_.cache_dir.empty()
                        ? ""
                        : absl::StrCat(options_.cache_dir, "/codes"),
                    info_.fingerprint, kCodeBytes);
     info_.threads = pool_.num_threads();
-    info_.memory_bytes = options_.memory_bytes > 0 ? options_.memory_bytes
-                                                   : AvailableMemory() / 10 * 8;
-    info_.gflops = MeasureGflops(pool_);
+    info_.memory_bytes = device.memory_bytes;
+    info_.gflops = device_->MeasureGflops();
     return absl::OkStatus();
   }
 
@@ -132,7 +113,8 @@ class CpuEngine : public Engine {
   absl::Status Load(const std::string& path);
   absl::Status Calibrate(const PreparedTask& prepared, const SweepPlan& plan,
                          EngineSink& sink, const std::stop_token& stop);
-  absl::StatusOr<int64_t> RowsPerPass(const SweepPlan& plan, int slots) const;
+  absl::StatusOr<int64_t> RowsPerPass(const EngineTask& task,
+                                      const SweepPlan& plan) const;
   absl::StatusOr<std::vector<std::vector<size_t>>> CutPasses(
       const PreparedTask& prepared, int64_t rows_per_pass) const;
   absl::Status RunPass(const EngineTask& task, const PreparedTask& prepared,
@@ -146,6 +128,7 @@ class CpuEngine : public Engine {
 
   const EngineOptions options_;
   ThreadPool pool_;
+  std::unique_ptr<Device> device_;
   EngineInfo info_;
   std::optional<CodeCache> codes_;  // once the fingerprint is known
   // The model of the last task: still mapped, described once. The identity
@@ -156,7 +139,7 @@ class CpuEngine : public Engine {
   ModelDescription model_;
 };
 
-absl::Status CpuEngine::Load(const std::string& path) {
+absl::Status SweepEngine::Load(const std::string& path) {
   const std::string identity = IdentityOf(path);
   if (checkpoint_ != nullptr && path == path_ && identity == identity_) {
     return absl::OkStatus();
@@ -172,9 +155,9 @@ absl::Status CpuEngine::Load(const std::string& path) {
 }
 
 // Makes the codes of the calibrated tensors, where an earlier task has not.
-absl::Status CpuEngine::Calibrate(const PreparedTask& prepared,
-                                  const SweepPlan& plan, EngineSink& sink,
-                                  const std::stop_token& stop) {
+absl::Status SweepEngine::Calibrate(const PreparedTask& prepared,
+                                    const SweepPlan& plan, EngineSink& sink,
+                                    const std::stop_token& stop) {
   if (prepared.calibrations.empty()) {
     return absl::OkStatus();
   }
@@ -184,36 +167,26 @@ absl::Status CpuEngine::Calibrate(const PreparedTask& prepared,
       [&](double done, const std::string& step) {
         sink.OnProgress({.loading = true, .fraction = done, .text = step});
       });
+  // The calibrator works on the CPU.
+  const int64_t host_memory = info_.compute_capability > 0
+                                  ? AvailableHostMemory() / 10 * 8
+                                  : info_.memory_bytes;
   for (const CalibrationTokens& tokens : prepared.calibrations) {
-    QSWEEP_RETURN_IF_ERROR(calibrator.Run(tokens, info_.memory_bytes));
+    QSWEEP_RETURN_IF_ERROR(calibrator.Run(tokens, host_memory));
   }
   return absl::OkStatus();
 }
 
-// How many rows of every state fit beside three layers of weights, the head,
-// and the threads' buffers.
-absl::StatusOr<int64_t> CpuEngine::RowsPerPass(const SweepPlan& plan,
-                                               int slots) const {
-  constexpr int64_t kFloat = sizeof(float);
-  int64_t layer_bytes = 0;
-  int64_t head_bytes = 0;
-  for (const TensorDescription& tensor : model_.tensors) {
-    const int64_t bytes = tensor.num_elements() * kFloat;
-    if (tensor.layer == 0) {
-      layer_bytes += bytes;
-    } else if (tensor.layer < 0) {
-      head_bytes = std::max(head_bytes, bytes);
-    }
-  }
-  const int64_t weights = std::max(
-      3 * layer_bytes,
-      (1 + static_cast<int64_t>(plan.head.variants.size())) * head_bytes);
-  const int64_t free = info_.memory_bytes - weights;
+// How many rows of every state fit beside weights and buffers.
+absl::StatusOr<int64_t> SweepEngine::RowsPerPass(const EngineTask& task,
+                                                 const SweepPlan& plan) const {
+  const int64_t working = device_->WorkingBytes(model_, plan, task.compute);
+  const int64_t free = info_.memory_bytes - working;
   const int64_t row_bytes =
-      slots * CpuMachine::StateBytes(checkpoint_->config());
+      NumSlots(task, plan) * device_->StateBytes(checkpoint_->config());
   if (free < row_bytes) {
     return MakeError(kOutOfMemory,
-                     absl::StrCat("The weights in flight take ", weights >> 20,
+                     absl::StrCat("Weights and buffers take ", working >> 20,
                                   " MiB, and the engine may use ",
                                   info_.memory_bytes >> 20, " MiB."),
                      "--memory", "Give the engine more memory.");
@@ -223,7 +196,7 @@ absl::StatusOr<int64_t> CpuEngine::RowsPerPass(const SweepPlan& plan,
 
 // Cuts the documents that can be scored into passes of at most rows_per_pass
 // rows, in their order.
-absl::StatusOr<std::vector<std::vector<size_t>>> CpuEngine::CutPasses(
+absl::StatusOr<std::vector<std::vector<size_t>>> SweepEngine::CutPasses(
     const PreparedTask& prepared, int64_t rows_per_pass) const {
   std::vector<std::vector<size_t>> passes;
   int64_t rows = 0;
@@ -251,7 +224,7 @@ absl::StatusOr<std::vector<std::vector<size_t>>> CpuEngine::CutPasses(
 }
 
 // Takes one pass through the model and fills its documents' rows.
-absl::Status CpuEngine::RunPass(
+absl::Status SweepEngine::RunPass(
     const EngineTask& task, const PreparedTask& prepared, const SweepPlan& plan,
     const std::vector<size_t>& documents, ProgressReporter& reporter,
     const std::stop_token& stop, EngineResult& result) {
@@ -262,16 +235,25 @@ absl::Status CpuEngine::RunPass(
   pass.sums.assign(prepared.configurations.size(),
                    std::vector<DocumentSums>(documents.size()));
   reporter.StartPass(pass, documents);
-  CpuMachine machine(*checkpoint_, model_, plan, *codes_, pool_, stop,
-                     NumSlots(task, plan), pass,
-                     [&](double work, const std::string& step) {
-                       reporter.Report(work, step);
-                     });
-  QSWEEP_RETURN_IF_ERROR(task.naive
-                             ? RunNaive(plan, prepared.baseline, machine)
-                             : RunLayerMajor(plan, prepared.baseline, machine));
+  QSWEEP_ASSIGN_OR_RETURN(
+      const std::unique_ptr<PassMachine> machine,
+      device_->StartPass(
+          {.checkpoint = *checkpoint_,
+           .model = model_,
+           .plan = plan,
+           .codes = *codes_,
+           .compute = task.compute,
+           .stop = stop,
+           .num_slots = NumSlots(task, plan),
+           .pass = pass,
+           .progress = [&](double work, const std::string& step) {
+             reporter.Report(work, step);
+           }}));
+  QSWEEP_RETURN_IF_ERROR(
+      task.naive ? RunNaive(plan, prepared.baseline, *machine)
+                 : RunLayerMajor(plan, prepared.baseline, *machine));
   reporter.EndPass();
-  result.report.layer_evaluations += machine.rows_advanced();
+  result.report.layer_evaluations += machine->rows_advanced();
   const size_t num_configurations = task.configurations.size();
   for (size_t i = 0; i < documents.size(); ++i) {
     for (size_t c = 0; c < num_configurations; ++c) {
@@ -288,13 +270,12 @@ absl::Status CpuEngine::RunPass(
   return absl::OkStatus();
 }
 
-absl::Status CpuEngine::RunPasses(const EngineTask& task,
-                                  const PreparedTask& prepared,
-                                  const SweepPlan& plan, EngineSink& sink,
-                                  const std::stop_token& stop,
-                                  EngineResult& result) {
-  QSWEEP_ASSIGN_OR_RETURN(const int64_t rows_per_pass,
-                          RowsPerPass(plan, NumSlots(task, plan)));
+absl::Status SweepEngine::RunPasses(const EngineTask& task,
+                                    const PreparedTask& prepared,
+                                    const SweepPlan& plan, EngineSink& sink,
+                                    const std::stop_token& stop,
+                                    EngineResult& result) {
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t rows_per_pass, RowsPerPass(task, plan));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<std::vector<size_t>> passes,
                           CutPasses(prepared, rows_per_pass));
   int64_t total_rows = 0;
@@ -311,9 +292,8 @@ absl::Status CpuEngine::RunPasses(const EngineTask& task,
                                      : plan.trie.layer_evaluations;
   const double total_work =
       static_cast<double>(total_rows) *
-      (static_cast<double>(planned) * CpuMachine::LayerWork(config) +
-       static_cast<double>(prepared.configurations.size()) *
-           CpuMachine::HeadWork(config));
+      (static_cast<double>(planned) * LayerWork(config) +
+       static_cast<double>(prepared.configurations.size()) * HeadWork(config));
   ProgressReporter reporter(task, total_work, sink);
   for (const std::vector<size_t>& documents : passes) {
     QSWEEP_RETURN_IF_ERROR(
@@ -341,15 +321,16 @@ absl::Status CpuEngine::RunPasses(const EngineTask& task,
   return absl::OkStatus();
 }
 
-absl::StatusOr<EngineResult> CpuEngine::Run(const EngineTask& task,
-                                            EngineSink& sink,
-                                            std::stop_token stop) {
+absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
+                                              EngineSink& sink,
+                                              std::stop_token stop) {
   const SteadyTime begin = Clock::Real().SteadyNow();
-  if (task.compute != Compute::kFp32) {
-    return MakeError(kBadValue,
-                     absl::StrCat("This engine computes in fp32 only, not ",
-                                  ComputeName(task.compute), "."),
-                     "compute", "Use --compute fp32.");
+  if (!device_->Computes(task.compute)) {
+    return MakeError(
+        kBadValue,
+        absl::StrCat("This engine's device, ", info_.device,
+                     ", does not compute in ", ComputeName(task.compute), "."),
+        "compute", "Use --compute fp32.");
   }
   sink.OnProgress({.loading = true, .text = "reading the model"});
   QSWEEP_RETURN_IF_ERROR(Load(task.model_path));
@@ -381,6 +362,7 @@ absl::StatusOr<EngineResult> CpuEngine::Run(const EngineTask& task,
   result.report.run_seconds =
       absl::ToDoubleSeconds(Clock::Real().SteadyNow() - ready);
   result.report.memory_peak_bytes = PeakMemory();
+  result.report.device_memory_peak_bytes = device_->PeakBytes();
   return result;
 }
 
@@ -392,7 +374,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
       options.threads > 0
           ? options.threads
           : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  auto engine = std::make_unique<CpuEngine>(options, threads);
+  auto engine = std::make_unique<SweepEngine>(options, threads);
   QSWEEP_RETURN_IF_ERROR(engine->Start());
   return engine;
 }

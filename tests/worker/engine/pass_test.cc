@@ -1,4 +1,4 @@
-#include "worker/engine/cpu_machine.h"
+#include "worker/engine/pass.h"
 
 #include <limits>
 

@@ -1,0 +1,55 @@
+#include "worker/engine/device.h"
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+
+namespace qsweep {
+
+absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
+                                                   ThreadPool& pool,
+                                                   int64_t memory_bytes) {
+  if (which == "cpu") {
+    return MakeCpuDevice(pool, memory_bytes);
+  }
+  if (which != "cuda" && which != "auto") {
+    return MakeError(kBadValue,
+                     absl::StrCat("There is no device '", which, "'."),
+                     "--device", "Use auto, cpu or cuda.");
+  }
+  const absl::Status found = FindCuda();
+  if (found.ok()) {
+    return MakeCudaDevice(memory_bytes);
+  }
+  if (which == "cuda") {
+    return MakeError(
+        kNoDevice,
+        absl::StrCat("There is no GPU to use: ", found.message(), "."),
+        "--device", "Use --device cpu.");
+  }
+  return MakeCpuDevice(pool, memory_bytes);
+}
+
+int64_t AvailableHostMemory() {
+  std::ifstream file("/proc/meminfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    const std::vector<std::string> words =
+        absl::StrSplit(line, ' ', absl::SkipEmpty());
+    int64_t kib = 0;
+    if (words.size() >= 2 && words[0] == "MemAvailable:" &&
+        absl::SimpleAtoi(words[1], &kib)) {
+      return kib << 10;
+    }
+  }
+  return 0;
+}
+
+}  // namespace qsweep

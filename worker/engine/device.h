@@ -1,0 +1,79 @@
+#ifndef QSWEEP_WORKER_ENGINE_DEVICE_H_
+#define QSWEEP_WORKER_ENGINE_DEVICE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "common/job/model_description.h"
+#include "common/job/quantizer.h"
+#include "worker/engine/pass.h"
+#include "worker/engine/thread_pool.h"
+#include "worker/model/config.h"
+#include "worker/sweep/trie.h"
+
+namespace qsweep {
+
+struct DeviceInfo {
+  std::string name;            // "cpu", "cuda NVIDIA H200"
+  std::string build;           // libraries and kind, for the fingerprint
+  int compute_capability = 0;  // 75 for sm_75; 0: not a GPU
+  int64_t memory_bytes = 0;    // that tasks may use
+};
+
+// Where the products and the states of a sweep are: the CPU or a GPU.
+// Single-thread, as the engine.
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual const DeviceInfo& info() const = 0;
+  virtual bool Computes(Compute compute) const = 0;
+
+  // Proves on small shapes that a row's bits depend on the row alone.
+  // FAILED_PRECONDITION QS5005: they do not.
+  virtual absl::Status CheckReproducible() = 0;
+
+  // Multiplications and additions of the products per second, in 1e9.
+  virtual double MeasureGflops() = 0;
+
+  // Bytes of a slot's row, and of everything else that a pass holds.
+  virtual int64_t StateBytes(const ModelConfig& config) const = 0;
+  virtual int64_t WorkingBytes(const ModelDescription& model,
+                               const SweepPlan& plan,
+                               Compute compute) const = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
+      PassContext context) = 0;
+
+  // The most memory that passes have taken on a device with its own; 0: the
+  // process' memory is meant.
+  virtual int64_t PeakBytes() const = 0;
+};
+
+// memory_bytes: that tasks may use; 0: most of what is free. pool must outlive
+// the device.
+std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool, int64_t memory_bytes);
+
+// Whether this build has a device path and the machine a GPU for it; if not,
+// the reason for people.
+absl::Status FindCuda();
+// Errors: those of FindCuda; INTERNAL QS5013.
+absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int64_t memory_bytes);
+
+// which: "cpu", "cuda", or "auto": a GPU where there is one. INVALID_ARGUMENT
+// QS1004: anything else; FAILED_PRECONDITION QS5014: there is no such device.
+absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
+                                                   ThreadPool& pool,
+                                                   int64_t memory_bytes);
+
+// Bytes the kernel says could be used without swapping; 0 when it does not say.
+int64_t AvailableHostMemory();
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_WORKER_ENGINE_DEVICE_H_
