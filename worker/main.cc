@@ -59,6 +59,8 @@ struct Flags {
   std::string ca_file;
   std::string name;
   int threads = 0;
+  std::string device = "auto";
+  int64_t memory_bytes = 0;
   std::string engine;
   std::string time_limit;
   std::string drain_deadline = "30s";
@@ -85,6 +87,13 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--threads", flags.threads,
                  "Compute threads of the engine; 0: one per CPU")
       ->check(CLI::Range(0, 4096));
+  app.add_option("--device", flags.device,
+                 "cpu, cuda, or auto (default): a GPU where there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  app.add_option("--memory", flags.memory_bytes,
+                 "Bytes of the device that the engine may use; 0: most of "
+                 "what is free")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--engine", flags.engine,
                  "The engine program; default: qengine beside this program");
   app.add_option("--time-limit", flags.time_limit,
@@ -168,8 +177,9 @@ absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
   };
   options.engine.program =
       flags.engine.empty() ? BesideThisProgram("qengine") : flags.engine;
-  options.engine.arguments = {"serve", "--threads",
-                              absl::StrCat(flags.threads)};
+  options.engine.arguments = {
+      "serve",      "--threads", absl::StrCat(flags.threads),     "--device",
+      flags.device, "--memory",  absl::StrCat(flags.memory_bytes)};
   return options;
 }
 

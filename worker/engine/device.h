@@ -43,7 +43,8 @@ class Device {
 
   // Bytes of a slot's row, and of everything else that a pass holds.
   virtual int64_t StateBytes(const ModelConfig& config) const = 0;
-  virtual int64_t WorkingBytes(const ModelDescription& model,
+  virtual int64_t WorkingBytes(const ModelConfig& config,
+                               const ModelDescription& model,
                                const SweepPlan& plan,
                                Compute compute) const = 0;
 

@@ -83,7 +83,7 @@ struct EngineReport {
   int64_t layer_evaluations_planned = 0;
   double load_seconds = 0;  // until the model is described and tokenized
   double run_seconds = 0;
-  int64_t memory_peak_bytes = 0;  // resident, of the process
+  int64_t memory_peak_bytes = 0;         // resident, of the process
   int64_t device_memory_peak_bytes = 0;  // of a GPU; 0: none in use
 };
 
@@ -118,7 +118,7 @@ class EngineSink {
 
 struct EngineOptions {
   std::string device = "auto";  // "cpu", "cuda"; auto: a GPU if there is one
-  int threads = 0;           // 0: all the machine's
+  int threads = 0;              // 0: all the machine's
   // Of the device, for states and weights; 0: most of what is free.
   int64_t memory_bytes = 0;
   // For model digests, and for the codes of calibrated quantizers; "": digests

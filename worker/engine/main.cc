@@ -40,11 +40,16 @@ void PrintToStdout(absl::string_view text) {
 
 void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   command
+      .add_option("--device", flags.device,
+                  "cpu, cuda, or auto (default): a GPU where there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  command
       .add_option("--threads", flags.threads, "Compute threads; 0: one per CPU")
       ->check(CLI::NonNegativeNumber);
   command
       .add_option("--memory", flags.memory_bytes,
-                  "Bytes for weights and states; 0: most of what is free")
+                  "Bytes of the device for weights and states; 0: most of "
+                  "what is free")
       ->check(CLI::NonNegativeNumber);
 }
 
@@ -125,7 +130,8 @@ void AddScore(CLI::App& app, std::function<absl::Status()>& run) {
       ->add_option("--max-tokens", flags->max_tokens,
                    "Skip longer documents; 0: the model's context")
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--compute", flags->compute, "fp32");
+  command->add_option("--compute", flags->compute,
+                      "fp32 (default), or fp16 on a GPU");
   command->add_flag("--naive", flags->naive,
                     "One configuration at a time, nothing shared: the oracle");
   command->add_option("-o,--output", flags->output, "jsonl (default) or json")

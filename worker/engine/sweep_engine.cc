@@ -180,7 +180,8 @@ absl::Status SweepEngine::Calibrate(const PreparedTask& prepared,
 // How many rows of every state fit beside weights and buffers.
 absl::StatusOr<int64_t> SweepEngine::RowsPerPass(const EngineTask& task,
                                                  const SweepPlan& plan) const {
-  const int64_t working = device_->WorkingBytes(model_, plan, task.compute);
+  const int64_t working =
+      device_->WorkingBytes(checkpoint_->config(), model_, plan, task.compute);
   const int64_t free = info_.memory_bytes - working;
   const int64_t row_bytes =
       NumSlots(task, plan) * device_->StateBytes(checkpoint_->config());

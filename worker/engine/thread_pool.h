@@ -15,7 +15,7 @@
 namespace qsweep {
 
 // The engine's compute threads: the caller's and num_threads - 1 of its own.
-// One ParallelFor at a time, always from the same thread.
+// One ParallelFor at a time.
 class ThreadPool {
  public:
   // What an item is given: its index, and which thread runs it, in

@@ -56,7 +56,8 @@ class CalibratorTest : public ::testing::Test {
   CalibratorTest() { TinyLlama().WriteTo(directory_); }
 
   std::unique_ptr<Engine> MakeEngine(int threads, const std::string& cache) {
-    auto engine = Engine::Create({.threads = threads, .cache_dir = cache});
+    auto engine = Engine::Create(
+        {.device = "cpu", .threads = threads, .cache_dir = cache});
     EXPECT_TRUE(engine.ok()) << engine.status();
     return *std::move(engine);
   }
@@ -277,7 +278,8 @@ TEST_F(CalibratorTest, SaysWhatToDo_WhenTheHessianIsSingular) {
 }
 
 TEST_F(CalibratorTest, RefusesTheTask_WhenMemoryIsTooSmall) {
-  auto engine = Engine::Create({.threads = 1, .memory_bytes = 300'000});
+  auto engine =
+      Engine::Create({.device = "cpu", .threads = 1, .memory_bytes = 300'000});
   QSWEEP_ASSERT_OK(engine);
   EXPECT_EQ(CodeOf(Error(**engine, Task(**engine, {Quantizers()[0]}))),
             "QS5006");

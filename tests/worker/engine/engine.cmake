@@ -12,6 +12,8 @@ if(QSWEEP_TORCH)
   qsweep_test(worker/engine/pass DEPS qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS unit)
+  qsweep_test(worker/engine/cuda_engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
+    LABELS gpu TIMEOUT 300)
   qsweep_binary(qbench_engine SOURCES bench/qbench_engine.cc
     DEPS qsweep::job_types qsweep::kernels qsweep::worker_engine CLI11::CLI11
          nlohmann_json::nlohmann_json)

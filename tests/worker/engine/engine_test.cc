@@ -40,8 +40,8 @@ class RecordingSink : public EngineSink {
 };
 
 std::unique_ptr<Engine> MakeEngine(int threads, int64_t memory_bytes = 0) {
-  auto engine =
-      Engine::Create({.threads = threads, .memory_bytes = memory_bytes});
+  auto engine = Engine::Create(
+      {.device = "cpu", .threads = threads, .memory_bytes = memory_bytes});
   EXPECT_TRUE(engine.ok()) << engine.status();
   return *std::move(engine);
 }
@@ -221,6 +221,16 @@ TEST_F(EngineTest, RowsAreEqualToTheBit_WhenMemoryForcesPasses) {
       sink.seen.begin(), sink.seen.end(),
       [](const EngineProgress& p) { return p.text == "scoring"; });
   EXPECT_GT(first_layers, 1);
+}
+
+TEST_F(EngineTest, TellsWhatDeviceIsMissing) {
+  EXPECT_EQ(CodeOf(Engine::Create({.device = "tpu"}).status()), "QS1004");
+  const auto automatic = Engine::Create({.device = "auto", .threads = 1});
+  ASSERT_TRUE(automatic.ok()) << automatic.status();
+  if ((*automatic)->info().device != "cpu") {
+    GTEST_SKIP() << "there is a GPU; worker/engine/cuda_engine runs on it";
+  }
+  EXPECT_EQ(CodeOf(Engine::Create({.device = "cuda"}).status()), "QS5014");
 }
 
 TEST_F(EngineTest, RefusesTheTask_WhenMemoryHoldsNoDocument) {

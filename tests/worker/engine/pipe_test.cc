@@ -202,7 +202,7 @@ class RealPipeTest : public ::testing::Test {
  protected:
   RealPipeTest() {
     TinyLlama().WriteTo(directory_);
-    engine_ = Engine::Create({.threads = 1}).value();
+    engine_ = Engine::Create({.device = "cpu", .threads = 1}).value();
     model_ = **engine_->Describe(directory_.path());
   }
 

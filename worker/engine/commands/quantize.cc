@@ -326,7 +326,8 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
   std::unique_ptr<Engine> engine;
   if (!task.calibrations.empty()) {
     QSWEEP_ASSIGN_OR_RETURN(
-        engine, Engine::Create({.threads = flags.engine.threads,
+        engine, Engine::Create({.device = flags.engine.device,
+                                .threads = flags.engine.threads,
                                 .memory_bytes = flags.engine.memory_bytes,
                                 .cache_dir = ModelCacheDir()}));
     QSWEEP_RETURN_IF_ERROR(

@@ -133,7 +133,8 @@ absl::StatusOr<EngineTask> MakeTask(const ScoreFlags& flags,
 absl::Status RunScore(const ScoreFlags& flags, const Print& print) {
   QSWEEP_ASSIGN_OR_RETURN(
       const std::unique_ptr<Engine> engine,
-      Engine::Create({.threads = flags.engine.threads,
+      Engine::Create({.device = flags.engine.device,
+                      .threads = flags.engine.threads,
                       .memory_bytes = flags.engine.memory_bytes,
                       .cache_dir = ModelCacheDir()}));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription* const model,

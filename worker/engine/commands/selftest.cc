@@ -10,7 +10,8 @@ namespace qsweep {
 
 absl::Status RunSelftest(const EngineFlags& flags, const Print& print) {
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                          Engine::Create({.threads = flags.threads,
+                          Engine::Create({.device = flags.device,
+                                          .threads = flags.threads,
                                           .memory_bytes = flags.memory_bytes}));
   const EngineInfo& info = engine->info();
   print(absl::StrFormat(

@@ -27,7 +27,8 @@ absl::Status RunServe(const EngineFlags& flags) {
     return MakeError(kInternal, "cannot duplicate stdout");
   }
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                          Engine::Create({.threads = flags.threads,
+                          Engine::Create({.device = flags.device,
+                                          .threads = flags.threads,
                                           .memory_bytes = flags.memory_bytes,
                                           .cache_dir = ModelCacheDir()}));
   LogInfo(absl::StrCat(engine->info().fingerprint, ", ", engine->info().threads,

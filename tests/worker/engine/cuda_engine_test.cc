@@ -1,0 +1,201 @@
+// The engine on a GPU beside the engine on the CPU.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "common/job/configuration.h"
+#include "common/job/model_description.h"
+#include "tests/support/error_matchers.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/tiny_llama.h"
+#include "worker/engine/engine.h"
+
+namespace qsweep {
+namespace {
+
+using testing::CodeOf;
+using testing::TempDir;
+using testing::TinyLlama;
+
+class Silent : public EngineSink {
+ public:
+  void OnProgress(const EngineProgress&) override {}
+};
+
+class CudaEngineTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto cuda = Engine::Create({.device = "cuda", .threads = 2});
+    if (CodeOf(cuda.status()) == "QS5014") {
+      GTEST_SKIP() << "no CUDA device";
+    }
+    ASSERT_TRUE(cuda.ok()) << cuda.status();
+    cuda_ = *std::move(cuda);
+    std::printf("%s\n", cuda_->info().fingerprint.c_str());
+    cpu_ = Engine::Create({.device = "cpu", .threads = 2}).value();
+  }
+
+  EngineTask Task(const TempDir& directory) {
+    const ModelDescription& model = *cpu_->Describe(directory.path()).value();
+    EngineTask task;
+    task.model_path = directory.path();
+    task.evaluation =
+        EvaluationText("aligned", model.tokenizer_digest, 0).value();
+    for (const auto& [quantizer, layer_set] :
+         std::vector<std::pair<std::string, std::string>>{
+             {"rtn:bits=4,group=32", "none"},
+             {"fp", "all"},
+             {"rtn:bits=4,group=32", "L0"},
+             {"rtn:bits=4,group=32", "L0+L2"},
+             {"rtn:bits=4,group=32", "attn@L1"},
+             {"rtn:bits=3,group=-1", "none"},
+             {"nf4", "none"},
+             {"hqq:bits=4,group=32", "L1"},
+             {"upstream:gpu", "L0"},
+             {"upstream:p5-weights", "none"}}) {
+      task.configurations.push_back(
+          {.quantizer = quantizer, .layer_set = layer_set});
+    }
+    std::string filler = "All human beings are born free and equal. ";
+    while (filler.size() < 400) {
+      filler += filler;
+    }
+    task.languages = {{.language = "eng",
+                       .texts = {"All human beings", filler.substr(0, 400), "z",
+                                 filler.substr(7, 131), "equal"}}};
+    for (int text = 0; text < 5; ++text) {
+      task.documents.push_back({.language = 0, .text = text});
+    }
+    return task;
+  }
+
+  static EngineResult Run(Engine& engine, const EngineTask& task) {
+    Silent sink;
+    auto result = engine.Run(task, sink, std::stop_token());
+    EXPECT_TRUE(result.ok()) << result.status();
+    return result.ok() ? *std::move(result) : EngineResult();
+  }
+
+  // Of a token's loss and divergence, relative to one nat or the loss.
+  static double LargestDifference(const EngineResult& a,
+                                  const EngineResult& b) {
+    EXPECT_EQ(a.rows.size(), b.rows.size());
+    double largest = 0;
+    for (size_t i = 0; i < std::min(a.rows.size(), b.rows.size()); ++i) {
+      const auto tokens = static_cast<double>(a.rows[i].tokens);
+      EXPECT_EQ(a.rows[i].tokens, b.rows[i].tokens);
+      EXPECT_EQ(a.rows[i].nonfinite, 0u);
+      largest =
+          std::max({largest,
+                    std::abs(a.rows[i].nll_sum - b.rows[i].nll_sum) /
+                        std::max(tokens, a.rows[i].nll_sum),
+                    std::abs(a.rows[i].kl_sum - b.rows[i].kl_sum) / tokens});
+    }
+    return largest;
+  }
+
+  static void ExpectSameBits(const EngineRow& a, const EngineRow& b) {
+    EXPECT_EQ(a.nll_sum, b.nll_sum);
+    EXPECT_EQ(a.nll_fp_sum, b.nll_fp_sum);
+    EXPECT_EQ(a.kl_sum, b.kl_sum);
+    EXPECT_EQ(a.top1, b.top1);
+    EXPECT_EQ(a.tokens, b.tokens);
+  }
+
+  std::unique_ptr<Engine> cuda_;
+  std::unique_ptr<Engine> cpu_;
+};
+
+TEST_F(CudaEngineTest, EqualsTheCpu) {
+  for (const auto& model : {TinyLlama(), TinyLlama{.hidden_size = 128,
+                                         .heads = 4,
+                                         .kv_heads = 4,
+                                         .head_dim = 32,
+                                         .tied_head = false}}) {
+    TempDir directory;
+    model.WriteTo(directory);
+    const EngineTask task = Task(directory);
+    const EngineResult cuda = Run(*cuda_, task);
+    EXPECT_LT(LargestDifference(cuda, Run(*cpu_, task)), 1e-5);
+    EXPECT_GT(cuda.report.device_memory_peak_bytes, 0);
+  }
+}
+
+TEST_F(CudaEngineTest, BaselineDiffersFromItselfByNothing) {
+  TempDir directory;
+  TinyLlama().WriteTo(directory);
+  for (const EngineRow& row : Run(*cuda_, Task(directory)).rows) {
+    if (row.configuration == 1) {
+      EXPECT_EQ(row.nll_sum, row.nll_fp_sum);
+      EXPECT_EQ(row.kl_sum, 0);
+      EXPECT_EQ(row.top1, row.tokens);
+    }
+  }
+}
+
+TEST_F(CudaEngineTest, RowsAreEqualToTheBit_WhateverIsComputedTogether) {
+  TempDir directory;
+  TinyLlama().WriteTo(directory);
+  for (const Compute compute : {Compute::kFp32, Compute::kFp16}) {
+    EngineTask task = Task(directory);
+    task.compute = compute;
+    const EngineResult want = Run(*cuda_, task);
+    task.naive = true;
+    const EngineResult naive = Run(*cuda_, task);
+    ASSERT_EQ(naive.rows.size(), want.rows.size());
+    for (size_t i = 0; i < want.rows.size(); ++i) {
+      ExpectSameBits(naive.rows[i], want.rows[i]);
+    }
+    task.naive = false;
+    task.documents = {task.documents[1]};
+    const EngineResult alone = Run(*cuda_, task);
+    for (size_t c = 0; c < alone.rows.size(); ++c) {
+      ExpectSameBits(alone.rows[c], want.rows[task.configurations.size() + c]);
+    }
+  }
+}
+
+TEST_F(CudaEngineTest, ComputesInFp16) {
+  TempDir directory;
+  TinyLlama().WriteTo(directory);
+  EngineTask task = Task(directory);
+  const EngineResult fp32 = Run(*cuda_, task);
+  task.compute = Compute::kFp16;
+  const double difference = LargestDifference(Run(*cuda_, task), fp32);
+  EXPECT_GT(difference, 0);
+  EXPECT_LT(difference, 1e-2);
+}
+
+TEST_F(CudaEngineTest, StopsAndGoesOn_WhenCancelled) {
+  TempDir directory;
+  TinyLlama().WriteTo(directory);
+  const EngineTask task = Task(directory);
+  std::stop_source stop;
+  stop.request_stop();
+  Silent sink;
+  EXPECT_EQ(cuda_->Run(task, sink, stop.get_token()).status().code(),
+            absl::StatusCode::kCancelled);
+  EXPECT_EQ(Run(*cuda_, task).rows.size(), 50u);
+}
+
+TEST_F(CudaEngineTest, RefusesTheTask_WhenMemoryHoldsNoRow) {
+  TempDir directory;
+  TinyLlama().WriteTo(directory);
+  auto small = Engine::Create(
+      {.device = "cuda", .threads = 1, .memory_bytes = 200'000'000});
+  ASSERT_TRUE(small.ok()) << small.status();
+  Silent sink;
+  EXPECT_EQ(
+      CodeOf((*small)->Run(Task(directory), sink, std::stop_token()).status()),
+      "QS5006");
+}
+
+}  // namespace
+}  // namespace qsweep

@@ -1,0 +1,69 @@
+// A GPU as a device.
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
+#include "worker/engine/cuda_check.h"
+#include "worker/engine/cuda_machine.h"
+#include "worker/engine/cuda_memory.h"
+#include "worker/engine/cuda_products.h"
+#include "worker/engine/device.h"
+#include "worker/engine/products.h"
+
+namespace qsweep {
+namespace {
+
+class CudaDevice : public Device {
+ public:
+  CudaDevice(const GpuProperties& gpu, int64_t memory_bytes) {
+    info_.name = absl::StrCat("cuda ", gpu.name);
+    info_.build = absl::StrCat(ProductsVersion(), " cuda ", gpu.name, " sm_",
+                               gpu.compute_capability);
+    info_.compute_capability = gpu.compute_capability;
+    info_.memory_bytes =
+        memory_bytes > 0 ? memory_bytes : gpu.free_bytes / 10 * 9;
+  }
+
+  const DeviceInfo& info() const override { return info_; }
+  bool Computes(Compute compute) const override {
+    return compute == Compute::kFp32 || compute == Compute::kFp16;
+  }
+  absl::Status CheckReproducible() override { return CheckCudaProducts(); }
+  double MeasureGflops() override { return MeasureCudaGflops(); }
+  int64_t StateBytes(const ModelConfig& config) const override {
+    return CudaStateBytes(config);
+  }
+  int64_t WorkingBytes(const ModelConfig& config, const ModelDescription& model,
+                       const SweepPlan& plan, Compute compute) const override {
+    return CudaWorkingBytes(config, model, plan, compute);
+  }
+  absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
+      PassContext context) override {
+    return MakeCudaMachine(std::move(context));
+  }
+  int64_t PeakBytes() const override { return PeakDeviceMemory(); }
+
+ private:
+  DeviceInfo info_;
+};
+
+}  // namespace
+
+absl::Status FindCuda() { return FindGpu().status(); }
+
+absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int64_t memory_bytes) {
+  QSWEEP_ASSIGN_OR_RETURN(const GpuProperties gpu, FindGpu());
+  auto device = std::make_unique<CudaDevice>(gpu, memory_bytes);
+  QSWEEP_RETURN_IF_ERROR(LimitDeviceMemory(device->info().memory_bytes));
+  PrepareProducts();
+  return device;
+}
+
+}  // namespace qsweep

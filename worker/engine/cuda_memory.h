@@ -1,0 +1,95 @@
+#ifndef QSWEEP_WORKER_ENGINE_CUDA_MEMORY_H_
+#define QSWEEP_WORKER_ENGINE_CUDA_MEMORY_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "worker/kernels/cuda_types.h"
+
+namespace qsweep {
+
+// The GPU's memory and streams, through libtorch's allocator, so that products
+// and kernels share it. Everything runs on one compute stream; uploads have a
+// stream of their own.
+
+// Bytes of device memory, at a multiple of 512. Movable.
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  // Of the compute stream: it may be freed before the stream has passed, since
+  // nothing but that stream gets the memory next. RESOURCE_EXHAUSTED QS5006;
+  // INTERNAL QS5013.
+  static absl::StatusOr<DeviceBuffer> Allocate(int64_t bytes);
+  // Of the upload stream; free it when the compute stream has passed, too.
+  static absl::StatusOr<DeviceBuffer> AllocateForUpload(int64_t bytes);
+  ~DeviceBuffer();
+  DeviceBuffer(DeviceBuffer&& other) noexcept;
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
+
+  // Makes it at least so large; what was in it is lost where it grows.
+  absl::Status Reserve(int64_t bytes);
+
+  void* data() const { return data_; }
+  float* floats() const { return static_cast<float*>(data_); }
+  int64_t size() const { return size_; }
+
+ private:
+  static absl::StatusOr<DeviceBuffer> AllocateOn(kernels::Stream stream,
+                                                 int64_t bytes);
+
+  void* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+// Page-locked host memory: copies from it run beside the CPU. Movable.
+class PinnedBuffer {
+ public:
+  PinnedBuffer() = default;
+  static absl::StatusOr<PinnedBuffer> Allocate(int64_t bytes);
+  ~PinnedBuffer();
+  PinnedBuffer(PinnedBuffer&& other) noexcept;
+  PinnedBuffer& operator=(PinnedBuffer&& other) noexcept;
+
+  void* data() const { return data_; }
+  int64_t size() const { return size_; }
+
+ private:
+  void* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+// The stream of all products and kernels: of the thread that computes.
+kernels::Stream ComputeStream();
+// A stream for uploads beside the computing; the same for the whole process.
+kernels::Stream UploadStream();
+
+// Copies that the host waits for, after what is on the compute stream.
+absl::Status CopyToDevice(void* to, const void* from, int64_t bytes);
+absl::Status CopyFromDevice(void* to, const void* from, int64_t bytes);
+// On the upload stream; `from` is pinned and must not change until it has
+// passed.
+absl::Status StartUpload(void* to, const void* from, int64_t bytes);
+
+// Waits for everything on the stream. INTERNAL QS5013: something on it failed.
+absl::Status Synchronize(kernels::Stream stream);
+
+// What the GPU is.
+struct GpuProperties {
+  std::string name;  // "NVIDIA H200"
+  int compute_capability = 0;
+  int64_t free_bytes = 0;
+};
+// Errors: NOT_FOUND with the reason for people: there is none.
+absl::StatusOr<GpuProperties> FindGpu();
+
+// Lets allocations fail above so many bytes.
+absl::Status LimitDeviceMemory(int64_t bytes);
+// The most bytes that were allocated at a time since the process began.
+int64_t PeakDeviceMemory();
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_WORKER_ENGINE_CUDA_MEMORY_H_

@@ -1,0 +1,119 @@
+#ifndef QSWEEP_WORKER_ENGINE_CUDA_WEIGHTS_H_
+#define QSWEEP_WORKER_ENGINE_CUDA_WEIGHTS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <future>
+#include <optional>
+#include <stop_token>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "common/job/model_description.h"
+#include "worker/engine/code_cache.h"
+#include "worker/engine/cuda_memory.h"
+#include "worker/engine/cuda_products.h"
+#include "worker/engine/thread_pool.h"
+#include "worker/kernels/cuda_types.h"
+#include "worker/model/checkpoint.h"
+#include "worker/sweep/trie.h"
+
+namespace qsweep {
+
+// The tensors of one stage in device memory, as the file has them or widened to
+// fp32.
+struct DeviceStage {
+  struct Tensor {
+    const TensorDescription* description = nullptr;
+    kernels::FloatType type = kernels::FloatType::kFp32;
+    DeviceBuffer values;
+  };
+  std::vector<Tensor> tensors;  // parallel to the stage's
+};
+
+// Brings stages to the GPU, the next one while the GPU computes with another:
+// a thread of its own copies a file's bytes piece by piece into two page-locked
+// buffers, from which they are uploaded. Single-thread but for that.
+class StageLoader {
+ public:
+  StageLoader(const Checkpoint& checkpoint, const ModelDescription& model,
+              std::stop_token stop);
+  ~StageLoader();
+  StageLoader(const StageLoader&) = delete;
+  StageLoader& operator=(const StageLoader&) = delete;
+
+  // Starts to load a stage, which must outlive it; nothing where one is being
+  // loaded.
+  void Prefetch(const Stage& stage);
+  // The stage; waits for it, or loads it now. Errors of Checkpoint::ReadTensor;
+  // QS5006, QS5013; CANCELLED.
+  absl::StatusOr<DeviceStage> Take(const Stage& stage);
+
+ private:
+  absl::StatusOr<DeviceStage> Load(const Stage& stage);
+  absl::Status LoadTensor(DeviceStage::Tensor& tensor);
+  absl::Status Upload(const char* from, int64_t bytes, char* to);
+
+  const Checkpoint& checkpoint_;
+  const ModelDescription& model_;
+  const std::stop_token stop_;
+  ThreadPool copiers_;                   // used by one Load at a time
+  std::array<PinnedBuffer, 2> staging_;  // made by the first Load
+  const Stage* prefetching_ = nullptr;
+  std::future<absl::StatusOr<DeviceStage>> prefetched_;
+};
+
+// One variant of a Llama block's weights in device memory. Matrices of the type
+// that is computed in; norms of fp32.
+struct DeviceBlock {
+  DeviceBuffer memory;  // of all of them
+  const float* norm1 = nullptr;
+  DeviceMatrix qkv;
+  DeviceMatrix o;
+  const float* norm2 = nullptr;
+  DeviceMatrix gate;
+  DeviceMatrix up;
+  DeviceMatrix down;
+};
+
+// A tensor under a scheme, in a buffer of its own.
+struct DeviceTensor {
+  DeviceBuffer memory;
+  DeviceMatrix matrix;
+};
+
+// Makes variants of stages' weights, in buffers that it keeps between calls.
+// Everything borrowed must outlive it.
+class WeightMaker {
+ public:
+  WeightMaker(const ModelDescription& model, const CodeCache& codes)
+      : model_(model), codes_(codes) {}
+
+  // FAILED_PRECONDITION: a stage that is no Llama block. UNAVAILABLE: a file of
+  // codes is gone. QS5006, QS5013.
+  absl::Status MakeBlock(const DeviceStage& stage, const StageVariant& variant,
+                         kernels::FloatType type, DeviceBlock& block);
+  // Of a stage of one tensor, as a matrix; a vector is one row.
+  absl::StatusOr<DeviceTensor> MakeTensor(const DeviceStage& stage,
+                                          const StageVariant& variant,
+                                          kernels::FloatType type);
+
+ private:
+  absl::Status Make(const DeviceStage::Tensor& tensor,
+                    const std::optional<Scheme>& scheme,
+                    kernels::FloatType type, void* out);
+  absl::Status Decode(const DeviceStage::Tensor& tensor, const Scheme& scheme,
+                      kernels::FloatType type, void* out);
+
+  const ModelDescription& model_;
+  const CodeCache& codes_;
+  DeviceBuffer workspace_;
+  DeviceBuffer values_;  // fp32, before they are rounded to another type
+};
+
+}  // namespace qsweep
+
+#endif  // QSWEEP_WORKER_ENGINE_CUDA_WEIGHTS_H_
