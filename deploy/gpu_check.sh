@@ -95,7 +95,7 @@ build() {
   mkdir -p "$folder"
   cmake -S . -B "$folder" -G Ninja "${options[@]}" >"$folder/configure.log" 2>&1 ||
     { tail -30 "$folder/configure.log"; return 1; }
-  local targets="qbench_engine test_worker_engine_engine test_worker_engine_self_check
+  local targets="qbench_engine test_worker_engine_cuda_engine test_worker_engine_engine test_worker_engine_self_check
     test_worker_kernels_emulated_kernels test_worker_kernels_kernels_gpu"
   if grep -q '^QSWEEP_CUDART:[A-Z]*=.*[.]a$' "$folder/CMakeCache.txt"; then
     targets+=" qbench_kernels_gpu"

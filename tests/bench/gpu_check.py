@@ -153,6 +153,10 @@ class Check:
         # No machine code may be used that the file might hold beside the PTX of sm_75.
         return self.gtest("test_worker_kernels_kernels_gpu", 240, {"CUDA_FORCE_PTX_JIT": "1"})
 
+    def engine_tests(self):
+        self.need_device()
+        return self.gtest("test_worker_engine_cuda_engine", 120)
+
     # --- the engine ---
 
     def sweep(self, model, texts, *flags, limit=120):
@@ -269,6 +273,7 @@ class Check:
         self.attempt("kernel tests on the GPU, code of sm_75", self.kernel_tests)
         self.attempt("the engine's tests on the CPU",
                      lambda: self.gtest("test_worker_engine_engine", 300, {"CUDA_VISIBLE_DEVICES": ""}))
+        self.attempt("the engine's tests on the GPU", self.engine_tests)
         with tempfile.TemporaryDirectory() as folder:
             self.attempt("sweep of a small model", lambda: self.score(pathlib.Path(folder)))
         self.smollm2()

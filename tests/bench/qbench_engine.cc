@@ -48,6 +48,7 @@ struct SweepFlags {
   std::string model;
   std::string texts;
   std::string quantizer = "rtn:bits=4,group=64";
+  std::string device = "auto";
   std::string compute = "fp32";
   int64_t memory_bytes = 0;
   int threads = 0;
@@ -103,7 +104,8 @@ double Flops(const ModelDescription& model, const EngineResult& result,
 
 absl::StatusOr<nlohmann::json> RunSweep(const SweepFlags& flags) {
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                          Engine::Create({.threads = flags.threads,
+                          Engine::Create({.device = flags.device,
+                                          .threads = flags.threads,
                                           .memory_bytes = flags.memory_bytes}));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription* model,
                           engine->Describe(flags.model));
@@ -135,7 +137,9 @@ absl::StatusOr<nlohmann::json> RunSweep(const SweepFlags& flags) {
       {"fingerprint", engine->info().fingerprint},
       {"seconds", seconds},
       {"load_seconds", result.report.load_seconds},
+      {"run_seconds", result.report.run_seconds},
       {"memory_peak_bytes", result.report.memory_peak_bytes},
+      {"device_memory_peak_bytes", result.report.device_memory_peak_bytes},
       {"configurations", task.configurations.size()},
       {"layer_evaluations", result.report.layer_evaluations},
       {"layer_evaluations_planned", result.report.layer_evaluations_planned},
@@ -275,6 +279,7 @@ int Main(int argc, char** argv) {
       ->required();
   run_sweep->add_option("--quantizer", sweep.quantizer);
   run_sweep->add_option("--threads", sweep.threads);
+  run_sweep->add_option("--device", sweep.device, "auto, cpu or cuda");
   run_sweep->add_option("--compute", sweep.compute);
   run_sweep->add_option("--memory", sweep.memory_bytes, "bytes; 0: most");
   run_sweep->add_option("--singles", sweep.singles,
