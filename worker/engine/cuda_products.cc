@@ -43,6 +43,11 @@ at::Tensor View(const void* data, at::IntArrayRef sizes,
                        at::TensorOptions().dtype(type).device(at::kCUDA, 0));
 }
 
+absl::Status Failed(const char* what, const char* why) {
+  return MakeError(kDeviceFailed,
+                   absl::StrCat("On the GPU, ", what, " failed: ", why));
+}
+
 // libtorch throws; the engine does not.
 template <typename Call>
 absl::Status Guarded(const char* what, Call call) {
@@ -53,9 +58,10 @@ absl::Status Guarded(const char* what, Call call) {
     return MakeError(
         kOutOfMemory, absl::StrCat("The GPU has no room for ", what, "."),
         "--memory", "Free the GPU, or give the engine less of it.");
+  } catch (const c10::Error& error) {
+    return Failed(what, error.what_without_backtrace());
   } catch (const std::exception& error) {
-    return MakeError(kDeviceFailed, absl::StrCat("On the GPU, ", what,
-                                                 " failed: ", error.what()));
+    return Failed(what, error.what());
   }
   return absl::OkStatus();
 }
@@ -75,8 +81,7 @@ int64_t BytesOf(FloatType type) { return type == FloatType::kFp32 ? 4 : 2; }
 void PrepareProducts() {
   at::Context& context = at::globalContext();
   context.setAllowTF32CuBLAS(false);
-  context.setAllowFP16ReductionCuBLAS(/*allow_reduced_precision=*/false,
-                                      /*allow_splitk=*/false);
+  context.setAllowFP16ReductionCuBLAS(/*allow_reduced_precision=*/false);
   // The one that takes a block of queries of one document and head at a time;
   // the others choose by the number of documents, or lack old GPUs.
   context.setSDPUseFlash(false);
