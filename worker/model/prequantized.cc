@@ -1,6 +1,6 @@
 #include "worker/model/prequantized.h"
 
-#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <vector>
@@ -41,14 +41,40 @@ bool AtMost(std::span<const float> values, size_t limit,
   return true;
 }
 
-bool RowHasAtMost256(std::span<const float> row, std::vector<float>& scratch) {
-  if (static_cast<int64_t>(row.size()) < kMinLongRow) {
-    return false;
+// Sees the values of a row one after another until there are too many different
+// ones, which ordinary weights have after some hundred.
+class DistinctValues {
+ public:
+  static constexpr size_t kLimit = 256;
+
+  bool AtMostLimit(std::span<const float> row) {
+    slots_.fill(kEmpty);
+    size_t distinct = 0;
+    for (const float value : row) {
+      const uint32_t bits = std::bit_cast<uint32_t>(value + 0.0F);  // -0 is 0
+      size_t slot = bits * 0x9e3779b1U >> (32 - kSlotBits);
+      while (slots_[slot] != kEmpty && slots_[slot] != bits) {
+        slot = (slot + 1) % slots_.size();
+      }
+      if (slots_[slot] == kEmpty) {
+        if (distinct++ == kLimit) {
+          return false;
+        }
+        slots_[slot] = bits;
+      }
+    }
+    return true;
   }
-  scratch.assign(row.begin(), row.end());
-  std::sort(scratch.begin(), scratch.end());
-  const auto end = std::unique(scratch.begin(), scratch.end());
-  return end - scratch.begin() <= 256;
+
+ private:
+  static constexpr int kSlotBits = 10;
+  static constexpr uint32_t kEmpty = 0xffffffff;  // a NaN: no weight
+  std::array<uint32_t, size_t{1} << kSlotBits> slots_ = {};
+};
+
+bool RowHasAtMost256(std::span<const float> row, DistinctValues& distinct) {
+  return static_cast<int64_t>(row.size()) >= kMinLongRow &&
+         distinct.AtMostLimit(row);
 }
 
 // Counts blocks for one of the two questions until its answer is certain.
@@ -66,7 +92,8 @@ class Share {
 };
 
 void CountRow(std::span<const float> row, bool is_float, Share& four_bits,
-              Share& eight_bits, std::vector<float>& scratch) {
+              Share& eight_bits, std::vector<float>& scratch,
+              DistinctValues& distinct) {
   const int64_t blocks = static_cast<int64_t>(row.size()) / kBlock;
   if (!four_bits.cannot_reach()) {
     scratch.resize(17);
@@ -79,7 +106,7 @@ void CountRow(std::span<const float> row, bool is_float, Share& four_bits,
   if (!is_float) {
     eight_bits.Add(true, blocks);
   } else if (!eight_bits.cannot_reach()) {
-    eight_bits.Add(RowHasAtMost256(row, scratch), blocks);
+    eight_bits.Add(RowHasAtMost256(row, distinct), blocks);
   }
 }
 
@@ -103,6 +130,7 @@ std::string DetectPrequantized(std::span<const StoredTensor> tensors,
   }
   std::vector<float> row;
   std::vector<float> scratch;
+  DistinctValues distinct;
   for (const StoredTensor& tensor : tensors) {
     const int64_t blocks = tensor.shape[1] / kBlock;
     if (HasAtMost16Values(tensor.type)) {
@@ -124,7 +152,7 @@ std::string DetectPrequantized(std::span<const StoredTensor> tensors,
           tensor.type,
           tensor.data.subspan(static_cast<size_t>(i) * row_bytes, row_bytes),
           row);
-      CountRow(row, is_float, four_bits, eight_bits, scratch);
+      CountRow(row, is_float, four_bits, eight_bits, scratch, distinct);
     }
   }
   return four_bits.reached()    ? "prequantized"
