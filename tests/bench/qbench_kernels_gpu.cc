@@ -14,6 +14,7 @@
 #include "nlohmann/json.hpp"
 
 #include "common/base/random.h"
+#include "worker/kernels/decoder_rows.h"
 #include "worker/kernels/dequantize_int4.h"
 #include "worker/kernels/head_stats.h"
 #include "worker/kernels/hqq_cuda.h"
@@ -246,6 +247,38 @@ class Bench {
     });
   }
 
+  // States of kRows / 2 rows in fp32: out_ is read, weights_ written.
+  void DecoderRows() {
+    constexpr int64_t kStates = kRows / 2 * kCols;
+    constexpr int kHeadDim = 128;
+    DeviceBuffer gains(4 * kCols);
+    DeviceBuffer tables(2 * 4 * kHeadDim / 2);
+    DeviceBuffer positions(4 * kRows / 2);
+    const auto* states = out_.as<float>();
+    Add("rms norm, to fp16", (4 + 2) * kStates, [&]() {
+      return kernels::RmsNormCuda(states, kRows / 2, kCols, gains.as<float>(),
+                                  1e-5f, weights_.as<void>(), FloatType::kFp16,
+                                  nullptr);
+    });
+    Add("rotary, fp32", (4 + 4) * kStates, [&]() {
+      return kernels::RotateCuda(out_.as<float>(), kRows / 2, kCols,
+                                 kCols / kHeadDim, kHeadDim,
+                                 positions.as<int32_t>(),
+                                 {.cosines = tables.as<float>(),
+                                  .sines = tables.as<float>() + kHeadDim / 2},
+                                 nullptr);
+    });
+    Add("silu, to fp16", (4 + 4 + 2) * kStates, [&]() {
+      return kernels::SiluMultiplyCuda(states, states + kStates, kStates,
+                                       weights_.as<void>(), FloatType::kFp16,
+                                       nullptr);
+    });
+    Add("add, fp32", (4 + 4 + 4) * kStates, [&]() {
+      return kernels::AddCuda(states, states + kStates, kStates,
+                              weights_.as<float>(), nullptr);
+    });
+  }
+
   void Run() {
     const std::vector<float> values = SomeWeights();
     weights_.Fill(AsHalf(values), kWeights);
@@ -258,6 +291,8 @@ class Bench {
     Nf4(FloatType::kFp32, 4, "fp32");
     out_.Fill(values, kWeights);
     Head();
+    out_.Fill(values, kWeights);
+    DecoderRows();
   }
 
   nlohmann::json Result() const {
