@@ -10,6 +10,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/engine/products.h"
 #include "worker/kernels/quantize.h"
 
 namespace qsweep {
@@ -17,6 +18,7 @@ namespace {
 
 constexpr int64_t kSamples = 512;     // positions that limits are chosen on
 constexpr int64_t kRowsPerItem = 64;  // of a matrix
+constexpr int64_t kGramRows = 128;    // of a Gram matrix, per item
 constexpr size_t kInputs = kNumBlockInputs;
 
 int64_t Columns(const TensorDescription& tensor) { return tensor.shape[1]; }
@@ -61,7 +63,8 @@ absl::Status AwqSearch::Measure() {
     samples_[i].resize(static_cast<size_t>(num_samples * widths[i]));
   }
   QSWEEP_RETURN_IF_ERROR(run_block_(
-      weights_, [&](size_t unit, int64_t first, const BlockInputs& block) {
+      weights_,
+      [&](size_t unit, int64_t first, const BlockInputs& block) {
         for (size_t i = 0; i < kInputs; ++i) {
           const BlockInputs::Rows& input = block.inputs[i];
           double* const sum =
@@ -85,7 +88,8 @@ absl::Status AwqSearch::Measure() {
                         outputs_[half].data() + (first + r) * hidden);
           }
         }
-      }));
+      },
+      []() { return false; }));
   for (size_t i = 0; i < kInputs; ++i) {
     const auto width = static_cast<size_t>(widths[i]);
     magnitudes_[i].resize(width);
@@ -176,29 +180,36 @@ void AwqSearch::Restore(BlockInput input) {
   }
 }
 
-absl::StatusOr<double> AwqSearch::Loss(BlockInput input) {
+absl::StatusOr<double> AwqSearch::Loss(BlockInput input, double least) {
   const size_t half = HalfOf(input);
   const int64_t hidden = config_.hidden_size;
   std::vector<double> losses(units_);
-  QSWEEP_RETURN_IF_ERROR(run_block_(weights_, [&](size_t unit, int64_t first,
-                                                  const BlockInputs& block) {
-    const BlockInputs::Rows& output = block.outputs[half];
-    for (int64_t r = 0; r < block.rows; ++r) {
-      const float* const row = output.values.data() + r * output.stride;
-      const float* const want = outputs_[half].data() + (first + r) * hidden;
-      double sum = 0;
-      for (int64_t c = 0; c < hidden; ++c) {
-        const double lost = static_cast<double>(row[c]) - want[c];
-        sum += lost * lost;
-      }
-      losses[unit] += sum;
+  const auto total = [&losses]() {
+    double loss = 0;
+    for (const double one : losses) {
+      loss += one;
     }
-  }));
-  double loss = 0;
-  for (const double one : losses) {
-    loss += one;
-  }
-  return loss;
+    return loss;
+  };
+  QSWEEP_RETURN_IF_ERROR(run_block_(
+      weights_,
+      [&](size_t unit, int64_t first, const BlockInputs& block) {
+        const BlockInputs::Rows& output = block.outputs[half];
+        for (int64_t r = 0; r < block.rows; ++r) {
+          const float* const row = output.values.data() + r * output.stride;
+          const float* const want =
+              outputs_[half].data() + (first + r) * hidden;
+          double sum = 0;
+          for (int64_t c = 0; c < hidden; ++c) {
+            const double lost = static_cast<double>(row[c]) - want[c];
+            sum += lost * lost;
+          }
+          losses[unit] += sum;
+        }
+      },
+      // The units that are left can only add to it.
+      [&]() { return total() > least; }));
+  return total();
 }
 
 absl::StatusOr<const AwqSearch::Scales*> AwqSearch::FindScales(
@@ -221,7 +232,7 @@ absl::StatusOr<const AwqSearch::Scales*> AwqSearch::FindScales(
                        static_cast<int64_t>(magnitudes.size()),
                        kernels::AwqRatio(index), scales.data());
     QSWEEP_RETURN_IF_ERROR(Replace(scheme, input, scales));
-    QSWEEP_ASSIGN_OR_RETURN(const double loss, Loss(input));
+    QSWEEP_ASSIGN_OR_RETURN(const double loss, Loss(input, least));
     if (loss < least) {
       least = loss;
       best = scales;
@@ -231,22 +242,33 @@ absl::StatusOr<const AwqSearch::Scales*> AwqSearch::FindScales(
   return &best;
 }
 
-std::vector<float> AwqSearch::Grams(const Scheme& scheme, BlockInput input,
-                                    const Scales& scales) const {
-  const std::vector<float>& samples = samples_[static_cast<size_t>(input)];
-  const size_t columns = scales.size();
-  const size_t size =
-      scheme.group == 0 ? columns : static_cast<size_t>(scheme.group);
-  std::vector<float> grams(columns * size);
-  std::vector<float> row(columns);
-  for (size_t sample = 0; sample < samples.size(); sample += columns) {
-    for (size_t c = 0; c < columns; ++c) {
-      row[c] = samples[sample + c] / scales[c];
-    }
-    for (size_t i = 0; i < columns; ++i) {
-      const size_t first = i / size * size;
-      for (size_t j = 0; j < size; ++j) {
-        grams[i * size + j] += row[i] * row[first + j];
+absl::StatusOr<std::vector<float>> AwqSearch::Grams(const Scheme& scheme,
+                                                    BlockInput input,
+                                                    const Scales& scales) {
+  const auto columns = static_cast<int64_t>(scales.size());
+  const int64_t size = scheme.group == 0 ? columns : scheme.group;
+  std::vector<float> samples = samples_[static_cast<size_t>(input)];
+  const auto rows = static_cast<int64_t>(samples.size()) / columns;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    samples[i] /= scales[i % scales.size()];
+  }
+  std::vector<float> grams(static_cast<size_t>(columns * size));
+  // Upper triangles, some rows of one at a time.
+  const int64_t panels = (size + kGramRows - 1) / kGramRows;
+  QSWEEP_RETURN_IF_ERROR(
+      pool_.ParallelFor(columns / size * panels, stop_, [&](int64_t item, int) {
+        const int64_t first = item % panels * kGramRows;
+        const int64_t column = item / panels * size;
+        AddGram(samples.data() + column, rows, columns, size, first,
+                std::min(kGramRows, size - first),
+                grams.data() + column * size);
+        return absl::OkStatus();
+      }));
+  for (int64_t column = 0; column < columns; column += size) {
+    float* const gram = grams.data() + column * size;
+    for (int64_t i = 0; i < size; ++i) {
+      for (int64_t j = 0; j < i; ++j) {
+        gram[i * size + j] = gram[j * size + i];
       }
     }
   }
@@ -263,8 +285,10 @@ absl::StatusOr<kernels::CodedTensor> AwqSearch::Quantize(const Scheme& scheme,
   // Queries and keys are not clipped: their products would be.
   const Component component = tensors_.description(linear.tensor).component;
   const bool clip = component != Component::kQ && component != Component::kK;
-  const std::vector<float> grams =
-      clip ? Grams(scheme, linear.input, *scales) : std::vector<float>();
+  std::vector<float> grams;
+  if (clip) {
+    QSWEEP_ASSIGN_OR_RETURN(grams, Grams(scheme, linear.input, *scales));
+  }
   kernels::CodedTensor coded = kernels::StartAwq(scheme, rows, *scales);
   QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
       (rows + kRowsPerItem - 1) / kRowsPerItem, stop_, [&](int64_t item, int) {

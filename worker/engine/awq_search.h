@@ -40,9 +40,11 @@ class AwqSearch {
   // `first_position`; from several threads at once.
   using Visit = std::function<void(size_t unit, int64_t first_position,
                                    const BlockInputs& inputs)>;
-  // Takes all texts through the block with these weights.
+  // Takes all texts through the block with these weights, unit by unit in their
+  // order, some at a time, for as long as `enough` between these is false.
   using RunBlock =
-      std::function<absl::Status(const BlockWeights& weights, const Visit&)>;
+      std::function<absl::Status(const BlockWeights& weights, const Visit&,
+                                 const std::function<bool()>& enough)>;
 
   // weights: not quantized; changed and changed back. positions, units: of all
   // texts.
@@ -67,11 +69,13 @@ class AwqSearch {
   absl::Status Replace(const Scheme& scheme, BlockInput input,
                        const Scales& scales);
   void Restore(BlockInput input);
-  // Squared error of what the half of the block that reads `input` adds.
-  absl::StatusOr<double> Loss(BlockInput input);
+  // Squared error of what the half of the block that reads `input` adds; more
+  // than `least` where it is found to be that.
+  absl::StatusOr<double> Loss(BlockInput input, double least);
   float* PlaceOf(const Linear& linear);
-  std::vector<float> Grams(const Scheme& scheme, BlockInput input,
-                           const Scales& scales) const;
+  absl::StatusOr<std::vector<float>> Grams(const Scheme& scheme,
+                                           BlockInput input,
+                                           const Scales& scales);
 
   const ModelConfig& config_;
   const StageTensors& tensors_;

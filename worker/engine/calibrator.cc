@@ -307,9 +307,10 @@ absl::Status Calibrator::QuantizeAwq(const Stage& stage,
   AwqSearch search(
       config_, tensors, std::move(linears), weights, positions, units_.size(),
       pool_, stop_,
-      [this](const BlockWeights& with,
-             const AwqSearch::Visit& visit) -> absl::Status {
-        for (size_t first = 0; first < units_.size(); first += inputs_.size()) {
+      [this](const BlockWeights& with, const AwqSearch::Visit& visit,
+             const std::function<bool()>& enough) -> absl::Status {
+        for (size_t first = 0; first < units_.size() && !enough();
+             first += inputs_.size()) {
           QSWEEP_RETURN_IF_ERROR(
               RunBatch(with, discarded_.data(), first,
                        std::min(inputs_.size(), units_.size() - first),

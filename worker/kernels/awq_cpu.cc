@@ -4,24 +4,29 @@
 #include <cstdint>
 #include <vector>
 
+#include "worker/kernels/aligned_array.h"
 #include "worker/kernels/awq.h"
 #include "worker/kernels/loops/rtn.h"
+#include "worker/kernels/quantizer_loops.h"
 
 namespace qsweep::kernels {
 namespace {
 
 constexpr float kSmallestScale = 1e-4f;
-constexpr int kClips = 10;      // of a group
-constexpr int kClipSteps = 20;  // from the whole group to nothing
+constexpr int64_t kRowTile = 64;  // rows that share a read of a Gram matrix
+constexpr int kClips = 10;        // of a group
+constexpr int kClipSteps = 20;    // from the whole group to nothing
+
+RtnOptions GridOf(const AwqOptions& options) {
+  return {.bits = options.bits,
+          .grid = options.symmetric ? RtnGrid::kAwqSymmetric
+                                    : RtnGrid::kAwqAsymmetric,
+          .half_scale = options.half_scale};
+}
 
 GroupParameters ParametersOfGroup(const float* weights,
                                   const AwqOptions& options) {
-  return ParametersOf<Fp32>(
-      weights, options.group_size,
-      {.bits = options.bits,
-       .grid =
-           options.symmetric ? RtnGrid::kAwqSymmetric : RtnGrid::kAwqAsymmetric,
-       .half_scale = options.half_scale});
+  return ParametersOf<Fp32>(weights, options.group_size, GridOf(options));
 }
 
 float IntegerOf(float weight, const GroupParameters& p) {
@@ -45,45 +50,103 @@ void Clip(const float* weights, float limit, int64_t count, float* out) {
   }
 }
 
-// lost^T gram lost, in fp64.
-double ErrorOf(const float* lost, const float* gram, int64_t count) {
-  double sum = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    double row = 0;
-    for (int64_t j = 0; j < count; ++j) {
-      row += static_cast<double>(gram[i * count + j]) * lost[j];
-    }
-    sum += row * lost[i];
+// Looks for the limits of one group of columns, some rows at a time.
+class LimitSearch {
+ public:
+  // count: columns of the group.
+  LimitSearch(int64_t count, const AwqOptions& options)
+      : options_(options),
+        loops_(BestQuantizerLoops()),
+        count_(count),
+        panels_((count + kPanel - 1) / kPanel),
+        gram_(panels_ * panels_ * kPanel * kPanel),
+        scaled_(kRowTile * count),
+        clipped_(kRowTile * count),
+        values_(kRowTile * count),
+        lost_(panels_ * kRowTile * kPanel),
+        products_(panels_ * kRowTile * kPanel) {
+    std::fill_n(gram_.data(), gram_.size(), 0.0f);
+    std::fill_n(lost_.data(), lost_.size(), 0.0f);
   }
-  return sum;
-}
 
-float BestLimit(const float* scaled, const float* gram,
-                const AwqOptions& options, float* clipped, float* lost) {
-  const int64_t count = options.group_size;
-  float largest = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    largest = std::max(largest, std::fabs(scaled[i]));
-  }
-  float best = largest;
-  double least = 0;
-  for (int step = 0; step < kClips; ++step) {
-    const float limit =
-        static_cast<float>(static_cast<double>(largest) *
-                           (1 - static_cast<double>(step) / kClipSteps));
-    Clip(scaled, limit, count, clipped);
-    const GroupParameters p = ParametersOfGroup(clipped, options);
-    for (int64_t i = 0; i < count; ++i) {
-      lost[i] = scaled[i] - IntegerOf(clipped[i], p) * p.scale;
-    }
-    const double error = ErrorOf(lost, gram, count);
-    if (step == 0 || error < least) {
-      least = error;
-      best = limit;
+  // The group that is looked at from now on.
+  void SetGram(const float* gram) {
+    for (int64_t i = 0; i < count_; ++i) {
+      for (int64_t j = 0; j < count_; ++j) {
+        gram_.data()[j / kPanel * panels_ * kPanel * kPanel + i * kPanel +
+                     j % kPanel] = gram[i * count_ + j];
+      }
     }
   }
-  return best;
-}
+
+  float* scaled_row(int64_t r) { return scaled_.data() + r * count_; }
+
+  // limits: one for each of the first `rows` of scaled_row.
+  void Find(int64_t rows, int64_t limit_step, float* limits) {
+    float largest[kRowTile];
+    double least[kRowTile];
+    loops_.nf4_scales(scaled_.data(), rows * count_, count_, largest);
+    for (int step = 0; step < kClips; ++step) {
+      const double share = 1 - static_cast<double>(step) / kClipSteps;
+      const auto limit = [&](int64_t r) {
+        return static_cast<float>(static_cast<double>(largest[r]) * share);
+      };
+      for (int64_t r = 0; r < rows; ++r) {
+        Clip(scaled_row(r), limit(r), count_, clipped_.data() + r * count_);
+      }
+      loops_.rtn(clipped_.data(), {rows, count_, count_}, GridOf(options_),
+                 values_.data(), nullptr, nullptr);
+      SumProducts(rows);
+      for (int64_t r = 0; r < rows; ++r) {
+        const double error = ErrorOf(r);
+        if (step == 0 || error < least[r]) {
+          least[r] = error;
+          limits[r * limit_step] = limit(r);
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kStep = kRowTile * kPanel;
+
+  // What the rows lose, times the Gram matrix, with the other sign.
+  void SumProducts(int64_t rows) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < count_; ++i) {
+        lost_.data()[i / kPanel * kStep + r * kPanel + i % kPanel] =
+            scaled_.data()[r * count_ + i] - values_.data()[r * count_ + i];
+      }
+    }
+    std::fill_n(products_.data(), products_.size(), 0.0f);
+    loops_.fp32.subtract_product(lost_.data(), kStep, gram_.data(),
+                                 panels_ * kPanel * kPanel, panels_,
+                                 products_.data(), kStep, rows, panels_);
+  }
+
+  double ErrorOf(int64_t r) const {
+    double sum = 0;
+    for (int64_t panel = 0; panel < panels_; ++panel) {
+      const int64_t first = panel * kStep + r * kPanel;
+      for (int64_t i = first; i < first + kPanel; ++i) {
+        sum -= static_cast<double>(products_.data()[i]) *
+               static_cast<double>(lost_.data()[i]);
+      }
+    }
+    return sum;
+  }
+
+  const AwqOptions& options_;
+  const QuantizerLoops& loops_;
+  const int64_t count_;
+  const int64_t panels_;
+  AlignedArray<float> gram_;    // in panels
+  AlignedArray<float> scaled_;  // [kRowTile, count], and the next two
+  AlignedArray<float> clipped_;
+  AlignedArray<float> values_;  // what the codes stand for
+  AlignedArray<float> lost_;    // [panels, kRowTile, kPanel], and the next
+  AlignedArray<float> products_;
+};
 
 }  // namespace
 
@@ -137,17 +200,16 @@ void AwqLimits(const float* weights, int64_t rows, int64_t columns,
                const AwqOptions& options, float* limits) {
   const int64_t count = options.group_size;
   const int64_t groups = options.groups_per_row(columns);
-  const auto size = static_cast<size_t>(count);
-  std::vector<float> scaled(size);
-  std::vector<float> clipped(size);
-  std::vector<float> lost(size);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t g = 0; g < groups; ++g) {
-      ScaleGroup(weights + r * columns + g * count, column_scales + g * count,
-                 count, scaled.data());
-      limits[r * groups + g] =
-          BestLimit(scaled.data(), grams + g * count * count, options,
-                    clipped.data(), lost.data());
+  LimitSearch search(count, options);
+  for (int64_t g = 0; g < groups; ++g) {
+    search.SetGram(grams + g * count * count);
+    for (int64_t first = 0; first < rows; first += kRowTile) {
+      const int64_t some = std::min(kRowTile, rows - first);
+      for (int64_t r = 0; r < some; ++r) {
+        ScaleGroup(weights + (first + r) * columns + g * count,
+                   column_scales + g * count, count, search.scaled_row(r));
+      }
+      search.Find(some, groups, limits + first * groups + g);
     }
   }
 }
