@@ -65,6 +65,20 @@ void FinishHessian(int64_t columns, int64_t tokens, float* hessian) {
   }
 }
 
+absl::Status CheckScales(const Scheme& scheme, absl::string_view tensor,
+                         const kernels::CodedTensor& coded) {
+  if (std::ranges::all_of(coded.scales,
+                          [](float scale) { return std::isfinite(scale); })) {
+    return absl::OkStatus();
+  }
+  const bool half = scheme.scale == ScaleStorage::kFp16;
+  return MakeError(kSingularHessian,
+                   absl::StrCat("The ", half ? "scales" : "weights", " of ",
+                                tensor, " overflow while it is quantized."),
+                   half ? "scale" : "damp",
+                   half ? "Use scale=fp32, or damp=0.1." : "Use damp=0.1.");
+}
+
 }  // namespace
 
 int64_t CalibrationTokens::num_tokens() const {
@@ -99,7 +113,7 @@ absl::StatusOr<std::optional<Calibrator::Wanted>> Calibrator::Missing(
         kUnsupportedArchitecture,
         absl::StrCat("The inputs of '", description.name, "' are not known."));
   }
-  if (codes_.Find(codes_.Key(model_, description.name, scheme)).ok()) {
+  if (codes_.Has(codes_.Key(model_, description.name, scheme))) {
     return std::nullopt;
   }
   return Wanted{.tensor = tensor,
@@ -325,9 +339,10 @@ absl::Status Calibrator::QuantizeAwq(const Stage& stage,
     QSWEEP_ASSIGN_OR_RETURN(kernels::CodedTensor coded,
                             search.Quantize(one.scheme, {.tensor = one.tensor,
                                                          .input = one.input}));
-    QSWEEP_RETURN_IF_ERROR(codes_.Store(
-        codes_.Key(model_, tensors.description(one.tensor).name, one.scheme),
-        std::move(coded)));
+    const std::string& name = tensors.description(one.tensor).name;
+    QSWEEP_RETURN_IF_ERROR(CheckScales(one.scheme, name, coded));
+    QSWEEP_RETURN_IF_ERROR(
+        codes_.Store(codes_.Key(model_, name, one.scheme), std::move(coded)));
   }
   return absl::OkStatus();
 }
@@ -456,14 +471,7 @@ absl::Status Calibrator::Quantize(const StageTensors& tensors,
       }));
   for (size_t w = 0; w < wanted.size(); ++w) {
     const std::string& name = tensors.description(wanted[w].tensor).name;
-    if (!std::ranges::all_of(coded[w].scales, [](float scale) {
-          return std::isfinite(scale);
-        })) {
-      return MakeError(kSingularHessian,
-                       absl::StrCat("The weights of ", name,
-                                    " overflow while they are quantized."),
-                       "damp", "Use damp=0.1.");
-    }
+    QSWEEP_RETURN_IF_ERROR(CheckScales(wanted[w].scheme, name, coded[w]));
     QSWEEP_RETURN_IF_ERROR(codes_.Store(
         codes_.Key(model_, name, wanted[w].scheme), std::move(coded[w])));
   }

@@ -27,6 +27,7 @@ using kernels::CodedTensor;
 namespace fs = std::filesystem;
 
 constexpr absl::string_view kMagic = "qsweep-codes 1\n";
+constexpr size_t kHeadBytes = kMagic.size() + 5 * sizeof(int64_t);
 constexpr absl::string_view kExtension = ".codes";
 constexpr int64_t kMostColumns = int64_t{1} << 24;
 static_assert(std::endian::native == std::endian::little);
@@ -82,6 +83,35 @@ bool TakeShape(absl::string_view& bytes, CodedTensor& coded) {
          coded.groups > 0 && coded.groups <= coded.columns;
 }
 
+// Bytes of the codes themselves.
+size_t StoredCodes(const CodedTensor& coded) {
+  return Packs(coded) ? (NumCodes(coded) + 1) / 2 : NumCodes(coded);
+}
+
+// The size of a file that begins like this; 0: none of codes does.
+int64_t SizeOfFile(absl::string_view head) {
+  CodedTensor coded;
+  if (!absl::StartsWith(head, kMagic)) {
+    return 0;
+  }
+  absl::string_view rest = head.substr(kMagic.size());
+  if (!TakeShape(rest, coded)) {
+    return 0;
+  }
+  const auto columns = static_cast<size_t>(coded.columns);
+  const auto groups = static_cast<size_t>(coded.rows * coded.groups);
+  return static_cast<int64_t>(
+      kHeadBytes + columns * sizeof(int32_t) +
+      (coded.column_scales.size() + groups) * sizeof(float) + groups +
+      StoredCodes(coded) + static_cast<size_t>(Digest::kSize));
+}
+
+// What the file is needed for from now on.
+void MarkUsed(const std::string& path) {
+  std::error_code ignored;  // then it only looks older than it is
+  fs::last_write_time(path, fs::file_time_type::clock::now(), ignored);
+}
+
 }  // namespace
 
 std::string SerializeCodes(const CodedTensor& coded) {
@@ -124,11 +154,10 @@ absl::StatusOr<CodedTensor> ParseCodes(absl::string_view bytes) {
   }
   const auto groups = static_cast<size_t>(coded.rows * coded.groups);
   const size_t codes = NumCodes(coded);
-  const size_t stored = Packs(coded) ? (codes + 1) / 2 : codes;
   if (!Take(rest, static_cast<size_t>(coded.columns), coded.group_of_column) ||
       !Take(rest, coded.column_scales.size(), coded.column_scales) ||
       !Take(rest, groups, coded.scales) || !Take(rest, groups, coded.zeros) ||
-      !Take(rest, stored, coded.codes) || !rest.empty()) {
+      !Take(rest, StoredCodes(coded), coded.codes) || !rest.empty()) {
     return damaged;
   }
   if (Packs(coded)) {
@@ -165,6 +194,25 @@ std::string CodeCache::PathOf(const Digest& key) const {
   return absl::StrCat(directory_, "/", key.hex(), kExtension);
 }
 
+bool CodeCache::Has(const Digest& key) const {
+  if (directory_.empty()) {
+    return memory_.contains(key);
+  }
+  const std::string path = PathOf(key);
+  std::string head(kHeadBytes, '\0');
+  std::ifstream file(path, std::ios::binary);
+  if (!file.read(head.data(), static_cast<std::streamsize>(head.size()))) {
+    return false;
+  }
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  if (error || static_cast<int64_t>(size) != SizeOfFile(head)) {
+    return false;
+  }
+  MarkUsed(path);
+  return true;
+}
+
 absl::StatusOr<CodeCache::Codes> CodeCache::Read(const Digest& key) const {
   if (directory_.empty()) {
     const auto found = memory_.find(key);
@@ -181,10 +229,10 @@ absl::StatusOr<CodeCache::Codes> CodeCache::Read(const Digest& key) const {
   file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   absl::StatusOr<CodedTensor> coded = ParseCodes(bytes);
   if (!coded.ok()) {
+    fs::remove(path, error);  // the next task makes them again
     return absl::NotFoundError(absl::StrCat("no codes in ", path));
   }
-  std::error_code ignored;  // then it only looks older than it is
-  fs::last_write_time(path, fs::file_time_type::clock::now(), ignored);
+  MarkUsed(path);
   return Codes{.tensor = std::make_shared<const CodedTensor>(*std::move(coded)),
                .digest = DigestAtEnd(bytes)};
 }

@@ -36,7 +36,10 @@ class CodeCache {
   Digest Key(const ModelDescription& model, absl::string_view tensor,
              const Scheme& scheme) const;
 
-  // NOT_FOUND: there is none, or its file is damaged.
+  // Whether there is a file with the header and the size of codes; what it
+  // holds is not looked at. It counts as used.
+  bool Has(const Digest& key) const;
+  // NOT_FOUND: there is none, or its file was damaged and is removed.
   absl::StatusOr<std::shared_ptr<const kernels::CodedTensor>> Find(
       const Digest& key) const;
   // FAILED_PRECONDITION QS7002: the file cannot be written.

@@ -14,6 +14,7 @@
 #include "worker/kernels/gptq.h"
 #include "worker/kernels/hqq.h"
 #include "worker/kernels/nf4.h"
+#include "worker/kernels/quantizer_loops.h"
 #include "worker/kernels/rtn.h"
 #include "worker/kernels/scheme_options.h"
 
@@ -39,6 +40,39 @@ AwqOptions AwqOptionsOf(const Scheme& scheme, int64_t columns) {
           .half_scale = scheme.scale == ScaleStorage::kFp16};
 }
 
+// No scale of weights up to this is more than fp16 holds, nor is a span.
+constexpr float kFitsHalf = 32000;
+
+// Whether weights, scales and values are finite where they are rounded to fp16.
+absl::Status CheckHalf(const Scheme& scheme, std::span<const float> weights,
+                       const RtnShape& shape) {
+  const RtnOptions options = RtnOptionsOf(scheme);
+  if (!options.half_scale && !options.half_arithmetic) {
+    return absl::OkStatus();
+  }
+  const auto count = static_cast<int64_t>(weights.size());
+  float largest = 0;
+  BestQuantizerLoops().nf4_scales(weights.data(), count, count, &largest);
+  if (largest <= kFitsHalf) {
+    return absl::OkStatus();
+  }
+  std::vector<float> values(weights.size());
+  std::vector<float> scales(
+      static_cast<size_t>(shape.rows * shape.groups_per_row()));
+  RtnCpu(weights.data(), shape, options, values.data(), scales.data(),
+         /*codes=*/nullptr);
+  const auto finite = [](float x) { return std::isfinite(x); };
+  if (std::ranges::all_of(scales, finite) &&
+      std::ranges::all_of(values, finite)) {
+    return absl::OkStatus();
+  }
+  const absl::string_view field = options.half_arithmetic ? "arith" : "scale";
+  return MakeError(kBadValue,
+                   absl::StrCat("weights of up to ", largest,
+                                " are too large for ", field, "=fp16"),
+                   field, absl::StrCat("Use ", field, "=fp32."));
+}
+
 }  // namespace
 
 absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
@@ -52,11 +86,13 @@ absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
     return absl::OkStatus();
   }
   switch (scheme.method) {
-    case Method::kRtn:
-      RtnCpu(weights.data(), RtnShapeOf(scheme, rows, cols),
-             RtnOptionsOf(scheme), out.data(), /*scales=*/nullptr,
-             /*codes=*/nullptr);
+    case Method::kRtn: {
+      const RtnShape shape = RtnShapeOf(scheme, rows, cols);
+      QSWEEP_RETURN_IF_ERROR(CheckHalf(scheme, weights, shape));
+      RtnCpu(weights.data(), shape, RtnOptionsOf(scheme), out.data(),
+             /*scales=*/nullptr, /*codes=*/nullptr);
       break;
+    }
     case Method::kNf4:
       Nf4Cpu(weights.data(), count, Nf4OptionsOf(scheme), out.data(),
              /*absmax=*/nullptr, /*codes=*/nullptr);
@@ -84,6 +120,7 @@ absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
     return coded;
   }
   const RtnShape shape = RtnShapeOf(scheme, rows, cols);
+  QSWEEP_RETURN_IF_ERROR(CheckHalf(scheme, weights, shape));
   std::vector<float> values(weights.size());
   std::vector<float> scales(
       static_cast<size_t>(shape.rows * shape.groups_per_row()));

@@ -93,7 +93,44 @@ TEST(CodeCache, TakesADamagedFileForNone) {
   const Digest key = Digest::Of("key");
   QSWEEP_ASSERT_OK(cache.Store(key, SomeCodes(4)));
   directory.Write(absl::StrCat(key.hex(), ".codes"), "qsweep-codes 1\nhalf");
+  EXPECT_FALSE(cache.Has(key));
   EXPECT_FALSE(cache.Find(key).ok());
+}
+
+TEST(CodeCache, RemovesAFileOfTheRightSize_WhenItIsFoundDamaged) {
+  const TempDir directory;
+  CodeCache cache(directory.path(), "engine 1", 1 << 20);
+  const Digest key = Digest::Of("key");
+  std::string bytes = SerializeCodes(SomeCodes(4));
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  directory.Write(absl::StrCat(key.hex(), ".codes"), bytes);
+  EXPECT_TRUE(cache.Has(key));
+  EXPECT_FALSE(cache.Find(key).ok());
+  EXPECT_FALSE(cache.Has(key));
+}
+
+TEST(CodeCache, HasWhatIsWhole_WithoutReadingIt) {
+  const TempDir directory;
+  for (const std::string& path : {directory.path(), std::string()}) {
+    CodeCache cache(path, "engine 1", 1 << 20);
+    for (const int bits : {3, 4, 8}) {
+      CodedTensor coded = SomeCodes(bits);
+      if (bits == 3) {
+        coded.column_scales = {1, .5f, 2, 3, 4};
+      }
+      const Digest key = Digest::Of(absl::StrCat(bits));
+      EXPECT_FALSE(cache.Has(key));
+      QSWEEP_ASSERT_OK(cache.Store(key, coded));
+      EXPECT_TRUE(cache.Has(key));
+    }
+  }
+  const std::string whole = SerializeCodes(SomeCodes(4));
+  const CodeCache cache(directory.path(), "engine 1", 1 << 20);
+  const Digest cut = Digest::Of("cut");
+  for (size_t size = 0; size < whole.size(); ++size) {
+    directory.Write(absl::StrCat(cut.hex(), ".codes"), whole.substr(0, size));
+    EXPECT_FALSE(cache.Has(cut));
+  }
 }
 
 TEST(CodeCache, RemovesTheFilesThatWereNotUsedForLongest) {

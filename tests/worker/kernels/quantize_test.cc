@@ -169,6 +169,26 @@ TEST(QuantizeRows, FillsACodedTensorPartByPart) {
   EXPECT_EQ(parts, whole);
 }
 
+TEST(FakeQuantize, RefusesWeightsThatFp16CannotHold_AndWritesNothing) {
+  const std::vector<float> large = {1e6f, -1e6f, 2, 3, 4, 5};
+  for (const Grid grid : {Grid::kAbsmax, Grid::kGptq, Grid::kAwq}) {
+    Scheme scheme{.group = 6, .grid = grid, .scale = ScaleStorage::kFp16};
+    std::vector<float> out(6, 5.0f);
+    absl::Status status = FakeQuantize(scheme, large, 1, 6, out);
+    EXPECT_EQ(CodeOf(status), "QS1004");
+    EXPECT_EQ(FieldOf(status), "scale");
+    EXPECT_EQ(HintOf(status), "Use scale=fp32.");
+    EXPECT_EQ(out, std::vector<float>(6, 5.0f));
+    EXPECT_EQ(CodeOf(QuantizeToCodes(scheme, large, 1, 6).status()), "QS1004");
+    scheme.bits = 8;  // the scale is small enough
+    QSWEEP_EXPECT_OK(FakeQuantize(scheme, large, 1, 6, out));
+    EXPECT_NEAR(out[0], 1e6, 4000);
+    scheme = {.group = 6, .grid = grid, .arithmetic = Arithmetic::kFp16};
+    status = FakeQuantize(scheme, large, 1, 6, out);
+    EXPECT_EQ(FieldOf(status), "arith");
+  }
+}
+
 TEST(FakeQuantize, DoesNothing_WhenTheMatrixIsEmpty) {
   std::vector<float> out;
   QSWEEP_EXPECT_OK(FakeQuantize({}, {}, 0, 6, out));
