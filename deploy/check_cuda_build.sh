@@ -41,8 +41,9 @@ cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release -DQSWEEP_ENGINE_ONLY
   -DQSWEEP_CCACHE=ON -DQSWEEP_WERROR=ON "-DQSWEEP_TORCH_DIR=$dir" >"$folder/configure.log" 2>&1 ||
   { tail -30 "$folder/configure.log" >&2; exit 1; }
 say "Building the engine"
-ninja -C "$folder" qbench_engine test_worker_engine_engine test_worker_kernels_kernels_gpu >"$folder/build.log" 2>&1 ||
-  { grep -A15 '^FAILED\|error' "$folder/build.log" | head -60 >&2; exit 1; }
+ninja -C "$folder" qbench_engine test_worker_engine_cuda_engine test_worker_engine_engine \
+  test_worker_kernels_kernels_gpu >"$folder/build.log" 2>&1 ||
+  { grep -E '^FAILED|error: |undefined reference|^ninja: ' "$folder/build.log" | cut -c1-300 | head -40 >&2; exit 1; }
 say "Starting it"
 "$folder/tests/test_worker_engine_engine" >"$folder/test.log" 2>&1 ||
   { tail -30 "$folder/test.log" >&2; fail "the engine's tests failed"; }

@@ -105,7 +105,7 @@ build() {
   say "Building on $(nproc) cores"
   # shellcheck disable=SC2086  # a list of words
   ninja -C "$folder" -k 0 $targets >"$folder/build.log" 2>&1 ||
-    { grep -A15 '^FAILED\|error' "$folder/build.log" | head -60; return 1; }
+    { grep -E '^FAILED|error: |undefined reference|^ninja: ' "$folder/build.log" | cut -c1-300 | head -40; return 1; }
 }
 
 check() {
