@@ -35,6 +35,15 @@ struct Bf16 {
   }
 };
 
+template <typename Format>
+inline constexpr bool kIsFp16 = false;
+template <>
+inline constexpr bool kIsFp16<Fp16> = true;
+template <typename Format>
+inline constexpr bool kIsBf16 = false;
+template <>
+inline constexpr bool kIsBf16<Bf16> = true;
+
 // Numbers of a format in 16 bytes.
 template <typename Format>
 inline constexpr int kPerVector =
@@ -98,6 +107,89 @@ QSWEEP_DEVICE void StoreNumbers(const float* numbers, int count, bool aligned,
       Store(base + index + i, Format::Encode(numbers[i]));
     }
   }
+}
+
+// What a thread holds of a span: kVectors vectors, the first at `index`, each
+// `step` numbers behind the one before, so that neighbours' vectors touch.
+struct Hold {
+  int64_t index;
+  int64_t step;
+  int64_t end;   // of the span
+  bool aligned;  // vectors may move whole
+};
+
+// Numbers of a thread: enough that what a group costs a thread is shared by
+// many, and that the reads in flight hide the memory's delay.
+inline constexpr int kHeld = 16;
+
+QSWEEP_DEVICE bool IsEmpty(const Hold& hold) { return hold.index >= hold.end; }
+
+template <typename Format>
+QSWEEP_DEVICE bool IsFull(const Hold& hold) {
+  constexpr int kVector = kPerVector<Format>;
+  return hold.aligned &&
+         hold.index + (kHeld / kVector - 1) * hold.step + kVector <= hold.end;
+}
+
+// Reads what is held; its first number again for what would lie past the end.
+template <typename Format>
+QSWEEP_DEVICE void LoadHeld(const typename Format::Stored* base,
+                            const Hold& hold, float* numbers) {
+  constexpr int kVector = kPerVector<Format>;
+  constexpr int kVectors = kHeld / kVector;
+  if (IsFull<Format>(hold)) {
+    Vector16 vectors[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      vectors[v] = Load(
+          reinterpret_cast<const Vector16*>(base + hold.index + v * hold.step));
+    }
+    typename Format::Stored stored[kHeld];
+    memcpy(stored, vectors, sizeof(vectors));
+    for (int i = 0; i < kHeld; ++i) {
+      numbers[i] = Format::Decode(stored[i]);
+    }
+    return;
+  }
+  numbers[0] = 0;
+  for (int v = 0; v < kVectors; ++v) {
+    float* of_vector = numbers + v * kVector;
+    const int count = LoadNumbers<Format, kVector>(
+        base, hold.index + v * hold.step, hold.end, hold.aligned, of_vector);
+    for (int i = 0; i < kVector; ++i) {
+      if (i >= count) {
+        of_vector[i] = numbers[0];
+      }
+    }
+  }
+}
+
+// Writes what is held, as In's vectors lie, up to the end.
+template <typename In, typename Out>
+QSWEEP_DEVICE void StoreHeld(const float* numbers, const Hold& hold,
+                             typename Out::Stored* base) {
+  constexpr int kVector = kPerVector<In>;
+  if (IsFull<In>(hold)) {
+    for (int i = 0; i < kHeld; i += kVector) {
+      StoreNumbers<Out, kVector>(numbers + i, kVector, true, base,
+                                 hold.index + i / kVector * hold.step);
+    }
+    return;
+  }
+  for (int i = 0; i < kHeld; i += kVector) {
+    const int64_t index = hold.index + i / kVector * hold.step;
+    const int64_t left = hold.end - index;
+    const int count = left >= kVector ? kVector
+                      : left > 0      ? static_cast<int>(left)
+                                      : 0;
+    StoreNumbers<Out, kVector>(numbers + i, count, hold.aligned, base, index);
+  }
+}
+
+// The element that numbers[i] of a hold is.
+template <typename In>
+QSWEEP_DEVICE int64_t IndexOfHeld(const Hold& hold, int i) {
+  constexpr int kVector = kPerVector<In>;
+  return hold.index + i / kVector * hold.step + i % kVector;
 }
 
 }  // namespace qsweep::kernels

@@ -22,12 +22,16 @@
 
 #if defined(__CUDACC__)
 #define QSWEEP_KERNEL __global__ void
+// Between QSWEEP_KERNEL and the name: so many blocks of so many threads fit a
+// multiprocessor at once.
+#define QSWEEP_RESIDENT(threads, blocks) __launch_bounds__(threads, blocks)
 #define QSWEEP_DEVICE __device__ __forceinline__
 #define QSWEEP_HOST_DEVICE __host__ __device__
 // An array or struct that the block's threads share, undefined at first.
 #define QSWEEP_SHARED(type, name) __shared__ type name
 #else
 #define QSWEEP_KERNEL void
+#define QSWEEP_RESIDENT(threads, blocks)
 #define QSWEEP_DEVICE inline
 #define QSWEEP_HOST_DEVICE
 #define QSWEEP_SHARED(type, name)                                              \
@@ -69,6 +73,20 @@ template <typename T>
 QSWEEP_DEVICE void Store(T* to, T value) {
   *to = value;
 }
+// One access each, which the compiler might else take apart.
+template <>
+QSWEEP_DEVICE Vector16 Load(const Vector16* from) {
+  const uint4 v = *reinterpret_cast<const uint4*>(from);
+  return {{v.x, v.y, v.z, v.w}};
+}
+template <>
+QSWEEP_DEVICE void Store(Vector16* to, Vector16 value) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(__cvta_generic_to_global(to)), "r"(value.words[0]),
+                 "r"(value.words[1]), "r"(value.words[2]), "r"(value.words[3])
+               : "memory");
+}
 
 // The value of the lane whose index differs by lane_mask.
 template <typename T>
@@ -97,6 +115,9 @@ QSWEEP_DEVICE double MultiplyAdd(double a, double b, double c) {
 QSWEEP_DEVICE float SquareRoot(float x) { return __fsqrt_rn(x); }
 // To the nearest integer, halves to even; the sign stays.
 QSWEEP_DEVICE float RoundToInteger(float x) { return rintf(x); }
+// -0 is below +0; of NaN and a number, the number.
+QSWEEP_DEVICE float MinOf(float a, float b) { return fminf(a, b); }
+QSWEEP_DEVICE float MaxOf(float a, float b) { return fmaxf(a, b); }
 
 QSWEEP_DEVICE uint32_t BitsOf(float x) { return __float_as_uint(x); }
 QSWEEP_DEVICE float FloatOf(uint32_t bits) { return __uint_as_float(bits); }
@@ -179,6 +200,12 @@ inline double MultiplyAdd(double a, double b, double c) {
 }
 inline float SquareRoot(float x) { return std::sqrt(x); }
 inline float RoundToInteger(float x) { return std::nearbyint(x); }
+inline float MinOf(float a, float b) {
+  return a < b || b != b || (a == b && std::signbit(a)) ? a : b;
+}
+inline float MaxOf(float a, float b) {
+  return a > b || b != b || (a == b && !std::signbit(a)) ? a : b;
+}
 inline uint32_t BitsOf(float x) { return std::bit_cast<uint32_t>(x); }
 inline float FloatOf(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint64_t BitsOf(double x) { return std::bit_cast<uint64_t>(x); }

@@ -3,25 +3,21 @@
 #include "worker/kernels/cuda_numbers.h"
 #include "worker/kernels/launch.h"
 #include "worker/kernels/rtn_cuda.h"
+#include "worker/kernels/rtn_grid.h"
 
 // Three ways to share the work, by the size of a group: a team of a warp's
-// lanes that keep the group in registers, a block that reads the group twice,
-// or, for one group alone, all blocks with the range found in a launch before.
-// Minimum and maximum do not depend on the order, so all give the same bits.
+// lanes that keep the group in registers, a block that reads all but its first
+// 4096 weights twice, or, for one group alone, all blocks with the range found
+// in a launch before. Minimum and maximum do not depend on the order, so all
+// give the same bits.
 namespace qsweep::kernels {
 namespace {
 
 constexpr int kInvalidValue = 1;  // cudaErrorInvalidValue
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpThreads;
-
-constexpr uint32_t kInfinityBits = 0x7f800000;
-constexpr uint32_t kNanBits = 0x7fc00000;
-
-struct Range {
-  float min;
-  float max;
-};
+constexpr int kWarpBits = 5;  // 2^5 lanes
+static_assert(1 << kWarpBits == kWarpThreads);
 
 constexpr int64_t kMaxRangeBlocks =
     kRtnWorkspaceBytes / static_cast<int64_t>(sizeof(Range));
@@ -30,184 +26,12 @@ struct Work {
   RtnBuffers buffers;
   RtnOptions options;
   int64_t cols;
-  int64_t group_size;
+  int64_t group_size;  // at most cols
   uint32_t groups;
   uint32_t groups_per_row;
-  bool aligned;  // 16 bytes at a time
+  bool equal_groups;  // no row ends in a shorter one
+  bool aligned;       // 16 bytes at a time
 };
-
-// The identity of Joined.
-QSWEEP_DEVICE Range NoWeights() {
-  return {FloatOf(kInfinityBits), -FloatOf(kInfinityBits)};
-}
-
-QSWEEP_DEVICE Range Joined(Range a, Range b) {
-  return {b.min < a.min ? b.min : a.min, b.max > a.max ? b.max : a.max};
-}
-
-// NaN counts as both infinities, so that no comparison can lose it.
-QSWEEP_DEVICE Range WithWeight(Range range, float weight) {
-  if (weight != weight) {
-    return {-FloatOf(kInfinityBits), FloatOf(kInfinityBits)};
-  }
-  return Joined(range, {weight, weight});
-}
-
-// The result of an operation in the arithmetic asked for.
-template <bool kHalf>
-QSWEEP_DEVICE float Rounded(float x) {
-  return kHalf ? FloatOfHalf(HalfOf(x)) : x;
-}
-
-QSWEEP_DEVICE float Larger(float a, float b) { return a > b ? a : b; }
-QSWEEP_DEVICE float Smaller(float a, float b) { return a < b ? a : b; }
-QSWEEP_DEVICE float Clamped(float x, float low, float high) {
-  return Smaller(Larger(x, low), high);
-}
-
-enum class Kind { kQuantized, kZeros, kKept, kNotFinite };
-
-// A value is scale * integer with integer in lowest..highest, its code is
-// integer + zero.
-struct Parameters {
-  Kind kind;
-  bool is_signed;  // no zero point: -0.3 becomes -0
-  float scale;
-  float zero;
-  float lowest;
-  float highest;
-};
-
-template <bool kHalf>
-QSWEEP_DEVICE float StoredScale(float range, float divisor, bool half_scale) {
-  const float scale = Rounded<kHalf>(Divide(range, divisor));
-  return half_scale ? Rounded<true>(scale) : scale;
-}
-
-template <bool kHalf>
-QSWEEP_DEVICE float ZeroPoint(float low, float scale, float levels) {
-  if (scale == 0) {
-    return 0;
-  }
-  const float quotient = Rounded<kHalf>(Divide(-low, scale));
-  return Add(RoundToInteger(Clamped(quotient, 0.0f, levels)), 0.0f);
-}
-
-// The grids of rtn.h but for what scale makes of the values.
-template <bool kHalf>
-QSWEEP_DEVICE Parameters GridParameters(Range range,
-                                        const RtnOptions& options) {
-  const float levels = static_cast<float>((1 << options.bits) - 1);
-  const float half_range = static_cast<float>(1 << (options.bits - 1));
-  const float awq_floor = Rounded<kHalf>(1e-5f);
-  const bool half_scale = options.half_scale;
-  Parameters p = {};
-  if (options.grid == RtnGrid::kAbsmax ||
-      options.grid == RtnGrid::kAwqSymmetric) {
-    float absmax = Larger(Larger(-range.min, range.max), 0.0f);
-    if (options.grid == RtnGrid::kAwqSymmetric) {
-      absmax = Larger(absmax, awq_floor);
-    }
-    p.is_signed = true;
-    p.scale = StoredScale<kHalf>(absmax, half_range - 1.0f, half_scale);
-    p.lowest = -half_range;
-    p.highest = half_range - 1.0f;
-    return p;
-  }
-  float low = range.min;
-  float high = range.max;
-  float span = 0;
-  if (options.grid == RtnGrid::kAwqAsymmetric) {
-    span = Larger(Rounded<kHalf>(Add(high, -low)), awq_floor);
-  } else {
-    low = Smaller(low, 0.0f);
-    high = Larger(high, 0.0f);
-    if (options.grid == RtnGrid::kGptqSymmetric) {
-      high = Larger(-low, high);
-      low = low < 0 ? -high : low;
-    }
-    if (low == 0 && high == 0) {
-      low = -1;
-      high = 1;
-    }
-    span = Rounded<kHalf>(Add(high, -low));
-  }
-  p.scale = StoredScale<kHalf>(span, levels, half_scale);
-  p.zero = options.grid == RtnGrid::kGptqSymmetric
-               ? half_range
-               : ZeroPoint<kHalf>(low, p.scale, levels);
-  p.lowest = -p.zero;
-  p.highest = levels - p.zero;
-  return p;
-}
-
-template <bool kHalf>
-QSWEEP_DEVICE Parameters ParametersOf(Range range, const RtnOptions& options) {
-  Parameters p = GridParameters<kHalf>(range, options);
-  const float infinity = FloatOf(kInfinityBits);
-  if (!(range.min > -infinity && range.max < infinity && p.scale < infinity)) {
-    p.scale = FloatOf(kInfinityBits);
-    p.kind = Kind::kNotFinite;
-  } else if (p.scale == 0) {
-    p.kind = range.min == 0 && range.max == 0 ? Kind::kKept : Kind::kZeros;
-  } else {
-    p.kind = Kind::kQuantized;
-  }
-  return p;
-}
-
-// The integer a weight is rounded to.
-template <bool kHalf>
-QSWEEP_DEVICE float IntegerOf(float weight, const Parameters& p) {
-  // Clamping first gives the same: the bounds are integers.
-  const float quotient =
-      Rounded<kHalf>(Divide(Rounded<kHalf>(weight), p.scale));
-  const float integer = RoundToInteger(Clamped(quotient, p.lowest, p.highest));
-  return p.is_signed ? integer : Add(integer, 0.0f);  // 0, not -0
-}
-
-template <bool kHalf>
-QSWEEP_DEVICE float ValueOf(float weight, const Parameters& p, float* code) {
-  switch (p.kind) {
-    case Kind::kQuantized: {
-      const float integer = IntegerOf<kHalf>(weight, p);
-      *code = integer + p.zero;
-      return Rounded<kHalf>(Multiply(integer, p.scale));
-    }
-    case Kind::kZeros:
-      *code = p.zero;
-      return 0.0f;
-    case Kind::kKept:
-      *code = p.zero;
-      return Rounded<kHalf>(weight);
-    case Kind::kNotFinite:
-      break;
-  }
-  *code = 0;
-  return FloatOf(kNanBits);
-}
-
-// Replaces `count` weights from index on by their values.
-template <typename Out, bool kHalf, int kCount>
-QSWEEP_DEVICE void Quantize(const Work& work, const Parameters& p,
-                            int64_t index, int count, float* weights) {
-  float codes[kCount];
-  for (int i = 0; i < kCount; ++i) {
-    if (i < count) {
-      weights[i] = ValueOf<kHalf>(weights[i], p, &codes[i]);
-    }
-  }
-  StoreNumbers<Out, kCount>(
-      weights, count, work.aligned,
-      static_cast<typename Out::Stored*>(work.buffers.out), index);
-  if (work.buffers.codes != nullptr) {
-    for (int i = 0; i < kCount; ++i) {
-      if (i < count) {
-        Store(work.buffers.codes + index + i, static_cast<int16_t>(codes[i]));
-      }
-    }
-  }
-}
 
 QSWEEP_DEVICE void StoreScale(const Work& work, uint32_t group,
                               const Parameters& p) {
@@ -223,6 +47,10 @@ struct Span {
 
 // The elements of a group.
 QSWEEP_DEVICE Span SpanOf(const Work& work, uint32_t group) {
+  if (work.equal_groups) {
+    const int64_t begin = group * work.group_size;
+    return {begin, begin + work.group_size};
+  }
   const uint32_t row = group / work.groups_per_row;
   const int64_t first =
       (group - static_cast<int64_t>(row) * work.groups_per_row) *
@@ -232,19 +60,92 @@ QSWEEP_DEVICE Span SpanOf(const Work& work, uint32_t group) {
   return {begin, begin + (left < work.group_size ? left : work.group_size)};
 }
 
-template <bool kHalf, int kCount>
-QSWEEP_DEVICE Range WithWeights(Range range, const float* weights, int count) {
-  for (int i = 0; i < kCount; ++i) {
-    if (i < count) {
-      range = WithWeight(range, Rounded<kHalf>(weights[i]));
-    }
-  }
-  return range;
+// What thread `thread` of `threads` holds of a span, the first time.
+template <typename In>
+QSWEEP_DEVICE Hold HoldOf(const Work& work, Span span, int64_t thread,
+                          int64_t threads) {
+  constexpr int kVector = kPerVector<In>;
+  return {span.begin + thread * kVector, threads * kVector, span.end,
+          work.aligned};
 }
 
-// Over the `lanes` lanes around this one, a power of two.
-QSWEEP_DEVICE Range JoinedOverLanes(Range range, int lanes) {
-  for (int mask = lanes / 2; mask > 0; mask /= 2) {
+// The next time.
+template <typename In>
+QSWEEP_DEVICE Hold Next(Hold hold) {
+  hold.index += kHeld / kPerVector<In> * hold.step;
+  return hold;
+}
+
+// As the arithmetic asked for sees them.
+template <typename In, bool kHalf>
+QSWEEP_DEVICE void LoadWeights(const Work& work, const Hold& hold,
+                               float* weights) {
+  LoadHeld<In>(static_cast<const typename In::Stored*>(work.buffers.weights),
+               hold, weights);
+  constexpr bool kRounds = kHalf && !kIsFp16<In>;
+  for (int i = 0; i < kHeld; ++i) {
+    weights[i] = Rounded<kRounds>(weights[i]);
+  }
+}
+
+// NaN counts as both infinities.
+QSWEEP_DEVICE Range RangeOf(const Hold& hold, const float* weights) {
+  if (IsEmpty(hold)) {
+    return NoWeights();
+  }
+  Range range = {weights[0], weights[0]};
+  float nan_or_zero = 0;  // no minimum sees NaN, this sum does
+  for (int i = 0; i < kHeld; ++i) {
+    range = Joined(range, {weights[i], weights[i]});
+    nan_or_zero = MultiplyAdd(weights[i], 0.0f, nan_or_zero);
+  }
+  const float infinity = FloatOf(kInfinityBits);
+  return nan_or_zero == 0 ? range : Range{-infinity, infinity};
+}
+
+template <typename In>
+QSWEEP_DEVICE void StoreCodes(const Work& work, const Parameters& p,
+                              const Hold& hold, const float* integers) {
+  for (int i = 0; i < kHeld; ++i) {
+    const int64_t index = IndexOfHeld<In>(hold, i);
+    if (index < hold.end) {
+      const float code = Add(integers[i], p.zero);
+      Store(work.buffers.codes + index, static_cast<int16_t>(code));
+    }
+  }
+}
+
+// Replaces the weights by their values.
+template <typename In, typename Out, bool kHalf>
+QSWEEP_DEVICE void Quantize(const Work& work, const Parameters& p,
+                            const Hold& hold, float* weights) {
+  if (!p.divisor.takes_all) {
+    for (int i = 0; i < kHeld; ++i) {
+      weights[i] = InReach(weights[i], p.divisor);
+    }
+  }
+  for (int i = 0; i < kHeld; ++i) {
+    weights[i] = IntegerOf<kHalf>(weights[i], p);
+  }
+  if (work.buffers.codes != nullptr) {
+    StoreCodes<In>(work, p, hold, weights);
+  }
+  constexpr bool kRounds = kHalf && !kIsFp16<Out>;
+  const bool finite = p.scale < FloatOf(kInfinityBits);
+  const float step = finite ? p.scale : FloatOf(kNanBits);
+  for (int i = 0; i < kHeld; ++i) {
+    weights[i] = Rounded<kRounds>(Multiply(weights[i], step));
+    if (kIsBf16<Out> && !finite) {
+      weights[i] = step;  // the one NaN it encodes
+    }
+  }
+  StoreHeld<In, Out>(weights, hold,
+                     static_cast<typename Out::Stored*>(work.buffers.out));
+}
+
+// Over the 2^lane_bits lanes around this one.
+QSWEEP_DEVICE Range JoinedOverLanes(Range range, int lane_bits) {
+  for (int mask = 1 << lane_bits >> 1; mask > 0; mask /= 2) {
     range = Joined(range, ShuffleXor(range, mask));
   }
   return range;
@@ -256,7 +157,7 @@ QSWEEP_DEVICE Range JoinedOverBlock(Range range) {
     Range of_warp[kWarps];
   };
   QSWEEP_SHARED(Ranges, ranges);
-  range = JoinedOverLanes(range, kWarpThreads);
+  range = JoinedOverLanes(range, kWarpBits);
   if (ThreadIndex() % kWarpThreads == 0) {
     ranges.of_warp[ThreadIndex() / kWarpThreads] = range;
   }
@@ -268,64 +169,40 @@ QSWEEP_DEVICE Range JoinedOverBlock(Range range) {
   return range;
 }
 
-// A group for each `team` lanes, one vector for each lane.
+// A group for each team of 2^team_bits lanes, which hold all of it.
 template <typename In, typename Out, bool kHalf>
-QSWEEP_KERNEL TeamKernel(Work work, int team) {
-  constexpr int kCount = kPerVector<In>;
-  const int teams = kThreads / team;
-  const int64_t group = BlockIndex() * teams + ThreadIndex() / team;
-  const int lane = ThreadIndex() % team;
+QSWEEP_KERNEL TeamKernel(Work work, int team_bits) {
+  const uint32_t group =
+      static_cast<uint32_t>(BlockIndex()) * (kThreads >> team_bits) +
+      (static_cast<uint32_t>(ThreadIndex()) >> team_bits);
+  const int team = 1 << team_bits;
+  const int lane = ThreadIndex() & (team - 1);
   const bool in_use = group < work.groups;
-  Span span = {0, 0};
-  if (in_use) {
-    span = SpanOf(work, static_cast<uint32_t>(group));
-  }
-  const int64_t index = span.begin + lane * kCount;
-  float weights[kCount];
-  const int count = LoadNumbers<In, kCount>(
-      static_cast<const typename In::Stored*>(work.buffers.weights), index,
-      span.end, work.aligned, weights);
-  const Range range = JoinedOverLanes(
-      WithWeights<kHalf, kCount>(NoWeights(), weights, count), team);
+  const Span span = in_use ? SpanOf(work, group) : Span{0, 0};
+  const Hold hold = HoldOf<In>(work, span, lane, team);
+  float weights[kHeld];
+  LoadWeights<In, kHalf>(work, hold, weights);
+  const Range range = JoinedOverLanes(RangeOf(hold, weights), team_bits);
   if (!in_use) {
     return;
   }
   const Parameters p = ParametersOf<kHalf>(range, work.options);
   if (lane == 0) {
-    StoreScale(work, static_cast<uint32_t>(group), p);
+    StoreScale(work, group, p);
   }
-  Quantize<Out, kHalf, kCount>(work, p, index, count, weights);
+  Quantize<In, Out, kHalf>(work, p, hold, weights);
 }
 
-// Folds what `threads` threads read of the span, this one from `thread` on.
+// Of what `threads` threads hold of the span from `hold` on.
 template <typename In, bool kHalf>
-QSWEEP_DEVICE Range RangeOf(const Work& work, Span span, int64_t thread,
-                            int64_t threads) {
-  constexpr int kCount = kPerVector<In>;
+QSWEEP_DEVICE Range RangeFrom(const Work& work, Hold hold) {
   Range range = NoWeights();
-  float weights[kCount];
-  for (int64_t index = span.begin + thread * kCount; index < span.end;
-       index += threads * kCount) {
-    const int count = LoadNumbers<In, kCount>(
-        static_cast<const typename In::Stored*>(work.buffers.weights), index,
-        span.end, work.aligned, weights);
-    range = WithWeights<kHalf, kCount>(range, weights, count);
+  float weights[kHeld];
+  for (; !IsEmpty(hold); hold = Next<In>(hold)) {
+    LoadWeights<In, kHalf>(work, hold, weights);
+    range = Joined(range, RangeOf(hold, weights));
   }
   return range;
-}
-
-template <typename In, typename Out, bool kHalf>
-QSWEEP_DEVICE void QuantizeSpan(const Work& work, const Parameters& p,
-                                Span span, int64_t thread, int64_t threads) {
-  constexpr int kCount = kPerVector<In>;
-  float weights[kCount];
-  for (int64_t index = span.begin + thread * kCount; index < span.end;
-       index += threads * kCount) {
-    const int count = LoadNumbers<In, kCount>(
-        static_cast<const typename In::Stored*>(work.buffers.weights), index,
-        span.end, work.aligned, weights);
-    Quantize<Out, kHalf, kCount>(work, p, index, count, weights);
-  }
 }
 
 // A group for each block.
@@ -333,21 +210,29 @@ template <typename In, typename Out, bool kHalf>
 QSWEEP_KERNEL BlockKernel(Work work) {
   const uint32_t group = static_cast<uint32_t>(BlockIndex());
   const Span span = SpanOf(work, group);
-  const Range range =
-      JoinedOverBlock(RangeOf<In, kHalf>(work, span, ThreadIndex(), kThreads));
+  Hold hold = HoldOf<In>(work, span, ThreadIndex(), kThreads);
+  float weights[kHeld];
+  LoadWeights<In, kHalf>(work, hold, weights);
+  const Range range = JoinedOverBlock(Joined(
+      RangeOf(hold, weights), RangeFrom<In, kHalf>(work, Next<In>(hold))));
   const Parameters p = ParametersOf<kHalf>(range, work.options);
   if (ThreadIndex() == 0) {
     StoreScale(work, group, p);
   }
-  QuantizeSpan<In, Out, kHalf>(work, p, span, ThreadIndex(), kThreads);
+  while (!IsEmpty(hold)) {
+    Quantize<In, Out, kHalf>(work, p, hold, weights);
+    hold = Next<In>(hold);
+    LoadWeights<In, kHalf>(work, hold, weights);
+  }
 }
 
 // One group, first launch: a block's range into the workspace.
 template <typename In, bool kHalf>
 QSWEEP_KERNEL RangeKernel(Work work) {
-  const Range range = JoinedOverBlock(RangeOf<In, kHalf>(
-      work, SpanOf(work, 0), BlockIndex() * kThreads + ThreadIndex(),
-      NumBlocks() * kThreads));
+  const Range range = JoinedOverBlock(RangeFrom<In, kHalf>(
+      work,
+      HoldOf<In>(work, SpanOf(work, 0), BlockIndex() * kThreads + ThreadIndex(),
+                 NumBlocks() * kThreads)));
   if (ThreadIndex() == 0) {
     Store(static_cast<Range*>(work.buffers.workspace) + BlockIndex(), range);
   }
@@ -355,7 +240,7 @@ QSWEEP_KERNEL RangeKernel(Work work) {
 
 // One group, second launch: every block joins all ranges.
 template <typename In, typename Out, bool kHalf>
-QSWEEP_KERNEL TensorKernel(Work work) {
+QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 4) TensorKernel(Work work) {
   Range range = NoWeights();
   for (int64_t i = ThreadIndex(); i < NumBlocks(); i += kThreads) {
     range = Joined(range,
@@ -367,8 +252,13 @@ QSWEEP_KERNEL TensorKernel(Work work) {
   if (thread == 0) {
     StoreScale(work, 0, p);
   }
-  QuantizeSpan<In, Out, kHalf>(work, p, SpanOf(work, 0), thread,
-                               NumBlocks() * kThreads);
+  float weights[kHeld];
+  for (Hold hold =
+           HoldOf<In>(work, SpanOf(work, 0), thread, NumBlocks() * kThreads);
+       !IsEmpty(hold); hold = Next<In>(hold)) {
+    LoadWeights<In, kHalf>(work, hold, weights);
+    Quantize<In, Out, kHalf>(work, p, hold, weights);
+  }
 }
 
 template <typename In, typename Out, bool kHalf>
@@ -380,22 +270,19 @@ int LaunchRtn(Work work, Stream stream) {
        (work.groups_per_row == 1 || work.group_size % kCount == 0));
   work.aligned = groups_start_aligned && IsAligned16(work.buffers.weights) &&
                  IsAligned16(work.buffers.out);
-  const int64_t group =
-      work.group_size < work.cols ? work.group_size : work.cols;
-  if (group <= kWarpThreads * kCount) {
-    int team = 1;
-    while (team * kCount < group) {
-      team *= 2;
+  if (work.group_size <= kWarpThreads * kHeld) {
+    int team_bits = 0;
+    while (kHeld << team_bits < work.group_size) {
+      ++team_bits;
     }
-    const Grid grid = {CeilDiv(work.groups, kThreads / team), kThreads};
-    return Launch(TeamKernel<In, Out, kHalf>, grid, stream, work, team);
+    const Grid grid = {CeilDiv(work.groups, kThreads >> team_bits), kThreads};
+    return Launch(TeamKernel<In, Out, kHalf>, grid, stream, work, team_bits);
   }
   if (work.groups > 1) {
     return Launch(BlockKernel<In, Out, kHalf>, {work.groups, kThreads}, stream,
                   work);
   }
-  const int64_t vectors = CeilDiv(work.cols, kCount);
-  const int64_t wanted = CeilDiv(vectors, kThreads);
+  const int64_t wanted = CeilDiv(work.cols, int64_t{kThreads} * kHeld);
   const Grid grid = {wanted < kMaxRangeBlocks ? wanted : kMaxRangeBlocks,
                      kThreads};
   const int error = Launch(RangeKernel<In, kHalf>, grid, stream, work);
@@ -432,13 +319,16 @@ int RtnCuda(const RtnBuffers& buffers, RtnShape shape, RtnOptions options,
   if (groups_per_row > INT32_MAX / shape.rows) {
     return kInvalidValue;
   }
+  const int64_t group_size =
+      shape.group_size < shape.cols ? shape.group_size : shape.cols;
   const Work work = {
       .buffers = buffers,
       .options = options,
       .cols = shape.cols,
-      .group_size = shape.group_size,
+      .group_size = group_size,
       .groups = static_cast<uint32_t>(shape.rows * groups_per_row),
       .groups_per_row = static_cast<uint32_t>(groups_per_row),
+      .equal_groups = shape.cols % group_size == 0,
       .aligned = false};
   switch (buffers.weight_type) {
     case FloatType::kFp32:

@@ -1,5 +1,8 @@
 // The kernels' own tests (device/) run here on the host emulation; these are
-// the tests of the emulation: what CUDA leaves undefined must fail a test.
+// the tests of the emulation: what CUDA leaves undefined must fail a test. And
+// one of arithmetic that needs no kernel.
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -8,6 +11,7 @@
 
 #include "tests/support/device_memory.h"
 #include "worker/kernels/launch.h"
+#include "worker/kernels/rtn_grid.h"
 
 namespace qsweep::kernels {
 namespace {
@@ -122,6 +126,27 @@ TEST(CudaEmulation, ConvertsFp16AsTheDeviceDoes) {
   EXPECT_EQ(HalfOf(0x1p-25f), 0);
   EXPECT_EQ(HalfOf(3 * 0x1p-25f), 2);
   EXPECT_EQ(HalfOf(1 + 3 * 0x1p-11f), 0x3c02);
+}
+
+// All divisors for which it may be otherwise, see there.
+TEST(Quotient, LiesBesideTiesAsDivisionDoes) {
+  int64_t differ = 0;
+  for (int high = 128; high < 256; ++high) {
+    for (int low = -64; low <= 64; ++low) {
+      const auto by = static_cast<float>((high << 16) + low);
+      const Divisor divisor = DivisorOf(by, 256 * by);
+      for (int k = 0; k < 255; ++k) {
+        const float tie = by * (static_cast<float>(k) + 0.5f);
+        for (uint32_t ulp = 0; ulp <= 8; ++ulp) {
+          const auto x =
+              std::bit_cast<float>(std::bit_cast<uint32_t>(tie) + ulp - 4);
+          const float quotient = Quotient(x, divisor);
+          differ += NearestInteger(quotient) != std::nearbyint(x / by) ? 1 : 0;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(differ, 0);
 }
 
 }  // namespace

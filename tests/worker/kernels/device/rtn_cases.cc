@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "common/base/random.h"
 #include "tests/support/device_memory.h"
 #include "tests/support/kernel_references.h"
 #include "tests/worker/kernels/device/device_weights.h"
@@ -230,6 +231,53 @@ Weights WeightsOf(const std::vector<double>& numbers) {
     weights.bits.push_back(Encode(FloatType::kFp32, number));
   }
   return weights;
+}
+
+// Quotients up to four units in the last place from a half, also of scales for
+// which a product with the reciprocal, even once corrected, may be off.
+TEST_F(RtnKernel, EqualsTheLoops_NextToTies) {
+  Random random(16);
+  constexpr int64_t kGroup = 512;
+  std::vector<double> numbers;
+  for (const int exponent : {-140, -110, -61, -59, -14, 0, 59, 61, 90}) {
+    for (int group = 0; group < 8; ++group) {
+      const double scale =
+          std::ldexp(static_cast<double>(((128 + random.Below(128)) << 16) +
+                                         random.Below(16)),
+                     exponent - 23);
+      numbers.push_back(127 * scale);
+      for (int64_t i = 1; i < kGroup; ++i) {
+        const double tie =
+            scale * (static_cast<double>(random.Below(254)) - 126.5);
+        uint32_t bits = Encode(FloatType::kFp32, tie);
+        bits += static_cast<uint32_t>(random.Below(9)) - 4;
+        numbers.push_back(Decode(FloatType::kFp32, bits));
+      }
+    }
+  }
+  // Far from zero and close together: quotients that overflow.
+  for (const double far : {3e38, 1e35, -1e35, 1e15, -1e15, 1e-3}) {
+    for (int64_t i = 0; i < kGroup; ++i) {
+      numbers.push_back(far);
+    }
+  }
+  const Weights weights = WeightsOf(numbers);
+  const std::vector<double> exact = weights.Numbers();
+  const auto rows = static_cast<int64_t>(numbers.size()) / kGroup;
+  for (const RtnGrid grid : kGrids) {
+    for (const int64_t group : {int64_t{64}, kGroup}) {
+      for (const int bits : {4, 8}) {
+        const RtnShape shape{rows, kGroup, group};
+        const RtnOptions options{.bits = bits, .grid = grid};
+        EXPECT_EQ(
+            Mismatches(RunRtn(weights, FloatType::kFp32, shape, options),
+                       RtnByLoops(exact, shape, options), FloatType::kFp32),
+            0)
+            << "grid " << static_cast<int>(grid) << " group " << group
+            << " bits " << bits;
+      }
+    }
+  }
 }
 
 TEST_F(RtnKernel, GivesTheWorkedCodes) {
