@@ -124,6 +124,13 @@ inline constexpr int kHeld = 16;
 
 QSWEEP_DEVICE bool IsEmpty(const Hold& hold) { return hold.index >= hold.end; }
 
+// What the thread holds the next time.
+template <typename Format>
+QSWEEP_DEVICE Hold Next(Hold hold) {
+  hold.index += kHeld / kPerVector<Format> * hold.step;
+  return hold;
+}
+
 template <typename Format>
 QSWEEP_DEVICE bool IsFull(const Hold& hold) {
   constexpr int kVector = kPerVector<Format>;

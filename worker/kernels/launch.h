@@ -42,6 +42,7 @@
 namespace qsweep::kernels {
 
 inline constexpr int kWarpThreads = 32;
+inline constexpr int kWarpBits = 5;  // 2^5 of them
 
 // 16 bytes at a multiple of 16: the widest access.
 struct alignas(16) Vector16 {

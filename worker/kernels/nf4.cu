@@ -11,103 +11,123 @@ namespace {
 
 constexpr int kInvalidValue = 1;  // cudaErrorInvalidValue
 constexpr int kThreads = 256;
+constexpr float kInfinity = __builtin_huge_valf();
 constexpr int kScales = 256;  // that share a scale of their own
+
+// Of equal width, over all quotients: each has one threshold at most.
+constexpr int kBins = 32;
+constexpr float kBinsPerOne = 15.5f;
+// Added to a number of bins, makes a quarter of one the last bit.
+constexpr float kFirstBin = 2097152.0f + 16.0f;  // 2^21, and bin 0 at -16
 
 struct Work {
   Nf4Buffers buffers;
   int64_t count;
   int64_t group_size;
   int64_t groups;
-  int team;           // lanes of a group
+  int team_bits;      // 2^team_bits lanes have a group
   bool aligned;       // 16 bytes at a time
   bool scales_given;  // double quantization: absmax holds what to scale by
   float levels[kNf4Codes];
+  float thresholds[kBins];  // a bin's; infinity where it has none
+  uint8_t codes[kBins];     // below the threshold
 };
 
 struct Tables {
-  float thresholds[kNf4Codes];
-  float levels[kNf4Codes];
+  float thresholds[kBins];
+  float levels[2][kBins];  // of quotients not above the threshold, and above
+  int codes[kBins];
 };
 
-QSWEEP_DEVICE float Larger(float a, float b) { return a > b ? a : b; }
 QSWEEP_DEVICE float Magnitude(float x) {
   return FloatOf(BitsOf(x) & 0x7fffffff);
 }
 
 QSWEEP_DEVICE float LargestOverLanes(float x, int lanes) {
   for (int mask = lanes / 2; mask > 0; mask /= 2) {
-    x = Larger(x, ShuffleXor(x, mask));
+    x = MaxOf(x, ShuffleXor(x, mask));
   }
   return x;
 }
 
 // Every thread of the block calls it once.
 QSWEEP_DEVICE void FillTables(const Work& work, Tables& tables) {
-  const int i = ThreadIndex();
-  if (i < kNf4Codes) {
-    tables.levels[i] = work.levels[i];
-    tables.thresholds[i] =
-        i + 1 < kNf4Codes
-            ? Multiply(Add(work.levels[i], work.levels[i + 1]), 0.5f)
-            : 0;
+  const int bin = ThreadIndex();
+  if (bin < kBins) {
+    const int code = work.codes[bin];
+    tables.thresholds[bin] = work.thresholds[bin];
+    tables.codes[bin] = code;
+    tables.levels[0][bin] = work.levels[code];
+    tables.levels[1][bin] = work.levels[code < kNf4Codes - 1 ? code + 1 : code];
   }
   SyncBlock();
 }
 
-// The number of thresholds below x; 0 for NaN.
-QSWEEP_DEVICE int CodeOf(float x, const Tables& tables) {
-  int code = 0;
-  for (int step = kNf4Codes / 2; step > 0; step /= 2) {
-    code += x > tables.thresholds[code + step - 1] ? step : 0;
-  }
-  return code;
+// Never falls as x grows; within the table for any x.
+QSWEEP_DEVICE int BinOf(float x) {
+  return static_cast<int>(BitsOf(MultiplyAdd(x, kBinsPerOne, kFirstBin)) >> 2 &
+                          (kBins - 1));
 }
 
+// What this thread has of its group; nothing behind the last group.
 struct Place {
-  int64_t begin;
-  int64_t end;
   int64_t group;
   int lane;
+  Hold hold;  // the first time
 };
 
-// Of this thread; an empty span behind the last group.
+template <typename In>
 QSWEEP_DEVICE Place PlaceOf(const Work& work) {
-  const int teams = kThreads / work.team;
-  Place place = {0, 0, BlockIndex() * teams + ThreadIndex() / work.team,
-                 ThreadIndex() % work.team};
+  constexpr int kVector = kPerVector<In>;
+  const int team = 1 << work.team_bits;
+  Place place = {BlockIndex() * (kThreads >> work.team_bits) +
+                     (ThreadIndex() >> work.team_bits),
+                 ThreadIndex() & (team - 1),
+                 {0, team * kVector, 0, work.aligned}};
   if (place.group < work.groups) {
-    place.begin = place.group * work.group_size;
-    place.end = place.begin + work.group_size < work.count
-                    ? place.begin + work.group_size
-                    : work.count;
+    const int64_t begin = place.group * work.group_size;
+    const int64_t end = begin + work.group_size;
+    place.hold.index = begin + place.lane * kVector;
+    place.hold.end = end < work.count ? end : work.count;
   }
   return place;
 }
 
-// The largest magnitude of the group, for all its lanes.
 template <typename In>
-QSWEEP_DEVICE float AbsMax(const Work& work, const Place& place) {
-  constexpr int kCount = kPerVector<In>;
-  float largest = 0;
-  float weights[kCount];
-  for (int64_t index = place.begin + place.lane * kCount; index < place.end;
-       index += work.team * kCount) {
-    const int count = LoadNumbers<In, kCount>(
-        static_cast<const typename In::Stored*>(work.buffers.weights), index,
-        place.end, work.aligned, weights);
-    for (int i = 0; i < kCount; ++i) {
-      if (i < count) {
-        largest = Larger(largest, Magnitude(weights[i]));
-      }
-    }
+QSWEEP_DEVICE void LoadWeights(const Work& work, const Hold& hold,
+                               float* weights) {
+  LoadHeld<In>(static_cast<const typename In::Stored*>(work.buffers.weights),
+               hold, weights);
+}
+
+QSWEEP_DEVICE float LargestOf(float largest, const float* weights) {
+  for (int i = 0; i < kHeld; ++i) {
+    largest = MaxOf(largest, Magnitude(weights[i]));
   }
-  return LargestOverLanes(largest, work.team);
+  return largest;
+}
+
+// The largest magnitude of the group, for all its lanes. weights: held the
+// first time.
+template <typename In>
+QSWEEP_DEVICE float AbsMax(const Work& work, Hold hold, const float* weights) {
+  float largest = LargestOf(0, weights);
+  hold = Next<In>(hold);
+  while (!IsEmpty(hold)) {
+    float more[kHeld];
+    LoadWeights<In>(work, hold, more);
+    largest = LargestOf(largest, more);
+    hold = Next<In>(hold);
+  }
+  return LargestOverLanes(largest, 1 << work.team_bits);
 }
 
 template <typename In>
 QSWEEP_KERNEL AbsMaxKernel(Work work) {
-  const Place place = PlaceOf(work);
-  const float largest = AbsMax<In>(work, place);
+  const Place place = PlaceOf<In>(work);
+  float weights[kHeld];
+  LoadWeights<In>(work, place.hold, weights);
+  const float largest = AbsMax<In>(work, place.hold, weights);
   if (place.lane == 0 && place.group < work.groups) {
     Store(work.buffers.absmax + place.group, largest);
   }
@@ -119,9 +139,18 @@ QSWEEP_KERNEL MeanKernel(Work work) {
     double of_thread[kThreads];
   };
   QSWEEP_SHARED(Sums, sums);
+  constexpr int kAtOnce = 16;  // reads in flight
   double sum = 0;
-  for (int64_t group = ThreadIndex(); group < work.groups; group += kThreads) {
-    sum = Add(sum, static_cast<double>(Load(work.buffers.absmax + group)));
+  for (int64_t first = ThreadIndex(); first < work.groups;
+       first += kAtOnce * kThreads) {
+    float scales[kAtOnce];
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t group = first + i * kThreads;
+      scales[i] = group < work.groups ? Load(work.buffers.absmax + group) : 0;
+    }
+    for (const float scale : scales) {
+      sum = Add(sum, static_cast<double>(scale));
+    }
   }
   sums.of_thread[ThreadIndex()] = sum;
   for (int half = kThreads / 2; half > 0; half /= 2) {
@@ -185,7 +214,7 @@ QSWEEP_KERNEL ScalesKernel(Work work) {
   }
   float largest = 0;
   for (const float of_warp : levels.largest_of_warp) {
-    largest = Larger(largest, of_warp);
+    largest = MaxOf(largest, of_warp);
   }
   float level = 0;
   if (largest != 0) {
@@ -205,13 +234,50 @@ QSWEEP_KERNEL ScalesKernel(Work work) {
   Store(work.buffers.absmax + group, Add(Multiply(level, largest), mean));
 }
 
+// Replaces the weights by their values.
 template <typename In, typename Out>
-QSWEEP_KERNEL ValuesKernel(Work work) {
-  constexpr int kCount = kPerVector<In>;
+QSWEEP_DEVICE void Quantize(const Work& work, const Tables& tables,
+                            const Hold& hold, float inverse, float scale,
+                            float* weights) {
+  const bool divides = inverse < kInfinity;
+  if (!divides) {  // by 0, or so little that all but 0 becomes infinite
+    for (int i = 0; i < kHeld; ++i) {
+      weights[i] = weights[i] > 0 ? 1.0f : -1.0f;
+    }
+  }
+  const float factor = divides ? inverse : 1.0f;
+  for (int i = 0; i < kHeld; ++i) {
+    weights[i] = Multiply(weights[i], factor);
+  }
+  if (work.buffers.codes != nullptr) {
+    for (int i = 0; i < kHeld; ++i) {
+      const int64_t index = IndexOfHeld<In>(hold, i);
+      if (index < hold.end) {
+        const int bin = BinOf(weights[i]);
+        const int above = weights[i] > tables.thresholds[bin] ? 1 : 0;
+        Store(work.buffers.codes + index,
+              static_cast<uint8_t>(tables.codes[bin] + above));
+      }
+    }
+  }
+  for (int i = 0; i < kHeld; ++i) {
+    const int bin = BinOf(weights[i]);
+    const int above = weights[i] > tables.thresholds[bin] ? 1 : 0;
+    weights[i] = Multiply(tables.levels[above][bin], scale);
+  }
+  StoreHeld<In, Out>(weights, hold,
+                     static_cast<typename Out::Stored*>(work.buffers.out));
+}
+
+template <typename In, typename Out>
+QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 4) ValuesKernel(Work work) {
   QSWEEP_SHARED(Tables, tables);
+  const Place place = PlaceOf<In>(work);
+  Hold hold = place.hold;
+  float weights[kHeld];
+  LoadWeights<In>(work, hold, weights);
   FillTables(work, tables);
-  const Place place = PlaceOf(work);
-  const float largest = AbsMax<In>(work, place);
+  const float largest = AbsMax<In>(work, hold, weights);
   if (place.group >= work.groups) {
     return;
   }
@@ -221,38 +287,45 @@ QSWEEP_KERNEL ValuesKernel(Work work) {
   if (!work.scales_given && work.buffers.absmax != nullptr && place.lane == 0) {
     Store(work.buffers.absmax + place.group, largest);
   }
-  float weights[kCount];
-  for (int64_t index = place.begin + place.lane * kCount; index < place.end;
-       index += work.team * kCount) {
-    const int count = LoadNumbers<In, kCount>(
-        static_cast<const typename In::Stored*>(work.buffers.weights), index,
-        place.end, work.aligned, weights);
-    for (int i = 0; i < kCount; ++i) {
-      if (i < count) {
-        const int code = CodeOf(Multiply(weights[i], inverse), tables);
-        if (work.buffers.codes != nullptr) {
-          Store(work.buffers.codes + index + i, static_cast<uint8_t>(code));
-        }
-        weights[i] = Multiply(tables.levels[code], scale);
-      }
-    }
-    StoreNumbers<Out, kCount>(
-        weights, count, work.aligned,
-        static_cast<typename Out::Stored*>(work.buffers.out), index);
+  while (!IsEmpty(hold)) {
+    Quantize<In, Out>(work, tables, hold, inverse, scale, weights);
+    hold = Next<In>(hold);
+    LoadWeights<In>(work, hold, weights);
+  }
+}
+
+// As BinOf on the device.
+int HostBinOf(float x) {
+  const auto shifted = static_cast<float>(static_cast<double>(x) * kBinsPerOne +
+                                          static_cast<double>(kFirstBin));
+  uint32_t bits = 0;
+  memcpy(&bits, &shifted, sizeof(bits));
+  return static_cast<int>(bits >> 2 & (kBins - 1));
+}
+
+void FillBins(Work& work) {
+  memcpy(work.levels, kNf4Levels, sizeof(work.levels));
+  int code = 0;
+  for (int bin = 0; bin < kBins; ++bin) {
+    work.codes[bin] = static_cast<uint8_t>(code);
+    const bool has_one =
+        code < kNf4Codes - 1 && HostBinOf(Nf4Threshold(code)) == bin;
+    work.thresholds[bin] = has_one ? Nf4Threshold(code) : kInfinity;
+    code += has_one ? 1 : 0;
   }
 }
 
 template <typename In, typename Out>
 int LaunchNf4(Work work, bool double_quant, Stream stream) {
-  constexpr int kCount = kPerVector<In>;
-  work.aligned = work.group_size % kCount == 0 &&
+  work.aligned = work.group_size % kPerVector<In> == 0 &&
                  IsAligned16(work.buffers.weights) &&
                  IsAligned16(work.buffers.out);
-  work.team = 1;
-  while (work.team < kWarpThreads && work.team * kCount < work.group_size) {
-    work.team *= 2;
+  while (work.team_bits < kWarpBits &&
+         kHeld << work.team_bits < work.group_size) {
+    ++work.team_bits;
   }
-  const Grid grid = {CeilDiv(work.groups, kThreads / work.team), kThreads};
+  const int64_t blocks = CeilDiv(work.groups, kThreads >> work.team_bits);
+  const Grid grid = {blocks, kThreads};
   if (double_quant) {
     int error = Launch(AbsMaxKernel<In>, grid, stream, work);
     if (error == 0) {
@@ -297,11 +370,13 @@ int Nf4Cuda(const Nf4Buffers& buffers, int64_t count, Nf4Options options,
                .count = count,
                .group_size = options.group_size,
                .groups = CeilDiv(count, options.group_size),
-               .team = 1,
+               .team_bits = 0,
                .aligned = false,
                .scales_given = false,
-               .levels = {}};
-  memcpy(work.levels, kNf4Levels, sizeof(work.levels));
+               .levels = {},
+               .thresholds = {},
+               .codes = {}};
+  FillBins(work);
   switch (buffers.weight_type) {
     case FloatType::kFp32:
       return LaunchNf4<Fp32, Fp32>(work, options.double_quant, stream);

@@ -16,8 +16,6 @@ namespace {
 constexpr int kInvalidValue = 1;  // cudaErrorInvalidValue
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / kWarpThreads;
-constexpr int kWarpBits = 5;  // 2^5 lanes
-static_assert(1 << kWarpBits == kWarpThreads);
 
 constexpr int64_t kMaxRangeBlocks =
     kRtnWorkspaceBytes / static_cast<int64_t>(sizeof(Range));
@@ -67,13 +65,6 @@ QSWEEP_DEVICE Hold HoldOf(const Work& work, Span span, int64_t thread,
   constexpr int kVector = kPerVector<In>;
   return {span.begin + thread * kVector, threads * kVector, span.end,
           work.aligned};
-}
-
-// The next time.
-template <typename In>
-QSWEEP_DEVICE Hold Next(Hold hold) {
-  hold.index += kHeld / kPerVector<In> * hold.step;
-  return hold;
 }
 
 // As the arithmetic asked for sees them.

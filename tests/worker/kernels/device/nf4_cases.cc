@@ -110,6 +110,33 @@ TEST_F(Nf4Kernel, EqualsTheCpu_AtOddSizes) {
   }
 }
 
+// Each threshold and each border between the bins of the kernel's table, and
+// their neighbours; a group of zeros and one whose reciprocal is infinite.
+TEST_F(Nf4Kernel, EqualsTheCpu_NextToThresholds) {
+  std::vector<float> numbers;
+  for (int code = 0; code < kNf4Codes - 1; ++code) {
+    numbers.push_back(Nf4Threshold(code));
+  }
+  for (int quarter = -64; quarter <= 64; ++quarter) {
+    numbers.push_back((static_cast<float>(quarter) / 4 + 0.125f) / 15.5f);
+  }
+  DeviceWeights weights{FloatType::kFp32, {}};
+  for (const float number : numbers) {
+    for (uint32_t ulp = 0; ulp <= 8; ++ulp) {
+      weights.bits.push_back(std::bit_cast<uint32_t>(number) + ulp - 4);
+    }
+  }
+  weights.bits.resize((weights.bits.size() + 63) / 64 * 64);
+  for (size_t i = 0; i < weights.bits.size(); i += 64) {
+    weights.bits[i] = std::bit_cast<uint32_t>(1.0f);  // what it divides by
+  }
+  for (uint32_t i = 0; i < 64; ++i) {  // subnormal
+    weights.bits.push_back(i % 3 == 0 ? 0 : i % 2 << 31 | i);
+  }
+  weights.bits.resize(weights.bits.size() + 64);
+  EXPECT_EQ(Mismatches(weights, FloatType::kFp32, {}), 0);
+}
+
 TEST_F(Nf4Kernel, RefusesWhatItCannotDo) {
   DeviceArray<float> weights(64);
   DeviceArray<float> out(64);
