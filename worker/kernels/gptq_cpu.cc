@@ -197,9 +197,10 @@ class Rows {
       for (int64_t r = 0; r < lanes_; ++r) {
         block_.data()[i * lanes_ + r] = from[r * kPanel];
       }
-      for (int64_t j = i; j < count; ++j) {
-        inverse_.data()[i * kBlock + j] =
-            factor_.UpperInverse(begin + i, begin + j);
+      for (int64_t panel = 0; panel < kPanelsPerBlock; ++panel) {
+        std::copy_n(factor_.inverses.data() + begin * kBlock +
+                        panel * kInverseStep + i * kPanel,
+                    kPanel, inverse_.data() + i * kBlock + panel * kPanel);
       }
     }
     loops_.round_columns({.columns = count,

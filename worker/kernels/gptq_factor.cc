@@ -119,21 +119,22 @@ class Factorization {
   // The damped Hessian; columns after the last are those of an identity.
   void Fill(int64_t block, int64_t first, int64_t rows) {
     const int64_t n = damped_.columns();
+    const int64_t begin = block * kBlock;
+    const int32_t* const order = damped_.order.data();
     for (int64_t i = first; i < first + rows; ++i) {
-      for (int64_t j = block * kBlock; j < (block + 1) * kBlock; ++j) {
-        double value = i == j ? damped_.mean : 0;
-        if (i < n && j < n) {
-          const auto a =
-              static_cast<size_t>(damped_.order[static_cast<size_t>(i)]);
-          const auto b =
-              static_cast<size_t>(damped_.order[static_cast<size_t>(j)]);
-          value = i == j ? damped_.diagonal[a]
-                         : static_cast<double>(
-                               damped_.hessian[a * static_cast<size_t>(n) + b]);
-        }
-        const int64_t column = j % kBlock;
-        Block(block)[column / kPanel * UpperStep(block) + i * kPanel +
-                     column % kPanel] = static_cast<T>(value);
+      T* const to = Block(block) + i * kPanel;
+      const float* const row = i < n ? damped_.hessian + order[i] * n : nullptr;
+      for (int64_t j = begin; j < begin + kBlock; ++j) {
+        const int64_t column = j - begin;
+        to[column / kPanel * UpperStep(block) + column % kPanel] =
+            static_cast<T>(row != nullptr && j < n ? row[order[j]] : 0.0f);
+      }
+      if (i >= begin) {
+        const double diagonal =
+            i < n ? damped_.diagonal[static_cast<size_t>(order[i])]
+                  : damped_.mean;
+        to[(i - begin) / kPanel * UpperStep(block) + (i - begin) % kPanel] =
+            static_cast<T>(diagonal);
       }
     }
   }

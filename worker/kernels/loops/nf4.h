@@ -54,36 +54,63 @@ inline int32_t CodeOf(float x) {
 }
 
 #if defined(__AVX2__)
-// The levels of x's codes: four comparisons, each with the threshold that those
-// before it lead to.
-inline Floats LevelsOf(Floats x) {
+// What a code stands for, or where it ends, in the order of paths: a path is
+// minus the code's first bits.
+template <typename ValueOf>
+inline Floats ByPath(ValueOf value_of) {
+  Floats values;
+  for (int k = 0; k < kFloats; ++k) {
+    values[(kFloats - k) % kFloats] = value_of(k);
+  }
+  return values;
+}
+
+// The levels of the codes of kMany registers: four comparisons, each with the
+// threshold that those before it lead to. A comparison gives 0 or -1. Step by
+// step for all of them, since each step waits for the one before.
+template <int kMany>
+inline void ToLevels(Floats* x) {
   constexpr auto t = [](int q) { return Nf4Threshold(q); };
-  constexpr const float* kLevels = kNf4Levels;
-  const Floats thirds = {t(1), t(5), t(9), t(13), t(1), t(5), t(9), t(13)};
-  const Floats fourths = {t(0), t(2), t(4), t(6), t(8), t(10), t(12), t(14)};
-  const Ints first = x > t(7);  // -1 or 0
-  const Ints second =
-      x > (first ? Wide<float>::All(t(11)) : Wide<float>::All(t(3)));
-  Ints path = (first & 2) | (second & 1);
-  const Ints third =
-      x > _mm256_permutevar_ps(thirds, reinterpret_cast<__m256i>(path));
-  path = path + path - third;
-  const Ints fourth =
-      x > _mm256_permutevar8x32_ps(fourths, reinterpret_cast<__m256i>(path));
-  path = path + path - fourth;
-  const __m256i code = reinterpret_cast<__m256i>(path);  // its last three bits
-  const __m256 low = _mm256_permutevar8x32_ps(LoadFloats(kLevels), code);
-  const __m256 high =
-      _mm256_permutevar8x32_ps(LoadFloats(kLevels + kFloats), code);
-  return _mm256_blendv_ps(low, high, reinterpret_cast<__m256>(first));
+  const Floats seconds = {t(3), 0, 0, t(11), t(3), 0, 0, t(11)};
+  const Floats thirds = {t(1), t(13), t(9), t(5), t(1), t(13), t(9), t(5)};
+  const Floats fourths = ByPath([](int k) { return Nf4Threshold(2 * k); });
+  const Floats evens = ByPath([](int k) { return kNf4Levels[2 * k]; });
+  const Floats odds = ByPath([](int k) { return kNf4Levels[2 * k + 1]; });
+  const auto bits = [](Ints path) { return reinterpret_cast<__m256i>(path); };
+  Ints path[kMany];
+#pragma GCC unroll 4
+  for (int v = 0; v < kMany; ++v) {
+    path[v] = x[v] > t(7);
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kMany; ++v) {
+    const Ints step = x[v] > _mm256_permutevar_ps(seconds, bits(path[v]));
+    path[v] = path[v] + path[v] + step;
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kMany; ++v) {
+    const Ints step = x[v] > _mm256_permutevar_ps(thirds, bits(path[v]));
+    path[v] = path[v] + path[v] + step;
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kMany; ++v) {
+    const Ints step = x[v] > _mm256_permutevar8x32_ps(fourths, bits(path[v]));
+    x[v] = _mm256_blendv_ps(_mm256_permutevar8x32_ps(evens, bits(path[v])),
+                            _mm256_permutevar8x32_ps(odds, bits(path[v])),
+                            reinterpret_cast<__m256>(step));
+  }
 }
 #else
-inline Floats LevelsOf(Floats x) {
-  Floats levels = Wide<float>::All(kNf4Levels[0]);
-  for (int q = 0; q + 1 < kNf4Codes; ++q) {
-    levels = x > Nf4Threshold(q) ? Wide<float>::All(kNf4Levels[q + 1]) : levels;
+template <int kMany>
+inline void ToLevels(Floats* x) {
+  for (int v = 0; v < kMany; ++v) {
+    Floats levels = Wide<float>::All(kNf4Levels[0]);
+    for (int q = 0; q + 1 < kNf4Codes; ++q) {
+      levels =
+          x[v] > Nf4Threshold(q) ? Wide<float>::All(kNf4Levels[q + 1]) : levels;
+    }
+    x[v] = levels;
   }
-  return levels;
 }
 #endif
 
@@ -92,31 +119,38 @@ inline Floats LevelsOf(Floats x) {
 constexpr int64_t kNf4GroupsAtOnce = 16;
 constexpr int64_t kNf4PrefetchBytes = 16384;
 
-template <bool kStreams>
 void Nf4Group(const float* weights, int64_t count, float inverse, float scale,
               float* out) {
+  constexpr int kMany = 2;
   int64_t i = 0;
-  for (; i + kFloats <= count; i += kFloats) {
-    __builtin_prefetch(reinterpret_cast<const char*>(weights + i) +
-                       kNf4PrefetchBytes);
-    const Floats values = LevelsOf(LoadFloats(weights + i) * inverse) * scale;
-    if constexpr (kStreams) {
-      StreamFloats(out + i, values);
-    } else {
-      StoreFloats(out + i, values);
+  for (; i + kMany * kFloats <= count; i += kMany * kFloats) {
+    Floats x[kMany];
+#pragma GCC unroll 4
+    for (int v = 0; v < kMany; ++v) {
+      const float* const from = weights + i + v * kFloats;
+      __builtin_prefetch(reinterpret_cast<const char*>(from) +
+                         kNf4PrefetchBytes);
+      x[v] = LoadFloats(from) * inverse;
+    }
+    ToLevels<kMany>(x);
+#pragma GCC unroll 4
+    for (int v = 0; v < kMany; ++v) {
+      float* const to = out + i + v * kFloats;
+      StoreFloats(to, x[v] * scale);
     }
   }
-  if (i < count) {
-    StoreSome(
-        out + i,
-        LevelsOf(LoadSome(weights + i, count - i, 0.0f) * inverse) * scale,
-        count - i);
+  for (; i < count; i += kFloats) {
+    const int64_t some = std::min(kFloats, count - i);
+    Floats x = LoadSome(weights + i, some, 0.0f) * inverse;
+    ToLevels<1>(&x);
+    StoreSome(out + i, x * scale, some);
   }
 }
 
-template <bool kStreams>
-void Nf4Groups(const float* weights, int64_t count, int64_t group_size,
-               const float* scales, float* out, float* absmax, uint8_t* codes) {
+// scales: of all groups, or nullptr where each has its largest magnitude. Past
+// the caches it would be slower: the arithmetic is what takes the time.
+void Nf4(const float* weights, int64_t count, int64_t group_size,
+         const float* scales, float* out, float* absmax, uint8_t* codes) {
   const int64_t at_once = group_size * kNf4GroupsAtOnce;
   float largest[kNf4GroupsAtOnce];
   for (int64_t begin = 0; begin < count; begin += at_once) {
@@ -134,19 +168,8 @@ void Nf4Groups(const float* weights, int64_t count, int64_t group_size,
       for (int64_t i = first; codes != nullptr && i < first + size; ++i) {
         codes[i] = static_cast<uint8_t>(CodeOf(weights[i] * inverse));
       }
-      Nf4Group<kStreams>(weights + first, size, inverse, scale, out + first);
+      Nf4Group(weights + first, size, inverse, scale, out + first);
     }
-  }
-}
-
-// scales: of all groups, or nullptr where each has its largest magnitude.
-void Nf4(const float* weights, int64_t count, int64_t group_size,
-         const float* scales, float* out, float* absmax, uint8_t* codes) {
-  if (out != weights && ShouldStream(out, count, group_size)) {
-    Nf4Groups<true>(weights, count, group_size, scales, out, absmax, codes);
-    FinishStreams();
-  } else {
-    Nf4Groups<false>(weights, count, group_size, scales, out, absmax, codes);
   }
 }
 
