@@ -29,8 +29,8 @@ struct Int4Matrix {
 // Writes scale * (code - zero), rounded once to fp32 and then to out_type. out:
 // device memory, [rows, cols]. Asynchronous; all buffers must live until the
 // stream has passed. 0, or the CUDA error code: cudaErrorInvalidValue (1)
-// without a launch for a group below 1, scales in bf16, 2^31 rows or groups of
-// a row and more, or 2^31 blocks of 2048 codes of a row and more.
+// without a launch for a group below 1, scales in bf16, 2^31 groups or words of
+// a row and more, or 2^31 blocks of 8192 codes of a row and more.
 int DequantizeInt4Cuda(const Int4Matrix& matrix, void* out, FloatType out_type,
                        Stream stream);
 
