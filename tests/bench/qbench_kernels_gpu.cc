@@ -168,13 +168,13 @@ class Bench {
 
   void Nf4(FloatType type, int64_t bytes_a_weight,
            const std::string& type_name) {
-    DeviceBuffer mean(sizeof(float));
+    DeviceBuffer workspace(kernels::kNf4WorkspaceBytes);
     const kernels::Nf4Buffers buffers = {.weights = weights_.as<void>(),
                                          .out = out_.as<void>(),
                                          .weight_type = type,
                                          .out_type = type,
                                          .absmax = scales_.as<float>(),
-                                         .mean = mean.as<float>()};
+                                         .workspace = workspace.as<void>()};
     Add("nf4, group 64, " + type_name, 2 * bytes_a_weight * kWeights,
         [&]() { return kernels::Nf4Cuda(buffers, kWeights, {}, nullptr); });
     Add("nf4, double quantization, " + type_name, 3 * bytes_a_weight * kWeights,

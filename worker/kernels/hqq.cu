@@ -1,12 +1,14 @@
 #include <cstdint>
 
 #include "worker/kernels/cuda_numbers.h"
+#include "worker/kernels/cuda_sums.h"
 #include "worker/kernels/hqq_cuda.h"
 #include "worker/kernels/launch.h"
 
-// A warp for each group. A step of the solver is two launches: all groups move
-// their zero points, one block decides from their errors whether it was the
-// last; launches after that find it said and return.
+// A warp for each group. A step of the solver is three launches: all groups
+// move their zero points, some blocks add up the lanes of their errors, one
+// decides from those whether it was the last; launches after that find it said
+// and return.
 namespace qsweep::kernels {
 namespace {
 
@@ -17,7 +19,8 @@ constexpr int kSteps = 20;
 constexpr float kShrunkAway = 0.17f;
 constexpr uint32_t kInfinityBits = 0x7f800000;
 
-// At the start of the workspace; the groups' errors follow.
+// At the start of the workspace; the lanes of the errors' sum follow, then the
+// groups' errors.
 struct Progress {
   float best;
   int32_t ended;
@@ -54,9 +57,14 @@ QSWEEP_DEVICE float Magnitude(float x) {
 QSWEEP_DEVICE Progress* ProgressOf(const Work& work) {
   return static_cast<Progress*>(work.buffers.workspace);
 }
-QSWEEP_DEVICE float* ErrorsOf(const Work& work) {
-  return reinterpret_cast<float*>(ProgressOf(work) + 1);
+QSWEEP_DEVICE double* LaneSums(const Work& work) {
+  return reinterpret_cast<double*>(ProgressOf(work) + 1);
 }
+QSWEEP_DEVICE float* ErrorsOf(const Work& work) {
+  return reinterpret_cast<float*>(LaneSums(work) + kSumLanes);
+}
+static_assert(HqqWorkspaceBytes(0) ==
+              sizeof(Progress) + kSumLanes * sizeof(double));
 
 QSWEEP_DEVICE int64_t GroupOfWarp() {
   return BlockIndex() * kWarps + ThreadIndex() / kWarpThreads;
@@ -178,34 +186,24 @@ QSWEEP_KERNEL StepKernel(Work work) {
   Store(ErrorsOf(work) + group, sums.error);
 }
 
+QSWEEP_KERNEL LanesKernel(Work work) {
+  if (Load(ProgressOf(work)).ended == 0) {
+    StoreSumOfLane(ErrorsOf(work), work.groups, LaneSums(work));
+  }
+}
+
 // One block.
 QSWEEP_KERNEL DecideKernel(Work work) {
-  struct Errors {
-    double of_thread[kThreads];
-  };
-  QSWEEP_SHARED(Errors, errors);
   const Progress progress = Load(ProgressOf(work));
   if (progress.ended != 0) {
     return;
   }
-  double sum = 0;
-  for (int64_t group = ThreadIndex(); group < work.groups; group += kThreads) {
-    sum = Add(sum, static_cast<double>(Load(ErrorsOf(work) + group)));
-  }
-  errors.of_thread[ThreadIndex()] = sum;
-  for (int half = kThreads / 2; half > 0; half /= 2) {
-    SyncBlock();
-    if (ThreadIndex() < half) {
-      errors.of_thread[ThreadIndex()] =
-          Add(errors.of_thread[ThreadIndex()],
-              errors.of_thread[ThreadIndex() + half]);
-    }
-  }
+  const double sum = SumOfLanes(LaneSums(work));
   if (ThreadIndex() != 0) {
     return;
   }
-  const auto mean = static_cast<float>(Divide(
-      errors.of_thread[0], static_cast<double>(work.groups * work.group_size)));
+  const auto mean = static_cast<float>(
+      Divide(sum, static_cast<double>(work.groups * work.group_size)));
   const bool falls = mean < progress.best;
   Store(ProgressOf(work),
         Progress{falls ? mean : progress.best, falls ? 0 : 1, {0, 0}});
@@ -239,7 +237,10 @@ int LaunchHqq(const Work& work, Stream stream) {
   for (int step = 0; step < kSteps && error == 0; ++step) {
     error = Launch(StepKernel<In>, grid, stream, work);
     if (error == 0) {
-      error = Launch(DecideKernel, {1, kThreads}, stream, work);
+      error = Launch(LanesKernel, {kSumBlocks, kSumThreads}, stream, work);
+    }
+    if (error == 0) {
+      error = Launch(DecideKernel, {1, kSumThreads}, stream, work);
     }
   }
   return error != 0 ? error : Launch(ValuesKernel<In, Out>, grid, stream, work);

@@ -26,7 +26,7 @@ struct HqqOptions {
 // group; the end is when the mean of |x| over the whole tensor stops falling,
 // the last z kept. Each operation in fp32. Sums have a fixed order: 32 lanes
 // over a group, then halves onto halves; the tensor's, over the groups' sums,
-// likewise with 256 lanes in fp64.
+// likewise with 4096 lanes in fp64.
 //
 // weights: `count` finite values. out: `count`, may be weights itself. inverse
 // and zeros, or nullptr: i and z of each group. codes, or nullptr: `count`, in

@@ -14,7 +14,7 @@ constexpr int kSteps = 20;
 constexpr float kSmallestSpan = 1e-4f;
 constexpr float kLargestInverse = 2e4f;
 constexpr int64_t kLanes = 32;        // of a sum over a group
-constexpr int64_t kGroupLanes = 256;  // of the sum over groups
+constexpr int64_t kGroupLanes = 4096;  // of the sum over groups
 // Below it |x|^-0.3 / 10 is larger than |x|: nothing is left after shrinking.
 constexpr float kShrunkAway = 0.17f;
 

@@ -21,7 +21,9 @@ struct HqqBuffers {
   void* workspace = nullptr;              // HqqWorkspaceBytes(groups)
 };
 
-constexpr int64_t HqqWorkspaceBytes(int64_t groups) { return 16 + 4 * groups; }
+constexpr int64_t HqqWorkspaceBytes(int64_t groups) {
+  return 16 + 8 * 4096 + 4 * groups;
+}
 
 // What HqqCpu does, on a device, to the last bit: weights are read as exact
 // fp32, values are rounded to out_type at the end. A warp solves a group, so

@@ -1,11 +1,12 @@
 #include <cstdint>
 
 #include "worker/kernels/cuda_numbers.h"
+#include "worker/kernels/cuda_sums.h"
 #include "worker/kernels/launch.h"
 #include "worker/kernels/nf4_cuda.h"
 
 // A group for each team of a warp's lanes. With double quantization the groups'
-// scales are found in a launch of their own, and two more replace them.
+// scales are found in a launch of their own, and three more replace them.
 namespace qsweep::kernels {
 namespace {
 
@@ -133,37 +134,24 @@ QSWEEP_KERNEL AbsMaxKernel(Work work) {
   }
 }
 
-// One block. The sum has the order of nf4.h.
+QSWEEP_DEVICE double* LaneSums(const Work& work) {
+  return static_cast<double*>(work.buffers.workspace);
+}
+QSWEEP_DEVICE float* MeanOf(const Work& work) {
+  return reinterpret_cast<float*>(LaneSums(work) + kSumLanes);
+}
+static_assert(kNf4WorkspaceBytes >= kSumLanes * sizeof(double) + sizeof(float));
+
+QSWEEP_KERNEL LanesKernel(Work work) {
+  StoreSumOfLane(work.buffers.absmax, work.groups, LaneSums(work));
+}
+
+// One block.
 QSWEEP_KERNEL MeanKernel(Work work) {
-  struct Sums {
-    double of_thread[kThreads];
-  };
-  QSWEEP_SHARED(Sums, sums);
-  constexpr int kAtOnce = 16;  // reads in flight
-  double sum = 0;
-  for (int64_t first = ThreadIndex(); first < work.groups;
-       first += kAtOnce * kThreads) {
-    float scales[kAtOnce];
-    for (int i = 0; i < kAtOnce; ++i) {
-      const int64_t group = first + i * kThreads;
-      scales[i] = group < work.groups ? Load(work.buffers.absmax + group) : 0;
-    }
-    for (const float scale : scales) {
-      sum = Add(sum, static_cast<double>(scale));
-    }
-  }
-  sums.of_thread[ThreadIndex()] = sum;
-  for (int half = kThreads / 2; half > 0; half /= 2) {
-    SyncBlock();
-    if (ThreadIndex() < half) {
-      sums.of_thread[ThreadIndex()] = Add(sums.of_thread[ThreadIndex()],
-                                          sums.of_thread[ThreadIndex() + half]);
-    }
-  }
+  const double sum = SumOfLanes(LaneSums(work));
   if (ThreadIndex() == 0) {
-    Store(work.buffers.mean,
-          static_cast<float>(
-              Divide(sums.of_thread[0], static_cast<double>(work.groups))));
+    Store(MeanOf(work),
+          static_cast<float>(Divide(sum, static_cast<double>(work.groups))));
   }
 }
 
@@ -200,7 +188,7 @@ QSWEEP_KERNEL ScalesKernel(Work work) {
   const int64_t group = BlockIndex() * kScales + thread;
   const bool in_use = group < work.groups;
   levels.of[thread] = DynamicLevel(thread);
-  const float mean = Load(work.buffers.mean);
+  const float mean = Load(MeanOf(work));
   const float difference =
       in_use ? Add(Load(work.buffers.absmax + group), -mean) : 0;
   const float largest_of_warp =
@@ -329,7 +317,10 @@ int LaunchNf4(Work work, bool double_quant, Stream stream) {
   if (double_quant) {
     int error = Launch(AbsMaxKernel<In>, grid, stream, work);
     if (error == 0) {
-      error = Launch(MeanKernel, {1, kThreads}, stream, work);
+      error = Launch(LanesKernel, {kSumBlocks, kSumThreads}, stream, work);
+    }
+    if (error == 0) {
+      error = Launch(MeanKernel, {1, kSumThreads}, stream, work);
     }
     if (error == 0) {
       error = Launch(ScalesKernel, {CeilDiv(work.groups, kScales), kThreads},
@@ -360,7 +351,7 @@ int Nf4Cuda(const Nf4Buffers& buffers, int64_t count, Nf4Options options,
       (buffers.out_type != buffers.weight_type &&
        buffers.out_type != FloatType::kFp32) ||
       (options.double_quant &&
-       (buffers.absmax == nullptr || buffers.mean == nullptr))) {
+       (buffers.absmax == nullptr || buffers.workspace == nullptr))) {
     return kInvalidValue;
   }
   if (count == 0) {

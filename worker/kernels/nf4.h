@@ -42,7 +42,7 @@ struct Nf4Options {
 // of w is the number of thresholds below w * (1 / absmax), each operation in
 // fp32. A group of zeros gets code 0 and -0. The last group may be shorter.
 //
-// double_quant: from the scales their mean is subtracted (a sum in fp64 of 256
+// double_quant: from the scales their mean is subtracted (a sum in fp64 of 4096
 // lanes, then halves onto halves); of each 256 of the
 // differences the largest magnitude becomes a scale, each difference the
 // nearest (the lower of two) of 256 levels of a dynamic exponent,

@@ -10,7 +10,7 @@ namespace qsweep::kernels {
 namespace {
 
 constexpr int64_t kScalesPerGroup = 256;
-constexpr size_t kMeanLanes = 256;  // of the sum over all scales
+constexpr size_t kMeanLanes = 4096;  // of the sum over all scales
 
 // The 256 levels of a dynamic exponent, ascending.
 std::array<float, 256> DynamicLevels() {

@@ -15,10 +15,13 @@ struct Nf4Buffers {
                                   // where the types are equal
   FloatType weight_type = FloatType::kFp32;
   FloatType out_type = FloatType::kFp32;  // weight_type or kFp32
-  float* absmax = nullptr;   // a group's scale; with double_quant required
-  uint8_t* codes = nullptr;  // `count`, or nullptr
-  float* mean = nullptr;     // of the scales, 1; with double_quant required
+  float* absmax = nullptr;    // a group's scale; with double_quant required
+  uint8_t* codes = nullptr;   // `count`, or nullptr
+  void* workspace = nullptr;  // kNf4WorkspaceBytes, with double_quant
 };
+
+// The lanes of the sum over all scales, and their mean.
+inline constexpr int64_t kNf4WorkspaceBytes = 8 * 4096 + 8;
 
 // What Nf4Cpu does, on a device, to the last bit: weights are read as exact
 // fp32, values are rounded to out_type at the end. Asynchronous; the buffers

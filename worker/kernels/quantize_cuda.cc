@@ -48,13 +48,13 @@ int Nf4(const Scheme& scheme, int64_t count, const QuantizeBuffers& buffers,
   char* const base = static_cast<char*>(buffers.workspace);
   char* const absmax = base + pieces.Take(GroupsOf(options.group_size, count) *
                                           static_cast<int64_t>(sizeof(float)));
-  char* const mean = base + pieces.Take(sizeof(float));
+  char* const workspace = base + pieces.Take(kNf4WorkspaceBytes);
   return Nf4Cuda({.weights = buffers.weights,
                   .out = buffers.out,
                   .weight_type = buffers.weight_type,
                   .out_type = buffers.out_type,
                   .absmax = reinterpret_cast<float*>(absmax),
-                  .mean = reinterpret_cast<float*>(mean)},
+                  .workspace = workspace},
                  count, options, stream);
 }
 
@@ -90,7 +90,7 @@ int64_t QuantizeWorkspaceBytes(const Scheme& scheme, int64_t rows,
     case Method::kNf4:
       pieces.Take(GroupsOf(scheme.group, rows * cols) *
                   static_cast<int64_t>(sizeof(float)));
-      pieces.Take(sizeof(float));
+      pieces.Take(kNf4WorkspaceBytes);
       break;
     case Method::kHqq: {
       const int64_t groups = GroupsOf(scheme.group, rows * cols);

@@ -37,7 +37,7 @@ int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
   DeviceNumbers in(weights, shift);
   DeviceNumbers out(out_type, size, shift);
   DeviceArray<float> absmax(groups);
-  DeviceArray<float> mean(1);
+  DeviceArray<char> workspace(size_t{kNf4WorkspaceBytes});
   DeviceArray<uint8_t> codes(size);
   EXPECT_EQ(Nf4Cuda({.weights = in.data(),
                      .out = out.data(),
@@ -45,7 +45,7 @@ int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
                      .out_type = out_type,
                      .absmax = absmax.data(),
                      .codes = codes.data(),
-                     .mean = mean.data()},
+                     .workspace = workspace.data()},
                     count, options, nullptr),
             0);
   std::vector<float> values(size);
