@@ -56,12 +56,17 @@ class Rows {
         inverse_(kBlock * kBlock) {
     std::fill_n(lost_.data(), lost_.size(), 0.0f);
     std::fill_n(parameters_.data(), parameters_.size(), 0.0f);
+    const int32_t* const order = factor.order.data();
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* const from = weights + r * columns_;
+      for (int64_t i = 0; i < columns_; ++i) {
+        lost_.data()[Place(i) + r * kPanel] = from[order[i]];
+      }
+    }
     for (int64_t i = 0; i < columns_; ++i) {
-      const auto column =
-          static_cast<size_t>(factor.order[static_cast<size_t>(i)]);
-      float* const to = lost_.data() + Place(i);
-      for (int64_t r = 0; r < rows && !factor.dead[column]; ++r) {
-        to[r * kPanel] = weights[r * columns_ + static_cast<int64_t>(column)];
+      for (int64_t r = 0;
+           factor.dead[static_cast<size_t>(order[i])] && r < rows; ++r) {
+        lost_.data()[Place(i) + r * kPanel] = 0;
       }
     }
     if (options.group_size == 0 || options.static_groups) {
@@ -211,11 +216,16 @@ class Rows {
                           .values = values_.data(),
                           .codes = codes_.data()});
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t column = factor_.order[static_cast<size_t>(begin + i)];
       float* const lost = lost_.data() + Place(begin + i);
       for (int64_t r = 0; r < rows_; ++r) {
         lost[r * kPanel] -= values_.data()[i * lanes_ + r];
-        out.codes[r * columns_ + column] = codes_.data()[i * lanes_ + r];
+      }
+    }
+    const int32_t* const order = factor_.order.data() + begin;
+    for (int64_t r = 0; r < rows_; ++r) {
+      uint8_t* const to = out.codes + r * columns_;
+      for (int64_t i = 0; i < count; ++i) {
+        to[order[i]] = codes_.data()[i * lanes_ + r];
       }
     }
   }
