@@ -52,18 +52,10 @@ int64_t Size(const std::vector<float>& values) {
   return static_cast<int64_t>(values.size());
 }
 
-absl::StatusOr<DeviceBuffer> OnDevice(const std::vector<float>& values) {
-  QSWEEP_ASSIGN_OR_RETURN(DeviceBuffer buffer,
-                          DeviceBuffer::Allocate(Size(values) * kFloat));
-  QSWEEP_RETURN_IF_ERROR(
-      CopyToDevice(buffer.data(), values.data(), Size(values) * kFloat));
-  return buffer;
-}
-
 // As the products read them.
 absl::StatusOr<DeviceBuffer> OnDevice(const std::vector<float>& values,
                                       FloatType type) {
-  QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer wide, OnDevice(values));
+  QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer wide, DeviceBuffer::Of(values));
   QSWEEP_ASSIGN_OR_RETURN(DeviceBuffer buffer,
                           DeviceBuffer::Allocate(Size(values) * BytesOf(type)));
   QSWEEP_RETURN_IF_ERROR(ConvertOnDevice(wide.data(), FloatType::kFp32,
@@ -186,7 +178,7 @@ class AttentionCheck {
   static constexpr int64_t kStride = (kHeads + 2 * kKvHeads) * kHeadDim;
 
   absl::StatusOr<std::vector<float>> Attend(int64_t first, int64_t states) {
-    QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer qkv, OnDevice(qkv_));
+    QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer qkv, DeviceBuffer::Of(qkv_));
     std::vector<float> context(static_cast<size_t>(states * rows_ * kQueries));
     QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer result,
                             DeviceBuffer::Allocate(Size(context) * kFloat));
@@ -279,8 +271,10 @@ double MeasureCudaGflops() {
   constexpr int64_t kOutputs = 2048;
   constexpr int kRepeats = 8;
   Random random(23);
-  const auto rows = OnDevice(RandomFloats(random, kDeviceTileRows * kInputs));
-  const auto weights = OnDevice(RandomFloats(random, kOutputs * kInputs));
+  const auto rows =
+      DeviceBuffer::Of(RandomFloats(random, kDeviceTileRows * kInputs));
+  const auto weights =
+      DeviceBuffer::Of(RandomFloats(random, kOutputs * kInputs));
   const auto out = DeviceBuffer::Allocate(kDeviceTileRows * kOutputs * kFloat);
   if (!rows.ok() || !weights.ok() || !out.ok()) {
     return 0;

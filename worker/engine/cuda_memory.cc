@@ -63,6 +63,13 @@ absl::StatusOr<DeviceBuffer> DeviceBuffer::AllocateOn(kernels::Stream stream,
   return buffer;
 }
 
+absl::StatusOr<DeviceBuffer> DeviceBuffer::OfBytes(const void* values,
+                                                   int64_t bytes) {
+  QSWEEP_ASSIGN_OR_RETURN(DeviceBuffer buffer, Allocate(bytes));
+  QSWEEP_RETURN_IF_ERROR(CopyToDevice(buffer.data(), values, bytes));
+  return buffer;
+}
+
 DeviceBuffer::~DeviceBuffer() {
   if (data_ != nullptr) {
     allocator::raw_delete(data_);
@@ -146,6 +153,10 @@ absl::Status StartUpload(void* to, const void* from, int64_t bytes) {
 
 absl::Status Synchronize(kernels::Stream stream) {
   return StatusOf(cudaStreamSynchronize(stream), "the GPU");
+}
+
+absl::Status KernelStatus(int cuda_error) {
+  return StatusOf(static_cast<cudaError_t>(cuda_error), "a kernel");
 }
 
 absl::StatusOr<GpuProperties> FindGpu() {

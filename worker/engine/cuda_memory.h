@@ -2,7 +2,9 @@
 #define QSWEEP_WORKER_ENGINE_CUDA_MEMORY_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,6 +31,16 @@ class DeviceBuffer {
   DeviceBuffer(DeviceBuffer&& other) noexcept;
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
 
+  // On the compute stream, with these values; the host waits for the copy.
+  template <typename T>
+  static absl::StatusOr<DeviceBuffer> Of(std::span<const T> values) {
+    return OfBytes(values.data(), static_cast<int64_t>(values.size_bytes()));
+  }
+  template <typename T>
+  static absl::StatusOr<DeviceBuffer> Of(const std::vector<T>& values) {
+    return Of(std::span<const T>(values));
+  }
+
   // Makes it at least so large; what was in it is lost where it grows.
   absl::Status Reserve(int64_t bytes);
 
@@ -39,6 +51,8 @@ class DeviceBuffer {
  private:
   static absl::StatusOr<DeviceBuffer> AllocateOn(kernels::Stream stream,
                                                  int64_t bytes);
+  static absl::StatusOr<DeviceBuffer> OfBytes(const void* values,
+                                              int64_t bytes);
 
   void* data_ = nullptr;
   int64_t size_ = 0;
@@ -75,6 +89,9 @@ absl::Status StartUpload(void* to, const void* from, int64_t bytes);
 
 // Waits for everything on the stream. INTERNAL QS5013: something on it failed.
 absl::Status Synchronize(kernels::Stream stream);
+
+// Of what a kernel's launch returned: INTERNAL QS5013 unless it is 0.
+absl::Status KernelStatus(int cuda_error);
 
 // What the GPU is.
 struct GpuProperties {

@@ -22,7 +22,7 @@ using kernels::FloatType;
 
 constexpr int64_t kStagingBytes = int64_t{64} << 20;
 constexpr int64_t kCopyBytes = int64_t{4} << 20;  // of one copier at a time
-constexpr int kMaxCopiers = 4;
+constexpr int kMaxCopiers = 8;
 constexpr int64_t kAlignment = 512;  // of a tensor in a block's memory
 
 int64_t Rows(const TensorDescription& tensor) {

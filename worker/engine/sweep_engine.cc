@@ -78,8 +78,8 @@ class SweepEngine : public Engine {
         device_, MakeDevice(options_.device, pool_, options_.memory_bytes));
     QSWEEP_RETURN_IF_ERROR(device_->CheckReproducible());
     const DeviceInfo& device = device_->info();
-    info_.fingerprint = absl::StrCat("qengine ", kVersion, " ", kRevision, " ",
-                                     device.build, " fp32");
+    info_.fingerprint =
+        absl::StrCat("qengine ", kVersion, " ", kRevision, " ", device.build);
     info_.device = device.name;
     info_.compute_capability = device.compute_capability;
     info_.methods = {"rtn", "nf4", "hqq", "gptq", "awq"};
