@@ -1,10 +1,18 @@
 // What State makes of mutations about jobs and what they want.
+#include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "common/base/check.h"
 #include "coordinator/core/state.h"
 
 namespace qsweep {
+namespace {
+
+constexpr uint32_t kLeastFp16Capability = 75;  // sm_75
+
+}  // namespace
+
 bool Job::terminal() const { return IsTerminal(state); }
 
 bool IsTerminal(v1::JobState state) {
@@ -21,6 +29,11 @@ void TakeSpec(const v1::JobSpec& spec, Job& job) {
   job.max_fails = static_cast<int>(policy.max_fails());
   job.fresh = policy.reuse() == v1::REUSE_NEVER;
   job.require = policy.require();
+  // Only GPUs compute in fp16, from the first with tensor cores on.
+  if (spec.compute() == v1::COMPUTE_FP16) {
+    job.require.set_compute_capability(
+        std::max(kLeastFp16Capability, job.require.compute_capability()));
+  }
   job.queue_timeout =
       absl::Milliseconds(static_cast<int64_t>(policy.queue_timeout_ms()));
 }

@@ -39,7 +39,7 @@ class CpuDevice : public Device {
 
   // Three layers of weights, or every variant of the head beside its tensor.
   int64_t WorkingBytes(const ModelConfig&, const ModelDescription& model,
-                       const SweepPlan& plan, Compute) const override {
+                       const SweepPlan& plan, Compute, int64_t) const override {
     int64_t layer_bytes = 0;
     int64_t head_bytes = 0;
     for (const TensorDescription& tensor : model.tensors) {

@@ -44,9 +44,13 @@ int64_t DeviceBlockRunner::UnitRows(const ModelConfig& config, FloatType type) {
   return std::clamp<int64_t>(tiles, 1, kMaxUnitTiles) * kDeviceTileRows;
 }
 
-int64_t DeviceBlockRunner::UnitBytes(const ModelConfig& config,
-                                     FloatType type) {
-  return UnitRows(config, type) * BytesPerRow(config, type);
+int64_t DeviceBlockRunner::UnitBytes(const ModelConfig& config, FloatType type,
+                                     int64_t longest_rows) {
+  // Attention makes keys and values for every head, and its result.
+  const int64_t attention = 3 * QuerySize(config) * kFloat;
+  return RoundUp(std::max(UnitRows(config, type), longest_rows),
+                 kDeviceTileRows) *
+         (BytesPerRow(config, type) + attention);
 }
 
 absl::Status DeviceBlockRunner::Start(const PassRows& rows, int64_t max_rows) {

@@ -41,10 +41,11 @@ class DeviceBlockRunner {
   DeviceBlockRunner(const ModelConfig& config, kernels::FloatType type)
       : config_(config), type_(type) {}
 
-  // Rows that a unit should have at most, whole tiles of the products; and what
-  // the buffers take for them.
+  // Rows that a unit should have at most, whole tiles of the products; a longer
+  // document is a unit. And what the buffers take, attention's included.
   static int64_t UnitRows(const ModelConfig& config, kernels::FloatType type);
-  static int64_t UnitBytes(const ModelConfig& config, kernels::FloatType type);
+  static int64_t UnitBytes(const ModelConfig& config, kernels::FloatType type,
+                           int64_t longest_rows);
 
   // Makes room for units of max_rows rows and uploads the positions of the
   // rows of a pass. QS5006, QS5013.

@@ -17,6 +17,7 @@
 #include "worker/engine/cuda_memory.h"
 #include "worker/engine/cuda_products.h"
 #include "worker/engine/products.h"
+#include "worker/kernels/rtn.h"
 
 namespace qsweep {
 namespace {
@@ -40,10 +41,15 @@ absl::Status Failed(absl::string_view what) {
                    "Do not use this GPU for results: run with --device cpu.");
 }
 
-std::vector<float> RandomFloats(Random& random, int64_t size) {
+// Numbers that the type holds exactly.
+std::vector<float> RandomFloats(Random& random, int64_t size,
+                                FloatType type = FloatType::kFp32) {
   std::vector<float> values(static_cast<size_t>(size));
   for (float& value : values) {
     value = static_cast<float>(random.Uniform() - 0.5);
+    if (type == FloatType::kFp16) {
+      value = kernels::RoundToHalf(value);
+    }
   }
   return values;
 }
@@ -69,8 +75,8 @@ class ProductCheck {
   ProductCheck(const Shape& shape, FloatType type, Random& random)
       : shape_(shape),
         type_(type),
-        rows_(RandomFloats(random, kDeviceTileRows * shape.inputs)),
-        weights_(RandomFloats(random, shape.outputs * shape.inputs)) {}
+        rows_(RandomFloats(random, kDeviceTileRows * shape.inputs, type)),
+        weights_(RandomFloats(random, shape.outputs * shape.inputs, type)) {}
 
   absl::Status Run() {
     QSWEEP_ASSIGN_OR_RETURN(const std::vector<float> wanted, Product(0));
@@ -115,10 +121,8 @@ class ProductCheck {
     return out;
   }
 
-  // Against sums in double, of the numbers as they were before fp16: each is
-  // rounded once.
+  // Against sums in double.
   absl::Status CheckValues(const std::vector<float>& product) const {
-    const double tolerance = type_ == FloatType::kFp16 ? 0x1p-10 : 1e-5;
     for (int64_t r = 0; r < kDeviceTileRows; r += 211) {
       for (int64_t o = 0; o < shape_.outputs; o += 3) {
         double sum = 0;
@@ -134,7 +138,7 @@ class ProductCheck {
         }
         const auto got = static_cast<double>(
             product[static_cast<size_t>(r * shape_.outputs + o)]);
-        if (!(std::abs(got - sum) <= tolerance * magnitude + 1e-6)) {
+        if (!(std::abs(got - sum) <= 1e-5 * magnitude + 1e-6)) {
           return Failed(absl::StrCat("a product is ", got, ", not ", sum));
         }
       }

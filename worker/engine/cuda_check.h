@@ -8,12 +8,12 @@ namespace qsweep {
 // Proves what measurements rely on, on this GPU: that a row of a product, in
 // fp32 and in fp16, has the same bits at every place of the tile and beside all
 // neighbours; that a document's attention has the same bits beside other states
-// as alone; and that both agree with sums in double. Under a second.
+// as alone; and that both agree with sums in double. About a second.
 // FAILED_PRECONDITION QS5005: they do not, with what differed. QS5006, QS5013.
 absl::Status CheckCudaProducts();
 
 // Multiplications and additions per second, in 1e9, of fp32 products of a
-// decoder's size. About a tenth of a second.
+// decoder's size; 0: they failed. About a tenth of a second.
 double MeasureCudaGflops();
 
 }  // namespace qsweep

@@ -27,8 +27,8 @@ class CudaDevice : public Device {
     info_.build = absl::StrCat(ProductsVersion(), " cuda ", gpu.name, " sm_",
                                gpu.compute_capability);
     info_.compute_capability = gpu.compute_capability;
-    info_.memory_bytes =
-        memory_bytes > 0 ? memory_bytes : gpu.free_bytes / 10 * 9;
+    const int64_t most = gpu.free_bytes / 10 * 9;
+    info_.memory_bytes = memory_bytes > 0 ? std::min(memory_bytes, most) : most;
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -41,8 +41,9 @@ class CudaDevice : public Device {
     return CudaStateBytes(config);
   }
   int64_t WorkingBytes(const ModelConfig& config, const ModelDescription& model,
-                       const SweepPlan& plan, Compute compute) const override {
-    return CudaWorkingBytes(config, model, plan, compute);
+                       const SweepPlan& plan, Compute compute,
+                       int64_t longest_rows) const override {
+    return CudaWorkingBytes(config, model, plan, compute, longest_rows);
   }
   absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
       PassContext context) override {

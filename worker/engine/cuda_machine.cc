@@ -12,6 +12,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/base/check.h"
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "worker/engine/cuda_block.h"
 #include "worker/engine/cuda_head.h"
@@ -44,10 +46,9 @@ class CudaMachine : public PassMachine {
         rows_(context_.pass),
         unit_rows_(DeviceBlockRunner::UnitRows(config_, type_)),
         loader_(context_.checkpoint, context_.model, context_.stop),
-        maker_(context_.model, context_.codes),
+        maker_(context_.model, context_.codes, context_.stop),
         runner_(config_, type_),
         head_scorer_(config_, type_),
-        slots_(static_cast<size_t>(context_.num_slots)),
         final_norms_(plan_.final_norm.variants.size()),
         heads_(plan_.head.variants.size()) {}
 
@@ -63,9 +64,9 @@ class CudaMachine : public PassMachine {
 
  private:
   absl::Status Stopped() const;
-  absl::StatusOr<float*> SlotOf(int slot);
+  float* SlotOf(int slot) const;
   size_t StatesTogether(size_t states) const;
-  absl::StatusOr<std::vector<DeviceUnit>> CutUnits(const TrieGroup& group);
+  std::vector<DeviceUnit> CutUnits(const TrieGroup& group) const;
 
   absl::Status LoadHead(std::span<const SweepPlan::Leaf> leaves);
   absl::Status ScoreGroup(const SweepPlan::Leaf& baseline,
@@ -82,9 +83,9 @@ class CudaMachine : public PassMachine {
   DeviceBlockRunner runner_;
   DeviceHeadScorer head_scorer_;
 
-  DeviceBuffer ids_;                 // [rows] int64: tokens to embed
-  DeviceBuffer gold_;                // [rows] int32
-  std::vector<DeviceBuffer> slots_;  // [rows, hidden] fp32
+  DeviceBuffer slots_;  // [slots, rows, hidden] fp32
+  DeviceBuffer ids_;    // [rows] int64: tokens to embed
+  DeviceBuffer gold_;   // [rows] int32
   std::optional<DeviceStage> layer_;
   DeviceBlock block_;
   std::vector<DeviceTensor> final_norms_;  // per variant
@@ -94,6 +95,18 @@ class CudaMachine : public PassMachine {
 };
 
 absl::Status CudaMachine::Start() {
+  if (config_.head_dim % kHeadDimStep != 0) {
+    return MakeError(
+        kUnsupportedArchitecture,
+        absl::StrCat("On a GPU heads have a multiple of ", kHeadDimStep,
+                     " values, not ", config_.head_dim, "."),
+        "head_dim", "Use --device cpu.");
+  }
+  // The largest piece first, in one, before others cut memory up.
+  ReleaseUnusedMemory();
+  QSWEEP_ASSIGN_OR_RETURN(
+      slots_, DeviceBuffer::Allocate(context_.num_slots * rows_.count() *
+                                     CudaStateBytes(config_)));
   std::vector<int64_t> ids;
   for (const std::span<const int32_t> document : context_.pass.documents) {
     for (const int32_t id : document.first(document.size() - 1)) {
@@ -112,11 +125,8 @@ absl::Status CudaMachine::Stopped() const {
              : absl::OkStatus();
 }
 
-absl::StatusOr<float*> CudaMachine::SlotOf(int slot) {
-  DeviceBuffer& buffer = slots_[static_cast<size_t>(slot)];
-  QSWEEP_RETURN_IF_ERROR(
-      buffer.Reserve(rows_.count() * config_.hidden_size * kFloat));
-  return buffer.floats();
+float* CudaMachine::SlotOf(int slot) const {
+  return slots_.floats() + slot * rows_.count() * config_.hidden_size;
 }
 
 absl::Status CudaMachine::Embed(int variant, int slot) {
@@ -131,11 +141,10 @@ absl::Status CudaMachine::Embed(int variant, int slot) {
       maker_.MakeTensor(stage,
                         plan_.embedding.variants[static_cast<size_t>(variant)],
                         FloatType::kFp32));
-  QSWEEP_ASSIGN_OR_RETURN(float* const to, SlotOf(slot));
   QSWEEP_RETURN_IF_ERROR(GatherOnDevice(
       static_cast<const float*>(table.matrix.values), table.matrix.outputs,
       table.matrix.inputs, static_cast<const int64_t*>(ids_.data()),
-      rows_.count(), to));
+      rows_.count(), SlotOf(slot)));
   return Synchronize(ComputeStream());  // then the stage may go
 }
 
@@ -174,13 +183,10 @@ size_t CudaMachine::StatesTogether(size_t states) const {
 }
 
 // All documents of some states, or some documents of one.
-absl::StatusOr<std::vector<DeviceUnit>> CudaMachine::CutUnits(
-    const TrieGroup& group) {
+std::vector<DeviceUnit> CudaMachine::CutUnits(const TrieGroup& group) const {
   std::vector<DeviceUnit::State> states;
   for (const TrieEdge& edge : group.edges) {
-    QSWEEP_ASSIGN_OR_RETURN(const float* const from, SlotOf(edge.from));
-    QSWEEP_ASSIGN_OR_RETURN(float* const to, SlotOf(edge.to));
-    states.push_back({.from = from, .to = to});
+    states.push_back({.from = SlotOf(edge.from), .to = SlotOf(edge.to)});
   }
   const std::span<const PassRows::Document> documents = rows_.documents;
   std::vector<DeviceUnit> units;
@@ -222,8 +228,7 @@ absl::Status CudaMachine::Advance(int layer, const TrieGroup& group) {
       block_));
   const std::string step = absl::StrCat("layer ", layer + 1, " of ",
                                         static_cast<int>(plan_.layers.size()));
-  QSWEEP_ASSIGN_OR_RETURN(const std::vector<DeviceUnit> units, CutUnits(group));
-  for (const DeviceUnit& unit : units) {
+  for (const DeviceUnit& unit : CutUnits(group)) {
     QSWEEP_RETURN_IF_ERROR(runner_.Run(block_, unit));
     // Otherwise the launches would run far ahead of the GPU, and neither
     // progress nor a stop would mean anything.
@@ -269,7 +274,10 @@ absl::Status CudaMachine::Score(const SweepPlan::Leaf& baseline,
   for (const Scored& scored : configurations) {
     leaves.push_back(scored.leaf);
   }
+  // No layer is in work: its weights make room for the head's.
+  block_ = DeviceBlock();
   QSWEEP_RETURN_IF_ERROR(LoadHead(leaves));
+  maker_.Release();
   const auto together =
       static_cast<size_t>(DeviceHeadScorer::ScoredTogether(config_, type_));
   while (!configurations.empty()) {
@@ -294,9 +302,8 @@ absl::Status CudaMachine::ScoreGroup(const SweepPlan::Leaf& baseline,
   }
   std::vector<DeviceHeadInput> inputs;
   for (const SweepPlan::Leaf& leaf : leaves) {
-    QSWEEP_ASSIGN_OR_RETURN(const float* const rows, SlotOf(leaf.slot));
     inputs.push_back(
-        {.rows = rows,
+        {.rows = SlotOf(leaf.slot),
          .gains = static_cast<const float*>(
              final_norms_[static_cast<size_t>(leaf.final_norm_variant)]
                  .matrix.values),
@@ -350,7 +357,7 @@ int64_t CudaStateBytes(const ModelConfig& config) {
 
 int64_t CudaWorkingBytes(const ModelConfig& config,
                          const ModelDescription& model, const SweepPlan& plan,
-                         Compute compute) {
+                         Compute compute, int64_t longest_rows) {
   const FloatType type = TypeOf(compute);
   int64_t layer = 0;    // elements
   int64_t largest = 0;  // of a tensor inside the layers
@@ -363,15 +370,17 @@ int64_t CudaWorkingBytes(const ModelConfig& config,
       outside = std::max(outside, tensor.num_elements());
     }
   }
-  // Two stages as stored, at most fp32; a variant; one tensor before rounding.
+  // Two stages as stored, at most fp32; a variant; one tensor before rounding,
+  // and a workspace that HQQ's groups may need for it.
   const int64_t layers =
-      2 * layer * kFloat + layer * BytesOf(type) + largest * kFloat;
-  // The stage, its variants, one before rounding.
-  const int64_t head = 2 * outside * kFloat +
-                       static_cast<int64_t>(plan.head.variants.size()) *
-                           outside * BytesOf(type) +
-                       DeviceHeadScorer::Bytes(config, type);
-  return std::max(layers, head) + DeviceBlockRunner::UnitBytes(config, type) +
+      2 * layer * kFloat + layer * BytesOf(type) + 2 * largest * kFloat;
+  // The head's stage, its variants, which naive runs keep, and one before
+  // rounding; the embedding takes as much.
+  const int64_t head =
+      2 * outside * kFloat +
+      static_cast<int64_t>(plan.head.variants.size()) * outside * BytesOf(type);
+  return layers + head + DeviceHeadScorer::Bytes(config, type) +
+         DeviceBlockRunner::UnitBytes(config, type, longest_rows) +
          kReserveBytes;
 }
 

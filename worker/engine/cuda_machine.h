@@ -20,11 +20,12 @@ namespace qsweep {
 absl::StatusOr<std::unique_ptr<PassMachine>> MakeCudaMachine(
     PassContext context);
 
-// Bytes of a slot's row, and of the weights and buffers beside the slots.
+// Bytes of a slot's row, and of the weights and buffers beside the slots of a
+// pass whose longest document has longest_rows.
 int64_t CudaStateBytes(const ModelConfig& config);
 int64_t CudaWorkingBytes(const ModelConfig& config,
                          const ModelDescription& model, const SweepPlan& plan,
-                         Compute compute);
+                         Compute compute, int64_t longest_rows);
 
 }  // namespace qsweep
 

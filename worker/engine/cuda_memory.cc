@@ -27,6 +27,7 @@ absl::Status StatusOf(cudaError_t error, const char* call) {
   if (error == cudaSuccess) {
     return absl::OkStatus();
   }
+  cudaGetLastError();  // so that no later launch reports it again
   return MakeError(kDeviceFailed,
                    absl::StrCat(call, ": ", cudaGetErrorString(error), "."));
 }
@@ -145,14 +146,48 @@ absl::Status CopyFromDevice(void* to, const void* from, int64_t bytes) {
   return Synchronize(ComputeStream());
 }
 
-absl::Status StartUpload(void* to, const void* from, int64_t bytes) {
-  return StatusOf(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes),
-                                  cudaMemcpyHostToDevice, UploadStream()),
-                  "an upload to the GPU");
-}
-
 absl::Status Synchronize(kernels::Stream stream) {
   return StatusOf(cudaStreamSynchronize(stream), "the GPU");
+}
+
+absl::StatusOr<StagingBuffer> StagingBuffer::Allocate(int64_t bytes) {
+  StagingBuffer buffer;
+  QSWEEP_ASSIGN_OR_RETURN(buffer.memory_, PinnedBuffer::Allocate(bytes));
+  QSWEEP_RETURN_IF_ERROR(StatusOf(
+      cudaEventCreateWithFlags(&buffer.uploaded_, cudaEventDisableTiming),
+      "cudaEventCreate"));
+  return buffer;
+}
+
+StagingBuffer::~StagingBuffer() {
+  if (uploaded_ != nullptr) {
+    cudaEventDestroy(uploaded_);
+  }
+}
+
+StagingBuffer::StagingBuffer(StagingBuffer&& other) noexcept
+    : memory_(std::move(other.memory_)),
+      uploaded_(std::exchange(other.uploaded_, nullptr)) {}
+
+StagingBuffer& StagingBuffer::operator=(StagingBuffer&& other) noexcept {
+  std::swap(memory_, other.memory_);
+  std::swap(uploaded_, other.uploaded_);
+  return *this;
+}
+
+absl::StatusOr<char*> StagingBuffer::WaitUntilFree() {
+  QSWEEP_RETURN_IF_ERROR(
+      StatusOf(cudaEventSynchronize(uploaded_), "an upload to the GPU"));
+  return static_cast<char*>(memory_.data());
+}
+
+absl::Status StagingBuffer::StartUpload(void* to, int64_t bytes) {
+  QSWEEP_RETURN_IF_ERROR(
+      StatusOf(cudaMemcpyAsync(to, memory_.data(), static_cast<size_t>(bytes),
+                               cudaMemcpyHostToDevice, UploadStream()),
+               "an upload to the GPU"));
+  return StatusOf(cudaEventRecord(uploaded_, UploadStream()),
+                  "cudaEventRecord");
 }
 
 absl::Status KernelStatus(int cuda_error) {
@@ -161,10 +196,11 @@ absl::Status KernelStatus(int cuda_error) {
 
 absl::StatusOr<GpuProperties> FindGpu() {
   int count = 0;
-  if (const cudaError_t error = cudaGetDeviceCount(&count);
-      error != cudaSuccess) {
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver) {
     return absl::NotFoundError(cudaGetErrorString(error));
   }
+  QSWEEP_RETURN_IF_ERROR(StatusOf(error, "cudaGetDeviceCount"));
   if (count == 0) {
     return absl::NotFoundError("no CUDA device");
   }
@@ -187,8 +223,10 @@ absl::StatusOr<GpuProperties> FindGpu() {
   try {
     c10::cuda::set_device(0);
     allocator::init(1);
-  } catch (const std::exception& error) {
-    return absl::NotFoundError(error.what());
+  } catch (const std::exception& failure) {
+    return MakeError(
+        kDeviceFailed,
+        absl::StrCat("libtorch cannot use the GPU: ", failure.what()));
   }
   return gpu;
 }
@@ -203,6 +241,8 @@ absl::Status LimitDeviceMemory(int64_t bytes) {
   allocator::setMemoryFraction(std::min(1.0, fraction), 0);
   return absl::OkStatus();
 }
+
+void ReleaseUnusedMemory() { allocator::emptyCache(); }
 
 int64_t PeakDeviceMemory() {
   return allocator::getDeviceStats(0)

@@ -11,6 +11,8 @@
 
 #include "worker/kernels/cuda_types.h"
 
+struct CUevent_st;  // what a cudaEvent_t points to
+
 namespace qsweep {
 
 // The GPU's memory and streams, through libtorch's allocator, so that products
@@ -62,6 +64,7 @@ class DeviceBuffer {
 class PinnedBuffer {
  public:
   PinnedBuffer() = default;
+  // QS5013.
   static absl::StatusOr<PinnedBuffer> Allocate(int64_t bytes);
   ~PinnedBuffer();
   PinnedBuffer(PinnedBuffer&& other) noexcept;
@@ -75,6 +78,28 @@ class PinnedBuffer {
   int64_t size_ = 0;
 };
 
+// Page-locked memory from which uploads run beside the CPU. Movable; one thread
+// at a time.
+class StagingBuffer {
+ public:
+  StagingBuffer() = default;
+  // QS5013.
+  static absl::StatusOr<StagingBuffer> Allocate(int64_t bytes);
+  ~StagingBuffer();
+  StagingBuffer(StagingBuffer&& other) noexcept;
+  StagingBuffer& operator=(StagingBuffer&& other) noexcept;
+
+  int64_t size() const { return memory_.size(); }
+  // Its bytes, once the last upload from them has passed. QS5013.
+  absl::StatusOr<char*> WaitUntilFree();
+  // Copies its first bytes on the upload stream. QS5013.
+  absl::Status StartUpload(void* to, int64_t bytes);
+
+ private:
+  PinnedBuffer memory_;
+  CUevent_st* uploaded_ = nullptr;
+};
+
 // The stream of all products and kernels: of the thread that computes.
 kernels::Stream ComputeStream();
 // A stream for uploads beside the computing; the same for the whole process.
@@ -83,27 +108,27 @@ kernels::Stream UploadStream();
 // Copies that the host waits for, after what is on the compute stream.
 absl::Status CopyToDevice(void* to, const void* from, int64_t bytes);
 absl::Status CopyFromDevice(void* to, const void* from, int64_t bytes);
-// On the upload stream; `from` is pinned and must not change until it has
-// passed.
-absl::Status StartUpload(void* to, const void* from, int64_t bytes);
-
 // Waits for everything on the stream. INTERNAL QS5013: something on it failed.
 absl::Status Synchronize(kernels::Stream stream);
 
 // Of what a kernel's launch returned: INTERNAL QS5013 unless it is 0.
 absl::Status KernelStatus(int cuda_error);
 
-// What the GPU is.
+// What the GPU is: the first that CUDA_VISIBLE_DEVICES leaves.
 struct GpuProperties {
   std::string name;  // "NVIDIA H200"
   int compute_capability = 0;
   int64_t free_bytes = 0;
 };
-// Errors: NOT_FOUND with the reason for people: there is none.
+// Chooses it for this process. NOT_FOUND with the reason for people: there is
+// none. QS5013: there is one, and it cannot be used.
 absl::StatusOr<GpuProperties> FindGpu();
 
-// Lets allocations fail above so many bytes.
+// Lets allocations of this process fail above so many bytes. QS5013.
 absl::Status LimitDeviceMemory(int64_t bytes);
+// Gives back what the allocator keeps for later, so that no piece of it is in
+// the way of a large allocation.
+void ReleaseUnusedMemory();
 // The most bytes that were allocated at a time since the process began.
 int64_t PeakDeviceMemory();
 

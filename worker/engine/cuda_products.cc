@@ -1,5 +1,6 @@
 #include "worker/engine/cuda_products.h"
 
+#include <algorithm>
 #include <exception>
 #include <optional>
 
@@ -23,6 +24,9 @@ namespace qsweep {
 namespace {
 
 using kernels::FloatType;
+
+// The check makes several copies of what it reads.
+constexpr int64_t kCheckedTogether = int64_t{8} << 20;
 
 at::ScalarType ScalarTypeOf(FloatType type) {
   switch (type) {
@@ -86,6 +90,7 @@ void PrepareProducts() {
   // the others choose by the number of documents, or lack old GPUs.
   context.setSDPUseFlash(false);
   context.setSDPUseCuDNN(false);
+  context.setSDPUseMath(false);
   context.setSDPUseMemEfficient(true);
 }
 
@@ -167,11 +172,17 @@ absl::Status GatherOnDevice(const float* table, int64_t table_rows,
 
 absl::StatusOr<bool> AllFiniteOnDevice(const void* values, FloatType type,
                                        int64_t count) {
-  bool finite = false;
+  bool finite = true;
   QSWEEP_RETURN_IF_ERROR(Guarded("a check", [&] {
-    finite = at::isfinite(View(values, {count}, {1}, ScalarTypeOf(type)))
-                 .all()
-                 .item<bool>();
+    at::Tensor all;
+    for (int64_t first = 0; first < count; first += kCheckedTogether) {
+      const at::Tensor piece = View(
+          static_cast<const char*>(values) + first * BytesOf(type),
+          {std::min(kCheckedTogether, count - first)}, {1}, ScalarTypeOf(type));
+      const at::Tensor here = at::isfinite(piece).all();
+      all = all.defined() ? all.logical_and(here) : here;
+    }
+    finite = !all.defined() || all.item<bool>();
   }));
   return finite;
 }

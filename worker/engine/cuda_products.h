@@ -63,7 +63,9 @@ struct DeviceHeads {
   int64_t context_state_stride = 0;
 };
 
-// Causal scaled dot-product attention in fp32. Errors as above.
+// Causal scaled dot-product attention in fp32. head_dim: a multiple of
+// kHeadDimStep. Errors as above.
+inline constexpr int kHeadDimStep = 8;
 absl::Status AttendOnDevice(const DeviceHeads& document);
 
 // to[i] = from[i], rounded to to_type.

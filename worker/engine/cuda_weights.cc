@@ -4,6 +4,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -20,8 +21,8 @@ namespace {
 
 using kernels::FloatType;
 
-constexpr int64_t kStagingBytes = int64_t{64} << 20;
-constexpr int64_t kCopyBytes = int64_t{4} << 20;  // of one copier at a time
+constexpr int64_t kStagingBytes = int64_t{16} << 20;
+constexpr int64_t kCopyBytes = int64_t{2} << 20;  // of one copier at a time
 constexpr int kMaxCopiers = 8;
 constexpr int64_t kAlignment = 512;  // of a tensor in a block's memory
 
@@ -67,28 +68,56 @@ StageLoader::~StageLoader() {
 }
 
 void StageLoader::Prefetch(const Stage& stage) {
-  if (prefetched_.valid()) {
+  if (prefetched_.valid() || waiting_) {
     return;
   }
   prefetching_ = &stage;
-  prefetched_ =
-      std::async(std::launch::async, [this, &stage] { return Load(stage); });
+  try {
+    prefetched_ =
+        std::async(std::launch::async, [this, &stage] { return Load(stage); });
+  } catch (const std::system_error&) {
+    // No thread to be had: Take loads it.
+  }
 }
 
 absl::StatusOr<DeviceStage> StageLoader::Take(const Stage& stage) {
+  QSWEEP_ASSIGN_OR_RETURN(DeviceStage loaded, TakeOrLoad(stage));
+  for (const DeviceStage::Tensor& tensor : loaded.tensors) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        const bool finite,
+        AllFiniteOnDevice(tensor.values.data(), tensor.type,
+                          tensor.description->num_elements()));
+    if (!finite) {
+      return MakeError(kNonFiniteWeights,
+                       absl::StrCat("Tensor '", tensor.description->name,
+                                    "' holds a value that is not finite."));
+    }
+  }
+  return loaded;
+}
+
+absl::StatusOr<DeviceStage> StageLoader::TakeOrLoad(const Stage& stage) {
   if (prefetched_.valid()) {
     absl::StatusOr<DeviceStage> loaded = prefetched_.get();
-    if (prefetching_ == &stage) {
-      return loaded;
-    }
+    if (loaded.ok()) {
+      waiting_ = *std::move(loaded);
+    } else if (prefetching_ == &stage &&
+               !absl::IsResourceExhausted(loaded.status())) {
+      return loaded.status();
+    }  // What was in the way then may have been freed.
+  }
+  if (waiting_ && prefetching_ == &stage) {
+    DeviceStage taken = *std::move(waiting_);
+    waiting_.reset();
+    return taken;
   }
   return Load(stage);
 }
 
 absl::StatusOr<DeviceStage> StageLoader::Load(const Stage& stage) {
-  for (PinnedBuffer& buffer : staging_) {
+  for (StagingBuffer& buffer : staging_) {
     if (buffer.size() == 0) {
-      QSWEEP_ASSIGN_OR_RETURN(buffer, PinnedBuffer::Allocate(kStagingBytes));
+      QSWEEP_ASSIGN_OR_RETURN(buffer, StagingBuffer::Allocate(kStagingBytes));
     }
   }
   DeviceStage loaded;
@@ -98,6 +127,7 @@ absl::StatusOr<DeviceStage> StageLoader::Load(const Stage& stage) {
     QSWEEP_RETURN_IF_ERROR(LoadTensor(tensor));
     loaded.tensors.push_back(std::move(tensor));
   }
+  QSWEEP_RETURN_IF_ERROR(Synchronize(UploadStream()));
   return loaded;
 }
 
@@ -124,26 +154,24 @@ absl::Status StageLoader::LoadTensor(DeviceStage::Tensor& tensor) {
                 static_cast<char*>(tensor.values.data()));
 }
 
-// A piece is copied into one buffer while the other one's upload runs.
+// A piece is copied into one buffer while uploads from the others run.
 absl::Status StageLoader::Upload(const char* from, int64_t bytes, char* to) {
-  size_t which = 0;
   for (int64_t at = 0; at < bytes; at += kStagingBytes) {
     const int64_t piece = std::min(kStagingBytes, bytes - at);
-    char* const staging = static_cast<char*>(staging_[which].data());
+    StagingBuffer& staging = staging_[next_staging_];
+    next_staging_ = (next_staging_ + 1) % staging_.size();
+    QSWEEP_ASSIGN_OR_RETURN(char* const buffer, staging.WaitUntilFree());
     QSWEEP_RETURN_IF_ERROR(copiers_.ParallelFor(
         (piece + kCopyBytes - 1) / kCopyBytes, stop_,
         [&](int64_t item, int) -> absl::Status {
           const int64_t begin = item * kCopyBytes;
-          std::memcpy(staging + begin, from + at + begin,
+          std::memcpy(buffer + begin, from + at + begin,
                       static_cast<size_t>(std::min(kCopyBytes, piece - begin)));
           return absl::OkStatus();
         }));
-    // Of the other buffer: then it may be filled again.
-    QSWEEP_RETURN_IF_ERROR(Synchronize(UploadStream()));
-    QSWEEP_RETURN_IF_ERROR(StartUpload(to + at, staging, piece));
-    which = 1 - which;
+    QSWEEP_RETURN_IF_ERROR(staging.StartUpload(to + at, piece));
   }
-  return Synchronize(UploadStream());
+  return absl::OkStatus();
 }
 
 namespace {
@@ -266,18 +294,18 @@ absl::StatusOr<DeviceTensor> WeightMaker::MakeTensor(
   return made;
 }
 
+void WeightMaker::Release() {
+  workspace_ = DeviceBuffer();
+  values_ = DeviceBuffer();
+}
+
 absl::Status WeightMaker::Make(const DeviceStage::Tensor& tensor,
                                const std::optional<Scheme>& scheme,
                                FloatType type, void* out) {
   const TensorDescription& description = *tensor.description;
   const int64_t count = description.num_elements();
-  QSWEEP_ASSIGN_OR_RETURN(
-      const bool finite,
-      AllFiniteOnDevice(tensor.values.data(), tensor.type, count));
-  if (!finite) {
-    return MakeError(kNonFiniteWeights,
-                     absl::StrCat("Tensor '", description.name,
-                                  "' holds a value that is not finite."));
+  if (stop_.stop_requested()) {
+    return absl::CancelledError("The run was cancelled.");
   }
   if (!scheme) {
     return ConvertOnDevice(tensor.values.data(), tensor.type, count, out, type);

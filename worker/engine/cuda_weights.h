@@ -7,6 +7,7 @@
 #include <future>
 #include <optional>
 #include <stop_token>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -34,9 +35,10 @@ struct DeviceStage {
   std::vector<Tensor> tensors;  // parallel to the stage's
 };
 
-// Brings stages to the GPU, the next one while the GPU computes with another:
-// a thread of its own copies a file's bytes piece by piece into two page-locked
-// buffers, from which they are uploaded. Single-thread but for that.
+// Brings stages to the GPU, the next one while the GPU computes with another: a
+// thread of its own, with up to eight copiers, copies a file's bytes piece by
+// piece into page-locked buffers, from which they are uploaded. Its calls come
+// from one thread. Everything borrowed must outlive it.
 class StageLoader {
  public:
   StageLoader(const Checkpoint& checkpoint, const ModelDescription& model,
@@ -45,14 +47,15 @@ class StageLoader {
   StageLoader(const StageLoader&) = delete;
   StageLoader& operator=(const StageLoader&) = delete;
 
-  // Starts to load a stage, which must outlive it; nothing where one is being
-  // loaded.
+  // Starts to load a stage, which must outlive the loader; nothing where one is
+  // being loaded or waits to be taken.
   void Prefetch(const Stage& stage);
-  // The stage; waits for it, or loads it now. Errors of Checkpoint::ReadTensor;
-  // QS5006, QS5013; CANCELLED.
+  // The stage, all its values finite; waits for it, or loads it now. Errors of
+  // Checkpoint::ReadTensor; DATA_LOSS QS3007; QS5006, QS5013; CANCELLED.
   absl::StatusOr<DeviceStage> Take(const Stage& stage);
 
  private:
+  absl::StatusOr<DeviceStage> TakeOrLoad(const Stage& stage);
   absl::StatusOr<DeviceStage> Load(const Stage& stage);
   absl::Status LoadTensor(DeviceStage::Tensor& tensor);
   absl::Status Upload(const char* from, int64_t bytes, char* to);
@@ -60,10 +63,12 @@ class StageLoader {
   const Checkpoint& checkpoint_;
   const ModelDescription& model_;
   const std::stop_token stop_;
-  ThreadPool copiers_;                   // used by one Load at a time
-  std::array<PinnedBuffer, 2> staging_;  // made by the first Load
-  const Stage* prefetching_ = nullptr;
+  ThreadPool copiers_;                    // used by one Load at a time
+  std::array<StagingBuffer, 4> staging_;  // made by the first Load
+  size_t next_staging_ = 0;
+  const Stage* prefetching_ = nullptr;  // what the next two are of
   std::future<absl::StatusOr<DeviceStage>> prefetched_;
+  std::optional<DeviceStage> waiting_;  // to be taken
 };
 
 // One variant of a Llama block's weights in device memory. Matrices of the type
@@ -85,21 +90,24 @@ struct DeviceTensor {
   DeviceMatrix matrix;
 };
 
-// Makes variants of stages' weights, in buffers that it keeps between calls.
-// Everything borrowed must outlive it.
+// Makes variants of stages' weights, in buffers that it keeps between calls. On
+// the thread that computes. Everything borrowed must outlive it.
 class WeightMaker {
  public:
-  WeightMaker(const ModelDescription& model, const CodeCache& codes)
-      : model_(model), codes_(codes) {}
+  WeightMaker(const ModelDescription& model, const CodeCache& codes,
+              std::stop_token stop)
+      : model_(model), codes_(codes), stop_(std::move(stop)) {}
 
   // FAILED_PRECONDITION: a stage that is no Llama block. UNAVAILABLE: a file of
-  // codes is gone. QS5006, QS5013.
+  // codes is gone. QS5006, QS5013; CANCELLED.
   absl::Status MakeBlock(const DeviceStage& stage, const StageVariant& variant,
                          kernels::FloatType type, DeviceBlock& block);
   // Of a stage of one tensor, as a matrix; a vector is one row.
   absl::StatusOr<DeviceTensor> MakeTensor(const DeviceStage& stage,
                                           const StageVariant& variant,
                                           kernels::FloatType type);
+  // Gives its buffers back.
+  void Release();
 
  private:
   absl::Status Make(const DeviceStage::Tensor& tensor,
@@ -110,6 +118,7 @@ class WeightMaker {
 
   const ModelDescription& model_;
   const CodeCache& codes_;
+  const std::stop_token stop_;
   DeviceBuffer workspace_;
   DeviceBuffer values_;  // fp32, before they are rounded to another type
 };

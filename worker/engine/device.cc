@@ -10,6 +10,7 @@
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/base/status_macros.h"
 
 namespace qsweep {
 
@@ -25,7 +26,8 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
                      "--device", "Use auto, cpu or cuda.");
   }
   const absl::Status found = FindCuda();
-  if (found.ok()) {
+  if (!absl::IsNotFound(found)) {
+    QSWEEP_RETURN_IF_ERROR(found);  // a GPU that fails is no reason to be slow
     return MakeCudaDevice(memory_bytes);
   }
   if (which == "cuda") {

@@ -41,12 +41,13 @@ class Device {
   // Multiplications and additions of the products per second, in 1e9.
   virtual double MeasureGflops() = 0;
 
-  // Bytes of a slot's row, and of everything else that a pass holds.
+  // Bytes of a slot's row, and of everything else that a pass holds whose
+  // longest document has longest_rows.
   virtual int64_t StateBytes(const ModelConfig& config) const = 0;
   virtual int64_t WorkingBytes(const ModelConfig& config,
                                const ModelDescription& model,
-                               const SweepPlan& plan,
-                               Compute compute) const = 0;
+                               const SweepPlan& plan, Compute compute,
+                               int64_t longest_rows) const = 0;
 
   virtual absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
       PassContext context) = 0;
@@ -60,14 +61,16 @@ class Device {
 // the device.
 std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool, int64_t memory_bytes);
 
-// Whether this build has a device path and the machine a GPU for it; if not,
-// the reason for people.
+// OK where this build has a device path and the machine a GPU for it. NOT_FOUND
+// with the reason for people where not; INTERNAL QS5013: the GPU cannot be
+// used.
 absl::Status FindCuda();
 // Errors: those of FindCuda; INTERNAL QS5013.
 absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int64_t memory_bytes);
 
 // which: "cpu", "cuda", or "auto": a GPU where there is one. INVALID_ARGUMENT
-// QS1004: anything else; FAILED_PRECONDITION QS5014: there is no such device.
+// QS1004: anything else; FAILED_PRECONDITION QS5014: there is no such device;
+// INTERNAL QS5013: it cannot be used.
 absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
                                                    ThreadPool& pool,
                                                    int64_t memory_bytes);

@@ -8,7 +8,7 @@
 namespace qsweep {
 
 absl::Status FindCuda() {
-  return absl::UnimplementedError(
+  return absl::NotFoundError(
       "this engine was built without CUDA (nvcc and a CUDA libtorch)");
 }
 

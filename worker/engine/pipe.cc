@@ -194,6 +194,11 @@ class PipeServer : public EngineSink {
     }
     if (!result.ok()) {
       SendFailed(task_id_, result.status());
+      // A GPU's error stays with the process: the next one starts afresh.
+      const std::optional<ErrorInfo> info = GetErrorInfo(result.status());
+      if (info && info->code == kDeviceFailed.code) {
+        End(result.status());
+      }
       return;
     }
     v1::EngineEvent event;

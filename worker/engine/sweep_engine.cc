@@ -114,6 +114,7 @@ class SweepEngine : public Engine {
   absl::Status Calibrate(const PreparedTask& prepared, const SweepPlan& plan,
                          EngineSink& sink, const std::stop_token& stop);
   absl::StatusOr<int64_t> RowsPerPass(const EngineTask& task,
+                                      const PreparedTask& prepared,
                                       const SweepPlan& plan) const;
   absl::StatusOr<std::vector<std::vector<size_t>>> CutPasses(
       const PreparedTask& prepared, int64_t rows_per_pass) const;
@@ -179,9 +180,16 @@ absl::Status SweepEngine::Calibrate(const PreparedTask& prepared,
 
 // How many rows of every state fit beside weights and buffers.
 absl::StatusOr<int64_t> SweepEngine::RowsPerPass(const EngineTask& task,
+                                                 const PreparedTask& prepared,
                                                  const SweepPlan& plan) const {
-  const int64_t working =
-      device_->WorkingBytes(checkpoint_->config(), model_, plan, task.compute);
+  int64_t longest = 0;
+  for (const TokenizedDocument& document : prepared.documents) {
+    if (document.status == RowStatus::kOk) {
+      longest = std::max<int64_t>(longest, document.num_scored());
+    }
+  }
+  const int64_t working = device_->WorkingBytes(checkpoint_->config(), model_,
+                                                plan, task.compute, longest);
   const int64_t free = info_.memory_bytes - working;
   const int64_t row_bytes =
       NumSlots(task, plan) * device_->StateBytes(checkpoint_->config());
@@ -276,7 +284,8 @@ absl::Status SweepEngine::RunPasses(const EngineTask& task,
                                     const SweepPlan& plan, EngineSink& sink,
                                     const std::stop_token& stop,
                                     EngineResult& result) {
-  QSWEEP_ASSIGN_OR_RETURN(const int64_t rows_per_pass, RowsPerPass(task, plan));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t rows_per_pass,
+                          RowsPerPass(task, prepared, plan));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<std::vector<size_t>> passes,
                           CutPasses(prepared, rows_per_pass));
   int64_t total_rows = 0;

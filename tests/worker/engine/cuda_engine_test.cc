@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <functional>
+#include <limits>
 #include <memory>
 #include <stop_token>
 #include <string>
@@ -27,6 +29,24 @@ using testing::TinyLlama;
 class Silent : public EngineSink {
  public:
   void OnProgress(const EngineProgress&) override {}
+};
+
+class CountingSink : public EngineSink {
+ public:
+  void OnProgress(const EngineProgress& progress) override {
+    const bool first = progress.text.rfind("layer 1 of", 0) == 0;
+    passes_ += first && last_.rfind("layer 1 of", 0) != 0 ? 1 : 0;
+    last_ = progress.text;
+    if (then) {
+      then(progress);
+    }
+  }
+  int passes() const { return passes_; }
+  std::function<void(const EngineProgress&)> then;
+
+ private:
+  int passes_ = 0;
+  std::string last_;
 };
 
 class CudaEngineTest : public ::testing::Test {
@@ -173,16 +193,103 @@ TEST_F(CudaEngineTest, ComputesInFp16) {
   EXPECT_LT(difference, 1e-2);
 }
 
-TEST_F(CudaEngineTest, StopsAndGoesOn_WhenCancelled) {
+// More rows than go through a layer together, more than a tile of the head, a
+// vocabulary of several pieces, a document longer than a tile of products.
+class LargeCudaEngineTest : public CudaEngineTest {
+ protected:
+  LargeCudaEngineTest() {
+    TinyLlama{.layers = 2,
+              .context_length = 4096,
+              .vocabulary_size = 8195,
+              .tied_head = false}
+        .WriteTo(directory_);
+  }
+
+  EngineTask LargeTask() {
+    EngineTask task = Task(directory_);
+    std::erase_if(task.configurations, [](const EngineConfiguration& c) {
+      return c.layer_set.find("L2") != std::string::npos;
+    });
+    std::string text;
+    while (text.size() < 3000) {
+      text += "Everyone has the right to life, liberty and security. ";
+    }
+    task.languages[0].texts.push_back(text.substr(0, 3000));
+    for (int length = 300; length < 420; length += 4) {
+      task.languages[0].texts.push_back(text.substr(
+          static_cast<size_t>(length) / 3, static_cast<size_t>(length)));
+    }
+    task.documents.clear();
+    const auto texts = static_cast<int>(task.languages[0].texts.size());
+    for (int i = 0; i < texts; ++i) {
+      task.documents.push_back({.language = 0, .text = i});
+    }
+    return task;
+  }
+
+  TempDir directory_;
+};
+
+TEST_F(LargeCudaEngineTest, EqualsTheCpu) {
+  const EngineTask task = LargeTask();
+  EXPECT_LT(LargestDifference(Run(*cuda_, task), Run(*cpu_, task)), 1e-5);
+}
+
+TEST_F(LargeCudaEngineTest, RowsAreEqualToTheBit_WhenMemoryForcesPasses) {
+  const EngineTask task = LargeTask();
+  const EngineResult want = Run(*cuda_, task);
+  // The least memory that works, to some MB: few documents a pass.
+  for (int64_t memory = 400'000'000;; memory += 8'000'000) {
+    auto engine = Engine::Create(
+        {.device = "cuda", .threads = 1, .memory_bytes = memory});
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    CountingSink sink;
+    const auto got = (*engine)->Run(task, sink, std::stop_token());
+    if (CodeOf(got.status()) == "QS5006") {
+      continue;
+    }
+    ASSERT_TRUE(got.ok()) << got.status();
+    std::printf("%d passes in %d MB\n", sink.passes(),
+                static_cast<int>(memory / 1'000'000));
+    EXPECT_GT(sink.passes(), 1);
+    ASSERT_EQ(got->rows.size(), want.rows.size());
+    for (size_t i = 0; i < want.rows.size(); ++i) {
+      ExpectSameBits(got->rows[i], want.rows[i]);
+    }
+    EXPECT_LT(got->report.device_memory_peak_bytes, memory);
+    return;
+  }
+}
+
+TEST_F(LargeCudaEngineTest, StopsAndGoesOn_WhenCancelled) {
+  const EngineTask task = LargeTask();
+  for (const std::string& when :
+       {std::string("layer 1 of 2"), std::string("scoring")}) {
+    std::stop_source stop;
+    CountingSink sink;
+    sink.then = [&](const EngineProgress& progress) {
+      if (progress.text == when) {
+        stop.request_stop();
+      }
+    };
+    EXPECT_EQ(cuda_->Run(task, sink, stop.get_token()).status().code(),
+              absl::StatusCode::kCancelled);
+  }
+  EXPECT_EQ(Run(*cuda_, task).rows.size(),
+            task.configurations.size() * task.documents.size());
+}
+
+TEST_F(CudaEngineTest, RefusesWeightsThatAreNotFinite) {
   TempDir directory;
-  TinyLlama().WriteTo(directory);
-  const EngineTask task = Task(directory);
-  std::stop_source stop;
-  stop.request_stop();
+  TinyLlama{.edit = [](const std::string& name, std::vector<float>& values) {
+    if (name.find("layers.1.mlp.up") != std::string::npos) {
+      values[77] = std::numeric_limits<float>::infinity();
+    }
+  }}.WriteTo(directory);
   Silent sink;
-  EXPECT_EQ(cuda_->Run(task, sink, stop.get_token()).status().code(),
-            absl::StatusCode::kCancelled);
-  EXPECT_EQ(Run(*cuda_, task).rows.size(), 50u);
+  EXPECT_EQ(
+      CodeOf(cuda_->Run(Task(directory), sink, std::stop_token()).status()),
+      "QS3007");
 }
 
 TEST_F(CudaEngineTest, RefusesTheTask_WhenMemoryHoldsNoRow) {
