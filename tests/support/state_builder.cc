@@ -87,6 +87,7 @@ StateBuilder& StateBuilder::Job(const JobOptions& options) {
   spec->mutable_policy()->set_max_fails(
       static_cast<uint32_t>(options.max_fails));
   *spec->mutable_policy()->mutable_require() = options.require;
+  spec->set_compute(options.compute);
   spec->mutable_policy()->set_queue_timeout_ms(options.queue_timeout_ms);
   auto plan = std::make_shared<v1::JobPlan>();
   plan->set_measurements(options.measurements);

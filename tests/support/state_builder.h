@@ -28,6 +28,7 @@ struct JobOptions {
   int max_fails = 0;
   uint64_t measurements = 1000;  // in all; a job that ends needs the true count
   v1::Requirements require = {};
+  v1::Compute compute = v1::COMPUTE_FP32;
   uint64_t queue_timeout_ms = 0;
   v1::JobState state = v1::JOB_STATE_QUEUED;
 };

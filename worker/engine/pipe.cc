@@ -198,6 +198,7 @@ class PipeServer : public EngineSink {
       const std::optional<ErrorInfo> info = GetErrorInfo(result.status());
       if (info && info->code == kDeviceFailed.code) {
         End(result.status());
+        on_end_();
       }
       return;
     }

@@ -299,6 +299,21 @@ TEST(PickTask, KeepsToWhatTheJobRequires) {
   EXPECT_EQ(picked(require, {.compute_capability = 75}), std::nullopt);
 }
 
+TEST(PickTask, GivesFp16ToGpusAlone) {
+  const auto picked = [](const JobOptions& job, const WorkerOptions& worker) {
+    return Picked(StateBuilder().Job(job).Task().Worker("w", worker).Build(),
+                  "w");
+  };
+  const WorkerOptions cpu = {.device = "cpu", .compute_capability = 0};
+  EXPECT_EQ(picked({.compute = v1::COMPUTE_FP32}, cpu), 1);
+  EXPECT_EQ(picked({.compute = v1::COMPUTE_FP16}, cpu), std::nullopt);
+  EXPECT_EQ(picked({.compute = v1::COMPUTE_FP16}, {}), 1);
+  v1::Requirements require;
+  require.set_compute_capability(80);  // asks for more
+  EXPECT_EQ(picked({.require = require, .compute = v1::COMPUTE_FP16}, {}),
+            std::nullopt);
+}
+
 TEST(WhyNotRequired, AsksForAllOfOneDevice) {
   v1::Requirements require;
   require.add_gpus("T4");

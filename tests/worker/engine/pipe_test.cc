@@ -11,6 +11,8 @@
 
 #include <gtest/gtest.h>
 
+#include "common/base/error.h"
+#include "common/base/error_codes.h"
 #include "common/base/mutex.h"
 #include "common/job/configuration.h"
 #include "common/rpc/frame.h"
@@ -123,6 +125,15 @@ class PatientEngine : public Engine {
   EngineInfo info_ = {.fingerprint = "patient", .device = "cpu"};
 };
 
+// Its GPU has failed.
+class BrokenEngine : public PatientEngine {
+ public:
+  absl::StatusOr<EngineResult> Run(const EngineTask&, EngineSink&,
+                                   std::stop_token) override {
+    return MakeError(kDeviceFailed, "an illegal memory access");
+  }
+};
+
 v1::EngineRequest RunRequest(uint64_t task_id) {
   v1::EngineRequest request;
   request.mutable_run()->mutable_task()->set_task_id(task_id);
@@ -174,6 +185,20 @@ TEST(ServePipe, RefusesASecondTaskAndCancelsTheFirst) {
 
   served.Send(RunRequest(9));  // free again
   EXPECT_EQ(served.Next().progress().task_id(), 9u);
+}
+
+TEST(ServePipe, EndsAfterItsAnswer_WhenTheGpuHasFailed) {
+  BrokenEngine engine;
+  Served served(engine);
+  served.Next();
+  served.Send(RunRequest(7));
+  const v1::EngineEvent event = served.Next();
+  ASSERT_TRUE(event.has_failed());
+  EXPECT_EQ(event.failed().failure().detail().code(), "QS5013");
+  EXPECT_TRUE(event.failed().failure().retryable());
+  // Its own end, not that of its stdin, which would be OK.
+  EXPECT_EQ(served.Finish().code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(served.ended());
 }
 
 TEST(ServePipe, Ends_WhenTheAgentGoesInTheMiddleOfATask) {
