@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <exception>
 #include <optional>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_scaled_dot_product_efficient_attention.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
@@ -86,12 +87,6 @@ void PrepareProducts() {
   at::Context& context = at::globalContext();
   context.setAllowTF32CuBLAS(false);
   context.setAllowFP16ReductionCuBLAS(/*allow_reduced_precision=*/false);
-  // The one that takes a block of queries of one document and head at a time;
-  // the others choose by the number of documents, or lack old GPUs.
-  context.setSDPUseFlash(false);
-  context.setSDPUseCuDNN(false);
-  context.setSDPUseMath(false);
-  context.setSDPUseMemEfficient(true);
 }
 
 absl::Status MultiplyOnDevice(const void* rows, int64_t num_rows,
@@ -138,10 +133,15 @@ absl::Status AttendOnDevice(const DeviceHeads& document) {
                                         document.rows, head_dim});
   };
   return Guarded("an attention", [&] {
-    const at::Tensor context = at::scaled_dot_product_attention(
-        heads_of(document.queries, document.heads), repeated(document.keys),
-        repeated(document.values), std::nullopt, /*dropout_p=*/0.0,
-        /*is_causal=*/true);
+    // The kernel that takes a block of queries of one document and head at a
+    // time, on every GPU from sm_75 on; others choose by the number of
+    // documents.
+    const at::Tensor context =
+        std::get<0>(at::_scaled_dot_product_efficient_attention(
+            heads_of(document.queries, document.heads), repeated(document.keys),
+            repeated(document.values), /*attn_bias=*/std::nullopt,
+            /*compute_log_sumexp=*/false, /*dropout_p=*/0.0,
+            /*is_causal=*/true));
     View(
         document.context,
         {document.states, document.heads, document.rows, head_dim},

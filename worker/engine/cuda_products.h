@@ -32,8 +32,7 @@ struct DeviceMatrix {
 
 int64_t BytesOf(kernels::FloatType type);
 
-// Sets the library up once: no TF32, no attention that shares work between
-// documents.
+// Sets the library up once: no TF32, fp16 products are summed in fp32.
 void PrepareProducts();
 
 // out[r][o] = sum over i of rows[r][i] weight[o][i], for num_rows rows, a
