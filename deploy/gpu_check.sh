@@ -89,7 +89,8 @@ build() {
   # g++ 13 no longer has <cstdint> in other headers; Abseil of 2022 counts on it.
   options+=("-DCMAKE_CXX_FLAGS=-include cstdint")
   if [ -d packed ]; then
-    options+=("-DCMAKE_PREFIX_PATH=$PWD/packed")
+    # The packed libraries need each other, and a runpath counts for the program's own needs alone.
+    options+=("-DCMAKE_PREFIX_PATH=$PWD/packed" "-DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags")
   fi
   say "Configuring with the PyTorch in $torch_dir"
   mkdir -p "$folder"
