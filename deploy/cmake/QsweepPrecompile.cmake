@@ -58,14 +58,22 @@ qsweep_precompile(qsweep_pch_grpc
 
 # Files of one library are compiled four at a time: what they instantiate alike costs once. So
 # they cannot use one name for two things in their unnamed namespaces.
-foreach(target qsweep_base qsweep_job qsweep_job_types qsweep_model qsweep_tokenizer qsweep_rpc
-        qsweep_coordinator_core qsweep_coordinator_store qsweep_coordinator_loop
-        qsweep_coordinator_service qsweep_agent qsweep_qctl qsweep_qctl_output
-        qsweep_qctl_results)
-  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
-  # g++ means headers, and takes a .cc that another one includes for one.
-  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+foreach(target qsweep_proto_grpc qsweep_base qsweep_job qsweep_job_types qsweep_model
+        qsweep_tokenizer qsweep_rpc qsweep_coordinator_core
+        qsweep_coordinator_store qsweep_coordinator_loop qsweep_coordinator_service
+        qsweep_agent qsweep_qctl qsweep_qctl_output qsweep_qctl_results
+        qengine)
+  if(TARGET ${target})
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
+    # g++ means headers, and takes a .cc that another one includes for one.
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+  endif()
 endforeach()
+
+if(QSWEEP_TORCH)
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/worker/engine/main.cc  # revision
+    TARGET_DIRECTORY qengine PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+endif()
 
 # What reads the command line and prints gains nothing from -O2.
 foreach(target qsweep_qctl qsweep_qctl_output qsweep_qctl_results)
@@ -76,27 +84,21 @@ if(NOT QSWEEP_BUILD_TESTS)
   return()
 endif()
 
-# Tests: a third of the time goes into the headers of GoogleTest and protobuf. By folder, because
-# what includes torch must not meet protobuf.
+# Tests: a third of the time goes into the headers of GoogleTest and protobuf. None includes torch.
 get_property(test_targets DIRECTORY ${PROJECT_SOURCE_DIR}/tests PROPERTY BUILDSYSTEM_TARGETS)
-list(FILTER test_targets INCLUDE REGEX
-  "^test_(common|contract|coordinator|e2e|sim|worker_(agent|eval|model|sweep|tokenizer))_")
-set(plain_tests ${test_targets})
-list(FILTER plain_tests INCLUDE REGEX
-  "^test_(common_base|coordinator_analysis|worker_(eval|model|sweep|tokenizer))_")
-set(proto_tests ${test_targets})
-list(REMOVE_ITEM proto_tests ${plain_tests})
-set(test_headers <gmock/gmock.h> <gtest/gtest.h>)
+list(FILTER test_targets INCLUDE REGEX "^test_")
+# What compiles or calls device code is not compiled like the rest.
+list(FILTER test_targets EXCLUDE REGEX "_cuda_|^test_worker_kernels_(emulated_kernels|kernels_gpu)$")
 qsweep_precompile(qsweep_pch_test
-  HEADERS ${plain_headers} ${test_headers}
-  DEPS absl::statusor GTest::gmock
-  TARGETS ${plain_tests})
-qsweep_precompile(qsweep_pch_test_proto
-  HEADERS ${proto_headers} ${test_headers}
+  HEADERS ${proto_headers} <gmock/gmock.h> <gtest/gtest.h>
   DEPS qsweep_proto absl::statusor GTest::gmock
-  TARGETS ${proto_tests})
-foreach(target core_states chaos_support e2e_support sim_objects sim_small_objects qsim_planted
-        fuzz_database fuzz_loop)
+  TARGETS ${test_targets})
+foreach(target fuzz_checkpoint fuzz_gguf fuzz_selector fuzz_spool fuzz_tokenizer)
+  target_precompile_headers(${target} REUSE_FROM qsweep_pch_plain)
+endforeach()
+foreach(target core_states store_batches chaos_support e2e_support sim_objects sim_small_objects
+        qsim qsim_planted qchaos fake_qengine fuzz_access fuzz_corpus fuzz_database fuzz_frame
+        fuzz_loop fuzz_query fuzz_spec)
   target_precompile_headers(${target} REUSE_FROM qsweep_pch_proto)
 endforeach()
 target_precompile_headers(qbench_scheduler REUSE_FROM qsweep_pch_grpc)
@@ -112,10 +114,17 @@ foreach(target qsim_planted test_sim_second_compilation)
     PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 endforeach()
 
+# As in the libraries: the tests of one program, eight files at a time.
+get_property(test_groups GLOBAL PROPERTY QSWEEP_TEST_GROUPS)
+set_target_properties(${test_groups} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+foreach(target IN LISTS test_groups)
+  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+endforeach()
+
 # Assertions are most of a test's code: neither -O2 nor line numbers in a debugger pay for them.
 # -pthread defines a macro; some tests have it from gRPC, and with one header all need it. At -O1
 # g++ 12 takes its own std::string for overlapping memory.
-foreach(target ${test_targets} qsweep_pch_test qsweep_pch_test_proto)
+foreach(target ${test_targets} qsweep_pch_test)
   target_compile_options(${target} PRIVATE -pthread $<$<CONFIG:RelWithDebInfo>:-O1;-g0>
     $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 endforeach()

@@ -15,8 +15,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-std::shared_ptr<RecordingLink> Attach(LoopHarness& harness,
-                                      const std::string& name) {
+std::shared_ptr<RecordingLink> AttachWorker(LoopHarness& harness,
+                                            const std::string& name) {
   auto link = std::make_shared<RecordingLink>();
   v1::WorkerState report;
   *report.mutable_hello() = MakeHello(name, {});
@@ -83,7 +83,7 @@ TEST_P(RetryJob, RunsAgainWhatFailed_UnderTheSameNumber) {
   LoopHarness harness;
   harness.AddCorpus(3);
   QSWEEP_ASSERT_OK(harness.Submit({.reuse = GetParam()}));
-  const auto link = Attach(harness, "w");
+  const auto link = AttachWorker(harness, "w");
   FailNewest(harness, *link);
   ASSERT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_FAILED);
 
@@ -94,7 +94,7 @@ TEST_P(RetryJob, RunsAgainWhatFailed_UnderTheSameNumber) {
   EXPECT_EQ(harness.state().task(TaskId(1)).epoch(), Epoch(2));
   harness.Crash();  // what was decided is on disk
   EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_RUNNING);
-  const auto again = Attach(harness, "w");
+  const auto again = AttachWorker(harness, "w");
   EXPECT_EQ(CommitNewest(harness, *again), v1::COMMIT_OUTCOME_OK);
   EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_SUCCEEDED);
   EXPECT_EQ(JobOf(harness, 1).measurements_done,
@@ -117,7 +117,7 @@ TEST(RetryCancelledJob, CountsWhatAnotherJobMeasuredMeanwhile) {
   QSWEEP_ASSERT_OK(harness.Submit({.uuid = "b"}));  // shares the task
   Cancel(harness, "1");
   EXPECT_THAT(JobOf(harness, 1).tasks, IsEmpty());
-  const auto link = Attach(harness, "w");
+  const auto link = AttachWorker(harness, "w");
   EXPECT_EQ(CommitNewest(harness, *link), v1::COMMIT_OUTCOME_OK);
   EXPECT_EQ(JobOf(harness, 1).measurements_done, 0);
 
@@ -137,7 +137,7 @@ TEST(RetryCancelledJob, TakesItsOwnTaskUpAgain) {
   QSWEEP_ASSERT_OK(Control(harness, "1", v1::JOB_ACTION_RETRY));
   EXPECT_THAT(CheckInvariants(harness.state()), IsEmpty());
   EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_QUEUED);
-  const auto link = Attach(harness, "w");
+  const auto link = AttachWorker(harness, "w");
   EXPECT_EQ(CommitNewest(harness, *link), v1::COMMIT_OUTCOME_OK);
   EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_SUCCEEDED);
   // A watcher from the start sees it end twice, and each event once.
@@ -166,7 +166,7 @@ TEST(ControlJob, SurvivesARestart) {
   harness.Crash();
   EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_PAUSED);
   EXPECT_EQ(JobOf(harness, 1).priority, 7);
-  const auto link = Attach(harness, "w");
+  const auto link = AttachWorker(harness, "w");
   EXPECT_EQ(link->states.back().leases_size(), 0);
   QSWEEP_ASSERT_OK(Control(harness, "1", v1::JOB_ACTION_RESUME));
   EXPECT_EQ(link->states.back().leases_size(), 1);
@@ -177,7 +177,7 @@ TEST(ControlJob, SurvivesARestart) {
 
 TEST(ControlWorker, TellsTheWorkerToDrain_AndRemembersIt) {
   LoopHarness harness;
-  const auto link = Attach(harness, "w");
+  const auto link = AttachWorker(harness, "w");
   v1::ControlWorkerRequest request;
   request.set_worker("w");
   request.set_action(v1::WORKER_ACTION_DRAIN);
@@ -188,7 +188,7 @@ TEST(ControlWorker, TellsTheWorkerToDrain_AndRemembersIt) {
   EXPECT_EQ(answer->worker().note(), "maintenance");
   EXPECT_TRUE(link->states.back().drain());
   harness.Crash();
-  EXPECT_TRUE(Attach(harness, "w")->states.back().drain());
+  EXPECT_TRUE(AttachWorker(harness, "w")->states.back().drain());
   request.set_worker("x");
   EXPECT_EQ(CodeOf(*harness.Call<v1::ControlWorkerResponse>(request)),
             "QS4026");
@@ -249,7 +249,7 @@ TEST(Restart, ForeseesAsBefore) {
   LoopHarness harness(settings);
   harness.AddCorpus(10);  // 80 measurements
   QSWEEP_ASSERT_OK(harness.Submit({}));
-  const auto link = Attach(harness, "w");
+  const auto link = AttachWorker(harness, "w");
   double seconds = 1;
   std::set<uint64_t> done;
   for (size_t i = 0; i < link->states.size(); ++i) {
@@ -275,7 +275,7 @@ TEST(CollectGarbage, DeletesJobsForGood_AndKeepsWhatTheyMeasured) {
   LoopHarness harness;
   harness.AddCorpus(3);
   QSWEEP_ASSERT_OK(harness.Submit({.uuid = "a"}));
-  const auto link = Attach(harness, "w");
+  const auto link = AttachWorker(harness, "w");
   EXPECT_EQ(CommitNewest(harness, *link), v1::COMMIT_OUTCOME_OK);
   QSWEEP_ASSERT_OK(harness.Submit({.uuid = "b"}));
   ASSERT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_SUCCEEDED);

@@ -19,19 +19,6 @@ using ::testing::ElementsAre;
 
 using Fault = FaultyStore::Fault;
 
-// Attaches a worker; the DesiredStates come to the link.
-std::shared_ptr<RecordingLink> Attach(LoopHarness& harness,
-                                      const std::string& name,
-                                      uint64_t boot_seq = 1) {
-  auto link = std::make_shared<RecordingLink>();
-  v1::WorkerState report;
-  *report.mutable_hello() = MakeHello(name, {.boot_seq = boot_seq});
-  report.set_credits(2);
-  harness.loop().PostAttach(Caller{}, report, link);
-  EXPECT_EQ(harness.Step(), absl::OkStatus());
-  return link;
-}
-
 TEST(LoopWatchers, EndsAWatchWithItsToken_WhileTheDiskIsFull) {
   LoopHarness harness;
   harness.AddCorpus(3);

@@ -37,13 +37,13 @@ qsweep_fuzz(access
   DEPS qsweep::rpc OpenSSL::Crypto)
 qsweep_fuzz(checkpoint DEPS qsweep::model)
 qsweep_fuzz(corpus DEPS qsweep::job)
-qsweep_fuzz(database SOURCES support/sweep_batches.cc DEPS qsweep::coordinator_loop)
+qsweep_fuzz(database DEPS store_batches qsweep::coordinator_loop)
 qsweep_fuzz(frame DEPS qsweep::rpc_base)
 qsweep_fuzz(gguf DEPS qsweep::model)
 qsweep_fuzz(loop
   SOURCES fuzz/fuzzed_coordinator.cc fuzz/message_mutator.cc sim/memory_vfs.cc
   DEPS core_states qsweep::coordinator_loop SQLite::SQLite3)
-qsweep_fuzz(query SOURCES support/sweep_batches.cc DEPS qsweep::coordinator_store)
+qsweep_fuzz(query DEPS store_batches)
 qsweep_fuzz(selector DEPS qsweep::job_types qsweep::worker_eval)
 qsweep_fuzz(spec DEPS qsweep::job)
 qsweep_fuzz(spool SOURCES ../worker/agent/spool.cc DEPS qsweep::base)

@@ -12,6 +12,7 @@
 #include "coordinator/store/sqlite_store.h"
 #include "tests/support/faulty_store.h"
 #include "tests/support/simulated_clock.h"
+#include "tests/support/state_builder.h"
 #include "tests/support/sweep_requests.h"
 #include "tests/support/temp_dir.h"
 
@@ -167,6 +168,19 @@ inline void LoopHarness::AddCorpus(int units) {
   *request.mutable_corpus() = data.corpus;
   const auto answer = Call<v1::AddCorpusResponse>(request);
   QSWEEP_CHECK(answer && answer->ok());
+}
+
+// Attaches a worker; the DesiredStates come to the link.
+inline std::shared_ptr<RecordingLink> Attach(LoopHarness& harness,
+                                             const std::string& name,
+                                             uint64_t boot_seq = 1) {
+  auto link = std::make_shared<RecordingLink>();
+  v1::WorkerState report;
+  *report.mutable_hello() = MakeHello(name, {.boot_seq = boot_seq});
+  report.set_credits(2);
+  harness.loop().PostAttach(Caller{}, report, link);
+  QSWEEP_CHECK(harness.Step().ok());
+  return link;
 }
 
 }  // namespace qsweep::testing

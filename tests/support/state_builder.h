@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "coordinator/core/decision.h"
+#include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
 
 namespace qsweep::testing {
@@ -15,6 +16,7 @@ namespace qsweep::testing {
 // States for tables, made through the same mutations as real ones. Names stand
 // for digests and ids: TestDigest("fra-1"), TestWorker("w1").
 
+inline const Settings kSettings;  // the defaults
 Digest TestDigest(const std::string& name);
 WorkerUuid TestWorker(const std::string& name);
 SessionId TestSession(const std::string& name);  // of the worker of that name

@@ -113,21 +113,22 @@ TEST(Quantiles, TakeOrderStatistics) {
 // common, with a known true value.
 TEST(RatioBootstrap, CoversTheTruth_AtItsNominalLevel) {
   constexpr int kRepetitions = 2000;
-  constexpr int kUnits = 40;
+  constexpr int kSampleUnits = 40;
   const double truth = 0.10 - 0.08;
   Random random(20240607);
   int covered = 0;
   for (int repetition = 0; repetition < kRepetitions; ++repetition) {
-    std::vector<double> loss(kUnits), fp(kUnits), loss_ref(kUnits),
-        fp_ref(kUnits);
-    for (size_t u = 0; u < kUnits; ++u) {
+    std::vector<double> loss(kSampleUnits), fp(kSampleUnits),
+        loss_ref(kSampleUnits), fp_ref(kSampleUnits);
+    for (size_t u = 0; u < kSampleUnits; ++u) {
       const double length = 100 * std::exp(0.5 * Normal(random));
       fp[u] = 3 * length * std::exp(0.1 * Normal(random));
       fp_ref[u] = 2.5 * length * std::exp(0.1 * Normal(random));
       loss[u] = fp[u] * (0.10 + 0.04 * Normal(random));
       loss_ref[u] = fp_ref[u] * (0.08 + 0.03 * Normal(random));
     }
-    const Resamples resamples(kUnits, 999, static_cast<uint64_t>(repetition));
+    const Resamples resamples(kSampleUnits, 999,
+                              static_cast<uint64_t>(repetition));
     RatioBootstrap bootstrap(resamples, 0.95);
     const int a = bootstrap.AddColumn(loss), b = bootstrap.AddColumn(fp);
     const int c = bootstrap.AddColumn(loss_ref),

@@ -12,8 +12,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-const Settings kSettings;
-
 Decision<AttachReply> Decide(const State& state, const v1::WorkerState& report,
                              const std::string& credential = "",
                              Now now = TestNow(absl::Seconds(10))) {

@@ -8,8 +8,6 @@
 namespace qsweep::testing {
 namespace {
 
-const Settings kSettings;
-
 SpeedSample Sample(double gflops, double load_seconds = 0,
                    const std::string& device = "Tesla T4") {
   return {.model = TestDigest("model"),

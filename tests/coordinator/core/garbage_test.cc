@@ -13,8 +13,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-const Settings kSettings;
-
 v1::CollectGarbageRequest OlderThan(absl::Duration age) {
   v1::CollectGarbageRequest request;
   request.set_older_than_ms(

@@ -13,8 +13,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-const Settings kSettings;
-
 std::optional<int64_t> GrantedTask(
     const Decision<std::optional<LeaseGrant>>& decision) {
   return decision.reply.ok() && decision.reply->has_value()

@@ -14,8 +14,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-const Settings kSettings;
-
 std::optional<int64_t> Picked(const State& state, const std::string& worker,
                               Now now = TestNow(),
                               const Settings& settings = kSettings) {

@@ -20,8 +20,8 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 // 4 configurations x 2 languages x 6 units, two rows a task.
-constexpr int kUnits = 6;
-constexpr int64_t kMeasurements = 48;
+constexpr int kSweepUnits = 6;
+constexpr int64_t kSweepMeasurements = 48;
 
 Settings SlicedSettings() {
   Settings settings;
@@ -30,7 +30,7 @@ Settings SlicedSettings() {
   settings.plan_slice_tasks = 4;
   return settings;
 }
-const Settings kSettings = SlicedSettings();
+const Settings kSlicedSettings = SlicedSettings();
 
 // A submit that is planned a slice at a time.
 class Sliced {
@@ -39,9 +39,9 @@ class Sliced {
       : state_(state),
         prepared_(*PrepareSubmit(
             SweepRequest(options),
-            std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus))),
-        planner_(std::make_unique<SubmitPlanner>(state, prepared_, kSettings)) {
-  }
+            std::make_shared<v1::Corpus>(SmallCorpus(kSweepUnits).corpus))),
+        planner_(std::make_unique<SubmitPlanner>(state, prepared_,
+                                                 kSlicedSettings)) {}
 
   void Begin() {
     Do([](SubmitPlanner& planner, Draft& draft) { planner.Begin(draft); });
@@ -63,8 +63,8 @@ class Sliced {
   // As after a restart.
   void Resume() {
     next_ = 0;
-    planner_ = std::make_unique<SubmitPlanner>(state_, prepared_, kSettings,
-                                               state_.job(number()));
+    planner_ = std::make_unique<SubmitPlanner>(
+        state_, prepared_, kSlicedSettings, state_.job(number()));
     Do([](SubmitPlanner& planner, Draft& draft) { planner.Resume(draft); });
   }
   JobNumber number() const { return planner_->number(); }
@@ -114,7 +114,7 @@ TEST(SubmitPlanner, PlansASmallSubmitAtOnce) {
   State state = StateBuilder().Build();
   const PreparedSubmit prepared = *PrepareSubmit(
       SweepRequest(), std::make_shared<v1::Corpus>(SmallCorpus(1).corpus));
-  EXPECT_TRUE(SubmitPlanner(state, prepared, kSettings).at_once());
+  EXPECT_TRUE(SubmitPlanner(state, prepared, kSlicedSettings).at_once());
   EXPECT_FALSE(Sliced(state).planner().at_once());
 }
 
@@ -133,7 +133,7 @@ TEST(SubmitPlanner, CutsSlicesThatHaveEachKeyOnce) {
       }
     }
   }
-  EXPECT_THAT(keys, SizeIs(kMeasurements));
+  EXPECT_THAT(keys, SizeIs(kSweepMeasurements));
 }
 
 TEST(SubmitPlanner, ShowsNothingOfAPlanBeforeItIsWhole) {
@@ -148,19 +148,19 @@ TEST(SubmitPlanner, ShowsNothingOfAPlanBeforeItIsWhole) {
     EXPECT_EQ(MakeJobSummary(job).tasks_total(), 0u);
     EXPECT_EQ(ListTasks(state, {})->tasks_size(), 0);
     EXPECT_EQ(ListTasks(state, {})->total(), 0u);
-    EXPECT_FALSE(PickTask(state, *state.FindWorker(TestWorker("w")), kSettings,
-                          TestNow()));
+    EXPECT_FALSE(PickTask(state, *state.FindWorker(TestWorker("w")),
+                          kSlicedSettings, TestNow()));
   }
   sliced.Activate();
   const Job& job = state.job(sliced.number());
   EXPECT_EQ(job.state, v1::JOB_STATE_QUEUED);
-  EXPECT_EQ(job.measurements_total, kMeasurements);
-  EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kMeasurements));
-  EXPECT_EQ(CountedOf(state, sliced.number()), kMeasurements);
+  EXPECT_EQ(job.measurements_total, kSweepMeasurements);
+  EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kSweepMeasurements));
+  EXPECT_EQ(CountedOf(state, sliced.number()), kSweepMeasurements);
   EXPECT_EQ(MakeJobSummary(job).tasks_total(), job.tasks.size());
   EXPECT_EQ(ListTasks(state, {})->total(), job.tasks.size());
-  EXPECT_TRUE(PickTask(state, *state.FindWorker(TestWorker("w")), kSettings,
-                       TestNow()));
+  EXPECT_TRUE(PickTask(state, *state.FindWorker(TestWorker("w")),
+                       kSlicedSettings, TestNow()));
 }
 
 TEST(SubmitPlanner, PlansNothingTwice_WhenAnotherJobComesBetween) {
@@ -179,14 +179,14 @@ TEST(SubmitPlanner, PlansNothingTwice_WhenAnotherJobComesBetween) {
   }
   large.Activate();
   EXPECT_EQ(KeysOf(state, large.number()), KeysOf(state, other.number()));
-  EXPECT_EQ(CountedOf(state, large.number()), kMeasurements);
-  EXPECT_EQ(CountedOf(state, other.number()), kMeasurements);
+  EXPECT_EQ(CountedOf(state, large.number()), kSweepMeasurements);
+  EXPECT_EQ(CountedOf(state, other.number()), kSweepMeasurements);
   int64_t keys = 0;
   for (const auto& [id, task] : state.tasks()) {
     keys += task.num_documents *
             static_cast<int64_t>(state.group(task.group).configurations.size());
   }
-  EXPECT_EQ(keys, kMeasurements);
+  EXPECT_EQ(keys, kSweepMeasurements);
 }
 
 TEST(SubmitPlanner, CountsWhatIsMeasuredMeanwhileAsReused) {
@@ -199,8 +199,8 @@ TEST(SubmitPlanner, CountsWhatIsMeasuredMeanwhileAsReused) {
   }
   sliced.Activate();
   const Job& job = state.job(sliced.number());
-  EXPECT_EQ(job.measurements_reused, kMeasurements - planned);
-  EXPECT_EQ(job.measurements_done, kMeasurements - planned);
+  EXPECT_EQ(job.measurements_reused, kSweepMeasurements - planned);
+  EXPECT_EQ(job.measurements_done, kSweepMeasurements - planned);
   EXPECT_EQ(job.state, v1::JOB_STATE_QUEUED);
 }
 
@@ -212,7 +212,7 @@ TEST(SubmitPlanner, Succeeds_WhenEverythingIsMeasured) {
   }
   sliced.Activate();
   EXPECT_EQ(state.job(sliced.number()).state, v1::JOB_STATE_SUCCEEDED);
-  EXPECT_EQ(state.job(sliced.number()).documents_skipped, 2 * kUnits);
+  EXPECT_EQ(state.job(sliced.number()).documents_skipped, 2 * kSweepUnits);
 }
 
 TEST(SubmitPlanner, KeepsItsTasks_WhenItResumes) {
@@ -230,8 +230,8 @@ TEST(SubmitPlanner, KeepsItsTasks_WhenItResumes) {
     while (sliced.Slice()) {
     }
     sliced.Activate();
-    EXPECT_EQ(CountedOf(state, sliced.number()), kMeasurements);
-    EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kMeasurements));
+    EXPECT_EQ(CountedOf(state, sliced.number()), kSweepMeasurements);
+    EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kSweepMeasurements));
     EXPECT_EQ(sliced.planner().plan().tasks(), state.tasks().size());
   }
 }
@@ -250,8 +250,8 @@ TEST(SubmitPlanner, KeepsATaskThatWasGivenUp_WhenItResumes) {
   }
   sliced.Activate();
   EXPECT_EQ(state.task(poison).state, v1::TASK_STATE_QUARANTINED);
-  EXPECT_EQ(CountedOf(state, sliced.number()), kMeasurements);
-  EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kMeasurements));
+  EXPECT_EQ(CountedOf(state, sliced.number()), kSweepMeasurements);
+  EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kSweepMeasurements));
 }
 
 TEST(SubmitPlanner, CutsForTheWorkersLastSeen_WhenNoneIsLive) {
@@ -291,7 +291,7 @@ TEST(SubmitPlanner, WritesManyDocumentsInPieces) {
   const PreparedSubmit prepared =
       *PrepareSubmit(SweepRequest({.layer_range = "0"}),
                      std::make_shared<v1::Corpus>(SmallCorpus(kMany).corpus));
-  SubmitPlanner planner(state, prepared, kSettings);
+  SubmitPlanner planner(state, prepared, kSlicedSettings);
   Draft draft(state, TestNow());
   planner.Begin(draft);
   EXPECT_TRUE(planner.AddDocuments(draft));

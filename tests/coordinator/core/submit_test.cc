@@ -22,8 +22,6 @@ using ::testing::SizeIs;
 constexpr int kUnits = 3;
 constexpr int64_t kMeasurements = 24;
 
-const Settings kSettings;
-
 PreparedSubmit Prepare(const SweepOptions& options = {}, bool dry_run = false) {
   v1::SubmitJobRequest request = SweepRequest(options);
   request.set_dry_run(dry_run);

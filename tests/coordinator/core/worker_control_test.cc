@@ -16,8 +16,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-const Settings kSettings;
-
 State WithMode(const State& state, const std::string& worker, WorkerMode mode) {
   return After(
       state, DecideWorkerMode(state, TestWorker(worker), mode, "why", TestNow())

@@ -21,6 +21,7 @@
 #include "common/base/ids.h"
 #include "common/job/model_description_json.h"
 #include "coordinator/qctl/help.h"
+#include "tests/coordinator/qctl/outcome.h"
 #include "tests/coordinator/qctl/output/sample_results.h"
 #include "tests/support/fake_coordinator.h"
 #include "tests/support/model_descriptions.h"
@@ -34,16 +35,11 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using testing::Outcome;
 using ::testing::StartsWith;
 using Json = nlohmann::json;
 
 constexpr char kUuid[] = "7f3a91c2-0d53-4f0e-8a55-2f6f0c1b7a10";
-
-struct Outcome {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
 
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path);

@@ -19,6 +19,7 @@
 #include "common/rpc/coordinator_client.h"
 #include "coordinator/qctl/qctl.h"
 #include "coordinator/service/server.h"
+#include "tests/coordinator/qctl/outcome.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/fake_worker.h"
 #include "tests/support/sweep_requests.h"
@@ -31,13 +32,8 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using testing::Outcome;
 using Json = nlohmann::json;
-
-struct Outcome {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
 
 class RealCoordinatorTest : public ::testing::Test {
  protected:

@@ -9,6 +9,7 @@
 
 #include "common/base/token_text.h"
 #include "coordinator/qctl/qctl.h"
+#include "tests/coordinator/qctl/outcome.h"
 #include "tests/support/fake_coordinator.h"
 #include "tests/support/temp_dir.h"
 
@@ -18,14 +19,9 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using testing::Outcome;
 using ::testing::SizeIs;
 using Json = nlohmann::json;
-
-struct Outcome {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
 
 class TokensTest : public ::testing::Test {
  protected:

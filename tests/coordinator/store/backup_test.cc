@@ -39,7 +39,7 @@ void CommitWholeSweep(Store& store) {
 std::string StateOf(Store& store) { return State(*store.Load()).DumpDurable(); }
 
 // Flips the byte that says what kind of page the second one is.
-void Damage(const std::string& path) {
+void DamageFile(const std::string& path) {
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
   file.seekg(4096);
   const int byte = file.get();
@@ -121,7 +121,7 @@ TEST(RestoreDatabase, ChangesNothing_WhenTheBackupIsNotSound) {
   }
   EXPECT_EQ(CodeOf(RestoreDatabase(directory.path(), backup + "x", kTime)),
             "QS4007");
-  Damage(backup);
+  DamageFile(backup);
   EXPECT_EQ(CodeOf(RestoreDatabase(directory.path(), backup, kTime)), "QS4006");
   std::ofstream(backup) << "no database";
   EXPECT_EQ(CodeOf(RestoreDatabase(directory.path(), backup, kTime)), "QS4006");

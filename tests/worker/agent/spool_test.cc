@@ -24,12 +24,12 @@ using ::testing::IsEmpty;
 
 constexpr size_t kCapacity = 4096;
 
-class SpoolTest : public testing::Test {
+class SpoolTest : public ::testing::Test {
  protected:
   SpoolTest()
       : directory_(absl::StrCat(
-            testing::TempDir(), "/spool_",
-            testing::UnitTest::GetInstance()->current_test_info()->name())) {
+            ::testing::TempDir(), "/spool_",
+            ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
     std::filesystem::remove_all(directory_);
     std::filesystem::create_directories(directory_);
   }

@@ -19,12 +19,12 @@ using testing::GgufWriter;
 using ::testing::HasSubstr;
 using testing::HintOf;
 
-absl::StatusOr<Gguf> Parse(const std::string& bytes) {
+absl::StatusOr<Gguf> ParseText(const std::string& bytes) {
   return ParseGguf(
       {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "m.gguf");
 }
 
-GgufWriter Small() {
+GgufWriter SmallGguf() {
   GgufWriter writer;
   writer.AddString("general.architecture", "llama");
   writer.AddUint("llama.block_count", 2);
@@ -40,8 +40,8 @@ GgufWriter Small() {
 }
 
 TEST(ParseGguf, ReadsMetadataAndTensors) {
-  const std::string bytes = Small().Bytes();
-  const auto gguf = Parse(bytes);
+  const std::string bytes = SmallGguf().Bytes();
+  const auto gguf = ParseText(bytes);
   QSWEEP_ASSERT_OK(gguf);
   const auto& metadata = gguf->metadata;
   EXPECT_EQ(std::get<std::string>(metadata.at("general.architecture")),
@@ -63,22 +63,22 @@ TEST(ParseGguf, ReadsMetadataAndTensors) {
 }
 
 TEST(ParseGguf, SaysTruncated_WhereverTheFileEnds) {
-  const std::string bytes = Small().Bytes();
+  const std::string bytes = SmallGguf().Bytes();
   for (size_t size = 0; size < bytes.size(); ++size) {
-    const auto gguf = Parse(bytes.substr(0, size));
+    const auto gguf = ParseText(bytes.substr(0, size));
     ASSERT_EQ(CodeOf(gguf), "QS3002") << size;
     ASSERT_EQ(FieldOf(gguf), "m.gguf");
   }
 }
 
 TEST(ParseGguf, NeverCrashes_WhenAnyByteOfTheHeaderIsDamaged) {
-  const std::string bytes = Small().Bytes();
+  const std::string bytes = SmallGguf().Bytes();
   int num_refused = 0;
   for (size_t i = 0; i < bytes.size(); ++i) {
     for (const int value : {0x00, 0x7f, 0x80, 0xff}) {
       std::string damaged = bytes;
       damaged[i] = static_cast<char>(value);
-      const auto gguf = Parse(damaged);
+      const auto gguf = ParseText(damaged);
       if (gguf.ok()) {
         for (const StoredTensor& tensor : gguf->tensors) {
           std::vector<float> out(static_cast<size_t>(tensor.num_elements()));
@@ -179,9 +179,9 @@ TEST(ParseGguf, RefusesHeaders_ThatContradictThemselves) {
                 "QS3009", "'z' is stored as Q2_K"},
        }) {
     SCOPED_TRACE(c.name);
-    GgufWriter writer = Small();
+    GgufWriter writer = SmallGguf();
     c.damage(writer);
-    const auto gguf = Parse(writer.Bytes());
+    const auto gguf = ParseText(writer.Bytes());
     EXPECT_EQ(CodeOf(gguf), c.code);
     EXPECT_EQ(FieldOf(gguf), "m.gguf");
     EXPECT_FALSE(HintOf(gguf).empty());
@@ -190,7 +190,8 @@ TEST(ParseGguf, RefusesHeaders_ThatContradictThemselves) {
 }
 
 TEST(ParseGguf, RefusesAFile_OfAnotherKind) {
-  EXPECT_EQ(CodeOf(Parse("PK\x03\x04 a zip archive, not a model")), "QS3003");
+  EXPECT_EQ(CodeOf(ParseText("PK\x03\x04 a zip archive, not a model")),
+            "QS3003");
 }
 
 }  // namespace

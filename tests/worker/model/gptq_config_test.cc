@@ -17,22 +17,22 @@ using ::testing::HasSubstr;
 using testing::HintOf;
 
 // With more fields than bits and group_size.
-absl::StatusOr<GptqConfig> Read(const std::string& more) {
+absl::StatusOr<GptqConfig> ReadConfig(const std::string& more) {
   return GptqConfig::ReadQuantizeConfig(
       absl::StrCat(R"({"bits": 4, "group_size": 128)", more, "}"), "q.json");
 }
 
-constexpr char kQ[] = "model.layers.3.self_attn.q_proj";
+constexpr char kLayer3Q[] = "model.layers.3.self_attn.q_proj";
 
 TEST(GptqConfig, ReadsWhatAutoGptqWrites) {
-  const auto config = Read(R"(, "damp_percent": 0.1, "desc_act": true,
+  const auto config = ReadConfig(R"(, "damp_percent": 0.1, "desc_act": true,
       "static_groups": false, "sym": false, "true_sequential": true,
       "model_name_or_path": "x", "model_file_base_name": "model")");
   QSWEEP_ASSERT_OK(config);
   EXPECT_EQ(config->common(),
             (GptqModule{.bits = 4, .group_size = 128, .symmetric = false}));
   EXPECT_TRUE(config->zeros_minus_one());
-  EXPECT_EQ(*config->Find(kQ, false), config->common());
+  EXPECT_EQ(*config->Find(kLayer3Q, false), config->common());
   EXPECT_EQ(*config->Find("lm_head", true), std::nullopt);
 }
 
@@ -54,7 +54,7 @@ TEST(GptqConfig, ReadsWhatGptqModelWrites) {
   EXPECT_FALSE(config->zeros_minus_one());
   EXPECT_EQ(*config->Find("lm_head", true), config->common());
   EXPECT_EQ(*config->Find("model.layers.1.mlp.up_proj", false), std::nullopt);
-  EXPECT_EQ(*config->Find(kQ, false),
+  EXPECT_EQ(*config->Find(kLayer3Q, false),
             (GptqModule{.bits = 8, .group_size = 32}));
 }
 
@@ -73,7 +73,7 @@ TEST(GptqConfig, IsPartOfConfigJson) {
 }
 
 TEST(GptqConfig, TakesTheFirstPatternThatFitsFromTheStart) {
-  const auto config = Read(R"(, "dynamic": {
+  const auto config = ReadConfig(R"(, "dynamic": {
       "-:.*\\.3\\.self_attn\\.k_proj": {},
       "+:.*\\.3\\..*": {"bits": 8, "group_size": 32},
       ".*\\.3\\..*": {"bits": 2},
@@ -82,7 +82,7 @@ TEST(GptqConfig, TakesTheFirstPatternThatFitsFromTheStart) {
   QSWEEP_ASSERT_OK(config);
   EXPECT_EQ(*config->Find("model.layers.3.self_attn.k_proj", false),
             std::nullopt);
-  EXPECT_EQ(*config->Find(kQ, false),
+  EXPECT_EQ(*config->Find(kLayer3Q, false),
             (GptqModule{.bits = 8, .group_size = 32}));
   EXPECT_EQ(*config->Find("model.layers.0.mlp.up_proj", false),
             config->common());
@@ -94,19 +94,19 @@ TEST(GptqConfig, LeavesModulesAlone_ThatItDoesNotName) {
   for (const char* list : {R"([["self_attn.q_proj"], ["mlp.up_proj"]])",
                            R"(["self_attn.q_proj", "mlp.up_proj"])"}) {
     const auto config =
-        Read(absl::StrCat(", \"modules_in_block_to_quantize\": ", list));
+        ReadConfig(absl::StrCat(", \"modules_in_block_to_quantize\": ", list));
     QSWEEP_ASSERT_OK(config);
-    EXPECT_EQ(*config->Find(kQ, false), config->common());
+    EXPECT_EQ(*config->Find(kLayer3Q, false), config->common());
     EXPECT_EQ(*config->Find("model.layers.3.mlp.down_proj", false),
               std::nullopt);
   }
 }
 
 TEST(GptqConfig, ComparesWhatItSays) {
-  const auto config = Read(R"(, "dynamic": {"a": {"bits": 8}})");
+  const auto config = ReadConfig(R"(, "dynamic": {"a": {"bits": 8}})");
   QSWEEP_ASSERT_OK(config);
-  EXPECT_TRUE(
-      config->SameAs(*Read(R"(, "dynamic": {"a": {"bits": 8}}, "x": 1)")));
+  EXPECT_TRUE(config->SameAs(
+      *ReadConfig(R"(, "dynamic": {"a": {"bits": 8}}, "x": 1)")));
   for (const char* other :
        {"", R"(, "dynamic": {"a": {"bits": 2}})",
         R"(, "dynamic": {"b": {"bits": 8}})", R"(, "dynamic": {"-:a": {}})",
@@ -115,7 +115,7 @@ TEST(GptqConfig, ComparesWhatItSays) {
         R"(, "dynamic": {"a": {"bits": 8}}, "checkpoint_format": "gptq_v2")",
         R"(, "dynamic": {"a": {"bits": 8}},
            "modules_in_block_to_quantize": ["x"])"}) {
-    const auto read = Read(other);
+    const auto read = ReadConfig(other);
     QSWEEP_ASSERT_OK(read);
     EXPECT_FALSE(config->SameAs(*read)) << other;
   }
@@ -181,10 +181,10 @@ TEST(GptqConfig, RefusesWhatItCannotRead) {
 }
 
 TEST(GptqConfig, GivesUpAPattern_ThatTakesTooLong) {
-  const auto config = Read(
+  const auto config = ReadConfig(
       R"(, "dynamic": {".*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*\\d\\d\\d": {}})");
   QSWEEP_ASSERT_OK(config);
-  const auto module = config->Find(kQ, false);
+  const auto module = config->Find(kLayer3Q, false);
   EXPECT_EQ(CodeOf(module), "QS3009");
   EXPECT_THAT(std::string(module.status().message()), HasSubstr("steps"));
 }

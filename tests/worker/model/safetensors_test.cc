@@ -27,7 +27,7 @@ absl::StatusOr<std::vector<StoredTensor>> Parse(const std::string& bytes) {
       "m.safetensors");
 }
 
-std::string Small() {
+std::string SmallFile() {
   SafetensorsWriter writer;
   writer.Add("b", {2, 2}, "F32", FloatBytes({1, 2, 3, 4}));
   writer.Add("a", {3}, "BF16", std::string("\x80\x3f\x00\x40\x40\x40", 6));
@@ -36,7 +36,7 @@ std::string Small() {
 }
 
 TEST(ParseSafetensors, ReadsTensors_InOrderOfName) {
-  const std::string bytes = Small();
+  const std::string bytes = SmallFile();
   const auto tensors = Parse(bytes);
   QSWEEP_ASSERT_OK(tensors);
   ASSERT_EQ(tensors->size(), 3u);
@@ -48,7 +48,7 @@ TEST(ParseSafetensors, ReadsTensors_InOrderOfName) {
 }
 
 TEST(ParseSafetensors, SaysTruncated_WhereverTheFileEnds) {
-  const std::string bytes = Small();
+  const std::string bytes = SmallFile();
   for (size_t size = 0; size < bytes.size(); ++size) {
     const auto tensors = Parse(bytes.substr(0, size));
     ASSERT_EQ(CodeOf(tensors), "QS3002") << size;
@@ -57,7 +57,7 @@ TEST(ParseSafetensors, SaysTruncated_WhereverTheFileEnds) {
 }
 
 TEST(ParseSafetensors, NeverCrashes_WhenAnyByteOfTheHeaderIsDamaged) {
-  const std::string bytes = Small();
+  const std::string bytes = SmallFile();
   int num_refused = 0;
   for (size_t i = 0; i < bytes.size(); ++i) {
     for (const int value : {0x00, 0x30, 0x39, 0x7f, 0xff}) {

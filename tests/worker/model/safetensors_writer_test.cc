@@ -20,7 +20,7 @@ using testing::FieldOf;
 using ::testing::HasSubstr;
 using testing::TempDir;
 
-std::span<const uint8_t> BytesOf(const std::string& bytes) {
+std::span<const uint8_t> AsBytes(const std::string& bytes) {
   return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
 }
 
@@ -35,10 +35,10 @@ TEST(SafetensorsFile, WritesWhatTheReaderReads_InAnyOrder) {
        {"none", TensorType::kBf16, {0, 4}}},
       {{"format", "pt"}, {"qsweep.quantizer", "rtn:bits=4"}});
   QSWEEP_ASSERT_OK(file);
-  QSWEEP_ASSERT_OK((*file)->Write("words", BytesOf("wxyz")));
+  QSWEEP_ASSERT_OK((*file)->Write("words", AsBytes("wxyz")));
   QSWEEP_ASSERT_OK((*file)->Write("none", {}));
-  QSWEEP_ASSERT_OK((*file)->Write("half", BytesOf("abcdef")));
-  QSWEEP_ASSERT_OK((*file)->Write("a \"quoted\"\n\\name", BytesOf("01234567")));
+  QSWEEP_ASSERT_OK((*file)->Write("half", AsBytes("abcdef")));
+  QSWEEP_ASSERT_OK((*file)->Write("a \"quoted\"\n\\name", AsBytes("01234567")));
   QSWEEP_ASSERT_OK((*file)->Finish());
   const auto mapped = MappedFile::Open(path);
   QSWEEP_ASSERT_OK(mapped);

@@ -82,7 +82,7 @@ TEST(PlanTrie, CountsAsTheTable_WhenAtMostSomeLayersAreProtected) {
         Case{32, 2, 529, 6016, 16928}, Case{32, 3, 5489, 46936, 175648},
         Case{80, 1, 81, 3320, 6480}, Case{80, 2, 3241, 88640, 259280},
         Case{80, 3, 85401, 1752380, 6832080}}) {
-    SCOPED_TRACE(testing::Message() << c.layers << " layers, " << c.most);
+    SCOPED_TRACE(::testing::Message() << c.layers << " layers, " << c.most);
     std::vector<TrieWord> words = ProtectAtMost(c.layers, c.most);
     EXPECT_EQ(static_cast<int64_t>(words.size()), c.configurations);
     const Trie trie = PlanTrie(words);

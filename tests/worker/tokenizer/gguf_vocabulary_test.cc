@@ -16,7 +16,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // "Ġ" is a space in GPT-2's alphabet.
-GgufVocabulary Small() {
+GgufVocabulary SmallVocabulary() {
   return {.model = "gpt2",
           .pre = "smollm",
           .tokens = {"<s>", "a", "b", "\xc4\xa0", "1", "2", "ab",
@@ -30,14 +30,14 @@ GgufVocabulary Small() {
 }
 
 TEST(MakeGgufTokenizer, KeepsDigitsApart_WhenPreIsSmollm) {
-  const auto tokenizer = MakeGgufTokenizer(Small());
+  const auto tokenizer = MakeGgufTokenizer(SmallVocabulary());
   QSWEEP_ASSERT_OK(tokenizer);
   EXPECT_THAT((*tokenizer)->Encode("ab ab12"), ElementsAre(6, 7, 4, 5));
 }
 
 TEST(MakeGgufTokenizer, MergesDigits_WhenPreIsGpt2OrLlama3) {
   for (const char* pre : {"gpt-2", "llama-bpe"}) {
-    GgufVocabulary vocabulary = Small();
+    GgufVocabulary vocabulary = SmallVocabulary();
     vocabulary.pre = pre;
     const auto tokenizer = MakeGgufTokenizer(std::move(vocabulary));
     QSWEEP_ASSERT_OK(tokenizer);
@@ -46,7 +46,7 @@ TEST(MakeGgufTokenizer, MergesDigits_WhenPreIsGpt2OrLlama3) {
 }
 
 TEST(MakeGgufTokenizer, FindsControlAndUserTokens_InTheText) {
-  const auto tokenizer = MakeGgufTokenizer(Small());
+  const auto tokenizer = MakeGgufTokenizer(SmallVocabulary());
   QSWEEP_ASSERT_OK(tokenizer);
   EXPECT_THAT((*tokenizer)->Encode("a<s>bUSERb"), ElementsAre(1, 0, 2, 9, 2));
   EXPECT_EQ((*tokenizer)->TokenBytes(0), "");
@@ -55,10 +55,10 @@ TEST(MakeGgufTokenizer, FindsControlAndUserTokens_InTheText) {
 }
 
 TEST(MakeGgufTokenizer, AddsBos_OnlyWhenTheFileSaysSo) {
-  const auto without = MakeGgufTokenizer(Small());
+  const auto without = MakeGgufTokenizer(SmallVocabulary());
   QSWEEP_ASSERT_OK(without);
   EXPECT_THAT((*without)->EncodeWithSpecial("a"), ElementsAre(1));
-  GgufVocabulary vocabulary = Small();
+  GgufVocabulary vocabulary = SmallVocabulary();
   vocabulary.add_bos = true;
   const auto with = MakeGgufTokenizer(std::move(vocabulary));
   QSWEEP_ASSERT_OK(with);
@@ -70,7 +70,7 @@ TEST(FormatTokenizerJson, MakesTheSameTokenizer_ForEveryPre) {
   for (const char* pre : {"smollm", "gpt-2", "llama-bpe"}) {
     for (const bool add_bos : {false, true}) {
       SCOPED_TRACE(::testing::Message() << pre << " " << add_bos);
-      GgufVocabulary vocabulary = Small();
+      GgufVocabulary vocabulary = SmallVocabulary();
       vocabulary.pre = pre;
       vocabulary.add_bos = add_bos;
       vocabulary.tokens.insert(vocabulary.tokens.end(), {"\"", "\\", "\x01"});
@@ -95,12 +95,12 @@ TEST(FormatTokenizerJson, MakesTheSameTokenizer_ForEveryPre) {
 }
 
 TEST(MakeGgufTokenizer, RefusesAnotherModelOrPre_AndNamesIt) {
-  GgufVocabulary sentencepiece = Small();
+  GgufVocabulary sentencepiece = SmallVocabulary();
   sentencepiece.model = "llama";
   const auto model = MakeGgufTokenizer(sentencepiece);
   EXPECT_EQ(CodeOf(model), "QS3005");
   EXPECT_THAT(std::string(model.status().message()), HasSubstr("'llama'"));
-  GgufVocabulary other = Small();
+  GgufVocabulary other = SmallVocabulary();
   other.pre = "tekken";
   const auto pre = MakeGgufTokenizer(other);
   EXPECT_EQ(CodeOf(pre), "QS3005");
@@ -128,7 +128,7 @@ TEST(MakeGgufTokenizer, RefusesVocabularies_ThatContradictThemselves) {
                 }},
        }) {
     SCOPED_TRACE(c.name);
-    GgufVocabulary vocabulary = Small();
+    GgufVocabulary vocabulary = SmallVocabulary();
     c.damage(vocabulary);
     EXPECT_EQ(CodeOf(MakeGgufTokenizer(vocabulary)), "QS3003");
   }
