@@ -40,7 +40,10 @@ class Served {
     out_ = fds[1];
     reader_ = std::make_unique<FrameReader>(from_engine_);
     server_ = std::jthread([this, &engine] {
-      status_ = ServePipe(engine, in_, out_, [this] { ended_ = true; });
+      status_ = ServePipe(engine, in_, out_, [this] {
+        ended_ = true;
+        ended_.notify_all();
+      });
     });
   }
   ~Served() {
@@ -72,6 +75,8 @@ class Served {
     }
     return event;
   }
+  // Waits for the engine's own end, its stdin being open.
+  void AwaitEnd() { ended_.wait(false); }
   // Ends the engine's stdin and waits for ServePipe.
   absl::Status Finish() {
     if (to_engine_ >= 0) {
@@ -196,7 +201,9 @@ TEST(ServePipe, EndsAfterItsAnswer_WhenTheGpuHasFailed) {
   ASSERT_TRUE(event.has_failed());
   EXPECT_EQ(event.failed().failure().detail().code(), "QS5013");
   EXPECT_TRUE(event.failed().failure().retryable());
-  // Its own end, not that of its stdin, which would be OK.
+  // Its own end, which comes after the answer, not that of its stdin, which
+  // would be OK.
+  served.AwaitEnd();
   EXPECT_EQ(served.Finish().code(), absl::StatusCode::kInternal);
   EXPECT_TRUE(served.ended());
 }
