@@ -84,7 +84,7 @@ struct EngineReport {
   double load_seconds = 0;  // until the model is described and tokenized
   double run_seconds = 0;
   int64_t memory_peak_bytes = 0;         // resident, of the process
-  int64_t device_memory_peak_bytes = 0;  // of a GPU; 0: none in use
+  int64_t device_memory_peak_bytes = 0;  // of a GPU, of the process so far
 };
 
 struct EngineResult {
@@ -159,10 +159,11 @@ class Engine {
   // INVALID_ARGUMENT: what the configurations or the evaluation are refused
   // for, QS2116 too little calibration text. FAILED_PRECONDITION QS3010:
   // another model, tokenizer, configuration or calibration than the task says;
-  // QS5012 a singular Hessian. UNIMPLEMENTED QS1004: a compute this engine
-  // lacks. RESOURCE_EXHAUSTED QS5006: one document's states alone exceed the
-  // memory. DATA_LOSS: a damaged model. After an error there are no rows, and
-  // the next task may run.
+  // QS5012 a singular Hessian. INVALID_ARGUMENT QS1004: a compute that the
+  // device lacks. INTERNAL QS5013: the GPU failed, and fails from now on; end
+  // the process. RESOURCE_EXHAUSTED QS5006: one document's states alone exceed
+  // the memory. DATA_LOSS: a damaged model. After an error there are no rows,
+  // and the next task may run.
   virtual absl::StatusOr<EngineResult> Run(const EngineTask& task,
                                            EngineSink& sink,
                                            std::stop_token stop) = 0;
