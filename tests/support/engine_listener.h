@@ -24,10 +24,11 @@ class EngineListener {
                   changed_.NotifyAll();
                 },
             .on_exit =
-                [this](absl::Status why) {
+                [this](absl::Status why, bool killed) {
                   MutexLock lock(mutex_);
                   EXPECT_FALSE(exit_.has_value());
                   exit_ = std::move(why);
+                  killed_ = killed;
                   changed_.NotifyAll();
                 }};
   }
@@ -57,6 +58,12 @@ class EngineListener {
     }
   }
 
+  // Whether a signal from elsewhere ended it; after Exit.
+  bool killed() {
+    MutexLock lock(mutex_);
+    return killed_;
+  }
+
   // How it ended.
   absl::Status Exit() {
     MutexLock lock(mutex_);
@@ -75,6 +82,7 @@ class EngineListener {
   CondVar changed_;
   std::deque<v1::EngineEvent> events_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> exit_ ABSL_GUARDED_BY(mutex_);
+  bool killed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace qsweep::testing

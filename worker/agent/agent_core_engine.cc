@@ -16,7 +16,7 @@ namespace {
 constexpr absl::Duration kRestartFirst = absl::Seconds(1);
 constexpr absl::Duration kRestartMax = absl::Seconds(30);
 constexpr absl::Duration kLoadDeadline = absl::Minutes(30);
-constexpr int kStartsTried = 4;  // in a row, once it has worked
+constexpr int kStartsTried = 4;  // in a row
 
 TaskId ToTaskId(uint64_t id) { return TaskId(static_cast<int64_t>(id)); }
 
@@ -197,7 +197,9 @@ void AgentCore::On(const event::EngineExited& exited) {
     return;
   }
   start_failures_ = was_ready ? 0 : start_failures_ + 1;
-  if (!ready_ || start_failures_ == kStartsTried) {
+  // An engine that never worked and ended by itself says what is wrong.
+  const bool hopeless = !ready_ && !exited.killed;
+  if (hopeless || start_failures_ == kStartsTried) {
     BeginShutdown("the engine does not start", exited.why);
     return;
   }

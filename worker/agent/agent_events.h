@@ -57,6 +57,7 @@ struct EngineRefused {
 };
 struct EngineExited {
   absl::Status why;
+  bool killed = false;  // by a signal from elsewhere
 };
 
 // Answers to Fetch: model and texts are here, or why not.

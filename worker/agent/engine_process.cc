@@ -178,14 +178,21 @@ void EngineProcess::ReadEvents() {
     }
     callbacks_.on_event(std::move(event));
   }
-  callbacks_.on_exit(WaitForExit(broken));
-}
-
-// Waits until the child is gone, kills it when its output ended and it did not.
-absl::Status EngineProcess::WaitForExit(const absl::Status& broken) {
   if (!broken.ok()) {
     Kill();
   }
+  const siginfo_t exit = WaitForExit();
+  std::string text = absl::StrCat("the engine ", DescribeExit(exit));
+  if (!broken.ok()) {
+    absl::StrAppend(&text, "; its pipe: ", broken.message());
+  }
+  callbacks_.on_exit(MakeError(kEngineDied, text, "",
+                               "the worker's log has the engine's last words"),
+                     broken.ok() && exit.si_code != CLD_EXITED);
+}
+
+// Waits until the child is gone, kills it when its output ended and it did not.
+siginfo_t EngineProcess::WaitForExit() {
   const int pid_fd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
   if (pid_fd >= 0) {
     pollfd exited = {.fd = pid_fd, .events = POLLIN};
@@ -203,17 +210,10 @@ absl::Status EngineProcess::WaitForExit(const absl::Status& broken) {
              0 &&
          errno == EINTR) {
   }
-  {
-    MutexLock lock(mutex_);
-    reaped_ = true;
-    waitpid(pid_, nullptr, 0);
-  }
-  std::string text = absl::StrCat("the engine ", DescribeExit(info));
-  if (!broken.ok()) {
-    absl::StrAppend(&text, "; its pipe: ", broken.message());
-  }
-  return MakeError(kEngineDied, text, "",
-                   "the worker's log has the engine's last words");
+  MutexLock lock(mutex_);
+  reaped_ = true;
+  waitpid(pid_, nullptr, 0);
+  return info;
 }
 
 }  // namespace qsweep

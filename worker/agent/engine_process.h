@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <signal.h>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,8 +37,9 @@ class EngineProcess {
   struct Callbacks {
     std::function<void(v1::EngineEvent)> on_event;
     // Once, last: how it ended, "killed by signal 9 (Killed)", as UNAVAILABLE
-    // QS5002; a damaged or oversized frame kills it and is named here.
-    std::function<void(absl::Status)> on_exit;
+    // QS5002; a damaged or oversized frame kills it and is named here. killed:
+    // by a signal that was not for such a frame.
+    std::function<void(absl::Status, bool killed)> on_exit;
   };
 
   // NOT_FOUND QS5001: the program cannot be started; no callback runs then.
@@ -64,7 +66,7 @@ class EngineProcess {
  private:
   EngineProcess(const Options& options, Callbacks callbacks);
   void ReadEvents();
-  absl::Status WaitForExit(const absl::Status& broken);
+  siginfo_t WaitForExit();
 
   const Options options_;
   const Callbacks callbacks_;

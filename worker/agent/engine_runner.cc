@@ -83,8 +83,8 @@ EngineProcess::Callbacks EngineRunner::Callbacks() const {
                 post_(ToAgentEvent(std::move(event)));
               },
           .on_exit =
-              [this](absl::Status why) {
-                post_(event::EngineExited{std::move(why)});
+              [this](absl::Status why, bool killed) {
+                post_(event::EngineExited{std::move(why), killed});
               }};
 }
 

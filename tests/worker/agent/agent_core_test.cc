@@ -357,17 +357,28 @@ TEST(AgentCore, Ends_WhenTheEngineNeverStarts) {
   EXPECT_EQ(GetErrorInfo(exits[0].status)->code, "QS5001");
 }
 
-TEST(AgentCore, TriesTheEngineAgain_ThenEnds_WhenItStoppedStarting) {
-  Driver driver;
-  driver.StartAndAttach();
+// How often an engine is started again that always ends.
+size_t StartsUntilExit(Driver& driver, bool killed) {
   driver.Take<action::StartEngine>();
   size_t starts = 0;
   for (int i = 0; i < 10 && driver.Take<action::Exit>().empty(); ++i) {
-    driver.Die();
+    driver.Step(event::EngineExited{MakeError(kEngineDied, "ended"), killed});
     driver.Advance(absl::Seconds(30));
     starts += driver.Take<action::StartEngine>().size();
   }
-  EXPECT_EQ(starts, 4u);
+  return starts;
+}
+
+TEST(AgentCore, TriesTheEngineAgain_ThenEnds_WhenItStoppedStarting) {
+  Driver driver;
+  driver.StartAndAttach();
+  EXPECT_EQ(StartsUntilExit(driver, /*killed=*/false), 4u);
+}
+
+TEST(AgentCore, TriesTheEngineAgain_ThenEnds_WhenItIsKilledAtItsFirstStart) {
+  Driver driver;
+  driver.Step(event::Started{});
+  EXPECT_EQ(StartsUntilExit(driver, /*killed=*/true), 3u);
 }
 
 }  // namespace

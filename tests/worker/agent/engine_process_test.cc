@@ -48,6 +48,7 @@ TEST(EngineProcess, SpeaksAndEndsByItself_WhenItsInputEnds) {
   engine->CloseInput();
   const absl::Status exit = listener.Exit();
   EXPECT_EQ(exit.message(), "the engine exited with code 0");
+  EXPECT_FALSE(listener.killed());
   EXPECT_FALSE(engine->Send({}).ok());
 }
 
@@ -58,6 +59,7 @@ TEST(EngineProcess, SaysWhichSignalKilledIt) {
   ASSERT_EQ(kill(engine->pid(), SIGKILL), 0);
   const absl::Status exit = listener.Exit();
   EXPECT_EQ(GetErrorInfo(exit)->code, "QS5002");
+  EXPECT_TRUE(listener.killed());
   EXPECT_EQ(exit.message(), "the engine was killed by signal 9 (Killed)");
   EXPECT_TRUE(absl::IsUnavailable(engine->Send({})));
 }
