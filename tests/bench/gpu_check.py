@@ -223,8 +223,10 @@ class Check:
         self.result["kernels"] = found
         self.row("copy in device memory", "ok", f"{found['copy_gb_per_second']:.0f} GB/s")
         for kernel in found["kernels"]:
+            operations = kernel.get("tflop_per_second")
             self.row(f"  {kernel['kernel']}", "ok",
-                     f"{kernel['gb_per_second']:.0f} GB/s, {kernel['of_copy']:.0%} of the copy")
+                     f"{kernel['gb_per_second']:.0f} GB/s, {kernel['of_copy']:.0%} of the copy" +
+                     (f", {operations:.1f} TFLOP/s" if operations else ""))
 
     def gemm(self):
         self.need_device()

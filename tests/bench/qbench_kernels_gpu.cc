@@ -16,6 +16,8 @@
 #include "common/base/random.h"
 #include "worker/kernels/decoder_rows.h"
 #include "worker/kernels/dequantize_int4.h"
+#include "worker/kernels/gptq_blocks.h"
+#include "worker/kernels/gptq_cuda.h"
 #include "worker/kernels/head_stats.h"
 #include "worker/kernels/hqq_cuda.h"
 #include "worker/kernels/nf4_cuda.h"
@@ -134,9 +136,10 @@ class Bench {
     copy_bytes_a_second_ = static_cast<double>(4 * kWeights) / seconds;
   }
 
-  // `bytes`: what the launch must read and write.
+  // `bytes`: what the launch must read and write. operations: multiplications
+  // and additions, where they are what it is about.
   void Add(const std::string& name, int64_t bytes,
-           const std::function<int()>& launch) {
+           const std::function<int()>& launch, double operations = 0) {
     const double seconds = MedianSeconds(launch);
     const double rate = static_cast<double>(bytes) / seconds;
     rows_.push_back({{"kernel", name},
@@ -144,6 +147,9 @@ class Bench {
                      {"seconds", seconds},
                      {"gb_per_second", rate / 1e9},
                      {"of_copy", rate / copy_bytes_a_second_}});
+    if (operations > 0) {
+      rows_.back()["tflop_per_second"] = operations / seconds / 1e12;
+    }
   }
 
   void Rtn(FloatType type, int64_t bytes_a_weight,
@@ -220,6 +226,62 @@ class Bench {
         });
   }
 
+  // One matrix of Llama-2-7B's size. The factor is the identity's: what is in
+  // it changes nothing about the work. Operations: two for a column and each
+  // one before it, in products and in rounding.
+  void Gptq() {
+    constexpr int64_t kColumns = kCols;
+    constexpr int64_t kMatrixRows = kCols;
+    constexpr int64_t kBlocks = kernels::BlocksOf(kColumns);
+    const kernels::GptqOptions options;
+    const int64_t groups = options.groups_per_row(kColumns);
+    constexpr int64_t kFactor =
+        kernels::UpperOffset(kBlocks) + kColumns * kernels::kBlock;
+    std::vector<float> factor(kFactor, 0.0f);
+    std::vector<int32_t> columns;
+    for (int64_t i = 0; i < kColumns; ++i) {
+      const int64_t block = i / kernels::kBlock;
+      const int64_t panel = i % kernels::kBlock / kernels::kPanel;
+      const int64_t in_panel = i % kernels::kPanel;
+      factor[kernels::UpperOffset(block) + panel * kernels::UpperStep(block) +
+             i * kernels::kPanel + in_panel] = 1;
+      factor[kernels::UpperOffset(kBlocks) +
+             block * kernels::kBlock * kernels::kBlock +
+             panel * kernels::kInverseStep +
+             i % kernels::kBlock * kernels::kPanel + in_panel] = 1;
+      columns.push_back(static_cast<int32_t>(i));
+    }
+    DeviceBuffer on_device(4 * kFactor);
+    on_device.Fill(factor, kFactor);
+    DeviceBuffer order(4 * kColumns);
+    order.Fill(columns, kColumns);
+    DeviceBuffer dead(kColumns);
+    DeviceBuffer codes(kMatrixRows * kColumns);
+    DeviceBuffer zeros(kMatrixRows * groups);
+    DeviceBuffer workspace(
+        kernels::GptqWorkspaceBytes(kMatrixRows, kColumns, options));
+    Add(
+        "gptq, group 128, 4096 x 4096, fp16",
+        (2 + 1) * kMatrixRows * kColumns + 4 * kFactor +
+            5 * kMatrixRows * groups,
+        [&]() {
+          return kernels::GptqCuda({.columns = kColumns,
+                                    .upper = on_device.as<float>(),
+                                    .inverses = on_device.as<float>() +
+                                                kernels::UpperOffset(kBlocks),
+                                    .order = order.as<int32_t>(),
+                                    .dead = dead.as<uint8_t>()},
+                                   {.weights = weights_.as<void>(),
+                                    .weight_type = FloatType::kFp16,
+                                    .codes = codes.as<uint8_t>(),
+                                    .scales = scales_.as<float>(),
+                                    .zeros = zeros.as<uint8_t>(),
+                                    .workspace = workspace.as<void>()},
+                                   kMatrixRows, options, nullptr);
+        },
+        static_cast<double>(kMatrixRows) * kColumns * kColumns);
+  }
+
   void Head() {
     constexpr int64_t kLogits = kHeadRows * kHeadColumns;
     DeviceBuffer gold(4 * kHeadRows);
@@ -285,6 +347,7 @@ class Bench {
     Rtn(FloatType::kFp16, 2, "fp16");
     Nf4(FloatType::kFp16, 2, "fp16");
     Hqq(FloatType::kFp16, 2, "fp16");
+    Gptq();
     DequantizeInt4();
     weights_.Fill(values, kWeights);
     Rtn(FloatType::kFp32, 4, "fp32");

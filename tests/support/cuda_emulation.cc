@@ -29,6 +29,7 @@ namespace {
 constexpr size_t kStackBytes = size_t{256} << 10;
 constexpr int kMaxThreads = 1024;
 constexpr int kMaxShuffleBytes = 32;
+constexpr int kAnyLane = 0;  // in place of a mask: each lane chooses
 
 enum class State { kReady, kAtShuffle, kAtBarrier, kDone };
 
@@ -64,7 +65,8 @@ struct Fiber {
   State state = State::kDone;
   void* value = nullptr;  // at a shuffle, on the fiber's own stack
   int size = 0;
-  int lane_mask = 0;
+  int lane_mask = 0;           // the same for the whole warp
+  int from = 0;                // which lane
   void* fake_stack = nullptr;  // AddressSanitizer's
 };
 
@@ -108,7 +110,7 @@ class Emulator {
 
   // Called on fibers.
   void Wait(State state);
-  void ExchangeXor(void* value, int size, int lane_mask);
+  void WaitAtShuffle(void* value, int size, int lane_mask, int from);
   void* SharedMemory(const char* file, int line, int64_t size);
   void CheckAccess(const void* address, size_t size, size_t alignment);
 
@@ -241,7 +243,7 @@ bool Emulator::Exchange(int first) {
       return false;
     }
     if (fiber.size != leader.size || fiber.lane_mask != leader.lane_mask ||
-        fiber.lane_mask < 0 || fiber.lane_mask >= kWarpThreads ||
+        fiber.from < 0 || fiber.from >= kWarpThreads ||
         fiber.size > kMaxShuffleBytes) {
       Fail("the lanes disagree about a shuffle");
       return false;
@@ -251,8 +253,7 @@ bool Emulator::Exchange(int first) {
   }
   for (int lane = 0; lane < kWarpThreads; ++lane) {
     Fiber& fiber = fibers_[static_cast<size_t>(first + lane)];
-    std::memcpy(fiber.value,
-                values[static_cast<size_t>(lane ^ fiber.lane_mask)].data(),
+    std::memcpy(fiber.value, values[static_cast<size_t>(fiber.from)].data(),
                 static_cast<size_t>(fiber.size));
     fiber.state = State::kReady;
   }
@@ -299,11 +300,12 @@ void Emulator::Wait(State state) {
                       &scheduler_stack_size_);
 }
 
-void Emulator::ExchangeXor(void* value, int size, int lane_mask) {
+void Emulator::WaitAtShuffle(void* value, int size, int lane_mask, int from) {
   Fiber& fiber = fibers_[static_cast<size_t>(current_)];
   fiber.value = value;
   fiber.size = size;
   fiber.lane_mask = lane_mask;
+  fiber.from = from;
   Wait(State::kAtShuffle);
 }
 
@@ -376,7 +378,11 @@ void CheckAccess(const void* address, size_t size, size_t alignment) {
   emulator.CheckAccess(address, size, alignment);
 }
 void ExchangeXor(void* value, int size, int lane_mask) {
-  emulator.ExchangeXor(value, size, lane_mask);
+  const int lane = emulator.thread_index() % kWarpThreads;
+  emulator.WaitAtShuffle(value, size, lane_mask, lane ^ lane_mask);
+}
+void ExchangeFrom(void* value, int size, int from) {
+  emulator.WaitAtShuffle(value, size, kAnyLane, from);
 }
 
 }  // namespace emulation

@@ -5,6 +5,13 @@
 
 struct CUstream_st;  // what a cudaStream_t points to
 
+// Before a function that kernels call, too.
+#if defined(__CUDACC__)
+#define QSWEEP_HOST_DEVICE __host__ __device__
+#else
+#define QSWEEP_HOST_DEVICE
+#endif
+
 namespace qsweep::kernels {
 
 using Stream = CUstream_st*;

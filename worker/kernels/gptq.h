@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "worker/kernels/aligned_array.h"
+#include "worker/kernels/gptq_options.h"
 
 namespace qsweep::kernels {
 
@@ -64,23 +65,6 @@ enum class GptqFactoring {
 GptqFactoring FactorForGptq(const float* hessian, int64_t columns, double damp,
                             bool act_order, const ParallelFor& parallel,
                             GptqFactor& factor);
-
-struct GptqOptions {
-  int bits = 4;  // 2..8
-  // Columns that share a scale, in the order of rounding; 0: the whole row.
-  int64_t group_size = 128;
-  bool symmetric = true;
-  // Scales and zeros of all groups from the weights as they came, columns in
-  // their own order. Else those of a group from the weights as they are at its
-  // first column, without what the columns of the same block of 128 owe.
-  bool static_groups = false;
-  bool half_scale =
-      false;  // scales are rounded to fp16, zeros and codes follow
-
-  int64_t groups_per_row(int64_t columns) const {
-    return group_size == 0 ? 1 : (columns + group_size - 1) / group_size;
-  }
-};
 
 // Where a quantized matrix goes, in the order of its columns. A weight is
 // scales[group] * (codes - zeros[group]), group_of_column says which.

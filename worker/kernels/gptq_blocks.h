@@ -3,23 +3,29 @@
 
 #include <cstdint>
 
-#include "worker/kernels/quantizer_loops.h"
+#include "worker/kernels/cuda_types.h"
 
+// Where the parts of GptqFactor lie. Plain types only.
 namespace qsweep::kernels {
 
-// Where the parts of GptqFactor lie.
+// Matrices of products lie in panels: kPanel columns of all rows, one panel
+// after another, so that a product reads everything in order.
+inline constexpr int64_t kPanel = 16;
+// Columns that a factorization, and GPTQ, take at a time.
+inline constexpr int64_t kBlock = 128;
+inline constexpr int64_t kPanelsPerBlock = kBlock / kPanel;
 
-constexpr int64_t BlocksOf(int64_t columns) {
+QSWEEP_HOST_DEVICE constexpr int64_t BlocksOf(int64_t columns) {
   return (columns + kBlock - 1) / kBlock;
 }
 // From a panel of R's block `block` to the next.
-constexpr int64_t UpperStep(int64_t block) {
+QSWEEP_HOST_DEVICE constexpr int64_t UpperStep(int64_t block) {
   return (block + 1) * kBlock * kPanel;
 }
-constexpr int64_t UpperOffset(int64_t block) {
+QSWEEP_HOST_DEVICE constexpr int64_t UpperOffset(int64_t block) {
   return block * (block + 1) / 2 * kBlock * kBlock;
 }
-constexpr int64_t kInverseStep = kBlock * kPanel;
+inline constexpr int64_t kInverseStep = kBlock * kPanel;
 
 }  // namespace qsweep::kernels
 

@@ -15,8 +15,8 @@
 // them; a C++ compiler gets declarations, which the tests' host emulation of
 // grid, block, warp and shared memory defines: one source, proved without a
 // GPU. So a kernel reads and writes global memory through Load and Store alone,
-// and every thread of a warp reaches each ShuffleXor, every thread of a block
-// each SyncBlock. Arithmetic is IEEE with one rounding for each operation: Add,
+// and every thread of a warp reaches each shuffle, every thread of a block each
+// SyncBlock. Arithmetic is IEEE with one rounding for each operation: Add,
 // Multiply, Divide, MultiplyAdd and SquareRoot are never contracted or
 // approximated.
 
@@ -26,14 +26,15 @@
 // multiprocessor at once.
 #define QSWEEP_RESIDENT(threads, blocks) __launch_bounds__(threads, blocks)
 #define QSWEEP_DEVICE __device__ __forceinline__
-#define QSWEEP_HOST_DEVICE __host__ __device__
+// Before a loop whose index chooses among a thread's registers.
+#define QSWEEP_UNROLL _Pragma("unroll")
 // An array or struct that the block's threads share, undefined at first.
 #define QSWEEP_SHARED(type, name) __shared__ type name
 #else
 #define QSWEEP_KERNEL void
 #define QSWEEP_RESIDENT(threads, blocks)
 #define QSWEEP_DEVICE inline
-#define QSWEEP_HOST_DEVICE
+#define QSWEEP_UNROLL
 #define QSWEEP_SHARED(type, name)                                              \
   type& name = *static_cast<type*>(::qsweep::kernels::emulation::SharedMemory( \
       __FILE__, __LINE__, sizeof(type)))
@@ -101,6 +102,13 @@ QSWEEP_DEVICE T ShuffleXor(T value, int lane_mask) {
   return value;
 }
 
+// The value of lane `from`, which each lane chooses.
+template <typename T>
+QSWEEP_DEVICE T ShuffleFrom(T value, int from) {
+  static_assert(sizeof(T) == 4);
+  return __shfl_sync(0xffffffffu, value, from);
+}
+
 QSWEEP_DEVICE float Add(float a, float b) { return __fadd_rn(a, b); }
 QSWEEP_DEVICE float Multiply(float a, float b) { return __fmul_rn(a, b); }
 QSWEEP_DEVICE float Divide(float a, float b) { return __fdiv_rn(a, b); }
@@ -165,8 +173,10 @@ int RunGrid(Grid grid, void (*body)(const void*), const void* context);
 // The running block's memory of one QSWEEP_SHARED.
 void* SharedMemory(const char* file, int line, int64_t size);
 void CheckAccess(const void* address, size_t size, size_t alignment);
-// Puts in place of the value that of the lane whose index differs by lane_mask.
+// Puts in place of the value that of the lane whose index differs by lane_mask,
+// or of lane `from`.
 void ExchangeXor(void* value, int size, int lane_mask);
+void ExchangeFrom(void* value, int size, int from);
 
 }  // namespace emulation
 
@@ -183,6 +193,12 @@ void Store(T* to, T value) {
 template <typename T>
 T ShuffleXor(T value, int lane_mask) {
   emulation::ExchangeXor(&value, sizeof(T), lane_mask);
+  return value;
+}
+template <typename T>
+T ShuffleFrom(T value, int from) {
+  static_assert(sizeof(T) == 4);
+  emulation::ExchangeFrom(&value, sizeof(T), from);
   return value;
 }
 

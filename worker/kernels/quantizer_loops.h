@@ -4,19 +4,13 @@
 #include <cstdint>
 #include <span>
 
+#include "worker/kernels/gptq_blocks.h"
 #include "worker/kernels/rtn.h"
 
 namespace qsweep::kernels {
 
 // The inner loops of the quantizers, compiled for one kind of CPU each. Plain
 // pointers; any thread, one call uses one.
-
-// Matrices of products lie in panels: kPanel columns of all rows, one panel
-// after another, so that a product reads everything in order.
-inline constexpr int64_t kPanel = 16;
-// Columns that a factorization, and GPTQ, take at a time.
-inline constexpr int64_t kBlock = 128;
-inline constexpr int64_t kPanelsPerBlock = kBlock / kPanel;
 
 // T: float or double. Not the same bits on every kind of CPU: products and sums
 // are fused where the CPU can. An element's bits depend on its own row and
