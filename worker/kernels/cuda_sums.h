@@ -14,11 +14,10 @@ inline constexpr int kSumThreads = 256;  // of a block, in both launches
 inline constexpr int kSumLanes = 4096;
 inline constexpr int kSumBlocks = kSumLanes / kSumThreads;  // first launch
 
-// First launch: this thread's lane. sums: [kSumLanes].
+// First launch: one lane. sums: [kSumLanes].
 QSWEEP_DEVICE void StoreSumOfLane(const float* numbers, int64_t count,
-                                  double* sums) {
+                                  int64_t lane, double* sums) {
   constexpr int kAtOnce = 16;  // reads in flight
-  const int64_t lane = BlockIndex() * kSumThreads + ThreadIndex();
   double sum = 0;
   for (int64_t first = lane; first < count; first += kAtOnce * kSumLanes) {
     float next[kAtOnce];
@@ -33,7 +32,8 @@ QSWEEP_DEVICE void StoreSumOfLane(const float* numbers, int64_t count,
   Store(sums + lane, sum);
 }
 
-// Second launch, one block: the sum, for thread 0. Once in a kernel.
+// Second launch, one block: the sum, for thread 0. In one place of a kernel; in
+// a loop, SyncBlock comes before the next one.
 QSWEEP_DEVICE double SumOfLanes(const double* sums) {
   constexpr int kOwn = kSumLanes / kSumThreads;
   struct Shared {

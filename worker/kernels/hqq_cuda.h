@@ -21,13 +21,16 @@ struct HqqBuffers {
   void* workspace = nullptr;              // HqqWorkspaceBytes(groups)
 };
 
+// Steps of the solver between two decisions whether to go on.
+inline constexpr int kHqqRound = 5;
+
 constexpr int64_t HqqWorkspaceBytes(int64_t groups) {
-  return 16 + 8 * 4096 + 4 * groups;
+  return 16 + kHqqRound * (8 * 4096 + 2 * 4 * groups);
 }
 
 // What HqqCpu does, on a device, to the last bit: weights are read as exact
-// fp32, values are rounded to out_type at the end. A warp solves a group, so
-// axis 1, where a group is contiguous, is the fast one. The decision to stop is
+// fp32, values are rounded to out_type at the end. Fast for groups of up to 512
+// weights of axis 1, where a group is contiguous. The decision to stop is
 // taken on the device: the host waits for nothing. Asynchronous; the buffers
 // must live until the stream has passed. 0, or the CUDA error code:
 // cudaErrorInvalidValue (1) without any launch for bits out of range, a group

@@ -15,10 +15,10 @@
 // them; a C++ compiler gets declarations, which the tests' host emulation of
 // grid, block, warp and shared memory defines: one source, proved without a
 // GPU. So a kernel reads and writes global memory through Load and Store alone,
-// and every thread of a warp reaches each shuffle, every thread of a block each
-// SyncBlock. Arithmetic is IEEE with one rounding for each operation: Add,
-// Multiply, Divide, MultiplyAdd and SquareRoot are never contracted or
-// approximated.
+// and every thread of a warp reaches each shuffle and AllLanes, every thread of
+// a block each SyncBlock. Arithmetic is IEEE with one rounding for each
+// operation: Add, Multiply, Divide, MultiplyAdd and SquareRoot are never
+// contracted or approximated.
 
 #if defined(__CUDACC__)
 #define QSWEEP_KERNEL __global__ void
@@ -107,6 +107,10 @@ template <typename T>
 QSWEEP_DEVICE T ShuffleFrom(T value, int from) {
   static_assert(sizeof(T) == 4);
   return __shfl_sync(0xffffffffu, value, from);
+}
+// Whether it is true in every lane of the warp.
+QSWEEP_DEVICE bool AllLanes(bool value) {
+  return __all_sync(0xffffffffu, value) != 0;
 }
 
 QSWEEP_DEVICE float Add(float a, float b) { return __fadd_rn(a, b); }
@@ -200,6 +204,13 @@ T ShuffleFrom(T value, int from) {
   static_assert(sizeof(T) == 4);
   emulation::ExchangeFrom(&value, sizeof(T), from);
   return value;
+}
+inline bool AllLanes(bool value) {
+  int all = value ? 1 : 0;
+  for (int mask = kWarpThreads / 2; mask > 0; mask /= 2) {
+    all &= ShuffleXor(all, mask);
+  }
+  return all != 0;
 }
 
 // Compiled with -ffp-contract=off.

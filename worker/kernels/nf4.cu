@@ -143,7 +143,8 @@ QSWEEP_DEVICE float* MeanOf(const Work& work) {
 static_assert(kNf4WorkspaceBytes >= kSumLanes * sizeof(double) + sizeof(float));
 
 QSWEEP_KERNEL LanesKernel(Work work) {
-  StoreSumOfLane(work.buffers.absmax, work.groups, LaneSums(work));
+  StoreSumOfLane(work.buffers.absmax, work.groups,
+                 BlockIndex() * kSumThreads + ThreadIndex(), LaneSums(work));
 }
 
 // One block.

@@ -9,7 +9,9 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "common/base/random.h"
 #include "tests/support/device_memory.h"
+#include "worker/kernels/cuda_division.h"
 #include "worker/kernels/launch.h"
 #include "worker/kernels/rtn_grid.h"
 
@@ -144,6 +146,33 @@ TEST(Quotient, LiesBesideTiesAsDivisionDoes) {
           differ += NearestInteger(quotient) != std::nearbyint(x / by) ? 1 : 0;
         }
       }
+    }
+  }
+  EXPECT_EQ(differ, 0);
+}
+
+// Divisors of all kinds, beside powers of two too; quotients of all sizes.
+TEST(QuotientBy, IsDivision_ToTheLastBit) {
+  Random random(5);
+  const auto number = [&](int least, int most) {
+    const auto exponent = static_cast<uint32_t>(
+        127 + least +
+        static_cast<int>(random.Below(static_cast<uint64_t>(most - least))));
+    const uint64_t kind = random.Below(4);
+    const auto fraction = static_cast<uint32_t>(random.Below(1 << 23));
+    return std::bit_cast<float>(exponent << 23 |
+                                (kind == 0   ? fraction & 7
+                                 : kind == 1 ? fraction | 0x7ffff8
+                                             : fraction));
+  };
+  int64_t differ = 0;
+  for (int i = 0; i < 50'000; ++i) {
+    const float by = number(-60, 15);
+    const float reciprocal = 1 / by;
+    for (int j = 0; j < 64; ++j) {
+      const float x = j == 0 ? 0 : j < 4 ? by * number(0, 8) : number(-90, 60);
+      differ += QuotientBy(by, reciprocal, x) == x / by ? 0 : 1;
+      differ += QuotientBy(by, reciprocal, -x) == -x / by ? 0 : 1;
     }
   }
   EXPECT_EQ(differ, 0);
