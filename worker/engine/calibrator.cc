@@ -91,13 +91,14 @@ int64_t CalibrationTokens::num_tokens() const {
 
 Calibrator::Calibrator(const Checkpoint& checkpoint,
                        const ModelDescription& model, const SweepPlan& plan,
-                       ThreadPool& pool, CodeCache& codes, std::stop_token stop,
-                       Progress progress)
+                       ThreadPool& pool, Device& device, CodeCache& codes,
+                       std::stop_token stop, Progress progress)
     : checkpoint_(checkpoint),
       model_(model),
       config_(checkpoint.config()),
       plan_(plan),
       pool_(pool),
+      device_(device),
       codes_(codes),
       stop_(std::move(stop)),
       progress_(std::move(progress)),
@@ -452,7 +453,12 @@ absl::Status Calibrator::Quantize(const StageTensors& tensors,
   for (size_t w = 0; w < wanted.size(); ++w) {
     coded.push_back(kernels::StartCoded(wanted[w].scheme, wanted[w].rows,
                                         factors.all[factors.of[w]]));
-    for (int64_t row = 0; row < wanted[w].rows; row += kernels::kQuantizeRows) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        const bool done,
+        device_.QuantizeGptq(wanted[w].scheme, factors.all[factors.of[w]],
+                             tensors.values(wanted[w].tensor), coded[w]));
+    for (int64_t row = 0; !done && row < wanted[w].rows;
+         row += kernels::kQuantizeRows) {
       items.emplace_back(w, row);
     }
   }

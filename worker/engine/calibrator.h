@@ -19,6 +19,7 @@
 #include "worker/engine/awq_search.h"
 #include "worker/engine/block.h"
 #include "worker/engine/code_cache.h"
+#include "worker/engine/device.h"
 #include "worker/engine/rotary.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/engine/weights.h"
@@ -42,8 +43,9 @@ struct CalibrationTokens {
 // linear layers read, awq as AwqSearch does. Schemes of the mode `fp` share the
 // way through the model that is not quantized; each of `qpath` has one of its
 // own, through layers that it has quantized. Every sum has one order, so the
-// codes do not depend on the number of threads. Single-thread, but for its own
-// work on the pool. Everything borrowed must outlive it.
+// codes do not depend on the number of threads. The columns of gptq are rounded
+// on the device where it can, the rest is the CPU's. Single-thread, but for its
+// own work on the pool. Everything borrowed must outlive it.
 class Calibrator {
  public:
   // done: 0..1 of a way through the model. After each layer and a few times in
@@ -51,8 +53,8 @@ class Calibrator {
   using Progress = std::function<void(double done, const std::string& step)>;
 
   Calibrator(const Checkpoint& checkpoint, const ModelDescription& model,
-             const SweepPlan& plan, ThreadPool& pool, CodeCache& codes,
-             std::stop_token stop, Progress progress);
+             const SweepPlan& plan, ThreadPool& pool, Device& device,
+             CodeCache& codes, std::stop_token stop, Progress progress);
 
   // Fills the cache with the codes that the plan needs of these texts, but for
   // what is there. memory_bytes: what it may take. INVALID_ARGUMENT QS2116:
@@ -125,6 +127,7 @@ class Calibrator {
   const ModelConfig& config_;
   const SweepPlan& plan_;
   ThreadPool& pool_;
+  Device& device_;
   CodeCache& codes_;
   const std::stop_token stop_;
   const Progress progress_;

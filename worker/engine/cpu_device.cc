@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -59,6 +60,11 @@ class CpuDevice : public Device {
   absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
       PassContext context) override {
     return std::make_unique<CpuMachine>(std::move(context), pool_);
+  }
+  absl::StatusOr<bool> QuantizeGptq(const Scheme&, const kernels::GptqFactor&,
+                                    std::span<const float>,
+                                    kernels::CodedTensor&) override {
+    return false;
   }
   int64_t PeakBytes() const override { return 0; }
 

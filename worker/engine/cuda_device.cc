@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -11,6 +12,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "worker/engine/cuda_check.h"
+#include "worker/engine/cuda_gptq.h"
 #include "worker/engine/cuda_machine.h"
 #include "worker/engine/cuda_memory.h"
 #include "worker/engine/cuda_products.h"
@@ -48,6 +50,19 @@ class CudaDevice : public Device {
   absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
       PassContext context) override {
     return MakeCudaMachine(std::move(context));
+  }
+  absl::StatusOr<bool> QuantizeGptq(const Scheme& scheme,
+                                    const kernels::GptqFactor& factor,
+                                    std::span<const float> weights,
+                                    kernels::CodedTensor& coded) override {
+    const absl::Status done =
+        QuantizeGptqOnDevice(scheme, factor, weights, coded);
+    if (absl::IsResourceExhausted(done)) {
+      ReleaseUnusedMemory();
+      return false;
+    }
+    QSWEEP_RETURN_IF_ERROR(done);
+    return true;
   }
   int64_t PeakBytes() const override { return PeakDeviceMemory(); }
 

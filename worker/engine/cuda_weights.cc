@@ -14,6 +14,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/kernels/quantize.h"
 #include "worker/kernels/quantize_cuda.h"
 
 namespace qsweep {
@@ -328,12 +329,42 @@ absl::Status WeightMaker::Make(const DeviceStage::Tensor& tensor,
        .out_type = direct ? type : FloatType::kFp32,
        .workspace = workspace_.data()},
       ComputeStream()));
+  QSWEEP_RETURN_IF_ERROR(CheckHalf(tensor, *scheme,
+                                   direct ? out : values_.data(),
+                                   direct ? type : FloatType::kFp32));
   return direct ? absl::OkStatus()
                 : ConvertOnDevice(values_.data(), FloatType::kFp32, count, out,
                                   type);
 }
 
-// Codes of a calibrated scheme, which the host made.
+// Values that are not finite, from weights that are: the CPU says why.
+absl::Status WeightMaker::CheckHalf(const DeviceStage::Tensor& tensor,
+                                    const Scheme& scheme, const void* values,
+                                    FloatType type) {
+  if (scheme.method != Method::kRtn ||
+      (scheme.scale != ScaleStorage::kFp16 &&
+       scheme.arithmetic != Arithmetic::kFp16)) {
+    return absl::OkStatus();
+  }
+  const TensorDescription& description = *tensor.description;
+  const int64_t count = description.num_elements();
+  QSWEEP_ASSIGN_OR_RETURN(const bool finite,
+                          AllFiniteOnDevice(values, type, count));
+  if (finite) {
+    return absl::OkStatus();
+  }
+  const int64_t bytes = count * BytesOf(FloatType::kFp32);
+  QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer wide,
+                          DeviceBuffer::Allocate(bytes));
+  QSWEEP_RETURN_IF_ERROR(ConvertOnDevice(tensor.values.data(), tensor.type,
+                                         count, wide.data(), FloatType::kFp32));
+  std::vector<float> weights(static_cast<size_t>(count));
+  QSWEEP_RETURN_IF_ERROR(CopyFromDevice(weights.data(), wide.data(), bytes));
+  return kernels::FakeQuantize(scheme, weights, Rows(description),
+                               Columns(description), weights);
+}
+
+// Codes of a calibrated scheme, which the host keeps.
 absl::Status WeightMaker::Decode(const DeviceStage::Tensor& tensor,
                                  const Scheme& scheme, FloatType type,
                                  void* out) {

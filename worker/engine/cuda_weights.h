@@ -99,7 +99,8 @@ class WeightMaker {
       : model_(model), codes_(codes), stop_(std::move(stop)) {}
 
   // FAILED_PRECONDITION: a stage that is no Llama block. UNAVAILABLE: a file of
-  // codes is gone. QS5006, QS5013; CANCELLED.
+  // codes is gone. INVALID_ARGUMENT QS1004: weights too large for the scheme's
+  // fp16. QS5006, QS5013; CANCELLED.
   absl::Status MakeBlock(const DeviceStage& stage, const StageVariant& variant,
                          kernels::FloatType type, DeviceBlock& block);
   // Of a stage of one tensor, as a matrix; a vector is one row.
@@ -113,6 +114,9 @@ class WeightMaker {
   absl::Status Make(const DeviceStage::Tensor& tensor,
                     const std::optional<Scheme>& scheme,
                     kernels::FloatType type, void* out);
+  absl::Status CheckHalf(const DeviceStage::Tensor& tensor,
+                         const Scheme& scheme, const void* values,
+                         kernels::FloatType type);
   absl::Status Decode(const DeviceStage::Tensor& tensor, const Scheme& scheme,
                       kernels::FloatType type, void* out);
 

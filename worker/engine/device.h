@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/status.h"
@@ -13,6 +14,8 @@
 #include "common/job/quantizer.h"
 #include "worker/engine/pass.h"
 #include "worker/engine/thread_pool.h"
+#include "worker/kernels/coded_tensor.h"
+#include "worker/kernels/gptq.h"
 #include "worker/model/config.h"
 #include "worker/sweep/trie.h"
 
@@ -51,6 +54,16 @@ class Device {
 
   virtual absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
       PassContext context) = 0;
+
+  // GPTQ's second step for a whole matrix, as kernels::QuantizeRows does it, to
+  // the same bits where the CPU fuses multiplications with sums. weights:
+  // [coded.rows, coded.columns]; coded: of kernels::StartCoded. False: nothing
+  // was done, the CPU has to; for this device, or for want of memory. INTERNAL
+  // QS5013.
+  virtual absl::StatusOr<bool> QuantizeGptq(const Scheme& scheme,
+                                            const kernels::GptqFactor& factor,
+                                            std::span<const float> weights,
+                                            kernels::CodedTensor& coded) = 0;
 
   // The most memory that passes have taken on a device with its own; 0: the
   // process' memory is meant.

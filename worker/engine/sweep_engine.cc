@@ -164,11 +164,11 @@ absl::Status SweepEngine::Calibrate(const PreparedTask& prepared,
   }
   codes_->MakeRoom();
   Calibrator calibrator(
-      *checkpoint_, model_, plan, pool_, *codes_, stop,
+      *checkpoint_, model_, plan, pool_, *device_, *codes_, stop,
       [&](double done, const std::string& step) {
         sink.OnProgress({.loading = true, .fraction = done, .text = step});
       });
-  // The calibrator works on the CPU.
+  // The calibrator's states and Hessians are the CPU's.
   const int64_t host_memory = info_.compute_capability > 0
                                   ? AvailableHostMemory() / 10 * 8
                                   : info_.memory_bytes;

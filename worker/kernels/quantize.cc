@@ -21,16 +21,6 @@
 namespace qsweep::kernels {
 namespace {
 
-GptqOptions GptqOptionsOf(const Scheme& scheme) {
-  return {.bits = scheme.bits,
-          .group_size = scheme.granularity == Granularity::kGroup
-                            ? int64_t{scheme.group}
-                            : 0,
-          .symmetric = scheme.symmetric,
-          .static_groups = scheme.static_groups,
-          .half_scale = scheme.scale == ScaleStorage::kFp16};
-}
-
 AwqOptions AwqOptionsOf(const Scheme& scheme, int64_t columns) {
   return {.bits = scheme.bits,
           .group_size = scheme.granularity == Granularity::kGroup

@@ -24,8 +24,10 @@ int64_t QuantizeWorkspaceBytes(const Scheme& scheme, int64_t rows,
                                int64_t cols);
 
 // What FakeQuantize does, on a device, to the last bit; weights are read as
-// exact fp32, values are rounded to out_type at the end. Asynchronous; the
-// buffers must live until the stream has passed. Errors of CheckPlainScheme
+// exact fp32, values are rounded to out_type at the end. It does not wait, so
+// it cannot refuse weights that the scheme's fp16 does not hold: their groups'
+// values are NaN. Asynchronous; the buffers must live until the stream has
+// passed. Errors of CheckPlainScheme
 // (scheme_options.h); INTERNAL QS5013 with the CUDA error.
 absl::Status FakeQuantizeCuda(const Scheme& scheme, int64_t rows, int64_t cols,
                               const QuantizeBuffers& buffers, Stream stream);

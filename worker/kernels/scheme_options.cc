@@ -124,4 +124,14 @@ HqqOptions HqqOptionsOf(const Scheme& scheme) {
           .round_zero = scheme.round_zero};
 }
 
+GptqOptions GptqOptionsOf(const Scheme& scheme) {
+  return {.bits = scheme.bits,
+          .group_size = scheme.granularity == Granularity::kGroup
+                            ? int64_t{scheme.group}
+                            : 0,
+          .symmetric = scheme.symmetric,
+          .static_groups = scheme.static_groups,
+          .half_scale = scheme.scale == ScaleStorage::kFp16};
+}
+
 }  // namespace qsweep::kernels

@@ -6,14 +6,14 @@
 #include "absl/status/status.h"
 
 #include "common/job/quantizer.h"
+#include "worker/kernels/gptq_options.h"
 #include "worker/kernels/hqq.h"
 #include "worker/kernels/nf4.h"
 #include "worker/kernels/rtn.h"
 
 namespace qsweep::kernels {
 
-// What a scheme says to the kernels that need no calibration, on the CPU and on
-// a device alike.
+// What a scheme says to the kernels, on the CPU and on a device alike.
 
 // INVALID_ARGUMENT: QS1020 a method that needs calibration, QS1042 bits, QS1043
 // group (the AWQ grid's must divide cols, HQQ's rows * cols), QS1004 an
@@ -25,6 +25,9 @@ RtnShape RtnShapeOf(const Scheme& scheme, int64_t rows, int64_t cols);
 RtnOptions RtnOptionsOf(const Scheme& scheme);
 Nf4Options Nf4OptionsOf(const Scheme& scheme);
 HqqOptions HqqOptionsOf(const Scheme& scheme);
+
+// Of a gptq scheme.
+GptqOptions GptqOptionsOf(const Scheme& scheme);
 
 }  // namespace qsweep::kernels
 

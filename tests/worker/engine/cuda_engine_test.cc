@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
 #include "common/job/configuration.h"
@@ -297,6 +298,61 @@ TEST_F(CudaEngineTest, RefusesWeightsThatAreNotFinite) {
   EXPECT_EQ(
       CodeOf(cuda_->Run(Task(directory), sink, std::stop_token()).status()),
       "QS3007");
+}
+
+TEST_F(CudaEngineTest, RefusesWeightsTooLargeForFp16_AsTheCpuDoes) {
+  TempDir directory;
+  TinyLlama{.edit = [](const std::string& name, std::vector<float>& values) {
+    if (name.find("layers.1.mlp.up") != std::string::npos) {
+      values[77] = 1e9f;
+    }
+  }}.WriteTo(directory);
+  EngineTask task = Task(directory);
+  for (const char* quantizer :
+       {"rtn:bits=4,group=32,scale=fp16", "rtn:bits=4,group=32,arith=fp16"}) {
+    task.configurations = {{.quantizer = quantizer, .layer_set = "none"}};
+    Silent sink;
+    const absl::Status cuda =
+        cuda_->Run(task, sink, std::stop_token()).status();
+    EXPECT_EQ(CodeOf(cuda), "QS1004");
+    EXPECT_EQ(cuda, cpu_->Run(task, sink, std::stop_token()).status());
+  }
+}
+
+// Their columns are rounded by the GPU's kernel.
+TEST_F(CudaEngineTest, MakesTheCodesThatTheCpuMakes) {
+  TempDir directory;
+  TinyLlama().WriteTo(directory);
+  EngineTask task = Task(directory);
+  EngineLanguage language{.language = "deu"};
+  EngineCalibration& calibration = task.calibrations.emplace_back();
+  std::vector<Digest> digests;
+  for (int i = 0; i < 40; ++i) {
+    language.texts.push_back(
+        absl::StrCat("Jeder hat das Recht auf ", i * 31, " ", i * 7919));
+    calibration.documents.push_back({.language = 1, .text = i});
+    digests.push_back(Digest::Of(language.texts.back()));
+  }
+  task.languages.push_back(std::move(language));
+  const std::string texts = CalibrationTextsName(CalibrationTexts(digests));
+  task.configurations.clear();
+  for (const char* quantizer :
+       {"gptq:bits=4,group=32", "gptq:bits=3,group=-1,sym=0",
+        "gptq:bits=4,group=48,act_order=1",
+        "gptq:bits=8,group=32,act_order=1,static_groups=1",
+        "gptq:bits=2,group=32,calib=qpath", "awq:bits=3,group=32"}) {
+    task.configurations.push_back(
+        {.quantizer = absl::StrCat(quantizer, ",texts=", texts),
+         .layer_set = "none"});
+  }
+  const EngineResult cuda = Run(*cuda_, task);
+  const EngineResult cpu = Run(*cpu_, task);
+  ASSERT_EQ(cuda.rows.size(), cpu.rows.size());
+  ASSERT_FALSE(cuda.rows.empty());
+  for (size_t i = 0; i < cuda.rows.size(); ++i) {
+    EXPECT_NE(cuda.rows[i].codes, Digest());
+    EXPECT_EQ(cuda.rows[i].codes, cpu.rows[i].codes) << i;
+  }
 }
 
 TEST_F(CudaEngineTest, RefusesTheTask_WhenMemoryHoldsNoRow) {
