@@ -19,6 +19,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/model/mapped_file.h"
 
 namespace qsweep {
 namespace {
@@ -104,6 +105,11 @@ int64_t SizeOfFile(absl::string_view head) {
       kHeadBytes + columns * sizeof(int32_t) +
       (coded.column_scales.size() + groups) * sizeof(float) + groups +
       StoredCodes(coded) + static_cast<size_t>(Digest::kSize));
+}
+
+absl::string_view BytesOf(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()),
+          file.bytes().size()};
 }
 
 // What the file is needed for from now on.
@@ -198,19 +204,33 @@ bool CodeCache::Has(const Digest& key) const {
   if (directory_.empty()) {
     return memory_.contains(key);
   }
-  const std::string path = PathOf(key);
-  std::string head(kHeadBytes, '\0');
-  std::ifstream file(path, std::ios::binary);
-  if (!file.read(head.data(), static_cast<std::streamsize>(head.size()))) {
+  const auto file = Hold(key);
+  if (!file.ok()) {
     return false;
   }
-  std::error_code error;
-  const auto size = fs::file_size(path, error);
-  if (error || static_cast<int64_t>(size) != SizeOfFile(head)) {
+  const absl::string_view bytes = BytesOf(**file);
+  if (bytes.size() < kHeadBytes ||
+      static_cast<int64_t>(bytes.size()) != SizeOfFile(bytes)) {
+    MutexLock lock(mutex_);
+    held_.erase(key);
     return false;
   }
-  MarkUsed(path);
+  MarkUsed(PathOf(key));
   return true;
+}
+
+absl::StatusOr<std::shared_ptr<const MappedFile>> CodeCache::Hold(
+    const Digest& key) const {
+  {
+    MutexLock lock(mutex_);
+    if (const auto held = held_.find(key); held != held_.end()) {
+      return held->second;
+    }
+  }
+  QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file,
+                          MappedFile::Open(PathOf(key)));
+  MutexLock lock(mutex_);
+  return held_.insert_or_assign(key, std::move(file)).first->second;
 }
 
 absl::StatusOr<CodeCache::Codes> CodeCache::Read(const Digest& key) const {
@@ -222,15 +242,20 @@ absl::StatusOr<CodeCache::Codes> CodeCache::Read(const Digest& key) const {
     return found->second;
   }
   const std::string path = PathOf(key);
-  std::error_code error;
-  const auto size = fs::file_size(path, error);
-  std::string bytes(error ? 0 : static_cast<size_t>(size), '\0');
-  std::ifstream file(path, std::ios::binary);
-  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  const absl::Status none =
+      absl::NotFoundError(absl::StrCat("no codes in ", path));
+  const auto file = Hold(key);
+  if (!file.ok()) {
+    return none;
+  }
+  const absl::string_view bytes = BytesOf(**file);
   absl::StatusOr<CodedTensor> coded = ParseCodes(bytes);
   if (!coded.ok()) {
-    fs::remove(path, error);  // the next task makes them again
-    return absl::NotFoundError(absl::StrCat("no codes in ", path));
+    std::error_code ignored;
+    fs::remove(path, ignored);  // the next task makes them again
+    MutexLock lock(mutex_);
+    held_.erase(key);
+    return none;
   }
   MarkUsed(path);
   return Codes{.tensor = std::make_shared<const CodedTensor>(*std::move(coded)),
@@ -279,16 +304,19 @@ absl::Status CodeCache::Store(const Digest& key, CodedTensor coded) {
   std::ofstream file(part, std::ios::binary | std::ios::trunc);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   file.close();
-  if (file) {
+  auto written = MappedFile::Open(part);
+  if (file && written.ok()) {
     fs::rename(part, path, error);
   }
-  if (!file || error) {
+  if (!file || !written.ok() || error) {
     fs::remove(part, error);
     return MakeError(kCannotWrite,
                      absl::StrCat("The codes of a tensor cannot be written to ",
                                   directory_, "."),
                      "", "Make room there, or set XDG_CACHE_HOME.");
   }
+  MutexLock lock(mutex_);
+  held_.insert_or_assign(key, *std::move(written));
   return absl::OkStatus();
 }
 
@@ -296,6 +324,7 @@ void CodeCache::MakeRoom() {
   {
     MutexLock lock(mutex_);
     found_.clear();
+    held_.clear();
   }
   int64_t in_memory = 0;
   for (const auto& [key, codes] : memory_) {

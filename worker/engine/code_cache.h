@@ -20,10 +20,14 @@
 
 namespace qsweep {
 
+class MappedFile;
+
 // What calibrated methods made of tensors, by what it follows from: a file each
 // in a directory, which several engines may share. Files are written under
 // another name first and checked when they are read: what is there is whole.
-// Find and DigestOf from any thread while nothing is stored; the rest from one.
+// What a task has asked for or stored stays readable until MakeRoom, though
+// another engine may remove the file: it is mapped. Find and DigestOf from any
+// thread while nothing is stored; the rest from one.
 class CodeCache {
  public:
   // directory: made when it is first needed; "": codes stay in memory. engine:
@@ -63,6 +67,9 @@ class CodeCache {
 
   std::string PathOf(const Digest& key) const;
   absl::StatusOr<Codes> Read(const Digest& key) const;
+  // The file of a key, mapped; from then on it is held.
+  absl::StatusOr<std::shared_ptr<const MappedFile>> Hold(
+      const Digest& key) const;
 
   const std::string directory_;
   const std::string engine_;
@@ -70,6 +77,8 @@ class CodeCache {
   std::map<Digest, Codes> memory_;  // where there is no directory
   mutable Mutex mutex_;
   mutable std::map<Digest, Digest> found_ ABSL_GUARDED_BY(mutex_);
+  mutable std::map<Digest, std::shared_ptr<const MappedFile>> held_
+      ABSL_GUARDED_BY(mutex_);
 };
 
 // The bytes of a file: numbers in little-endian order, codes of up to 4 bits

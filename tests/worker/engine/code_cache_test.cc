@@ -91,7 +91,6 @@ TEST(CodeCache, TakesADamagedFileForNone) {
   const TempDir directory;
   CodeCache cache(directory.path(), "engine 1", 1 << 20);
   const Digest key = Digest::Of("key");
-  QSWEEP_ASSERT_OK(cache.Store(key, SomeCodes(4)));
   directory.Write(absl::StrCat(key.hex(), ".codes"), "qsweep-codes 1\nhalf");
   EXPECT_FALSE(cache.Has(key));
   EXPECT_FALSE(cache.Find(key).ok());
@@ -151,6 +150,28 @@ TEST(CodeCache, RemovesTheFilesThatWereNotUsedForLongest) {
   QSWEEP_EXPECT_OK(cache.Find(keys[0]));
   EXPECT_FALSE(cache.Find(keys[1]).ok());
   QSWEEP_EXPECT_OK(cache.Find(keys[2]));
+}
+
+TEST(CodeCache, ReadsWhatAnotherEngineRemoved_UntilTheTaskIsOver) {
+  const TempDir directory;
+  const Digest stored = Digest::Of("stored");
+  const Digest asked = Digest::Of("asked");
+  directory.Write(absl::StrCat(asked.hex(), ".codes"),
+                  SerializeCodes(SomeCodes(3)));
+  CodeCache cache(directory.path(), "engine 1", 1 << 20);
+  EXPECT_TRUE(cache.Has(asked));
+  QSWEEP_ASSERT_OK(cache.Store(stored, SomeCodes(4)));
+  CodeCache(directory.path(), "engine 2", 0).MakeRoom();
+  ASSERT_TRUE(fs::is_empty(directory.path()));
+  for (const Digest& key : {asked, stored}) {
+    EXPECT_TRUE(cache.Has(key));
+    const auto found = cache.Find(key);
+    QSWEEP_ASSERT_OK(found);
+    EXPECT_EQ(**found, SomeCodes(key == asked ? 3 : 4));
+  }
+  cache.MakeRoom();
+  EXPECT_FALSE(cache.Has(stored));
+  EXPECT_FALSE(cache.Find(asked).ok());
 }
 
 TEST(CodeCache, KeepsCodesInMemory_WithoutADirectory) {
