@@ -25,7 +25,8 @@ using kernels::FloatType;
 constexpr int64_t kStagingBytes = int64_t{16} << 20;
 constexpr int64_t kCopyBytes = int64_t{2} << 20;  // of one copier at a time
 constexpr int kMaxCopiers = 8;
-constexpr int64_t kAlignment = 512;  // of a tensor in a block's memory
+constexpr int64_t kDecodedRows = 64;  // of codes, by one thread at a time
+constexpr int64_t kAlignment = 512;   // of a tensor in a block's memory
 
 int64_t Rows(const TensorDescription& tensor) {
   return tensor.shape.size() < 2 ? 1 : tensor.shape[0];
@@ -211,6 +212,13 @@ Place PlaceOf(Component component, DeviceBlock& block) {
 
 }  // namespace
 
+WeightMaker::WeightMaker(const ModelDescription& model, const CodeCache& codes,
+                         std::stop_token stop)
+    : model_(model),
+      codes_(codes),
+      stop_(std::move(stop)),
+      decoders_(NumCopiers()) {}
+
 absl::Status WeightMaker::MakeBlock(const DeviceStage& stage,
                                     const StageVariant& variant, FloatType type,
                                     DeviceBlock& block) {
@@ -258,11 +266,14 @@ absl::Status WeightMaker::MakeBlock(const DeviceStage& stage,
   block.norm1 = reinterpret_cast<const float*>(base + norms);
   block.norm2 = reinterpret_cast<const float*>(base + norms + norm_bytes);
 
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Codes> codes,
+                          FindCodes(stage, variant));
   for (size_t i = 0; i < stage.tensors.size(); ++i) {
     const DeviceStage::Tensor& tensor = stage.tensors[i];
     const Place place = PlaceOf(tensor.description->component, block);
     if (place.gains != nullptr) {
-      QSWEEP_RETURN_IF_ERROR(Make(tensor, variant[i], FloatType::kFp32,
+      QSWEEP_RETURN_IF_ERROR(Make(tensor, variant[i], codes[i],
+                                  FloatType::kFp32,
                                   const_cast<float*>(*place.gains)));
       continue;
     }
@@ -271,7 +282,7 @@ absl::Status WeightMaker::MakeBlock(const DeviceStage& stage,
       first += qkv_rows[static_cast<size_t>(part)];
     }
     QSWEEP_RETURN_IF_ERROR(
-        Make(tensor, variant[i], type,
+        Make(tensor, variant[i], codes[i], type,
              const_cast<void*>(
                  place.matrix->Rows(first, Rows(*tensor.description)).values)));
   }
@@ -286,8 +297,10 @@ absl::StatusOr<DeviceTensor> WeightMaker::MakeTensor(
   QSWEEP_ASSIGN_OR_RETURN(
       made.memory,
       DeviceBuffer::Allocate(description.num_elements() * BytesOf(type)));
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Codes> codes,
+                          FindCodes(stage, variant));
   QSWEEP_RETURN_IF_ERROR(
-      Make(stage.tensors[0], variant[0], type, made.memory.data()));
+      Make(stage.tensors[0], variant[0], codes[0], type, made.memory.data()));
   made.matrix = {.values = made.memory.data(),
                  .type = type,
                  .outputs = Rows(description),
@@ -302,7 +315,7 @@ void WeightMaker::Release() {
 
 absl::Status WeightMaker::Make(const DeviceStage::Tensor& tensor,
                                const std::optional<Scheme>& scheme,
-                               FloatType type, void* out) {
+                               const Codes& codes, FloatType type, void* out) {
   const TensorDescription& description = *tensor.description;
   const int64_t count = description.num_elements();
   if (stop_.stop_requested()) {
@@ -311,8 +324,9 @@ absl::Status WeightMaker::Make(const DeviceStage::Tensor& tensor,
   if (!scheme) {
     return ConvertOnDevice(tensor.values.data(), tensor.type, count, out, type);
   }
-  if (scheme->calibrated()) {
-    return Decode(tensor, *scheme, type, out);
+  if (codes != nullptr) {
+    QSWEEP_CHECK(codes->rows * codes->columns == count);
+    return Decode(*codes, type, out);
   }
   QSWEEP_RETURN_IF_ERROR(workspace_.Reserve(kernels::QuantizeWorkspaceBytes(
       *scheme, Rows(description), Columns(description))));
@@ -364,26 +378,49 @@ absl::Status WeightMaker::CheckHalf(const DeviceStage::Tensor& tensor,
                                Columns(description), weights);
 }
 
-// Codes of a calibrated scheme, which the host keeps.
-absl::Status WeightMaker::Decode(const DeviceStage::Tensor& tensor,
-                                 const Scheme& scheme, FloatType type,
-                                 void* out) {
-  const TensorDescription& description = *tensor.description;
-  auto coded = codes_.Find(codes_.Key(model_, description.name, scheme));
-  if (!coded.ok()) {
-    return absl::UnavailableError(
-        absl::StrCat("the codes of ", description.name,
-                     " are gone: ", coded.status().message()));
-  }
-  std::vector<float> values(static_cast<size_t>(description.num_elements()));
-  QSWEEP_CHECK((*coded)->rows * (*coded)->columns ==
-               description.num_elements());
-  (*coded)->Decode(std::span(values));
+// What the host made under a calibrated scheme; it decodes, too.
+absl::Status WeightMaker::Decode(const kernels::CodedTensor& codes,
+                                 FloatType type, void* out) {
+  const int64_t count = codes.rows * codes.columns;
+  std::vector<float> values(static_cast<size_t>(count));
+  QSWEEP_RETURN_IF_ERROR(decoders_.ParallelFor(
+      (codes.rows + kDecodedRows - 1) / kDecodedRows, stop_,
+      [&](int64_t item, int) -> absl::Status {
+        const int64_t first = item * kDecodedRows;
+        const int64_t last = std::min(first + kDecodedRows, codes.rows);
+        codes.DecodeRows(
+            first, last,
+            std::span(values).subspan(
+                static_cast<size_t>(first * codes.columns),
+                static_cast<size_t>((last - first) * codes.columns)));
+        return absl::OkStatus();
+      }));
   const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
   QSWEEP_RETURN_IF_ERROR(values_.Reserve(bytes));
   QSWEEP_RETURN_IF_ERROR(CopyToDevice(values_.data(), values.data(), bytes));
-  return ConvertOnDevice(values_.data(), FloatType::kFp32,
-                         description.num_elements(), out, type);
+  return ConvertOnDevice(values_.data(), FloatType::kFp32, count, out, type);
+}
+
+absl::StatusOr<std::vector<WeightMaker::Codes>> WeightMaker::FindCodes(
+    const DeviceStage& stage, const StageVariant& variant) {
+  std::vector<Codes> found(stage.tensors.size());
+  QSWEEP_RETURN_IF_ERROR(decoders_.ParallelFor(
+      static_cast<int64_t>(found.size()), stop_,
+      [&](int64_t item, int) -> absl::Status {
+        const auto i = static_cast<size_t>(item);
+        if (!variant[i] || !variant[i]->calibrated()) {
+          return absl::OkStatus();
+        }
+        const std::string& name = stage.tensors[i].description->name;
+        auto coded = codes_.Find(codes_.Key(model_, name, *variant[i]));
+        if (!coded.ok()) {
+          return absl::UnavailableError(absl::StrCat(
+              "the codes of ", name, " are gone: ", coded.status().message()));
+        }
+        found[i] = *std::move(coded);
+        return absl::OkStatus();
+      }));
+  return found;
 }
 
 }  // namespace qsweep

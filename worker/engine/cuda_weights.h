@@ -95,8 +95,7 @@ struct DeviceTensor {
 class WeightMaker {
  public:
   WeightMaker(const ModelDescription& model, const CodeCache& codes,
-              std::stop_token stop)
-      : model_(model), codes_(codes), stop_(std::move(stop)) {}
+              std::stop_token stop);
 
   // FAILED_PRECONDITION: a stage that is no Llama block. UNAVAILABLE: a file of
   // codes is gone. INVALID_ARGUMENT QS1004: weights too large for the scheme's
@@ -111,18 +110,25 @@ class WeightMaker {
   void Release();
 
  private:
+  using Codes = std::shared_ptr<const kernels::CodedTensor>;
+
+  // Those of each tensor whose scheme is calibrated.
+  absl::StatusOr<std::vector<Codes>> FindCodes(const DeviceStage& stage,
+                                               const StageVariant& variant);
+  // codes: where the scheme is calibrated.
   absl::Status Make(const DeviceStage::Tensor& tensor,
-                    const std::optional<Scheme>& scheme,
+                    const std::optional<Scheme>& scheme, const Codes& codes,
                     kernels::FloatType type, void* out);
   absl::Status CheckHalf(const DeviceStage::Tensor& tensor,
                          const Scheme& scheme, const void* values,
                          kernels::FloatType type);
-  absl::Status Decode(const DeviceStage::Tensor& tensor, const Scheme& scheme,
+  absl::Status Decode(const kernels::CodedTensor& codes,
                       kernels::FloatType type, void* out);
 
   const ModelDescription& model_;
   const CodeCache& codes_;
   const std::stop_token stop_;
+  ThreadPool decoders_;
   DeviceBuffer workspace_;
   DeviceBuffer values_;  // fp32, before they are rounded to another type
 };

@@ -25,6 +25,8 @@ struct CodedTensor {
 
   // The weights; out: rows * columns.
   void Decode(std::span<float> out) const;
+  // Of the rows first..last - 1 alone; out: theirs.
+  void DecodeRows(int64_t first, int64_t last, std::span<float> out) const;
 };
 
 }  // namespace qsweep::kernels
