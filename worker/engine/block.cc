@@ -57,6 +57,36 @@ BlockRunner::BlockRunner(const ModelConfig& config, const RotaryTable& rotary,
   rows_.reserve(static_cast<size_t>(max_rows));
 }
 
+int64_t BlockRunner::Bytes(const ModelConfig& config, int64_t max_rows) {
+  const int64_t rows = RoundUp(max_rows, kTileRows);
+  const int64_t floats =
+      rows * RowStride(QkvSize(config)) +
+      kTileRows * (3 * RowStride(config.hidden_size) +
+                   RowStride(config.intermediate_size) + kGateColumns);
+  return floats * static_cast<int64_t>(sizeof(float)) +
+         rows * static_cast<int64_t>(sizeof(Row));
+}
+
+std::vector<ProductShape> BlockRunner::Products(const ModelConfig& config) {
+  const int64_t hidden = RowStride(config.hidden_size);
+  const int64_t qkv = RowStride(QkvSize(config));
+  const int64_t mlp = RowStride(config.intermediate_size);
+  std::vector<ProductShape> shapes = {
+      {config.hidden_size, hidden, QkvSize(config), qkv},
+      {int64_t{config.heads} * config.head_dim, qkv, config.hidden_size,
+       hidden},
+      {config.intermediate_size, mlp, config.hidden_size, hidden}};
+  for (const int64_t columns :
+       {std::min<int64_t>(kGateColumns, config.intermediate_size),
+        config.intermediate_size % kGateColumns}) {
+    if (columns > 0) {
+      shapes.push_back({config.hidden_size, hidden, columns, mlp});
+      shapes.push_back({config.hidden_size, hidden, columns, kGateColumns});
+    }
+  }
+  return shapes;
+}
+
 absl::Status BlockRunner::Run(const BlockWeights& weights,
                               std::span<const Segment> segments, int64_t stride,
                               const std::stop_token& stop,

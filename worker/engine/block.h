@@ -70,6 +70,12 @@ class BlockRunner {
   BlockRunner(const ModelConfig& config, const RotaryTable& rotary,
               int64_t max_rows);
 
+  // Bytes of its buffers.
+  static int64_t Bytes(const ModelConfig& config, int64_t max_rows);
+
+  // The products that a block of the model is made of.
+  static std::vector<ProductShape> Products(const ModelConfig& config);
+
   // segments: whole documents, at most max_rows rows together. stride: of the
   // states' rows. inputs, or nullptr: receives what calibration looks at, its
   // rows in the order of the segments. CANCELLED when stop is requested; then

@@ -501,9 +501,9 @@ absl::Status Calibrator::RunPath(const CalibrationTokens& tokens,
         const StageTensors tensors,
         StageTensors::Read(checkpoint_, model_, stage, pool_, stop_));
     if (!path.scheme || !path.wanted[layer].empty()) {
-      QSWEEP_ASSIGN_OR_RETURN(BlockWeights weights,
-                              tensors.MakeBlock(VariantOf(stage, std::nullopt),
-                                                codes_, pool_, stop_));
+      BlockWeights weights;
+      QSWEEP_RETURN_IF_ERROR(tensors.MakeBlock(VariantOf(stage, std::nullopt),
+                                               codes_, pool_, stop_, weights));
       QSWEEP_RETURN_IF_ERROR(
           QuantizeAwq(stage, tensors, awq, tokens.num_tokens(), weights));
       Hessians hessians;
@@ -518,9 +518,9 @@ absl::Status Calibrator::RunPath(const CalibrationTokens& tokens,
       QSWEEP_RETURN_IF_ERROR(Quantize(tensors, wanted, hessians));
     }
     if (path.scheme && layer + 1 < layers) {
-      QSWEEP_ASSIGN_OR_RETURN(const BlockWeights weights,
-                              tensors.MakeBlock(VariantOf(stage, path.scheme),
-                                                codes_, pool_, stop_));
+      BlockWeights weights;
+      QSWEEP_RETURN_IF_ERROR(tensors.MakeBlock(VariantOf(stage, path.scheme),
+                                               codes_, pool_, stop_, weights));
       Hessians none;
       QSWEEP_RETURN_IF_ERROR(Advance(weights, {}, /*keep=*/true, none));
     }

@@ -1,20 +1,38 @@
 // The CPU as a device.
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
+#include "common/base/status_macros.h"
+#include "worker/engine/block.h"
 #include "worker/engine/cpu_machine.h"
 #include "worker/engine/device.h"
+#include "worker/engine/head.h"
 #include "worker/engine/products.h"
 #include "worker/engine/self_check.h"
 #include "worker/kernels/row_kernels.h"
 
 namespace qsweep {
 namespace {
+
+constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
+
+// Of a budget, for what a pass allocates in small pieces.
+constexpr int64_t kReserveBytes = int64_t{1} << 20;
+
+constexpr double kCheckSeconds = 0.3;  // of a model's products
+
+int64_t ScoredTogether(const SweepPlan& plan) {
+  return static_cast<int64_t>(
+      std::min(CpuMachine::kScoredTogether, plan.words.size()));
+}
 
 class CpuDevice : public Device {
  public:
@@ -33,33 +51,28 @@ class CpuDevice : public Device {
   absl::Status CheckReproducible() override {
     return qsweep::CheckReproducible(MultiplyTile, AttendDocument, pool_);
   }
-  double MeasureGflops() override { return qsweep::MeasureGflops(pool_); }
+  absl::Status CheckProductsOf(const ModelConfig& config) override;
+  double MeasureGflops() override {
+    gflops_ = qsweep::MeasureGflops(pool_);
+    return gflops_;
+  }
   int64_t StateBytes(const ModelConfig& config) const override {
-    return CpuMachine::StateBytes(config);
+    return kernels::RowStride(config.hidden_size) * kFloat;
   }
-
-  // Three layers of weights, or every variant of the head beside its tensor.
-  int64_t WorkingBytes(const ModelConfig&, const ModelDescription& model,
-                       const SweepPlan& plan, Compute, int64_t) const override {
-    int64_t layer_bytes = 0;
-    int64_t head_bytes = 0;
-    for (const TensorDescription& tensor : model.tensors) {
-      const int64_t bytes =
-          tensor.num_elements() * static_cast<int64_t>(sizeof(float));
-      if (tensor.layer == 0) {
-        layer_bytes += bytes;
-      } else if (tensor.layer < 0) {
-        head_bytes = std::max(head_bytes, bytes);
-      }
-    }
-    return std::max(
-        3 * layer_bytes,
-        (1 + static_cast<int64_t>(plan.head.variants.size())) * head_bytes);
+  int64_t RowStep() const override { return kernels::kTileRows; }
+  bool KeepsStatesInFiles() const override { return true; }
+  int64_t RowBytes(const SweepPlan& plan) const override {  // scores, id
+    return (1 + ScoredTogether(plan)) *
+               static_cast<int64_t>(sizeof(kernels::TokenScore)) +
+           static_cast<int64_t>(sizeof(int32_t));
   }
+  int64_t WorkingBytes(const ModelConfig& config, const ModelDescription& model,
+                       const SweepPlan& plan, Compute,
+                       int64_t longest_rows) const override;
 
   absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
       PassContext context) override {
-    return std::make_unique<CpuMachine>(std::move(context), pool_);
+    return CpuMachine::Start(std::move(context), pool_);
   }
   absl::StatusOr<bool> QuantizeGptq(const Scheme&, const kernels::GptqFactor&,
                                     std::span<const float>,
@@ -71,7 +84,58 @@ class CpuDevice : public Device {
  private:
   ThreadPool& pool_;
   DeviceInfo info_;
+  double gflops_ = 1;
+  std::set<ProductShape> checked_;
 };
+
+// Three layers of weights, or every variant of the head beside its tensor,
+// which is the variant where there is one; and every thread's buffers.
+int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
+                                const ModelDescription& model,
+                                const SweepPlan& plan, Compute,
+                                int64_t longest_rows) const {
+  std::vector<int64_t> layers(static_cast<size_t>(model.layers));
+  int64_t outside = 0;
+  for (const TensorDescription& tensor : model.tensors) {
+    const int64_t bytes = tensor.num_elements() * kFloat;
+    if (tensor.layer >= 0) {
+      layers[static_cast<size_t>(tensor.layer)] += bytes;
+    } else {
+      outside = std::max(outside, bytes);
+    }
+  }
+  const auto heads = static_cast<int64_t>(plan.head.variants.size());
+  const int threads = pool_.num_threads();
+  const int64_t rotary = longest_rows * config.head_dim * kFloat;
+  // The library makes a new context, and repeats keys and values for groups.
+  const int64_t attention = (config.heads == config.kv_heads ? 1 : 3) *
+                            longest_rows * config.heads * config.head_dim *
+                            kFloat;
+  return std::max(3 * *std::ranges::max_element(layers),
+                  (heads == 1 ? 1 : heads + 1) * outside) +
+         threads * (attention + BlockRunner::Bytes(
+                                    config, std::max(CpuMachine::kMaxUnitRows,
+                                                     longest_rows))) +
+         HeadScorer::Bytes(threads, ScoredTogether(plan)) + rotary +
+         kReserveBytes;
+}
+
+absl::Status CpuDevice::CheckProductsOf(const ModelConfig& config) {
+  std::set<ProductShape> shapes;
+  for (const std::vector<ProductShape>& part :
+       {BlockRunner::Products(config), HeadScorer::Products(config)}) {
+    for (const ProductShape& shape : part) {
+      if (!checked_.contains(shape)) {
+        shapes.insert(shape);
+      }
+    }
+  }
+  QSWEEP_RETURN_IF_ERROR(CheckShapes(MultiplyTile,
+                                     {shapes.begin(), shapes.end()},
+                                     kCheckSeconds * gflops_ * 1e9, pool_));
+  checked_.merge(shapes);
+  return absl::OkStatus();
+}
 
 }  // namespace
 

@@ -18,20 +18,33 @@ namespace {
 using kernels::kTileRows;
 using kernels::RoundUp;
 
-// Rows one thread takes through a layer at a time, whole documents: enough to
-// fill product tiles, few enough that no thread waits long for the last one.
-constexpr int64_t kMaxUnitRows = 1024;
+// Rows one thread takes through a layer at a time, up to kMaxUnitRows: enough
+// to fill product tiles, few enough that no thread waits long for the last one.
 constexpr int64_t kMinUnitRows = 256;
 constexpr int64_t kUnitsPerThread = 16;
-
-// Configurations that share one computation of the baseline's logits.
-constexpr size_t kScoredTogether = 64;
 
 constexpr int64_t kNormRows = 256;  // of a final norm, per item
 
 }  // namespace
 
-CpuMachine::CpuMachine(PassContext context, ThreadPool& pool)
+absl::StatusOr<std::unique_ptr<PassMachine>> CpuMachine::Start(
+    PassContext context, ThreadPool& pool) {
+  int64_t rows = 0;
+  for (const std::span<const int32_t> ids : context.pass.documents) {
+    rows += static_cast<int64_t>(ids.size()) - 1;
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      StateStore states,
+      StateStore::Create(
+          context.states_in_file,
+          RoundUp(rows, kTileRows) *
+              kernels::RowStride(context.checkpoint.config().hidden_size),
+          context.state_directory));
+  return std::unique_ptr<PassMachine>(
+      new CpuMachine(std::move(context), std::move(states), pool));
+}
+
+CpuMachine::CpuMachine(PassContext context, StateStore states, ThreadPool& pool)
     : context_(std::move(context)),
       config_(context_.checkpoint.config()),
       plan_(context_.plan),
@@ -39,7 +52,8 @@ CpuMachine::CpuMachine(PassContext context, ThreadPool& pool)
       rows_(context_.pass),
       stride_(kernels::RowStride(config_.hidden_size)),
       rotary_(config_, rows_.longest),
-      slots_(static_cast<size_t>(context_.num_slots)),
+      states_(std::move(states)),
+      final_norms_done_(static_cast<size_t>(context_.num_slots)),
       final_norms_(plan_.final_norm.variants.size()),
       heads_(plan_.head.variants.size()),
       head_scorer_(stride_, pool) {
@@ -49,27 +63,17 @@ CpuMachine::CpuMachine(PassContext context, ThreadPool& pool)
   }
 }
 
-int64_t CpuMachine::StateBytes(const ModelConfig& config) {
-  return kernels::RowStride(config.hidden_size) *
-         static_cast<int64_t>(sizeof(float));
-}
-
 absl::Status CpuMachine::Embed(int variant, int slot) {
   QSWEEP_ASSIGN_OR_RETURN(
-      const StageTensors tensors,
+      StageTensors tensors,
       StageTensors::Read(context_.checkpoint, context_.model, plan_.embedding,
                          pool_, context_.stop));
   QSWEEP_ASSIGN_OR_RETURN(
       const kernels::FloatBuffer table,
-      tensors.MakePlain(
+      std::move(tensors).Take(
           plan_.embedding.variants[static_cast<size_t>(variant)]));
-  Slot& target = slots_[static_cast<size_t>(slot)];
-  if (target.rows.size() == 0) {
-    target.rows =
-        kernels::FloatBuffer(RoundUp(rows_.count(), kTileRows) * stride_);
-  }
-  target.final_norm.reset();
-  float* row = target.rows.data();
+  final_norms_done_[static_cast<size_t>(slot)].reset();
+  float* row = RowsOf(slot);
   for (const std::span<const int32_t> ids : context_.pass.documents) {
     for (const int32_t id : ids.first(ids.size() - 1)) {
       QSWEEP_CHECK(id >= 0 && id < config_.vocabulary_size);
@@ -93,10 +97,9 @@ void CpuMachine::EndLayer() { layer_.reset(); }
 
 absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   const Stage& stage = plan_.layers[static_cast<size_t>(layer)];
-  QSWEEP_ASSIGN_OR_RETURN(
-      const BlockWeights weights,
+  QSWEEP_RETURN_IF_ERROR(
       layer_->MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
-                        context_.codes, pool_, context_.stop));
+                        context_.codes, pool_, context_.stop, block_));
   const auto edges = static_cast<int64_t>(group.edges.size());
   const int64_t unit_rows = std::clamp(
       edges * rows_.count() / (pool_.num_threads() * kUnitsPerThread),
@@ -105,20 +108,15 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   std::vector<size_t> units = {0};  // where each begins in segments
   int64_t rows = 0;
   for (const TrieEdge& edge : group.edges) {
-    Slot& to = slots_[static_cast<size_t>(edge.to)];
-    if (to.rows.size() == 0) {
-      to.rows =
-          kernels::FloatBuffer(RoundUp(rows_.count(), kTileRows) * stride_);
-    }
-    const float* const from =
-        slots_[static_cast<size_t>(edge.from)].rows.data();
+    float* const to = RowsOf(edge.to);
+    const float* const from = RowsOf(edge.from);
     for (const PassRows::Document& document : rows_.documents) {
       if (rows > 0 && rows + document.count > unit_rows) {
         units.push_back(segments.size());
         rows = 0;
       }
       segments.push_back({.from = from + document.first * stride_,
-                          .to = to.rows.data() + document.first * stride_,
+                          .to = to + document.first * stride_,
                           .rows = document.count});
       rows += document.count;
     }
@@ -134,12 +132,17 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
         const size_t end = units[static_cast<size_t>(unit) + 1];
         const std::span<const Segment> mine =
             std::span(segments).subspan(begin, end - begin);
+        for (const Segment& segment : mine) {
+          states_.WillNeed(segment.from, segment.rows * stride_);
+        }
         absl::Status status = runners_[static_cast<size_t>(thread)].Run(
-            weights, mine, stride_, context_.stop);
+            block_, mine, stride_, context_.stop);
         if (!status.ok()) {
           return status;
         }
         for (const Segment& segment : mine) {
+          states_.Release(segment.from, segment.rows * stride_);
+          states_.Release(segment.to, segment.rows * stride_);
           advanced += segment.rows;
         }
         if (thread == 0) {
@@ -155,20 +158,40 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   return absl::OkStatus();
 }
 
-absl::Status CpuMachine::LoadHead(std::span<const SweepPlan::Leaf> leaves) {
-  std::optional<StageTensors> head;
+// The head's tensor becomes one of its variants, so that no copy of it stays:
+// the one that is not quantized, if it is wanted.
+absl::Status CpuMachine::LoadHeads(std::vector<size_t> variants) {
+  if (variants.empty()) {
+    return absl::OkStatus();
+  }
+  const auto quantized = [this](size_t variant) {
+    return plan_.head.variants[variant].front().has_value();
+  };
+  std::ranges::stable_partition(variants, quantized);
+  QSWEEP_ASSIGN_OR_RETURN(
+      StageTensors head, StageTensors::Read(context_.checkpoint, context_.model,
+                                            plan_.head, pool_, context_.stop));
+  const std::vector<int64_t>& shape = head.description(0).shape;
+  for (const size_t variant : variants) {
+    const StageVariant& schemes = plan_.head.variants[variant];
+    QSWEEP_ASSIGN_OR_RETURN(kernels::FloatBuffer values,
+                            variant == variants.back()
+                                ? std::move(head).Take(schemes)
+                                : head.Make(schemes));
+    heads_[variant] = Matrix(shape[0], shape[1], std::move(values));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuMachine::LoadHeadAndNorms(
+    std::span<const SweepPlan::Leaf> leaves) {
+  std::vector<size_t> heads;  // that are missing
   std::optional<StageTensors> norm;
   for (const SweepPlan::Leaf& leaf : leaves) {
     const auto head_variant = static_cast<size_t>(leaf.head_variant);
-    if (heads_[head_variant].outputs() == 0) {
-      if (!head) {
-        QSWEEP_ASSIGN_OR_RETURN(
-            head, StageTensors::Read(context_.checkpoint, context_.model,
-                                     plan_.head, pool_, context_.stop));
-      }
-      QSWEEP_ASSIGN_OR_RETURN(
-          heads_[head_variant],
-          head->MakeMatrix(plan_.head.variants[head_variant]));
+    if (heads_[head_variant].outputs() == 0 &&
+        std::ranges::find(heads, head_variant) == heads.end()) {
+      heads.push_back(head_variant);
     }
     const auto norm_variant = static_cast<size_t>(leaf.final_norm_variant);
     if (final_norms_[norm_variant].size() == 0) {
@@ -179,10 +202,10 @@ absl::Status CpuMachine::LoadHead(std::span<const SweepPlan::Leaf> leaves) {
       }
       QSWEEP_ASSIGN_OR_RETURN(
           final_norms_[norm_variant],
-          norm->MakePlain(plan_.final_norm.variants[norm_variant]));
+          norm->Make(plan_.final_norm.variants[norm_variant]));
     }
   }
-  return absl::OkStatus();
+  return LoadHeads(std::move(heads));
 }
 
 absl::Status CpuMachine::Normalize(const float* from, int variant, float* to) {
@@ -197,6 +220,10 @@ absl::Status CpuMachine::Normalize(const float* from, int variant, float* to) {
                            static_cast<float>(config_.rms_eps),
                            to + r * stride_);
         }
+        const int64_t first = item * kNormRows * stride_;
+        const int64_t floats = end * stride_ - first;
+        states_.Release(from + first, floats);
+        states_.Release(to + first, floats);
         return absl::OkStatus();
       });
 }
@@ -205,10 +232,11 @@ absl::Status CpuMachine::Normalize(const float* from, int variant, float* to) {
 // configurations that share the slot need different norms.
 absl::Status CpuMachine::NormalizeLeaves(
     std::span<const SweepPlan::Leaf> leaves) {
-  std::vector<std::optional<int>> own(slots_.size());  // variant, in the slot
+  std::vector<std::optional<int>>& done = final_norms_done_;
+  std::vector<std::optional<int>> own(done.size());  // variant, in the slot
   for (const SweepPlan::Leaf& leaf : leaves) {
     const auto slot = static_cast<size_t>(leaf.slot);
-    if (slots_[slot].final_norm) {
+    if (done[slot]) {
       continue;
     }
     if (!own[slot]) {
@@ -222,37 +250,36 @@ absl::Status CpuMachine::NormalizeLeaves(
                  c.final_norm_variant == leaf.final_norm_variant;
         });
     if (!known) {
-      copies_.push_back(
-          {.slot = leaf.slot,
-           .final_norm_variant = leaf.final_norm_variant,
-           .rows = kernels::FloatBuffer(slots_[slot].rows.size())});
-      QSWEEP_RETURN_IF_ERROR(Normalize(slots_[slot].rows.data(),
-                                       leaf.final_norm_variant,
-                                       copies_.back().rows.data()));
+      float* const rows = states_[done.size() + copies_.size()];
+      copies_.push_back({.slot = leaf.slot,
+                         .final_norm_variant = leaf.final_norm_variant,
+                         .rows = rows});
+      QSWEEP_RETURN_IF_ERROR(
+          Normalize(RowsOf(leaf.slot), leaf.final_norm_variant, rows));
     }
   }
-  for (size_t slot = 0; slot < slots_.size(); ++slot) {
+  for (size_t slot = 0; slot < done.size(); ++slot) {
     if (own[slot]) {
-      float* const rows = slots_[slot].rows.data();
+      float* const rows = states_[slot];
       QSWEEP_RETURN_IF_ERROR(Normalize(rows, *own[slot], rows));
-      slots_[slot].final_norm = own[slot];
+      done[slot] = own[slot];
     }
   }
   return absl::OkStatus();
 }
 
-HeadInput CpuMachine::Input(const SweepPlan::Leaf& leaf) const {
-  const Slot& slot = slots_[static_cast<size_t>(leaf.slot)];
-  HeadInput input = {.states = slot.rows.data(),
+HeadInput CpuMachine::Input(const SweepPlan::Leaf& leaf) {
+  HeadInput input = {.states = RowsOf(leaf.slot),
                      .head = &heads_[static_cast<size_t>(leaf.head_variant)]};
-  if (slot.final_norm != leaf.final_norm_variant) {
+  if (final_norms_done_[static_cast<size_t>(leaf.slot)] !=
+      leaf.final_norm_variant) {
     const auto copy =
         std::find_if(copies_.begin(), copies_.end(), [&](const NormedCopy& c) {
           return c.slot == leaf.slot &&
                  c.final_norm_variant == leaf.final_norm_variant;
         });
     QSWEEP_CHECK(copy != copies_.end());
-    input.states = copy->rows.data();
+    input.states = copy->rows;
   }
   return input;
 }
@@ -263,7 +290,8 @@ absl::Status CpuMachine::Score(const SweepPlan::Leaf& baseline,
   for (const Scored& scored : configurations) {
     leaves.push_back(scored.leaf);
   }
-  QSWEEP_RETURN_IF_ERROR(LoadHead(leaves));
+  block_ = BlockWeights();  // makes room for the head
+  QSWEEP_RETURN_IF_ERROR(LoadHeadAndNorms(leaves));
   QSWEEP_RETURN_IF_ERROR(NormalizeLeaves(leaves));
   while (!configurations.empty()) {
     const size_t count = std::min(kScoredTogether, configurations.size());
@@ -329,6 +357,10 @@ absl::Status CpuMachine::ScoreGroup(const SweepPlan::Leaf& baseline,
   QSWEEP_RETURN_IF_ERROR(head_scorer_.Score(
       Input(baseline), inputs, rows_.gold, group.scores, context_.stop,
       [&](int64_t tile, int thread) {
+        for (const HeadInput& input : inputs) {
+          states_.Release(input.states + tile * kTileRows * stride_,
+                          kTileRows * stride_);
+        }
         rows_done +=
             std::min<int64_t>(kTileRows, rows_.count() - tile * kTileRows);
         group.tile_done[static_cast<size_t>(tile)].store(true);

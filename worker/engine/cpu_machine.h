@@ -1,18 +1,22 @@
 #ifndef QSWEEP_WORKER_ENGINE_CPU_MACHINE_H_
 #define QSWEEP_WORKER_ENGINE_CPU_MACHINE_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "worker/engine/block.h"
 #include "worker/engine/head.h"
 #include "worker/engine/pass.h"
 #include "worker/engine/products.h"
 #include "worker/engine/rotary.h"
+#include "worker/engine/state_store.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/engine/weights.h"
 #include "worker/kernels/row_kernels.h"
@@ -25,7 +29,9 @@ namespace qsweep {
 // its own parallel work on the pool. Everything borrowed must outlive it.
 class CpuMachine : public PassMachine {
  public:
-  CpuMachine(PassContext context, ThreadPool& pool);
+  // Errors: those of StateStore::Create.
+  static absl::StatusOr<std::unique_ptr<PassMachine>> Start(PassContext context,
+                                                            ThreadPool& pool);
 
   absl::Status Embed(int variant, int slot) override;
   absl::Status BeginLayer(int layer) override;
@@ -36,25 +42,27 @@ class CpuMachine : public PassMachine {
 
   int64_t rows_advanced() const override { return rows_advanced_; }
 
-  // Bytes a slot takes per row.
-  static int64_t StateBytes(const ModelConfig& config);
+  // Rows one thread takes through a layer at a time, whole documents.
+  static constexpr int64_t kMaxUnitRows = 1024;
+  // Configurations that share one computation of the baseline's logits.
+  static constexpr size_t kScoredTogether = 64;
 
  private:
-  struct Slot {
-    kernels::FloatBuffer rows;      // [rows, hidden]
-    std::optional<int> final_norm;  // variant already applied
-  };
   // A copy of a slot under a variant of the final norm other than the slot's.
   struct NormedCopy {
     int slot = 0;
     int final_norm_variant = 0;
-    kernels::FloatBuffer rows;
+    const float* rows = nullptr;  // [rows, hidden]
   };
 
-  absl::Status LoadHead(std::span<const SweepPlan::Leaf> leaves);
+  CpuMachine(PassContext context, StateStore states, ThreadPool& pool);
+
+  absl::Status LoadHeads(std::vector<size_t> variants);
+  absl::Status LoadHeadAndNorms(std::span<const SweepPlan::Leaf> leaves);
   absl::Status NormalizeLeaves(std::span<const SweepPlan::Leaf> leaves);
   absl::Status Normalize(const float* from, int variant, float* to);
-  HeadInput Input(const SweepPlan::Leaf& leaf) const;
+  HeadInput Input(const SweepPlan::Leaf& leaf);
+  float* RowsOf(int slot) { return states_[static_cast<size_t>(slot)]; }
   absl::Status ScoreGroup(const SweepPlan::Leaf& baseline,
                           std::span<const Scored> configurations);
   struct Group;  // configurations that are scored together
@@ -67,9 +75,11 @@ class CpuMachine : public PassMachine {
   const PassRows rows_;
   const int64_t stride_;
   RotaryTable rotary_;
-  std::vector<Slot> slots_;
-  std::vector<BlockRunner> runners_;  // per thread
+  StateStore states_;  // [rows, hidden] each: of the slots, then the copies'
+  std::vector<std::optional<int>> final_norms_done_;  // variant, per slot
+  std::vector<BlockRunner> runners_;                  // per thread
   std::optional<StageTensors> layer_;
+  BlockWeights block_;                             // the variant in use
   std::vector<kernels::FloatBuffer> final_norms_;  // per variant
   std::vector<Matrix> heads_;                      // per variant
   std::vector<NormedCopy> copies_;

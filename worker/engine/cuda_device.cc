@@ -1,12 +1,17 @@
 // A GPU as a device.
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <dlfcn.h>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
@@ -22,12 +27,29 @@
 namespace qsweep {
 namespace {
 
+// "cublas 12.6.4": it has the products, and another one may have other bits.
+// It comes with libtorch's CUDA part, which is linked.
+std::string CublasVersion() {
+  using GetProperty = int (*)(int property, int* value);
+  const auto get_property =
+      reinterpret_cast<GetProperty>(dlsym(RTLD_DEFAULT, "cublasGetProperty"));
+  std::array<int, 3> version = {};  // major, minor, patch level
+  for (size_t i = 0; i < version.size(); ++i) {
+    if (get_property == nullptr ||
+        get_property(static_cast<int>(i), &version[i]) != 0) {
+      return "cublas unknown";
+    }
+  }
+  return absl::StrCat("cublas ", absl::StrJoin(version, "."));
+}
+
 class CudaDevice : public Device {
  public:
   CudaDevice(const GpuProperties& gpu, int64_t memory_bytes) {
     info_.name = absl::StrCat("cuda ", gpu.name);
-    info_.build = absl::StrCat(ProductsVersion(), " cuda ", gpu.name, " sm_",
-                               gpu.compute_capability);
+    info_.build =
+        absl::StrCat(ProductsVersion(), " ", CublasVersion(), " cuda ",
+                     gpu.name, " sm_", gpu.compute_capability);
     info_.compute_capability = gpu.compute_capability;
     const int64_t most = gpu.free_bytes / 10 * 9;
     info_.memory_bytes = memory_bytes > 0 ? std::min(memory_bytes, most) : most;
@@ -38,10 +60,17 @@ class CudaDevice : public Device {
     return compute == Compute::kFp32 || compute == Compute::kFp16;
   }
   absl::Status CheckReproducible() override { return CheckCudaProducts(); }
+  // The start-up check's products are of models' sizes.
+  absl::Status CheckProductsOf(const ModelConfig&) override {
+    return absl::OkStatus();
+  }
   double MeasureGflops() override { return MeasureCudaGflops(); }
   int64_t StateBytes(const ModelConfig& config) const override {
     return CudaStateBytes(config);
   }
+  int64_t RowStep() const override { return 1; }
+  bool KeepsStatesInFiles() const override { return false; }
+  int64_t RowBytes(const SweepPlan&) const override { return 0; }
   int64_t WorkingBytes(const ModelConfig& config, const ModelDescription& model,
                        const SweepPlan& plan, Compute compute,
                        int64_t longest_rows) const override {

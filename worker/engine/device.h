@@ -41,12 +41,21 @@ class Device {
   // FAILED_PRECONDITION QS5005: they do not.
   virtual absl::Status CheckReproducible() = 0;
 
+  // The same of the products of a model, once for each shape. About a second
+  // at most. FAILED_PRECONDITION QS5005.
+  virtual absl::Status CheckProductsOf(const ModelConfig& config) = 0;
+
   // Multiplications and additions of the products per second, in 1e9.
   virtual double MeasureGflops() = 0;
 
-  // Bytes of a slot's row, and of everything else that a pass holds whose
-  // longest document has longest_rows.
+  // Bytes of a state's row; states have a multiple of RowStep() rows. Whether
+  // some of them may be in a file.
   virtual int64_t StateBytes(const ModelConfig& config) const = 0;
+  virtual int64_t RowStep() const = 0;
+  virtual bool KeepsStatesInFiles() const = 0;
+  // Bytes of a pass's row besides states, and of everything else that a pass
+  // holds whose longest document has longest_rows.
+  virtual int64_t RowBytes(const SweepPlan& plan) const = 0;
   virtual int64_t WorkingBytes(const ModelConfig& config,
                                const ModelDescription& model,
                                const SweepPlan& plan, Compute compute,

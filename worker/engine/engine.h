@@ -124,6 +124,8 @@ struct EngineOptions {
   // For model digests, and for the codes of calibrated quantizers; "": digests
   // are computed again, codes stay in memory.
   std::string cache_dir;
+  // For a file of states that do not fit into memory_bytes; "": they must fit.
+  std::string state_dir;
 };
 
 struct EngineInfo {
@@ -150,8 +152,10 @@ class Engine {
 
   virtual const EngineInfo& info() const = 0;
 
-  // What the model's files say of it. Errors: those of Checkpoint::Open and
-  // Describe. The result lives until the next call that names another model.
+  // What the model's files say of it; the first time, products of its shapes
+  // are tried. Errors: those of Checkpoint::Open and Describe;
+  // FAILED_PRECONDITION QS5005: they are not reproducible. The result lives
+  // until the next call that names another model.
   virtual absl::StatusOr<const ModelDescription*> Describe(
       const std::string& model_path) = 0;
 
@@ -162,7 +166,8 @@ class Engine {
   // QS5012 a singular Hessian. INVALID_ARGUMENT QS1004: a compute that the
   // device lacks. INTERNAL QS5013: the GPU failed, and fails from now on; end
   // the process. RESOURCE_EXHAUSTED QS5006: one document's states alone exceed
-  // the memory. DATA_LOSS: a damaged model. After an error there are no rows,
+  // the memory, or there is no room for them in state_dir. DATA_LOSS: a damaged
+  // model. After an error there are no rows,
   // and the next task may run.
   virtual absl::StatusOr<EngineResult> Run(const EngineTask& task,
                                            EngineSink& sink,

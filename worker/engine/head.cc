@@ -33,6 +33,27 @@ HeadScorer::HeadScorer(int64_t state_stride, ThreadPool& pool)
   }
 }
 
+int64_t HeadScorer::Bytes(int threads, int64_t configurations) {
+  constexpr auto kTileBytes =
+      static_cast<int64_t>(kTileRows * kTileColumns * sizeof(float));
+  constexpr auto kRowBytes = static_cast<int64_t>(kTileRows * sizeof(HeadRow));
+  return threads * (3 * kTileBytes + (1 + configurations) * kRowBytes);
+}
+
+std::vector<ProductShape> HeadScorer::Products(const ModelConfig& config) {
+  std::vector<ProductShape> shapes;
+  for (const int64_t columns :
+       {std::min<int64_t>(kTileColumns, config.vocabulary_size),
+        config.vocabulary_size % kTileColumns}) {
+    if (columns > 0) {
+      shapes.push_back({config.hidden_size,
+                        kernels::RowStride(config.hidden_size), columns,
+                        kTileColumns});
+    }
+  }
+  return shapes;
+}
+
 absl::Status HeadScorer::Score(const HeadInput& baseline,
                                std::span<const HeadInput> configurations,
                                std::span<const int32_t> gold,

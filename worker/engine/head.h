@@ -12,6 +12,7 @@
 #include "worker/engine/products.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/kernels/row_kernels.h"
+#include "worker/model/config.h"
 
 namespace qsweep {
 
@@ -28,6 +29,12 @@ struct HeadInput {
 class HeadScorer {
  public:
   HeadScorer(int64_t state_stride, ThreadPool& pool);
+
+  // Bytes of its buffers when so many configurations are scored at a time.
+  static int64_t Bytes(int threads, int64_t configurations);
+
+  // The products that a head is made of.
+  static std::vector<ProductShape> Products(const ModelConfig& config);
 
   // Called after each tile of kTileRows rows, on the thread that computed it:
   // the tile's scores are final. thread 0 is the one that called Score.

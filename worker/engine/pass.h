@@ -75,6 +75,10 @@ struct PassContext {
   Compute compute = Compute::kFp32;
   std::stop_token stop;
   int num_slots = 0;
+  // Per state, as StateUses counts them: whether it is in a file in
+  // state_directory. Devices that keep all in memory look at neither.
+  std::vector<bool> states_in_file;
+  std::string state_directory;
   Pass& pass;
   PassProgress progress;
 };

@@ -1,8 +1,10 @@
 #ifndef QSWEEP_WORKER_ENGINE_PRODUCTS_H_
 #define QSWEEP_WORKER_ENGINE_PRODUCTS_H_
 
+#include <compare>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "worker/kernels/row_kernels.h"
 
@@ -18,7 +20,10 @@ class Matrix {
  public:
   Matrix() = default;
   Matrix(int64_t outputs, int64_t inputs)
-      : outputs_(outputs), inputs_(inputs), values_(outputs * inputs) {}
+      : Matrix(outputs, inputs, kernels::FloatBuffer(outputs * inputs)) {}
+  // values: [outputs, inputs].
+  Matrix(int64_t outputs, int64_t inputs, kernels::FloatBuffer values)
+      : outputs_(outputs), inputs_(inputs), values_(std::move(values)) {}
 
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
@@ -32,6 +37,15 @@ class Matrix {
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
   kernels::FloatBuffer values_;
+};
+
+// What a product looks like to the library, which picks its way by that.
+struct ProductShape {
+  int64_t inputs = 0;
+  int64_t row_stride = 0;
+  int64_t outputs = 0;
+  int64_t out_stride = 0;
+  auto operator<=>(const ProductShape&) const = default;
 };
 
 // out[r][j] = sum over i of rows[r][i] * weight[first + j][i], for all r of a

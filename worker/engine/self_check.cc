@@ -26,12 +26,12 @@ using kernels::FloatBuffer;
 using kernels::kTileRows;
 using kernels::RowStride;
 
-struct Shape {
-  int64_t inputs;
-  int64_t outputs;
-};
 // Sizes that fill the library's blocks and sizes that do not.
-constexpr Shape kShapes[] = {{64, 48}, {50, 131}, {1600, 49}};
+constexpr ProductShape kShapes[] = {
+    {64, 64, 48, 48}, {50, 50, 131, 144}, {1600, 1600, 49, 64}};
+
+// Sums in double of one shape.
+constexpr int64_t kMostTerms = int64_t{1} << 22;
 
 // One that fits a block of the library's attention, and one of several.
 constexpr int64_t kDocumentRows[] = {9, 150};
@@ -40,10 +40,14 @@ size_t Bytes(int64_t floats) {
   return static_cast<size_t>(floats) * sizeof(float);
 }
 
+// Random up to a prime number of values, by which no row begins alike.
 FloatBuffer RandomBuffer(Random& random, int64_t size) {
+  constexpr int64_t kPeriod = 65521;
   FloatBuffer buffer(size);
+  float* const values = buffer.data();
   for (int64_t i = 0; i < size; ++i) {
-    buffer.data()[i] = static_cast<float>(random.Uniform() - 0.5);
+    values[i] = i < kPeriod ? static_cast<float>(random.Uniform() - 0.5)
+                            : values[i - kPeriod];
   }
   return buffer;
 }
@@ -59,34 +63,35 @@ absl::Status Failed(absl::string_view what) {
 // The rows' products in one full tile: what every other way must equal.
 class Reference {
  public:
-  Reference(Multiply multiply, const Shape& shape, Random& random)
+  Reference(Multiply multiply, const ProductShape& shape, Random& random)
       : multiply_(multiply),
         shape_(shape),
-        stride_(RowStride(shape.outputs)),
-        weight_(shape.outputs, shape.inputs),
-        rows_(RandomBuffer(random, kTileRows * shape.inputs)),
-        wanted_(kTileRows * stride_) {
-    const FloatBuffer weights =
-        RandomBuffer(random, shape.outputs * shape.inputs);
-    std::memcpy(weight_.row(0), weights.data(),
-                Bytes(shape.outputs * shape.inputs));
+        weight_(shape.outputs, shape.inputs,
+                RandomBuffer(random, shape.outputs * shape.inputs)),
+        rows_(RandomBuffer(random, kTileRows * shape.row_stride)),
+        wanted_(kTileRows * shape.out_stride) {
     Fill(rows_.data(), wanted_.data());
   }
 
-  // Against sums in double.
+  // Against sums in double, of every ninth row and, of a large product, of some
+  // columns.
   absl::Status CheckValues() const {
-    for (int64_t r = 0; r < kTileRows; r += 9) {
-      for (int64_t o = 0; o < shape_.outputs; ++o) {
+    constexpr int64_t kRowStep = 9;
+    const int64_t step =
+        1 + kTileRows / kRowStep * shape_.outputs * shape_.inputs / kMostTerms;
+    for (int64_t r = 0; r < kTileRows; r += kRowStep) {
+      for (int64_t o = r % step; o < shape_.outputs; o += step) {
         double sum = 0;
         double magnitude = 0;
         for (int64_t i = 0; i < shape_.inputs; ++i) {
           const double term =
-              static_cast<double>(rows_.data()[r * shape_.inputs + i]) *
+              static_cast<double>(rows_.data()[r * shape_.row_stride + i]) *
               static_cast<double>(weight_.row(o)[i]);
           sum += term;
           magnitude += std::abs(term);
         }
-        const double got = static_cast<double>(wanted_.data()[r * stride_ + o]);
+        const double got =
+            static_cast<double>(wanted_.data()[r * shape_.out_stride + o]);
         if (!(std::abs(got - sum) <= 1e-5 * magnitude + 1e-6)) {
           return Failed(absl::StrCat("a product is ", got, ", not ", sum));
         }
@@ -95,42 +100,56 @@ class Reference {
     return absl::OkStatus();
   }
 
+  // At every place, beside every number of neighbours, or at `trials` of them,
+  // spread over the threads.
+  absl::Status CheckPlaces(int64_t trials, ThreadPool& pool) const {
+    return pool.ParallelFor(
+        std::min<int64_t>(trials, kTileRows), std::stop_token(),
+        [&](int64_t trial, int) {
+          // Odd factors: all of a tile's places, in another order.
+          const int64_t shift = (37 * trial + 1) % kTileRows;
+          const int64_t height = 1 + (53 * trial + 70) % kTileRows;
+          absl::Status places = CheckPlace(shift, kTileRows);
+          return places.ok() ? CheckPlace(shift, height) : places;
+        });
+  }
+
+ private:
   // Rotates the rows by `shift` places, so that each has another place, and
   // replaces the rows from `height` on, so that the others have other
   // neighbours.
-  absl::Status CheckPlace(int64_t shift, int height) const {
-    FloatBuffer moved(kTileRows * shape_.inputs);
+  absl::Status CheckPlace(int64_t shift, int64_t height) const {
+    FloatBuffer moved(kTileRows * shape_.row_stride);
     for (int64_t r = 0; r < height; ++r) {
-      std::memcpy(moved.data() + r * shape_.inputs,
-                  rows_.data() + Source(r, shift) * shape_.inputs,
+      std::memcpy(moved.data() + r * shape_.row_stride,
+                  rows_.data() + Source(r, shift) * shape_.row_stride,
                   Bytes(shape_.inputs));
     }
-    FloatBuffer out(kTileRows * stride_);
+    FloatBuffer out(kTileRows * shape_.out_stride);
     Fill(moved.data(), out.data());
     for (int64_t r = 0; r < height; ++r) {
-      if (std::memcmp(out.data() + r * stride_,
-                      wanted_.data() + Source(r, shift) * stride_,
+      if (std::memcmp(out.data() + r * shape_.out_stride,
+                      wanted_.data() + Source(r, shift) * shape_.out_stride,
                       Bytes(shape_.outputs)) != 0) {
-        return Failed(absl::StrCat("row ", Source(r, shift),
-                                   " of a product changes at place ", r, " of ",
-                                   height));
+        return Failed(absl::StrCat(
+            "row ", Source(r, shift), " of a product of ", shape_.inputs,
+            " by ", shape_.outputs, " changes at place ", r, " of ", height));
       }
     }
     return absl::OkStatus();
   }
 
- private:
   static int64_t Source(int64_t row, int64_t shift) {
     return (row + shift) % kTileRows;
   }
   void Fill(const float* rows, float* out) const {
-    multiply_(rows, shape_.inputs, weight_, 0, shape_.outputs, out, stride_);
+    multiply_(rows, shape_.row_stride, weight_, 0, shape_.outputs, out,
+              shape_.out_stride);
   }
 
   const Multiply multiply_;
-  const Shape shape_;
-  const int64_t stride_;
-  Matrix weight_;
+  const ProductShape shape_;
+  const Matrix weight_;
   FloatBuffer rows_;
   FloatBuffer wanted_;
 };
@@ -241,24 +260,32 @@ absl::Status CheckAttention(Attend attend, ThreadPool& pool, Random& random) {
 absl::Status CheckReproducible(Multiply multiply, Attend attend,
                                ThreadPool& pool) {
   Random random(20);
-  for (const Shape& shape : kShapes) {
+  for (const ProductShape& shape : kShapes) {
     const Reference reference(multiply, shape, random);
-    if (absl::Status status = reference.CheckValues(); !status.ok()) {
-      return status;
-    }
-    // Every place and every number of neighbours, spread over the threads.
-    const absl::Status status =
-        pool.ParallelFor(kTileRows, std::stop_token(), [&](int64_t shift, int) {
-          absl::Status places = reference.CheckPlace(shift, kTileRows);
-          return places.ok()
-                     ? reference.CheckPlace(shift, static_cast<int>(shift) + 1)
-                     : places;
-        });
-    if (!status.ok()) {
-      return status;
-    }
+    QSWEEP_RETURN_IF_ERROR(reference.CheckValues());
+    QSWEEP_RETURN_IF_ERROR(reference.CheckPlaces(kTileRows, pool));
   }
   return CheckAttention(attend, pool, random);
+}
+
+absl::Status CheckShapes(Multiply multiply,
+                         const std::vector<ProductShape>& shapes,
+                         double operations, ThreadPool& pool) {
+  Random random(24);
+  for (const ProductShape& shape : shapes) {
+    const Reference reference(multiply, shape, random);
+    QSWEEP_RETURN_IF_ERROR(reference.CheckValues());
+    // Each trial takes two products, on a thread.
+    const double trial = 4.0 * kTileRows * static_cast<double>(shape.inputs) *
+                         static_cast<double>(shape.outputs);
+    const double trials =
+        operations / static_cast<double>(shapes.size()) / trial;
+    QSWEEP_RETURN_IF_ERROR(
+        reference.CheckPlaces(static_cast<int64_t>(std::clamp<double>(
+                                  trials, pool.num_threads(), kTileRows)),
+                              pool));
+  }
+  return absl::OkStatus();
 }
 
 double MeasureGflops(ThreadPool& pool) {

@@ -2,6 +2,7 @@
 #define QSWEEP_WORKER_ENGINE_SELF_CHECK_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -23,6 +24,12 @@ using Multiply = void (*)(const float* rows, int64_t row_stride,
 using Attend = void (*)(const AttentionHeads& document);
 absl::Status CheckReproducible(Multiply multiply, Attend attend,
                                ThreadPool& pool);
+
+// The same of products of these shapes, as often as so many operations allow:
+// at some places at least, at all if they are small.
+absl::Status CheckShapes(Multiply multiply,
+                         const std::vector<ProductShape>& shapes,
+                         double operations, ThreadPool& pool);
 
 // Multiplications and additions per second, in 1e9, of products of the head's
 // kind on all threads. About a tenth of a second.

@@ -29,9 +29,11 @@
 #include "worker/engine/pass.h"
 #include "worker/engine/prepared_task.h"
 #include "worker/engine/progress_reporter.h"
+#include "worker/engine/state_store.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/model/checkpoint.h"
 #include "worker/sweep/executor.h"
+#include "worker/sweep/pass_plan.h"
 #include "worker/sweep/trie.h"
 
 namespace qsweep {
@@ -113,14 +115,13 @@ class SweepEngine : public Engine {
   absl::Status Load(const std::string& path);
   absl::Status Calibrate(const PreparedTask& prepared, const SweepPlan& plan,
                          EngineSink& sink, const std::stop_token& stop);
-  absl::StatusOr<int64_t> RowsPerPass(const EngineTask& task,
-                                      const PreparedTask& prepared,
-                                      const SweepPlan& plan) const;
-  absl::StatusOr<std::vector<std::vector<size_t>>> CutPasses(
-      const PreparedTask& prepared, int64_t rows_per_pass) const;
+  absl::StatusOr<PassPlan> CutPasses(const EngineTask& task,
+                                     const PreparedTask& prepared,
+                                     const SweepPlan& plan) const;
   absl::Status RunPass(const EngineTask& task, const PreparedTask& prepared,
                        const SweepPlan& plan,
                        const std::vector<size_t>& documents,
+                       const std::vector<bool>& states_in_file,
                        ProgressReporter& reporter, const std::stop_token& stop,
                        EngineResult& result);
   absl::Status RunPasses(const EngineTask& task, const PreparedTask& prepared,
@@ -149,6 +150,7 @@ absl::Status SweepEngine::Load(const std::string& path) {
   QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint,
                           Checkpoint::Open(path));
   QSWEEP_ASSIGN_OR_RETURN(model_, checkpoint->Describe(options_.cache_dir));
+  QSWEEP_RETURN_IF_ERROR(device_->CheckProductsOf(checkpoint->config()));
   checkpoint_ = std::move(checkpoint);
   path_ = path;
   identity_ = identity;
@@ -178,64 +180,59 @@ absl::Status SweepEngine::Calibrate(const PreparedTask& prepared,
   return absl::OkStatus();
 }
 
-// How many rows of every state fit beside weights and buffers.
-absl::StatusOr<int64_t> SweepEngine::RowsPerPass(const EngineTask& task,
-                                                 const PreparedTask& prepared,
-                                                 const SweepPlan& plan) const {
-  int64_t longest = 0;
+// Cuts the documents that can be scored into passes, and says which states of
+// each are in a file.
+absl::StatusOr<PassPlan> SweepEngine::CutPasses(const EngineTask& task,
+                                                const PreparedTask& prepared,
+                                                const SweepPlan& plan) const {
+  std::vector<int64_t> rows;
   for (const TokenizedDocument& document : prepared.documents) {
-    if (document.status == RowStatus::kOk) {
-      longest = std::max<int64_t>(longest, document.num_scored());
-    }
+    rows.push_back(document.status == RowStatus::kOk ? document.num_scored()
+                                                     : 0);
   }
-  const int64_t working = device_->WorkingBytes(checkpoint_->config(), model_,
-                                                plan, task.compute, longest);
-  const int64_t free = info_.memory_bytes - working;
-  const int64_t row_bytes =
-      NumSlots(task, plan) * device_->StateBytes(checkpoint_->config());
-  if (free < row_bytes) {
-    return MakeError(kOutOfMemory,
-                     absl::StrCat("Weights and buffers take ", working >> 20,
-                                  " MiB, and the engine may use ",
-                                  info_.memory_bytes >> 20, " MiB."),
-                     "--memory", "Give the engine more memory.");
+  const int64_t longest =
+      rows.empty() ? 0 : *std::max_element(rows.begin(), rows.end());
+  const ModelConfig& config = checkpoint_->config();
+  const int64_t working =
+      device_->WorkingBytes(config, model_, plan, task.compute, longest);
+  const std::vector<int64_t> uses = StateUses(plan, task.naive);
+  const bool files =
+      device_->KeepsStatesInFiles() && !options_.state_dir.empty();
+  const PassLimits limits = {
+      .memory = info_.memory_bytes - working,
+      .file_room = files ? RoomIn(options_.state_dir) : 0,
+      .state_row = device_->StateBytes(config),
+      .other_row = device_->RowBytes(plan),
+      .row_step = device_->RowStep(),
+      .weights = WeightBytesPerPass(model_, plan, task.naive)};
+  std::optional<PassPlan> passes = PlanPasses(rows, uses, limits);
+  if (passes) {
+    return *std::move(passes);
   }
-  return free / row_bytes;
-}
-
-// Cuts the documents that can be scored into passes of at most rows_per_pass
-// rows, in their order.
-absl::StatusOr<std::vector<std::vector<size_t>>> SweepEngine::CutPasses(
-    const PreparedTask& prepared, int64_t rows_per_pass) const {
-  std::vector<std::vector<size_t>> passes;
-  int64_t rows = 0;
-  for (size_t d = 0; d < prepared.documents.size(); ++d) {
-    const TokenizedDocument& document = prepared.documents[d];
-    if (document.status != RowStatus::kOk) {
-      continue;
-    }
-    if (document.num_scored() > rows_per_pass) {
-      return MakeError(
-          kOutOfMemory,
-          absl::StrCat("The states of a document of ", document.ids.size(),
-                       " tokens do not fit into ", info_.memory_bytes >> 20,
-                       " MiB."),
-          "--memory", "Give the engine more memory, or fewer configurations.");
-    }
-    if (passes.empty() || rows + document.num_scored() > rows_per_pass) {
-      passes.emplace_back();
-      rows = 0;
-    }
-    passes.back().push_back(d);
-    rows += document.num_scored();
+  const int64_t states =
+      StateBytes(limits, longest) * static_cast<int64_t>(uses.size());
+  const int64_t least =
+      working + limits.other_row * longest + (files ? 0 : states);
+  std::string text = absl::StrCat(
+      "Weights and buffers take ", working >> 20,
+      " MiB, and the states of a document of ", longest, " tokens ",
+      states >> 20, " MiB; the engine may use ", info_.memory_bytes >> 20,
+      " MiB. The least that works is ", least, " bytes");
+  if (files) {
+    absl::StrAppend(&text, ", with room for ", states, " bytes of states in ",
+                    options_.state_dir, ", which has ", limits.file_room);
   }
-  return passes;
+  return MakeError(
+      kOutOfMemory, absl::StrCat(text, "."), "--memory",
+      files ? "Give the engine more memory, or make room in that folder."
+            : "Give the engine more memory, or fewer configurations.");
 }
 
 // Takes one pass through the model and fills its documents' rows.
 absl::Status SweepEngine::RunPass(
     const EngineTask& task, const PreparedTask& prepared, const SweepPlan& plan,
-    const std::vector<size_t>& documents, ProgressReporter& reporter,
+    const std::vector<size_t>& documents,
+    const std::vector<bool>& states_in_file, ProgressReporter& reporter,
     const std::stop_token& stop, EngineResult& result) {
   Pass pass;
   for (const size_t d : documents) {
@@ -254,6 +251,8 @@ absl::Status SweepEngine::RunPass(
            .compute = task.compute,
            .stop = stop,
            .num_slots = NumSlots(task, plan),
+           .states_in_file = states_in_file,
+           .state_directory = options_.state_dir,
            .pass = pass,
            .progress = [&](double work, const std::string& step) {
              reporter.Report(work, step);
@@ -284,12 +283,9 @@ absl::Status SweepEngine::RunPasses(const EngineTask& task,
                                     const SweepPlan& plan, EngineSink& sink,
                                     const std::stop_token& stop,
                                     EngineResult& result) {
-  QSWEEP_ASSIGN_OR_RETURN(const int64_t rows_per_pass,
-                          RowsPerPass(task, prepared, plan));
-  QSWEEP_ASSIGN_OR_RETURN(const std::vector<std::vector<size_t>> passes,
-                          CutPasses(prepared, rows_per_pass));
+  QSWEEP_ASSIGN_OR_RETURN(const PassPlan cut, CutPasses(task, prepared, plan));
   int64_t total_rows = 0;
-  for (const std::vector<size_t>& documents : passes) {
+  for (const std::vector<size_t>& documents : cut.passes) {
     for (const size_t d : documents) {
       total_rows += prepared.documents[d].num_scored();
     }
@@ -304,10 +300,16 @@ absl::Status SweepEngine::RunPasses(const EngineTask& task,
       static_cast<double>(total_rows) *
       (static_cast<double>(planned) * LayerWork(config) +
        static_cast<double>(prepared.configurations.size()) * HeadWork(config));
+  if (cut.file_bytes > 0) {
+    sink.OnProgress(
+        {.loading = true,
+         .text = absl::StrCat("keeping ", cut.file_bytes >> 20,
+                              " MiB of states in ", options_.state_dir)});
+  }
   ProgressReporter reporter(task, total_work, sink);
-  for (const std::vector<size_t>& documents : passes) {
-    QSWEEP_RETURN_IF_ERROR(
-        RunPass(task, prepared, plan, documents, reporter, stop, result));
+  for (const std::vector<size_t>& documents : cut.passes) {
+    QSWEEP_RETURN_IF_ERROR(RunPass(task, prepared, plan, documents, cut.in_file,
+                                   reporter, stop, result));
   }
   std::vector<Digest> codes;
   for (const Configuration& configuration : prepared.configurations) {

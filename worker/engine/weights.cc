@@ -1,7 +1,9 @@
 #include "worker/engine/weights.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,6 +18,8 @@
 
 namespace qsweep {
 namespace {
+
+constexpr int kDecodedRows = 64;  // of codes, by one thread at a time
 
 int64_t Rows(const TensorDescription& tensor) {
   return tensor.shape.size() < 2 ? 1 : tensor.shape[0];
@@ -90,41 +94,65 @@ absl::StatusOr<StageTensors> StageTensors::Read(const Checkpoint& checkpoint,
   return result;
 }
 
-absl::StatusOr<const float*> StageTensors::Values(
-    size_t index, const StageVariant& variant, const CodeCache* codes,
-    kernels::FloatBuffer& scratch) const {
+absl::Status StageTensors::Write(size_t index, const StageVariant& variant,
+                                 float* out) const {
   const Tensor& tensor = tensors_[index];
-  if (!variant[index]) {
-    return tensor.values.data();
+  const std::span<const float> from = values(index);
+  if (variant[index]) {
+    return kernels::FakeQuantize(
+        *variant[index], from, Rows(*tensor.description),
+        Columns(*tensor.description), std::span(out, from.size()));
   }
-  scratch = kernels::FloatBuffer(tensor.values.size());
-  const auto size = static_cast<size_t>(tensor.values.size());
-  if (variant[index]->calibrated()) {
-    QSWEEP_CHECK(codes != nullptr);  // of blocks only
-    auto coded = codes->Find(
-        codes->Key(*model_, tensor.description->name, *variant[index]));
-    if (!coded.ok()) {
-      return absl::UnavailableError(
-          absl::StrCat("the codes of ", tensor.description->name,
-                       " are gone: ", coded.status().message()));
-    }
-    QSWEEP_CHECK((*coded)->rows == Rows(*tensor.description) &&
-                 (*coded)->columns == Columns(*tensor.description));
-    (*coded)->Decode(std::span(scratch.data(), size));
-    return scratch.data();
+  if (out != from.data()) {
+    std::memcpy(out, from.data(), from.size_bytes());
   }
-  QSWEEP_RETURN_IF_ERROR(kernels::FakeQuantize(
-      *variant[index], std::span(tensor.values.data(), size),
-      Rows(*tensor.description), Columns(*tensor.description),
-      std::span(scratch.data(), size)));
-  return scratch.data();
+  return absl::OkStatus();
 }
 
-absl::StatusOr<BlockWeights> StageTensors::MakeBlock(
+// Every tensor as a whole, but those of codes, which decode row by row.
+absl::StatusOr<std::vector<StageTensors::Part>> StageTensors::CutParts(
     const StageVariant& variant, const CodeCache& codes, ThreadPool& pool,
     const std::stop_token& stop) const {
+  std::vector<Part> whole(tensors_.size());
+  QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
+      static_cast<int64_t>(whole.size()), stop,
+      [&](int64_t i, int) -> absl::Status {
+        const auto index = static_cast<size_t>(i);
+        const TensorDescription& description = *tensors_[index].description;
+        whole[index] = {.tensor = index, .last = Rows(description)};
+        if (!variant[index] || !variant[index]->calibrated()) {
+          return absl::OkStatus();
+        }
+        auto coded =
+            codes.Find(codes.Key(*model_, description.name, *variant[index]));
+        if (!coded.ok()) {
+          return absl::UnavailableError(
+              absl::StrCat("the codes of ", description.name,
+                           " are gone: ", coded.status().message()));
+        }
+        QSWEEP_CHECK((*coded)->rows == Rows(description) &&
+                     (*coded)->columns == Columns(description));
+        whole[index].codes = *std::move(coded);
+        return absl::OkStatus();
+      }));
+  std::vector<Part> parts;
+  for (const Part& part : whole) {
+    const int64_t step =
+        part.codes == nullptr ? part.last : int64_t{kDecodedRows};
+    for (int64_t first = 0; first < part.last; first += step) {
+      parts.push_back(part);
+      parts.back().first = first;
+      parts.back().last = std::min(part.last, first + step);
+    }
+  }
+  return parts;
+}
+
+absl::Status StageTensors::MakeBlock(const StageVariant& variant,
+                                     const CodeCache& codes, ThreadPool& pool,
+                                     const std::stop_token& stop,
+                                     BlockWeights& weights) const {
   QkvRows rows;
-  BlockWeights weights;
   for (const Tensor& tensor : tensors_) {
     const TensorDescription& description = *tensor.description;
     if (description.bias ||
@@ -143,61 +171,56 @@ absl::StatusOr<BlockWeights> StageTensors::MakeBlock(
     const TensorDescription& description = *tensor.description;
     const Place place = PlaceOf(description.component, rows, weights);
     if (place.gains != nullptr) {
-      *place.gains = kernels::FloatBuffer(description.num_elements());
-    } else if (place.matrix->outputs() == 0) {
-      *place.matrix =
-          Matrix(place.matrix == &weights.qkv ? rows.q + rows.k + rows.v
-                                              : Rows(description),
-                 Columns(description));
+      if (place.gains->size() != description.num_elements()) {
+        *place.gains = kernels::FloatBuffer(description.num_elements());
+      }
+      continue;
+    }
+    const int64_t outputs = place.matrix == &weights.qkv
+                                ? rows.q + rows.k + rows.v
+                                : Rows(description);
+    if (place.matrix->outputs() != outputs ||
+        place.matrix->inputs() != Columns(description)) {
+      *place.matrix = Matrix(outputs, Columns(description));
     }
   }
-  QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
-      static_cast<int64_t>(tensors_.size()), stop,
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Part> parts,
+                          CutParts(variant, codes, pool, stop));
+  return pool.ParallelFor(
+      static_cast<int64_t>(parts.size()), stop,
       [&](int64_t i, int) -> absl::Status {
-        const auto index = static_cast<size_t>(i);
-        const TensorDescription& description = *tensors_[index].description;
+        const Part& part = parts[static_cast<size_t>(i)];
+        const TensorDescription& description =
+            *tensors_[part.tensor].description;
         const Place place = PlaceOf(description.component, rows, weights);
-        kernels::FloatBuffer scratch;
-        QSWEEP_ASSIGN_OR_RETURN(const float* const values,
-                                Values(index, variant, &codes, scratch));
-        if (place.gains != nullptr) {
-          std::memcpy(place.gains->data(), values,
-                      static_cast<size_t>(place.gains->size()) * sizeof(float));
-        } else {
-          std::memcpy(
-              place.matrix->row(place.first_row), values,
-              static_cast<size_t>(description.num_elements()) * sizeof(float));
+        float* const out = place.gains != nullptr
+                               ? place.gains->data()
+                               : place.matrix->row(place.first_row);
+        if (part.codes == nullptr) {
+          return Write(part.tensor, variant, out);
         }
+        const int64_t columns = Columns(description);
+        part.codes->DecodeRows(
+            part.first, part.last,
+            std::span(out + part.first * columns,
+                      static_cast<size_t>((part.last - part.first) * columns)));
         return absl::OkStatus();
-      }));
-  return weights;
+      });
 }
 
-absl::StatusOr<Matrix> StageTensors::MakeMatrix(
+absl::StatusOr<kernels::FloatBuffer> StageTensors::Make(
     const StageVariant& variant) const {
   QSWEEP_CHECK(tensors_.size() == 1);
-  kernels::FloatBuffer scratch;
-  QSWEEP_ASSIGN_OR_RETURN(const float* const values,
-                          Values(0, variant, nullptr, scratch));
-  const TensorDescription& description = *tensors_[0].description;
-  Matrix matrix(Rows(description), Columns(description));
-  std::memcpy(matrix.row(0), values,
-              static_cast<size_t>(description.num_elements()) * sizeof(float));
-  return matrix;
-}
-
-absl::StatusOr<kernels::FloatBuffer> StageTensors::MakePlain(
-    const StageVariant& variant) const {
-  QSWEEP_CHECK(tensors_.size() == 1);
-  kernels::FloatBuffer result;
-  QSWEEP_ASSIGN_OR_RETURN(const float* const values,
-                          Values(0, variant, nullptr, result));
-  if (result.data() == nullptr) {
-    result = kernels::FloatBuffer(tensors_[0].values.size());
-    std::memcpy(result.data(), values,
-                static_cast<size_t>(result.size()) * sizeof(float));
-  }
+  kernels::FloatBuffer result(tensors_[0].values.size());
+  QSWEEP_RETURN_IF_ERROR(Write(0, variant, result.data()));
   return result;
+}
+
+absl::StatusOr<kernels::FloatBuffer> StageTensors::Take(
+    const StageVariant& variant) && {
+  QSWEEP_CHECK(tensors_.size() == 1);
+  QSWEEP_RETURN_IF_ERROR(Write(0, variant, tensors_[0].values.data()));
+  return std::move(tensors_[0].values);
 }
 
 }  // namespace qsweep

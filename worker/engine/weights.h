@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <stop_token>
 #include <vector>
@@ -42,29 +43,38 @@ class StageTensors {
   }
 
   // Weights of a Llama block; those of calibrated schemes from `codes`, which
-  // must have them. FAILED_PRECONDITION: a stage that is none. UNAVAILABLE: a
-  // file of codes that was there is gone.
-  absl::StatusOr<BlockWeights> MakeBlock(const StageVariant& variant,
-                                         const CodeCache& codes,
-                                         ThreadPool& pool,
-                                         const std::stop_token& stop) const;
-  // A single matrix: the head.
-  absl::StatusOr<Matrix> MakeMatrix(const StageVariant& variant) const;
-  // A single tensor, row-major: embeddings, a norm's gains.
-  absl::StatusOr<kernels::FloatBuffer> MakePlain(
-      const StageVariant& variant) const;
+  // must have them. Memory that `weights` holds is used again. FAILED_
+  // PRECONDITION: a stage that is none. UNAVAILABLE: a file of codes that was
+  // there is damaged. CANCELLED. After an error `weights` is half written.
+  absl::Status MakeBlock(const StageVariant& variant, const CodeCache& codes,
+                         ThreadPool& pool, const std::stop_token& stop,
+                         BlockWeights& weights) const;
+  // The only tensor of a stage, row-major: the head, embeddings, a norm's
+  // gains. Errors of kernels::FakeQuantize.
+  absl::StatusOr<kernels::FloatBuffer> Make(const StageVariant& variant) const;
+  // The same in the tensor's own memory, which is gone from the stage then.
+  absl::StatusOr<kernels::FloatBuffer> Take(const StageVariant& variant) &&;
 
  private:
   struct Tensor {
     const TensorDescription* description = nullptr;
     kernels::FloatBuffer values;
   };
+  // A part of a block that one thread makes: rows first..last - 1 of a tensor.
+  struct Part {
+    size_t tensor = 0;
+    std::shared_ptr<const kernels::CodedTensor> codes;  // or none
+    int64_t first = 0;
+    int64_t last = 0;
+  };
 
-  // The tensor's values under the scheme of `variant`: its own, or quantized
-  // into `scratch`.
-  absl::StatusOr<const float*> Values(size_t index, const StageVariant& variant,
-                                      const CodeCache* codes,
-                                      kernels::FloatBuffer& scratch) const;
+  absl::StatusOr<std::vector<Part>> CutParts(const StageVariant& variant,
+                                             const CodeCache& codes,
+                                             ThreadPool& pool,
+                                             const std::stop_token& stop) const;
+  // Tensor `index` under the scheme of `variant`, which is not calibrated.
+  absl::Status Write(size_t index, const StageVariant& variant,
+                     float* out) const;
 
   const ModelDescription* model_ = nullptr;
   std::vector<Tensor> tensors_;  // parallel to the stage's

@@ -6,12 +6,17 @@
 #include <cstring>
 #include <new>
 
+#include <sys/mman.h>
+
 #include "worker/kernels/row_kernels_levels.h"
 
 namespace qsweep::kernels {
 namespace {
 
 constexpr std::align_val_t kAlignment{64};
+
+// The heap would keep what it has once had of this size.
+constexpr size_t kOwnPagesBytes = size_t{1} << 20;
 
 struct Levels {
   std::array<const RowKernels*, 2> kernels = {};
@@ -37,12 +42,25 @@ const Levels& DetectLevels() {
 
 FloatBuffer::FloatBuffer(int64_t size) : size_(size) {
   const size_t bytes = static_cast<size_t>(size) * sizeof(float);
-  data_.reset(static_cast<float*>(::operator new[](bytes, kAlignment)));
-  std::memset(data_.get(), 0, bytes);
+  if (bytes < kOwnPagesBytes) {
+    data_.reset(static_cast<float*>(::operator new[](bytes, kAlignment)));
+    std::memset(data_.get(), 0, bytes);
+    return;
+  }
+  void* const pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) {
+    throw std::bad_alloc();
+  }
+  data_ = {static_cast<float*>(pages), Free(bytes)};
 }
 
 void FloatBuffer::Free::operator()(float* data) const {
-  ::operator delete[](data, kAlignment);
+  if (mapped_bytes > 0) {
+    munmap(data, mapped_bytes);
+  } else {
+    ::operator delete[](data, kAlignment);
+  }
 }
 
 const RowKernels& BestRowKernels() {

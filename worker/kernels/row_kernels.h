@@ -31,7 +31,8 @@ constexpr int64_t RowStride(int64_t n) {
   return stride % 256 == 0 ? stride + 16 : stride;
 }
 
-// 64-byte aligned floats, zero at first. Movable.
+// 64-byte aligned floats, zero at first. Movable. A large one takes pages of
+// its own from the system, as it is written, and gives them back when it goes.
 class FloatBuffer {
  public:
   FloatBuffer() = default;
@@ -43,6 +44,9 @@ class FloatBuffer {
 
  private:
   struct Free {
+    Free() : Free(0) {}
+    explicit Free(size_t bytes) : mapped_bytes(bytes) {}
+    size_t mapped_bytes;  // of pages of its own; 0: from the heap
     void operator()(float* data) const;
   };
   std::unique_ptr<float[], Free> data_;

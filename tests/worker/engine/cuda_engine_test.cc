@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/job/configuration.h"
@@ -133,6 +134,11 @@ class CudaEngineTest : public ::testing::Test {
   std::unique_ptr<Engine> cuda_;
   std::unique_ptr<Engine> cpu_;
 };
+
+TEST_F(CudaEngineTest, NamesTheLibraryOfItsProducts_InTheFingerprint) {
+  EXPECT_THAT(cuda_->info().fingerprint,
+              ::testing::ContainsRegex("cublas [0-9]+\\.[0-9]+"));
+}
 
 TEST_F(CudaEngineTest, EqualsTheCpu) {
   for (const auto& model : {TinyLlama(), TinyLlama{.hidden_size = 128,

@@ -12,6 +12,10 @@ if(QSWEEP_TORCH)
   qsweep_test(worker/engine/pass DEPS qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS unit)
+  qsweep_test(worker/engine/memory DEPS qsweep::base qsweep::job_types qsweep::worker_engine
+    LABELS unit)
+  qsweep_test(worker/engine/state_store DEPS qsweep::base qsweep::worker_engine
+    qsweep::worker_row_kernels LABELS unit)
   qsweep_test(worker/engine/cuda_engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS gpu TIMEOUT 300)
   qsweep_binary(qbench_engine SOURCES bench/qbench_engine.cc

@@ -39,12 +39,21 @@ class RecordingSink : public EngineSink {
   std::function<void(const EngineProgress&)> then;
 };
 
-std::unique_ptr<Engine> MakeEngine(int threads, int64_t memory_bytes = 0) {
-  auto engine = Engine::Create(
-      {.device = "cpu", .threads = threads, .memory_bytes = memory_bytes});
+std::unique_ptr<Engine> MakeEngine(int threads, int64_t memory_bytes = 0,
+                                   const std::string& state_dir = "") {
+  auto engine = Engine::Create({.device = "cpu",
+                                .threads = threads,
+                                .memory_bytes = memory_bytes,
+                                .state_dir = state_dir});
   EXPECT_TRUE(engine.ok()) << engine.status();
   return *std::move(engine);
 }
+
+// Bytes that hold the states of the longest document, but not of all; and bytes
+// that hold weights and buffers alone, with what another thread needs.
+constexpr int64_t kLittleMemory = 4'900'000;
+constexpr int64_t kLeastMemory = 3'500'000;
+constexpr int64_t kMemoryOfThread = 1'800'000;
 
 // Every value of a row, so that == means equal to the last bit.
 using RowValues =
@@ -211,8 +220,7 @@ TEST_F(EngineTest, RowsAreEqualToTheBit_WhenMemoryForcesPasses) {
   const auto large = MakeEngine(1);
   const EngineTask task = Task(*large);
   const EngineResult want = Run(*large, task);
-  // Weights in flight take about half a MiB; a row of states some 2 KiB.
-  const auto small = MakeEngine(1, 1'400'000);
+  const auto small = MakeEngine(1, kLittleMemory);
   RecordingSink sink;
   const auto got = small->Run(task, sink, std::stop_token());
   ASSERT_TRUE(got.ok()) << got.status();
@@ -221,6 +229,30 @@ TEST_F(EngineTest, RowsAreEqualToTheBit_WhenMemoryForcesPasses) {
       sink.seen.begin(), sink.seen.end(),
       [](const EngineProgress& p) { return p.text == "scoring"; });
   EXPECT_GT(first_layers, 1);
+}
+
+TEST_F(EngineTest, RowsAreEqualToTheBit_WhenStatesAreInAFile) {
+  const auto large = MakeEngine(1);
+  EngineTask task = Task(*large);
+  const EngineResult want = Run(*large, task);
+  const TempDir states;
+  for (const int threads : {1, 2}) {
+    const auto small = MakeEngine(
+        threads, kLeastMemory + (threads - 1) * kMemoryOfThread, states.path());
+    RecordingSink sink;
+    const auto got = small->Run(task, sink, std::stop_token());
+    ASSERT_TRUE(got.ok()) << got.status();
+    EXPECT_EQ(Values(*got), Values(want));
+    EXPECT_EQ(std::count_if(sink.seen.begin(), sink.seen.end(),
+                            [&](const EngineProgress& progress) {
+                              return progress.text.ends_with(
+                                  " MiB of states in " + states.path());
+                            }),
+              1);
+    task.naive = true;
+    EXPECT_EQ(Values(Run(*small, task)), Values(want));
+    task.naive = false;
+  }
 }
 
 TEST_F(EngineTest, TellsWhatDeviceIsMissing) {
@@ -234,7 +266,7 @@ TEST_F(EngineTest, TellsWhatDeviceIsMissing) {
 }
 
 TEST_F(EngineTest, RefusesTheTask_WhenMemoryHoldsNoDocument) {
-  const auto engine = MakeEngine(1, 600'000);
+  const auto engine = MakeEngine(1, kLeastMemory);
   EXPECT_EQ(CodeOf(RunError(*engine, Task(*engine))), "QS5006");
 }
 

@@ -1,7 +1,9 @@
 #include "worker/engine/self_check.h"
 
 #include <atomic>
+#include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/support/error_matchers.h"
@@ -77,6 +79,34 @@ TEST(CheckReproducible, Fails_WhenAttentionIsNot) {
   for (const Attend attend : {AttendWithoutMask, AttendByTurns}) {
     EXPECT_EQ(CodeOf(CheckReproducible(MultiplyTile, attend, pool)), "QS5005");
   }
+}
+
+// A library that has a way of its own for one shape.
+void MultiplyWithOwnWay(const float* rows, int64_t row_stride,
+                        const Matrix& weight, int64_t first, int64_t count,
+                        float* out, int64_t out_stride) {
+  if (weight.inputs() == 1536) {
+    MultiplyWithOtherTail(rows, row_stride, weight, first, count, out,
+                          out_stride);
+  } else {
+    MultiplyTile(rows, row_stride, weight, first, count, out, out_stride);
+  }
+}
+
+TEST(CheckShapes, FindsTheShapeThatTheStartUpCheckDoesNotHave) {
+  ThreadPool pool(2);
+  QSWEEP_EXPECT_OK(CheckReproducible(MultiplyWithOwnWay, AttendDocument, pool));
+  const std::vector<ProductShape> shapes = {{96, 112, 200, 208},
+                                            {1536, 1552, 96, 112}};
+  QSWEEP_EXPECT_OK(CheckShapes(MultiplyTile, shapes, 1e9, pool));
+  for (const double operations : {1.0, 1e10}) {
+    const absl::Status status =
+        CheckShapes(MultiplyWithOwnWay, shapes, operations, pool);
+    EXPECT_EQ(CodeOf(status), "QS5005");
+    EXPECT_THAT(status.message(), ::testing::HasSubstr("1536 by 96"));
+  }
+  QSWEEP_EXPECT_OK(CheckShapes(MultiplyWithOwnWay, {shapes[0]}, 1e9, pool));
+  EXPECT_EQ(CodeOf(CheckShapes(MultiplyWrong, shapes, 1, pool)), "QS5005");
 }
 
 TEST(MeasureGflops, IsPositive) {

@@ -20,8 +20,8 @@ using Print = std::function<void(absl::string_view text)>;
 
 struct EngineFlags {
   std::string device = "auto";  // or "cpu", "cuda"
-  int threads = 0;           // 0: all
-  int64_t memory_bytes = 0;  // 0: most of what is free
+  int threads = 0;              // 0: all
+  int64_t memory_bytes = 0;     // 0: most of what is free
 };
 
 // Frames on stdin and stdout until stdin ends; ends the process then, whatever
@@ -84,6 +84,9 @@ absl::Status RunSelftest(const EngineFlags& flags, const Print& print);
 // Where digests of model files are remembered: $XDG_CACHE_HOME/qsweep or
 // ~/.cache/qsweep; "" when there is no home.
 std::string ModelCacheDir();
+// Where states go that do not fit into memory: $TMPDIR, or the cache's folder,
+// which is on a disk more often than /tmp is.
+std::string StateDir();
 
 }  // namespace qsweep
 

@@ -51,6 +51,13 @@ std::string FormatTable(const ModelDescription& model) {
 
 }  // namespace
 
+std::string StateDir() {
+  const char* temporary =
+      std::getenv("TMPDIR");  // NOLINT(concurrency-mt-unsafe)
+  return temporary != nullptr && *temporary != '\0' ? temporary
+                                                    : ModelCacheDir();
+}
+
 std::string ModelCacheDir() {
   // Read before any thread could change the environment.
   const char* cache =

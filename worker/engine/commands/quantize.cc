@@ -329,7 +329,8 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
         engine, Engine::Create({.device = flags.engine.device,
                                 .threads = flags.engine.threads,
                                 .memory_bytes = flags.engine.memory_bytes,
-                                .cache_dir = ModelCacheDir()}));
+                                .cache_dir = ModelCacheDir(),
+                                .state_dir = StateDir()}));
     QSWEEP_RETURN_IF_ERROR(
         engine->Run(task, sink, interrupted.stop()).status());
   }

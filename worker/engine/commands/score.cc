@@ -136,7 +136,8 @@ absl::Status RunScore(const ScoreFlags& flags, const Print& print) {
       Engine::Create({.device = flags.engine.device,
                       .threads = flags.engine.threads,
                       .memory_bytes = flags.engine.memory_bytes,
-                      .cache_dir = ModelCacheDir()}));
+                      .cache_dir = ModelCacheDir(),
+                      .state_dir = StateDir()}));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription* const model,
                           engine->Describe(flags.model));
   QSWEEP_ASSIGN_OR_RETURN(const EngineTask task, MakeTask(flags, *model));

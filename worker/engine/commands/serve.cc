@@ -30,7 +30,8 @@ absl::Status RunServe(const EngineFlags& flags) {
                           Engine::Create({.device = flags.device,
                                           .threads = flags.threads,
                                           .memory_bytes = flags.memory_bytes,
-                                          .cache_dir = ModelCacheDir()}));
+                                          .cache_dir = ModelCacheDir(),
+                                          .state_dir = StateDir()}));
   LogInfo(absl::StrCat(engine->info().fingerprint, ", ", engine->info().threads,
                        " threads, ", static_cast<int>(engine->info().gflops),
                        " GFLOP/s"));
