@@ -84,14 +84,13 @@ class CudaDevice : public Device {
                                     const kernels::GptqFactor& factor,
                                     std::span<const float> weights,
                                     kernels::CodedTensor& coded) override {
-    const absl::Status done =
+    const absl::StatusOr<bool> done =
         QuantizeGptqOnDevice(scheme, factor, weights, coded);
-    if (absl::IsResourceExhausted(done)) {
+    if (absl::IsResourceExhausted(done.status())) {
       ReleaseUnusedMemory();
       return false;
     }
-    QSWEEP_RETURN_IF_ERROR(done);
-    return true;
+    return done;
   }
   int64_t PeakBytes() const override { return PeakDeviceMemory(); }
 

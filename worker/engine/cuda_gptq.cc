@@ -1,5 +1,6 @@
 #include "worker/engine/cuda_gptq.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -7,6 +8,7 @@
 #include "common/base/status_macros.h"
 #include "worker/engine/cuda_memory.h"
 #include "worker/kernels/gptq_cuda.h"
+#include "worker/kernels/quantize.h"
 #include "worker/kernels/scheme_options.h"
 
 namespace qsweep {
@@ -45,16 +47,34 @@ absl::Status Fetch(const DeviceBuffer& from, std::vector<T>& to) {
   return CopyFromDevice(to.data(), from.data(), BytesOf(to));
 }
 
+// Workers compare their codes, so a GPU's must be those of its machine's CPU.
+bool FirstRowsEqualTheCpus(const Scheme& scheme,
+                           const kernels::GptqFactor& factor,
+                           std::span<const float> weights,
+                           const kernels::CodedTensor& coded) {
+  constexpr int64_t kRows = 8;
+  const int64_t rows = std::min(kRows, coded.rows);
+  kernels::CodedTensor cpu = kernels::StartCoded(scheme, rows, factor);
+  kernels::QuantizeRows(
+      scheme, factor, weights.first(static_cast<size_t>(rows * coded.columns)),
+      0, rows, cpu);
+  const auto starts = [](const auto& all, const auto& some) {
+    return std::equal(some.begin(), some.end(), all.begin());
+  };
+  return starts(coded.codes, cpu.codes) && starts(coded.scales, cpu.scales) &&
+         starts(coded.zeros, cpu.zeros);
+}
+
 }  // namespace
 
-absl::Status QuantizeGptqOnDevice(const Scheme& scheme,
-                                  const kernels::GptqFactor& factor,
-                                  std::span<const float> weights,
-                                  kernels::CodedTensor& coded) {
+absl::StatusOr<bool> QuantizeGptqOnDevice(const Scheme& scheme,
+                                          const kernels::GptqFactor& factor,
+                                          std::span<const float> weights,
+                                          kernels::CodedTensor& coded) {
   QSWEEP_CHECK(static_cast<int64_t>(weights.size()) ==
                coded.rows * coded.columns);
   if (weights.empty()) {
-    return absl::OkStatus();
+    return true;
   }
   const kernels::GptqOptions options = kernels::GptqOptionsOf(scheme);
   QSWEEP_ASSIGN_OR_RETURN(const Factor on_device, Factor::Of(factor));
@@ -82,7 +102,8 @@ absl::Status QuantizeGptqOnDevice(const Scheme& scheme,
       coded.rows, options, ComputeStream())));
   QSWEEP_RETURN_IF_ERROR(Fetch(codes, coded.codes));
   QSWEEP_RETURN_IF_ERROR(Fetch(scales, coded.scales));
-  return Fetch(zeros, coded.zeros);
+  QSWEEP_RETURN_IF_ERROR(Fetch(zeros, coded.zeros));
+  return FirstRowsEqualTheCpus(scheme, factor, weights, coded);
 }
 
 }  // namespace qsweep

@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "common/job/quantizer.h"
 #include "worker/kernels/coded_tensor.h"
@@ -12,12 +12,13 @@
 namespace qsweep {
 
 // Codes of a matrix by the GPU's kernel, as Device::QuantizeGptq describes it;
-// the host waits for them. RESOURCE_EXHAUSTED QS5006: the factor, the weights
-// and the workspace do not fit; `coded` is as it was. INTERNAL QS5013.
-absl::Status QuantizeGptqOnDevice(const Scheme& scheme,
-                                  const kernels::GptqFactor& factor,
-                                  std::span<const float> weights,
-                                  kernels::CodedTensor& coded);
+// the host waits for them. False: those of the first rows are not what this CPU
+// makes of them. RESOURCE_EXHAUSTED QS5006: the factor, the weights and the
+// workspace do not fit. INTERNAL QS5013.
+absl::StatusOr<bool> QuantizeGptqOnDevice(const Scheme& scheme,
+                                          const kernels::GptqFactor& factor,
+                                          std::span<const float> weights,
+                                          kernels::CodedTensor& coded);
 
 }  // namespace qsweep
 

@@ -64,11 +64,10 @@ class Device {
   virtual absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
       PassContext context) = 0;
 
-  // GPTQ's second step for a whole matrix, as kernels::QuantizeRows does it, to
-  // the same bits where the CPU fuses multiplications with sums. weights:
-  // [coded.rows, coded.columns]; coded: of kernels::StartCoded. False: nothing
-  // was done, the CPU has to; for this device, or for want of memory. INTERNAL
-  // QS5013.
+  // GPTQ's second step for a whole matrix, to the bits of
+  // kernels::QuantizeRows. weights: [coded.rows, coded.columns]; coded: of
+  // kernels::StartCoded. False: the CPU has to, all of it; this device does not
+  // do it, has no room, or gives other bits than this CPU. INTERNAL QS5013.
   virtual absl::StatusOr<bool> QuantizeGptq(const Scheme& scheme,
                                             const kernels::GptqFactor& factor,
                                             std::span<const float> weights,

@@ -21,8 +21,13 @@ if(NOT QSWEEP_SANITIZE MATCHES thread)
   qsweep_test(worker/kernels/emulated_kernels SOURCES ${device_cases}
     DEPS qsweep::base qsweep::kernels qsweep::worker_row_kernels emulated_kernels
     LABELS unit TIMEOUT 600)
+  # What of the engine calls kernels and no libtorch.
+  qsweep_test(worker/engine/cuda_gptq
+    SOURCES support/emulated_memory.cc ${PROJECT_SOURCE_DIR}/worker/engine/cuda_gptq.cc
+    DEPS qsweep::base qsweep::job_types qsweep::kernels emulated_kernels LABELS unit)
 else()
-  list(APPEND not_in_this_preset tests/worker/kernels/emulated_kernels_test.cc)
+  list(APPEND not_in_this_preset tests/worker/engine/cuda_gptq_test.cc
+       tests/worker/kernels/emulated_kernels_test.cc)
 endif()
 
 if(QSWEEP_HAS_NVCC)
