@@ -102,6 +102,8 @@ class Planner {
 
  private:
   static constexpr double kTasksMin = 4;
+  // Of a chunk, that it may be longer or shorter for a unit to stay whole.
+  static constexpr double kUnitSlack = 0.1;
 
   std::vector<Block> Blocks() const {
     std::map<std::vector<int>, std::vector<int>> documents_of;
@@ -143,33 +145,60 @@ class Planner {
                          tokens, input_.gflops);
   }
 
-  // At most `wanted` chunks of about equal tokens, cut at units unless there
-  // are too few of them.
+  // At most `wanted` chunks of about equal tokens: a worker that has drawn a
+  // longer one would keep the job waiting at its end.
   std::vector<std::vector<int>> Chunks(const Block& block,
                                        size_t wanted) const {
-    std::vector<std::vector<int>> pieces;
-    int last_unit = -1;
-    for (const int d : block.documents) {
-      const int unit = input_.documents[static_cast<size_t>(d)].unit;
-      if (pieces.empty() || unit != last_unit) {
-        pieces.emplace_back();
-      }
-      pieces.back().push_back(d);
-      last_unit = unit;
+    const std::vector<int>& documents = block.documents;
+    std::vector<double> before = {0};  // tokens before each document
+    for (const int d : documents) {
+      before.push_back(before.back() +
+                       input_.documents[static_cast<size_t>(d)].tokens);
     }
-    if (block.seconds > 2 * target_ * static_cast<double>(pieces.size())) {
-      pieces.clear();
-      for (const int d : block.documents) {
-        pieces.push_back({d});
+    const size_t num_chunks = std::min(wanted, documents.size());
+    const double chunk_tokens = before.back() / static_cast<double>(num_chunks);
+    std::vector<std::vector<int>> chunks;
+    size_t begin = 0;
+    for (size_t i = 1; i <= num_chunks; ++i) {
+      size_t end = documents.size();
+      if (i < num_chunks) {
+        end = std::clamp(
+            NearestCut(block, before, chunk_tokens * static_cast<double>(i),
+                       chunk_tokens * kUnitSlack),
+            begin + 1, documents.size() - (num_chunks - i));
       }
-    }
-    const size_t num_chunks = std::min(wanted, pieces.size());
-    std::vector<std::vector<int>> chunks(num_chunks);
-    for (size_t i = 0; i < pieces.size(); ++i) {
-      std::vector<int>& chunk = chunks[i * num_chunks / pieces.size()];
-      chunk.insert(chunk.end(), pieces[i].begin(), pieces[i].end());
+      chunks.emplace_back(
+          documents.begin() + static_cast<std::ptrdiff_t>(begin),
+          documents.begin() + static_cast<std::ptrdiff_t>(end));
+      begin = end;
     }
     return chunks;
+  }
+
+  // The document that `tokens` come before, as nearly as may be: the first one
+  // of a unit within `slack`, else any.
+  size_t NearestCut(const Block& block, const std::vector<double>& before,
+                    double tokens, double slack) const {
+    const auto unit = [&](size_t i) {
+      return input_.documents[static_cast<size_t>(block.documents[i])].unit;
+    };
+    const auto off = [&](size_t i) { return std::abs(before[i] - tokens); };
+    const auto first = static_cast<size_t>(
+        std::ranges::lower_bound(before, tokens - slack) - before.begin());
+    size_t any = first == 0 ? 0 : first - 1;
+    std::optional<size_t> of_unit;
+    for (size_t i = first; i < before.size(); ++i) {
+      any = off(i) < off(any) ? i : any;
+      if (before[i] > tokens + slack) {
+        break;
+      }
+      const bool at_unit =
+          i == 0 || i == block.documents.size() || unit(i) != unit(i - 1);
+      if (at_unit && (!of_unit || off(i) < off(*of_unit))) {
+        of_unit = i;
+      }
+    }
+    return of_unit.value_or(any);
   }
 
   void AddTasks(const Block& block, std::vector<int> documents) {

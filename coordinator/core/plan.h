@@ -63,11 +63,12 @@ struct PlannedTask {
 };
 
 // Tasks that cover every missing key once and no other. Documents that lack the
-// same configurations are cut at units into chunks of about task_target, at
-// least four where that takes longer than a third of it, so that first results
-// come early in all languages and two workers share the work; a unit is cut at
-// documents, and one document's configurations in slices, only where a task
-// would else be twice too long or have too many rows.
+// same configurations are cut into chunks of equal length of about task_target,
+// at least four where that takes longer than a third of it, so that first
+// results come early in all languages and workers share the work evenly: at
+// units where these lie within a tenth of a chunk, else at documents. One
+// document's configurations are cut in slices only where a task would else be
+// twice too long or have too many rows.
 std::vector<PlannedTask> PlanTasks(const PlanInput& input,
                                    const Settings& settings);
 

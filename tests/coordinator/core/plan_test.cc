@@ -1,5 +1,6 @@
 #include "coordinator/core/plan.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -110,29 +111,46 @@ TEST(PlanTasks, MakesOneTask_WhenWorkIsShort) {
   ExpectCoversExactlyTheMissing(sweep, tasks);
 }
 
-TEST(PlanTasks, MakesFourTasksWithAllLanguages_WhenWorkIsLonger) {
-  Sweep sweep = MakeSweep(2, 6, 3, 1000, 60);
+// How many units have documents in more than one task.
+int CutUnits(const Sweep& sweep, const std::vector<PlannedTask>& tasks) {
+  std::map<int, std::set<size_t>> tasks_of_unit;
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    for (const int d : tasks[t].documents) {
+      tasks_of_unit[sweep.input.documents[static_cast<size_t>(d)].unit].insert(
+          t);
+    }
+  }
+  return static_cast<int>(std::ranges::count_if(
+      tasks_of_unit, [](const auto& unit) { return unit.second.size() > 1; }));
+}
+
+TEST(PlanTasks, MakesFourTasksOfWholeUnits_WhenUnitsAreEven) {
+  Sweep sweep = MakeSweep(2, 8, 3, 1000, 60);
   sweep.input.gflops *= Seconds(sweep) / 25;  // 25 s in all
   const auto tasks = Plan(sweep);
   EXPECT_EQ(tasks.size(), 4u);
   ExpectCoversExactlyTheMissing(sweep, tasks);
+  EXPECT_EQ(CutUnits(sweep, tasks), 0);
+}
+
+TEST(PlanTasks, MakesTasksOfEqualLength_WhenUnitsAreNot) {
+  Sweep sweep = MakeSweep(2, 4, 6, 1000, 60);
+  for (PlanDocument& document : sweep.input.documents) {
+    document.tokens *= document.unit == 0 ? 2.5 : 1;
+  }
+  sweep.input.gflops *= Seconds(sweep) / 235;
+  const auto tasks = Plan(sweep);
+  ASSERT_EQ(tasks.size(), 4u);
+  ExpectCoversExactlyTheMissing(sweep, tasks);
   for (const PlannedTask& task : tasks) {
-    std::map<int, std::set<int>> languages_of_unit;
-    for (const int d : task.documents) {
-      const PlanDocument& document =
-          sweep.input.documents[static_cast<size_t>(d)];
-      languages_of_unit[document.unit].insert(document.language);
-    }
-    for (const auto& [unit, languages] : languages_of_unit) {
-      EXPECT_EQ(languages.size(), 3u) << "unit " << unit << " was cut";
-    }
+    EXPECT_NEAR(task.estimated_seconds, 60, 8);
   }
 }
 
-TEST(PlanTasks, NeverMakesMoreTasksThanUnits_WhenWorkIsLittleLonger) {
-  Sweep sweep = MakeSweep(2, 2, 3, 1000, 60);
+TEST(PlanTasks, MakesATaskPerDocument_WhenThereAreFew) {
+  Sweep sweep = MakeSweep(2, 1, 3, 1000, 60);
   sweep.input.gflops *= Seconds(sweep) / 25;
-  EXPECT_EQ(Plan(sweep).size(), 2u);
+  EXPECT_EQ(Plan(sweep).size(), 3u);
 }
 
 TEST(PlanTasks, CutsAtTheTarget_WhenWorkIsLong) {
