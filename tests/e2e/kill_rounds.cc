@@ -164,6 +164,11 @@ v1::SubmitJobRequest KillRounds::MakeJob(int client, int index) {
   const int method = index / kCorpora;
   spec.add_quantizers(absl::StrCat("rtn:bits=", kBits[method % 6],
                                    ",group=", 8 << (method / 6 % 4)));
+  // Once all of these are measured, as another evaluation: a job that has
+  // nothing to measure is no load.
+  v1::EvaluationRequest& evaluation = *spec.add_evals();
+  evaluation.set_eval("aligned");
+  evaluation.set_max_tokens(static_cast<uint32_t>(1000 + method / 24));
   spec.set_corpus(absl::StrCat("corpus", index % kCorpora));
   spec.set_reference("eng");
   if (client == 1) {
