@@ -372,7 +372,9 @@ JOIN corpus AS k ON k.digest = cd.corpus
 JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch
 JOIN worker AS w ON w.uuid = l.worker
 LEFT JOIN codes AS q ON q.id = m.codes)sql"},
-    // The rows of each job, its configurations as it wrote them.
+    // The rows of each job, its configurations as it wrote them. CROSS JOIN:
+    // SQLite would read all measurements of the evaluation, where a job's keys
+    // are looked up.
     {"job_measurements_v1", R"sql(
 SELECT j.number AS job, lower(hex(c.model)) AS model,
   lower(hex(c.digest)) AS configuration, jc.resolved AS layer_set,
@@ -389,7 +391,7 @@ JOIN job_evaluation AS je ON je.job = j.number AND je.model = c.model
 JOIN evaluation AS e ON e.id = je.evaluation
 JOIN job_document AS jd ON jd.job = j.number AND jd.eval_index = je.eval_index
 JOIN document AS d ON d.id = jd.document
-JOIN measurement AS m ON m.configuration = jc.configuration
+CROSS JOIN measurement AS m ON m.configuration = jc.configuration
   AND m.evaluation = je.evaluation AND m.document = jd.document
 WHERE j.purged = 0 AND j.state <> 'planning')sql"},
     // Of a job whose plan is not whole nothing is seen.
@@ -411,7 +413,7 @@ SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
     JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model
     JOIN job_document AS jd ON jd.job = jc.job
       AND jd.eval_index = je.eval_index
-    JOIN measurement AS m ON m.configuration = jc.configuration
+    CROSS JOIN measurement AS m ON m.configuration = jc.configuration
       AND m.evaluation = je.evaluation AND m.document = jd.document
     WHERE jc.job = j.number) AS measurements_done,
   (SELECT count(m.document) FROM job_configuration AS jc
@@ -419,7 +421,7 @@ SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
     JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model
     JOIN job_document AS jd ON jd.job = jc.job
       AND jd.eval_index = je.eval_index
-    JOIN measurement AS m ON m.configuration = jc.configuration
+    CROSS JOIN measurement AS m ON m.configuration = jc.configuration
       AND m.evaluation = je.evaluation AND m.document = jd.document
     WHERE jc.job = j.number AND NOT EXISTS (SELECT t.task FROM job_task AS t
       WHERE t.job = j.number AND t.task = m.task)) AS measurements_reused,

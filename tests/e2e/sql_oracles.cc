@@ -60,20 +60,20 @@ GROUP BY task HAVING min(epoch) <> 1 OR max(epoch) <> count(*))sql"},
 SELECT job, min(job_seq), max(job_seq), count(*) FROM event
 WHERE job IS NOT NULL
 GROUP BY job HAVING min(job_seq) <> 1 OR max(job_seq) <> count(*))sql"},
+    // With max() the other columns are those of its row.
     {"11: the last event of a task says the state it is in", R"sql(
-SELECT e.job, e.task, e.to_state, t.state
-FROM event AS e JOIN task AS t ON t.id = e.task
-WHERE e.to_state <> '' AND e.seq = (SELECT max(f.seq) FROM event AS f
-    WHERE f.task = e.task AND f.job = e.job AND f.to_state <> '')
-  AND lower(e.to_state) <> t.state
-  AND EXISTS (SELECT 1 FROM job_task AS jt
-    WHERE jt.job = e.job AND jt.task = e.task))sql"},
+SELECT e.job, e.task, e.to_state, t.state, e.seq FROM (
+  SELECT job, task, to_state, max(seq) AS seq FROM event
+  WHERE task IS NOT NULL AND to_state <> '' GROUP BY job, task) AS e
+JOIN task AS t ON t.id = e.task
+WHERE lower(e.to_state) <> t.state AND EXISTS (SELECT 1 FROM job_task AS jt
+  WHERE jt.job = e.job AND jt.task = e.task))sql"},
     {"11: the last event of a job says the state it is in", R"sql(
-SELECT e.job, e.to_state, j.state FROM event AS e JOIN job AS j
-  ON j.number = e.job
-WHERE e.seq = (SELECT max(f.seq) FROM event AS f
-    WHERE f.job = e.job AND f.task IS NULL AND f.to_state <> '')
-  AND lower(e.to_state) <> j.state)sql"},
+SELECT e.job, e.to_state, j.state, e.seq FROM (
+  SELECT job, to_state, max(seq) AS seq FROM event
+  WHERE task IS NULL AND to_state <> '' GROUP BY job) AS e
+JOIN job AS j ON j.number = e.job
+WHERE lower(e.to_state) <> j.state)sql"},
     {"13: a succeeded job has every measurement", R"sql(
 SELECT number, measurements_total, measurements_done FROM jobs_v1
 WHERE state = 'succeeded' AND measurements_done <> measurements_total)sql"},

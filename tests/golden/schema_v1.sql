@@ -388,7 +388,7 @@ JOIN job_evaluation AS je ON je.job = j.number AND je.model = c.model
 JOIN evaluation AS e ON e.id = je.evaluation
 JOIN job_document AS jd ON jd.job = j.number AND jd.eval_index = je.eval_index
 JOIN document AS d ON d.id = jd.document
-JOIN measurement AS m ON m.configuration = jc.configuration
+CROSS JOIN measurement AS m ON m.configuration = jc.configuration
   AND m.evaluation = je.evaluation AND m.document = jd.document
 WHERE j.purged = 0 AND j.state <> 'planning';
 CREATE VIEW jobs_v1 AS
@@ -409,7 +409,7 @@ SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
     JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model
     JOIN job_document AS jd ON jd.job = jc.job
       AND jd.eval_index = je.eval_index
-    JOIN measurement AS m ON m.configuration = jc.configuration
+    CROSS JOIN measurement AS m ON m.configuration = jc.configuration
       AND m.evaluation = je.evaluation AND m.document = jd.document
     WHERE jc.job = j.number) AS measurements_done,
   (SELECT count(m.document) FROM job_configuration AS jc
@@ -417,7 +417,7 @@ SELECT j.number, lower(hex(j.uuid)) AS uuid, j.name, j.kind, j.state, j.reason,
     JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model
     JOIN job_document AS jd ON jd.job = jc.job
       AND jd.eval_index = je.eval_index
-    JOIN measurement AS m ON m.configuration = jc.configuration
+    CROSS JOIN measurement AS m ON m.configuration = jc.configuration
       AND m.evaluation = je.evaluation AND m.document = jd.document
     WHERE jc.job = j.number AND NOT EXISTS (SELECT t.task FROM job_task AS t
       WHERE t.job = j.number AND t.task = m.task)) AS measurements_reused,

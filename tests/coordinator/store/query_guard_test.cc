@@ -13,6 +13,7 @@
 #include "coordinator/store/analysis_cache.h"
 #include "coordinator/store/database_file.h"
 #include "coordinator/store/schema.h"
+#include "coordinator/store/sqlite.h"
 #include "coordinator/store/sqlite_store.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/sweep_batches.h"
@@ -87,6 +88,28 @@ TEST_F(QueryGuardTest, AnswersOverEveryView) {
   for (const ViewDefinition& view : DocumentedViews()) {
     EXPECT_EQ(CodeOf(Run(absl::StrCat("SELECT * FROM ", view.name))), "OK")
         << view.name;
+  }
+}
+
+// SQLite, left to itself, reads all measurements of an evaluation for each job.
+TEST_F(QueryGuardTest, LooksUpTheMeasurementsOfAJobByTheirKeys) {
+  auto database = OpenReader(DatabasePath(directory_.path()));
+  QSWEEP_ASSERT_OK(database);
+  for (const char* view : {"jobs_v1", "job_measurements_v1"}) {
+    SCOPED_TRACE(view);
+    auto plan = database->Prepare(
+        absl::StrCat("EXPLAIN QUERY PLAN SELECT * FROM ", view));
+    QSWEEP_ASSERT_OK(plan);
+    int lookups = 0;
+    while (*plan->Step()) {
+      const std::string step(plan->Text(3));
+      if (step.find(" m USING") != std::string::npos) {
+        EXPECT_THAT(step, HasSubstr("evaluation=? AND document=? AND "
+                                    "configuration=?"));
+        ++lookups;
+      }
+    }
+    EXPECT_GT(lookups, 0);
   }
 }
 
