@@ -61,6 +61,7 @@ class CpuDevice : public Device {
   }
   int64_t RowStep() const override { return kernels::kTileRows; }
   bool KeepsStatesInFiles() const override { return true; }
+  bool KeepsNormedCopies() const override { return true; }
   int64_t RowBytes(const SweepPlan& plan) const override {  // scores, id
     return (1 + ScoredTogether(plan)) *
                static_cast<int64_t>(sizeof(kernels::TokenScore)) +

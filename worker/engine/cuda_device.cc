@@ -70,6 +70,7 @@ class CudaDevice : public Device {
   }
   int64_t RowStep() const override { return 1; }
   bool KeepsStatesInFiles() const override { return false; }
+  bool KeepsNormedCopies() const override { return false; }
   int64_t RowBytes(const SweepPlan&) const override { return 0; }
   int64_t WorkingBytes(const ModelConfig& config, const ModelDescription& model,
                        const SweepPlan& plan, Compute compute,

@@ -49,10 +49,12 @@ class Device {
   virtual double MeasureGflops() = 0;
 
   // Bytes of a state's row; states have a multiple of RowStep() rows. Whether
-  // some of them may be in a file.
+  // some of them may be in a file, and whether a slot whose leaves differ in
+  // their final norm needs more than itself.
   virtual int64_t StateBytes(const ModelConfig& config) const = 0;
   virtual int64_t RowStep() const = 0;
   virtual bool KeepsStatesInFiles() const = 0;
+  virtual bool KeepsNormedCopies() const = 0;
   // Bytes of a pass's row besides states, and of everything else that a pass
   // holds whose longest document has longest_rows.
   virtual int64_t RowBytes(const SweepPlan& plan) const = 0;

@@ -49,7 +49,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   command
       .add_option("--memory", flags.memory_bytes,
                   "Bytes of the device for weights and states; 0: most of "
-                  "what is free")
+                  "what is free. States that do not fit go to a file in "
+                  "$TMPDIR, or in the cache's folder")
       ->check(CLI::NonNegativeNumber);
 }
 

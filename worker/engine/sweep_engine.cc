@@ -195,7 +195,10 @@ absl::StatusOr<PassPlan> SweepEngine::CutPasses(const EngineTask& task,
   const ModelConfig& config = checkpoint_->config();
   const int64_t working =
       device_->WorkingBytes(config, model_, plan, task.compute, longest);
-  const std::vector<int64_t> uses = StateUses(plan, task.naive);
+  std::vector<int64_t> uses = StateUses(plan, task.naive);
+  if (!device_->KeepsNormedCopies()) {
+    uses.resize(static_cast<size_t>(NumSlots(task, plan)));
+  }
   const bool files =
       device_->KeepsStatesInFiles() && !options_.state_dir.empty();
   const PassLimits limits = {
