@@ -145,8 +145,7 @@ Spelling CanonicalSpelling(const ModelDescription& model,
     return {"fp", "all"};
   }
   const Quantizer quantizer = {.scheme = MainScheme(model, configuration),
-                               .scope = SmallestScope(model, configuration),
-                               .replicate = configuration.replicate};
+                               .scope = SmallestScope(model, configuration)};
   const auto layer_set =
       LayerSet::Parse(Selectors(model, configuration, quantizer).Find());
   if (layer_set.ok()) {

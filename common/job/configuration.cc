@@ -14,6 +14,7 @@
 #include "common/base/status_macros.h"
 #include "common/job/did_you_mean.h"
 #include "common/job/quantizer_names.h"
+#include "common/job/replicate.h"
 
 namespace qsweep {
 namespace {
@@ -146,6 +147,32 @@ absl::Status CheckMethodTakes(const Scheme& scheme,
   return absl::OkStatus();
 }
 
+// Whether some tensor has a boundary where the replicate moves the first one;
+// else it would be the same rounding under another digest.
+absl::Status CheckShiftsBoundary(
+    const ModelDescription& model, const Scheme& scheme,
+    const std::vector<std::optional<Scheme>>& schemes) {
+  const int64_t first = scheme.group - GroupOffset(scheme);
+  int64_t longest = 0;
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    const TensorDescription& tensor = model.tensors[i];
+    if (schemes[i]) {
+      longest = std::max(longest, scheme.method == Method::kRtn
+                                      ? tensor.shape.back()
+                                      : tensor.num_elements());
+    }
+  }
+  if (scheme.replicate == 0 || first < longest) {
+    return absl::OkStatus();
+  }
+  return MakeError(
+      kBadValue,
+      absl::StrCat("replicate=", scheme.replicate, " of group=", scheme.group,
+                   " moves the first boundary to ", first,
+                   " weights, and no row is longer than ", longest),
+      "replicate", "Use smaller groups, or leave replicate out.");
+}
+
 }  // namespace
 
 bool Configuration::baseline() const {
@@ -188,7 +215,6 @@ absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
                           ResolveLayerSet(layer_set, model));
   Configuration configuration;
   configuration.compute = compute;
-  configuration.replicate = quantizer.replicate;
   configuration.schemes.resize(model.tensors.size());
   bool scope_empty = true;
   for (size_t i = 0; i < model.tensors.size(); ++i) {
@@ -220,6 +246,8 @@ absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
   }
   configuration.quantizer_text = FormatQuantizer(quantizer);
   configuration.layer_set_text = std::move(resolved.text);
+  QSWEEP_RETURN_IF_ERROR(
+      CheckShiftsBoundary(model, quantizer.scheme, configuration.schemes));
   const Shape shape = ShapeOf(model, quantizer, configuration.schemes);
   configuration.unprotected = shape.unprotected;
   configuration.single_layer = shape.single_layer;
@@ -265,6 +293,16 @@ std::string CalibrationOf(const ModelDescription& model,
                     : "none";
 }
 
+// All schemes are of one draw.
+int ReplicateIn(const Configuration& configuration) {
+  for (const std::optional<Scheme>& scheme : configuration.schemes) {
+    if (scheme) {
+      return scheme->replicate;
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::string CanonicalText(const ModelDescription& model,
@@ -272,7 +310,7 @@ std::string CanonicalText(const ModelDescription& model,
   std::string text =
       absl::StrCat("qsweep-configuration 1\n", "model=", model.digest.hex(),
                    "\n", "compute=", ComputeName(configuration.compute), "\n",
-                   "replicate=", configuration.replicate, "\n",
+                   "replicate=", ReplicateIn(configuration), "\n",
                    "calibration=", CalibrationOf(model, configuration), "\n");
   for (size_t i = 0; i < model.tensors.size(); ++i) {
     const TensorDescription& tensor = model.tensors[i];

@@ -34,7 +34,6 @@ struct Configuration {
   // Resolved on the model: "L0+L22"; "all" for the baseline.
   std::string layer_set_text;
   Compute compute = Compute::kFp32;
-  int replicate = 0;
   // Parallel to model.tensors; nothing: kept as is.
   std::vector<std::optional<Scheme>> schemes;
   // The next two follow from quantizer and schemes, however the set is written.
@@ -55,7 +54,8 @@ bool InScope(Scope scope, const TensorDescription& tensor);
 // Expands quantizer + layer set over the model's tensors. A set that protects
 // the whole scope is the baseline, whatever the quantizer. INVALID_ARGUMENT:
 // QS1011, QS1012, QS1050 (scope empty on this model), QS1042, QS1043, QS1003 (a
-// calibrated method without texts).
+// calibrated method without texts), QS1004 with the field "replicate" (groups
+// so long that it shifts no boundary).
 absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
                                                 const Quantizer& quantizer,
                                                 const LayerSet& layer_set,

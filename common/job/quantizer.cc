@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/job/quantizer_names.h"
+#include "common/job/replicate.h"
 
 namespace qsweep {
 namespace {
@@ -83,8 +84,7 @@ bool IsUpstream(const Quantizer& quantizer) {
   scheme.bits = quantizer.scheme.bits;
   scheme.arithmetic = quantizer.scheme.arithmetic;
   scheme.scale = quantizer.scheme.scale;
-  return quantizer.scope != Scope::kLinear && quantizer.scheme == scheme &&
-         quantizer.replicate == 0;
+  return quantizer.scope != Scope::kLinear && quantizer.scheme == scheme;
 }
 
 }  // namespace
@@ -127,7 +127,7 @@ std::string Scheme::CanonicalText() const {
 double Scheme::EffectiveBits(int64_t rows, int64_t columns) const {
   if (method == Method::kNf4 || method == Method::kHqq) {
     const int64_t elements = rows * columns;
-    const int64_t groups = (elements + group - 1) / group;
+    const int64_t groups = (elements + GroupOffset(*this) + group - 1) / group;
     // 32: an fp32 scale, or scale and zero in fp16.
     const int64_t extra =
         double_quant ? 8 * groups + 32 * ((groups + 255) / 256) : 32 * groups;
@@ -137,7 +137,7 @@ double Scheme::EffectiveBits(int64_t rows, int64_t columns) const {
   if (granularity == Granularity::kChannel) {
     scales = rows;
   } else if (granularity == Granularity::kGroup) {
-    scales = rows * ((columns + group - 1) / group);
+    scales = rows * ((columns + GroupOffset(*this) + group - 1) / group);
   }
   const int scale_bits =
       (scale == ScaleStorage::kFp16 ? 16 : 32) + (symmetric ? 0 : bits);
@@ -175,8 +175,8 @@ std::string FormatQuantizer(const Quantizer& quantizer) {
   if (quantizer.scope != Scope::kLinear) {
     absl::StrAppend(&text, ",scope=", ScopeName(quantizer.scope));
   }
-  if (quantizer.replicate != 0) {
-    absl::StrAppend(&text, ",replicate=", quantizer.replicate);
+  if (scheme.replicate != 0) {
+    absl::StrAppend(&text, ",replicate=", scheme.replicate);
   }
   return text;
 }

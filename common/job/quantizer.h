@@ -71,6 +71,9 @@ struct Scheme {
   CalibrationMode calibration = CalibrationMode::kNone;
   // The first 8 bytes of the CalibrationDigest of the texts; 0: not chosen yet.
   uint64_t calibration_texts = 0;
+  // Which draw of rounding noise: 0 has its groups begin with the row, others
+  // shift them (replicate.h).
+  int replicate = 0;
 
   bool calibrated() const { return calibration != CalibrationMode::kNone; }
   auto operator<=>(const Scheme&) const = default;
@@ -80,12 +83,14 @@ struct Scheme {
   // "hqq;bits=4;group=64;axis=1;round_zero=1"; gptq:
   // "gptq;bits=4;gran=group;group=128;sym=1;scale=fp32;act_order=0;
   // static_groups=0;damp=0.01;calib=fp;texts=0123456789abcdef" (one line), awq
-  // what it has of these. Part of the configuration digest.
+  // what it has of these. Part of the configuration digest, which has the
+  // replicate in a line of its own.
   std::string CanonicalText() const;
   // Stored bits per weight of a [rows, columns] tensor: the codes, and for each
   // scale its 16 or 32 bits, with a zero point of `bits` more when not
   // symmetric. nf4: fp32 scales, or with double_quant 8 bits each and an fp32
-  // for 256 of them; hqq: scale and zero in fp16. For the bytes overhead.
+  // for 256 of them; hqq: scale and zero in fp16. A shifted group boundary adds
+  // a group. For the bytes overhead.
   double EffectiveBits(int64_t rows, int64_t columns) const;
 };
 
@@ -93,8 +98,6 @@ struct Scheme {
 struct Quantizer {
   Scheme scheme;
   Scope scope = Scope::kLinear;
-  int replicate =
-      0;  // 0: groups start at element 0; k: shifted group boundaries
 
   auto operator<=>(const Quantizer&) const = default;
 };
@@ -103,15 +106,16 @@ struct Quantizer {
 // "upstream:gpu,bits=8".
 // rtn takes bits (2-8), group (-1: gran=channel), gran (tensor, channel,
 // group), sym (0, 1), grid (absmax, gptq, awq), arith and scale (fp32, fp16),
-// scope, replicate (0). Defaults: bits=4, group=128, sym=1, grid absmax for
-// sym=1 and gptq for sym=0, fp32, scope=linear. nf4 takes group (64, 128, ..
-// 4096; default 64), double_quant (0, 1; default 0), scope, replicate. hqq
-// takes bits (4), group (64), axis (0, 1; default 1), round_zero (0, 1; default
-// 1 at 4 bits), scope, replicate. gptq takes bits (2, 3, 4, 8), group (-1: a
-// row), sym, scale, act_order (0, 1; default 0), static_groups (0, 1; default
-// 0), damp (0 to 1; default 0.01), calib (fp, qpath), texts (16 hexadecimal
-// digits; none: not chosen yet), scope=linear, replicate. awq takes bits, group
-// (-1: a row), sym (default 0), scale, calib, texts, scope=linear, replicate.
+// scope, replicate (from 0; default 0). Defaults: bits=4, group=128, sym=1,
+// grid absmax for sym=1 and gptq for sym=0, fp32, scope=linear. nf4 takes group
+// (64, 128, .. 4096; default 64), double_quant (0, 1; default 0), scope,
+// replicate. hqq takes bits (4), group (64), axis (0, 1; default 1), round_zero
+// (0, 1; default 1 at 4 bits), scope, replicate. gptq takes bits (2, 3, 4, 8),
+// group (-1: a row), sym, scale, act_order (0, 1; default 0), static_groups (0,
+// 1; default 0), damp (0 to 1; default 0.01), calib (fp, qpath), texts (16
+// hexadecimal digits; none: not chosen yet), scope=linear, replicate (0). awq
+// takes bits, group (-1: a row), sym (default 0), scale, calib, texts,
+// scope=linear, replicate (0). Which replicates there are: replicate.h.
 // upstream is per tensor, symmetric, absmax over the preset's scope; bits,
 // arith and scale may be given. INVALID_ARGUMENT: QS1020 unknown method or
 // preset; QS1021 unknown parameter; QS1005 one given twice; QS1042 bits; QS1043

@@ -22,6 +22,7 @@
 #include "common/job/did_you_mean.h"
 #include "common/job/quantizer.h"
 #include "common/job/quantizer_names.h"
+#include "common/job/replicate.h"
 
 namespace qsweep {
 namespace {
@@ -184,22 +185,22 @@ absl::Status ReadFlag(const Parameters& parameters, const std::string& key,
   return absl::OkStatus();
 }
 
-// scope and replicate: what every method takes.
-absl::Status ReadScope(const Parameters& parameters, Quantizer& quantizer) {
+// scope and replicate: what every method takes. Once the scheme is read.
+absl::Status ReadScopeAndReplicate(const Parameters& parameters,
+                                   Quantizer& quantizer) {
   if (const auto scope = Find(parameters, "scope")) {
     QSWEEP_ASSIGN_OR_RETURN(quantizer.scope,
                             ParseName(kScopeNames, "scope", *scope));
   }
   if (const auto replicate = Find(parameters, "replicate")) {
-    // A replicate shifts the group boundaries; its digest differs already.
-    if (*replicate != "0") {
-      return MakeError(kBadValue,
-                       absl::StrCat("replicate=", *replicate,
-                                    " is not in this version, which has 0"),
-                       "replicate");
+    if (!absl::SimpleAtoi(*replicate, &quantizer.scheme.replicate)) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat("replicate=", *replicate, " is not a whole number"),
+          "replicate");
     }
   }
-  return absl::OkStatus();
+  return CheckReplicate(quantizer.scheme);
 }
 
 absl::StatusOr<Quantizer> ParseRtn(absl::string_view text) {
@@ -213,7 +214,7 @@ absl::StatusOr<Quantizer> ParseRtn(absl::string_view text) {
   QSWEEP_RETURN_IF_ERROR(ReadGranularity(parameters, quantizer.scheme));
   QSWEEP_RETURN_IF_ERROR(ReadGrid(parameters, quantizer.scheme));
   QSWEEP_RETURN_IF_ERROR(ReadStorage(parameters, quantizer.scheme));
-  QSWEEP_RETURN_IF_ERROR(ReadScope(parameters, quantizer));
+  QSWEEP_RETURN_IF_ERROR(ReadScopeAndReplicate(parameters, quantizer));
   return quantizer;
 }
 
@@ -234,7 +235,7 @@ absl::StatusOr<Quantizer> ParseNf4(absl::string_view text) {
   }
   QSWEEP_RETURN_IF_ERROR(
       ReadFlag(parameters, "double_quant", quantizer.scheme.double_quant));
-  QSWEEP_RETURN_IF_ERROR(ReadScope(parameters, quantizer));
+  QSWEEP_RETURN_IF_ERROR(ReadScopeAndReplicate(parameters, quantizer));
   return quantizer;
 }
 
@@ -265,7 +266,7 @@ absl::StatusOr<Quantizer> ParseHqq(absl::string_view text) {
   }
   scheme.round_zero = DefaultRoundZero(scheme.bits);
   QSWEEP_RETURN_IF_ERROR(ReadFlag(parameters, "round_zero", scheme.round_zero));
-  QSWEEP_RETURN_IF_ERROR(ReadScope(parameters, quantizer));
+  QSWEEP_RETURN_IF_ERROR(ReadScopeAndReplicate(parameters, quantizer));
   return quantizer;
 }
 
@@ -339,7 +340,7 @@ absl::StatusOr<Quantizer> ParseGptq(absl::string_view text) {
       ReadFlag(parameters, "static_groups", scheme.static_groups));
   QSWEEP_RETURN_IF_ERROR(ReadDamp(parameters, scheme));
   QSWEEP_RETURN_IF_ERROR(ReadCalibration(parameters, scheme));
-  QSWEEP_RETURN_IF_ERROR(ReadScope(parameters, quantizer));
+  QSWEEP_RETURN_IF_ERROR(ReadScopeAndReplicate(parameters, quantizer));
   QSWEEP_RETURN_IF_ERROR(CheckCalibratedScope("gptq", quantizer.scope));
   return quantizer;
 }
@@ -359,7 +360,7 @@ absl::StatusOr<Quantizer> ParseAwq(absl::string_view text) {
   QSWEEP_RETURN_IF_ERROR(ReadFlag(parameters, "sym", scheme.symmetric));
   QSWEEP_RETURN_IF_ERROR(ReadStorage(parameters, scheme));
   QSWEEP_RETURN_IF_ERROR(ReadCalibration(parameters, scheme));
-  QSWEEP_RETURN_IF_ERROR(ReadScope(parameters, quantizer));
+  QSWEEP_RETURN_IF_ERROR(ReadScopeAndReplicate(parameters, quantizer));
   QSWEEP_RETURN_IF_ERROR(CheckCalibratedScope("awq", quantizer.scope));
   return quantizer;
 }

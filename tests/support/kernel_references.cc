@@ -239,10 +239,12 @@ RtnReference RtnByLoops(const std::vector<double>& weights, RtnShape shape,
   reference.values.resize(weights.size());
   reference.codes.resize(weights.size());
   for (int64_t row = 0; row < shape.rows; ++row) {
-    for (int64_t col = 0; col < shape.cols; col += shape.group_size) {
+    int64_t end = 0;
+    for (int64_t col = 0; col < shape.cols; col = end) {
+      end = col == 0 ? shape.group_size - shape.offset : col + shape.group_size;
+      end = std::min(end, shape.cols);
       const int64_t first = row * shape.cols + col;
-      Group group(weights.data() + first,
-                  std::min(shape.group_size, shape.cols - col), options);
+      Group group(weights.data() + first, end - col, options);
       double scale = 0;
       group.Quantize(reference.values.data() + first, &scale,
                      reference.codes.data() + first);

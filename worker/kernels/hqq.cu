@@ -61,15 +61,14 @@ QSWEEP_DEVICE int LaneOfWarp() { return ThreadIndex() % kWarpThreads; }
 template <typename In>
 QSWEEP_KERNEL StartKernel(Work work) {
   const int64_t group = GroupOfWarp();
+  const Span span = SpanOf(work, group);
   if (BlockIndex() == 0 && ThreadIndex() == 0) {
     Store(ProgressOf(work), Progress{FloatOf(kInfinityBits), 0, 0, 0});
   }
   Range range = {FloatOf(kInfinityBits), -FloatOf(kInfinityBits)};
-  if (group < work.groups) {
-    for (int64_t i = LaneOfWarp(); i < work.group_size; i += kWarpThreads) {
-      const float w = WeightAt<In>(work, group, i);
-      range = {Smaller(w, range.min), Larger(w, range.max)};
-    }
+  for (int64_t i = LaneOfWarp(); i < span.count; i += kWarpThreads) {
+    const float w = WeightAt<In>(work, span, i);
+    range = {Smaller(w, range.min), Larger(w, range.max)};
   }
   for (int mask = kWarpThreads / 2; mask > 0; mask /= 2) {
     const Range other = ShuffleXor(range, mask);
@@ -78,11 +77,12 @@ QSWEEP_KERNEL StartKernel(Work work) {
   if (group >= work.groups || LaneOfWarp() != 0) {
     return;
   }
-  const float span =
+  const float width =
       Smaller(Add(range.max, -range.min), FloatOf(kInfinityBits - 1));
   const float inverse =
-      span <= 1e-4f ? 1.0f
-                    : Smaller(Multiply(Divide(1.0f, span), work.levels), 2e4f);
+      width <= 1e-4f
+          ? 1.0f
+          : Smaller(Multiply(Divide(1.0f, width), work.levels), 2e4f);
   const float zero = Multiply(-range.min, inverse);
   Store(work.buffers.inverse + group, inverse);
   Store(ZerosOf(work, kHqqRound - 1) + group,
@@ -97,8 +97,9 @@ QSWEEP_KERNEL SolveKernel(Work work, int round) {
     return;
   }
   const int lane = ThreadIndex() % kTeam;
-  Solving s = {BlockIndex() * (kThreads / kTeam) + ThreadIndex() / kTeam, 1, 1,
-               0};
+  const int64_t group =
+      BlockIndex() * (kThreads / kTeam) + ThreadIndex() / kTeam;
+  Solving s = {group, SpanOf(work, group), 1, 1, 0};
   const bool in_use = s.group < work.groups;
   bool settled = true;
   float error = 0;
@@ -114,14 +115,14 @@ QSWEEP_KERNEL SolveKernel(Work work, int round) {
   bool all_settled = AllLanes(settled);
   if (!all_settled) {
     float weights[kOwn];
-    const int64_t left = work.group_size - lane + kTeam - 1;
+    const int64_t left = s.span.count - lane + kTeam - 1;
     const int64_t own = in_use && left > 0 ? left / kTeam : 0;
     const int count = own < kOwn ? static_cast<int>(own) : kOwn;
     s.reciprocal = Divide(1.0f, s.inverse);
     QSWEEP_UNROLL
     for (int i = 0; i < kOwn; ++i) {
       weights[i] =
-          i < count ? WeightAt<In>(work, s.group, lane + i * kTeam) : 0;
+          i < count ? WeightAt<In>(work, s.span, lane + i * kTeam) : 0;
     }
     for (; step < kHqqRound && !all_settled; ++step) {
       const float before = s.zero;
@@ -160,7 +161,7 @@ QSWEEP_KERNEL DecideKernel(Work work) {
     const double sum = SumOfLanes(LaneSums(work) + step * kSumLanes);
     if (ThreadIndex() == 0 && progress.ended == 0) {
       const auto mean = static_cast<float>(
-          Divide(sum, static_cast<double>(work.groups * work.group_size)));
+          Divide(sum, static_cast<double>(work.count)));
       progress.last = step;
       progress.ended = mean < progress.best ? 0 : 1;
       progress.best = mean;
@@ -185,9 +186,10 @@ QSWEEP_KERNEL ValuesKernel(Work work) {
   if (LaneOfWarp() == 0) {
     Store(work.buffers.zeros + group, zero);
   }
-  for (int64_t i = LaneOfWarp(); i < work.group_size; i += kWarpThreads) {
-    const int64_t index = group * work.group_stride + i * work.element_stride;
-    const float q = CodeOf(Multiply(WeightAt<In>(work, group, i), inverse),
+  const Span span = SpanOf(work, group);
+  for (int64_t i = LaneOfWarp(); i < span.count; i += kWarpThreads) {
+    const int64_t index = span.begin + i * work.element_stride;
+    const float q = CodeOf(Multiply(WeightAt<In>(work, span, i), inverse),
                            zero, work.levels);
     if (work.buffers.codes != nullptr) {
       Store(work.buffers.codes + index, static_cast<uint8_t>(q));
@@ -239,8 +241,10 @@ int HqqCuda(const HqqBuffers& buffers, int64_t count, HqqOptions options,
             Stream stream) {
   constexpr int64_t kMaxGroups = (int64_t{1} << 31) - 1;
   if (options.bits < 2 || options.bits > 8 || options.group_size < 1 ||
-      count < 0 || count % options.group_size != 0 ||
-      count / options.group_size > kMaxGroups ||
+      count < 0 || count % options.group_size != 0 || options.offset < 0 ||
+      options.offset >= options.group_size ||
+      (options.axis == 0 && options.offset > 0) ||
+      options.groups(count) > kMaxGroups ||
       (buffers.out_type != buffers.weight_type &&
        buffers.out_type != FloatType::kFp32) ||
       buffers.inverse == nullptr || buffers.zeros == nullptr ||
@@ -250,11 +254,13 @@ int HqqCuda(const HqqBuffers& buffers, int64_t count, HqqOptions options,
   if (count == 0) {
     return 0;
   }
-  const int64_t groups = count / options.group_size;
+  const int64_t groups = options.groups(count);
   const hqq::Work work = {
       .buffers = buffers,
+      .count = count,
       .groups = groups,
       .group_size = options.group_size,
+      .offset = options.offset,
       .group_stride = options.axis == 1 ? options.group_size : 1,
       .element_stride = options.axis == 1 ? 1 : groups,
       .levels = static_cast<float>((1 << options.bits) - 1),

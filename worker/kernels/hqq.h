@@ -10,12 +10,19 @@ namespace qsweep::kernels {
 // Plain types only, so that a GPU build can share this header.
 
 struct HqqOptions {
-  int bits = 4;             // 2..8
-  int64_t group_size = 64;  // divides the number of weights
+  int bits = 4;  // 2..8
+  int64_t group_size = 64;
   // 1: a group is consecutive elements of the flattened tensor. 0: the
   // flattened tensor is [group_size, groups], a group is a column.
   int axis = 1;
   bool round_zero = true;  // the solver starts from an integer zero point
+  // Weights that the first group lacks, and the last has alone: another
+  // replicate. 0 to group_size - 1; 0 with axis 0.
+  int64_t offset = 0;
+
+  int64_t groups(int64_t count) const {
+    return (count + offset + group_size - 1) / group_size;
+  }
 };
 
 // Writes the values that the codes stand for, (q - z) * (1 / i), with
@@ -28,9 +35,10 @@ struct HqqOptions {
 // over a group, then halves onto halves; the tensor's, over the groups' sums,
 // likewise with 4096 lanes in fp64.
 //
-// weights: `count` finite values. out: `count`, may be weights itself. inverse
-// and zeros, or nullptr: i and z of each group. codes, or nullptr: `count`, in
-// the order of the weights. Any thread; one call uses one.
+// weights: `count` finite values, a multiple of group_size. out: `count`, may
+// be weights itself. inverse and zeros, or nullptr: i and z of each group.
+// codes, or nullptr: `count`, in the order of the weights. Any thread; one call
+// uses one.
 void HqqCpu(const float* weights, int64_t count, HqqOptions options, float* out,
             float* inverse, float* zeros, uint8_t* codes);
 

@@ -13,7 +13,7 @@ namespace {
 constexpr int kSteps = 20;
 constexpr float kSmallestSpan = 1e-4f;
 constexpr float kLargestInverse = 2e4f;
-constexpr int64_t kLanes = 32;        // of a sum over a group
+constexpr int64_t kLanes = 32;         // of a sum over a group
 constexpr int64_t kGroupLanes = 4096;  // of the sum over groups
 // Below it |x|^-0.3 / 10 is larger than |x|: nothing is left after shrinking.
 constexpr float kShrunkAway = 0.17f;
@@ -63,9 +63,20 @@ struct Group {
   float zero = 0;
 };
 
-Group Start(const float* weights, const HqqOptions& options) {
-  const auto [min, max] =
-      std::minmax_element(weights, weights + options.group_size);
+struct Span {
+  int64_t begin = 0;
+  int64_t count = 0;
+};
+
+// The weights of group g, of all `count`.
+Span SpanOf(int64_t g, int64_t count, const HqqOptions& options) {
+  const int64_t first = g * options.group_size - options.offset;
+  const int64_t begin = std::max<int64_t>(first, 0);
+  return {begin, std::min(first + options.group_size, count) - begin};
+}
+
+Group Start(const float* weights, int64_t count, const HqqOptions& options) {
+  const auto [min, max] = std::minmax_element(weights, weights + count);
   const float levels = static_cast<float>((1 << options.bits) - 1);
   // Weights of 1e38 of both signs would have an infinite span.
   const float span = std::min(*max - *min, std::numeric_limits<float>::max());
@@ -136,18 +147,19 @@ float Step(const float* weights, int64_t group_size, float levels,
 std::vector<Group> Solve(const float* weights, int64_t count,
                          const HqqOptions& options) {
   const float levels = static_cast<float>((1 << options.bits) - 1);
-  const int64_t size = options.group_size;
-  const int64_t num_groups = count / size;
+  const int64_t num_groups = options.groups(count);
   std::vector<Group> groups;
   groups.reserve(static_cast<size_t>(num_groups));
   for (int64_t g = 0; g < num_groups; ++g) {
-    groups.push_back(Start(weights + g * size, options));
+    const Span span = SpanOf(g, count, options);
+    groups.push_back(Start(weights + span.begin, span.count, options));
   }
   float best = std::numeric_limits<float>::infinity();
   for (int step = 0; step < kSteps; ++step) {
     double sums[kGroupLanes] = {};
     for (int64_t g = 0; g < num_groups; ++g) {
-      sums[g % kGroupLanes] += Step(weights + g * size, size, levels,
+      const Span span = SpanOf(g, count, options);
+      sums[g % kGroupLanes] += Step(weights + span.begin, span.count, levels,
                                     groups[static_cast<size_t>(g)]);
     }
     const auto mean =
@@ -176,12 +188,12 @@ void QuantizeGroups(const float* weights, int64_t count,
                     const HqqOptions& options, float* out, float* inverse,
                     float* zeros, uint8_t* codes) {
   const float levels = static_cast<float>((1 << options.bits) - 1);
-  const int64_t size = options.group_size;
   const std::vector<Group> groups = Solve(weights, count, options);
-  for (int64_t g = 0; g < count / size; ++g) {
+  for (int64_t g = 0; g < options.groups(count); ++g) {
     const Group& group = groups[static_cast<size_t>(g)];
     const float scale = 1.0f / group.inverse;
-    for (int64_t i = g * size; i < (g + 1) * size; ++i) {
+    const Span span = SpanOf(g, count, options);
+    for (int64_t i = span.begin; i < span.begin + span.count; ++i) {
       const float q = CodeOf(weights[i], group, levels);
       if (codes != nullptr) {
         codes[i] = static_cast<uint8_t>(q);

@@ -8,7 +8,7 @@
 
 namespace qsweep::kernels {
 
-// Device memory of one HqqCuda; groups = count / group_size.
+// Device memory of one HqqCuda; groups = options.groups(count).
 struct HqqBuffers {
   const void* weights = nullptr;  // `count` of weight_type
   void* out = nullptr;            // `count` of out_type; may be weights itself
@@ -34,8 +34,8 @@ constexpr int64_t HqqWorkspaceBytes(int64_t groups) {
 // taken on the device: the host waits for nothing. Asynchronous; the buffers
 // must live until the stream has passed. 0, or the CUDA error code:
 // cudaErrorInvalidValue (1) without any launch for bits out of range, a group
-// that does not divide count, a missing buffer, other types, or 2^31 groups and
-// more.
+// that does not divide count, an offset that is not below the group or with
+// axis 0, a missing buffer, other types, or 2^31 groups and more.
 int HqqCuda(const HqqBuffers& buffers, int64_t count, HqqOptions options,
             Stream stream);
 

@@ -19,8 +19,10 @@ inline constexpr uint32_t kInfinityBits = 0x7f800000;
 
 struct Work {
   HqqBuffers buffers;
+  int64_t count;
   int64_t groups;
   int64_t group_size;
+  int64_t offset;          // what the first group lacks
   int64_t group_stride;    // from a group's first weight to the next one's
   int64_t element_stride;  // from a weight of a group to its next
   float levels;            // 2^bits - 1
@@ -31,11 +33,30 @@ QSWEEP_DEVICE float Magnitude(float x) {
   return FloatOf(BitsOf(x) & 0x7fffffff);
 }
 
+// The weights of a group; none behind the last.
+struct Span {
+  int64_t begin;
+  int64_t count;
+};
+
+QSWEEP_DEVICE Span SpanOf(const Work& work, int64_t group) {
+  if (group >= work.groups) {
+    return {0, 0};
+  }
+  const int64_t first = group * work.group_stride - work.offset;
+  if (work.offset == 0) {
+    return {first, work.group_size};
+  }
+  const int64_t last = first + work.group_size;
+  const int64_t begin = first > 0 ? first : 0;
+  return {begin, (last < work.count ? last : work.count) - begin};
+}
+
 template <typename In>
-QSWEEP_DEVICE float WeightAt(const Work& work, int64_t group, int64_t i) {
+QSWEEP_DEVICE float WeightAt(const Work& work, const Span& span, int64_t i) {
   return In::Decode(
       Load(static_cast<const typename In::Stored*>(work.buffers.weights) +
-           group * work.group_stride + i * work.element_stride));
+           span.begin + i * work.element_stride));
 }
 
 // As in hqq_cpu.cc, operation by operation.
@@ -72,6 +93,7 @@ QSWEEP_DEVICE float CodeOf(float scaled, float zero, float levels) {
 // A group on the way to its zero point, the same for a whole team.
 struct Solving {
   int64_t group;
+  Span span;
   float inverse;
   float reciprocal;  // of it
   float zero;
@@ -95,9 +117,9 @@ QSWEEP_DEVICE LaneSumsOf<kCpuLanes / kTeam> SumsFromMemory(const Work& work,
   for (int l = 0; l < kLanes; ++l) {
     float moved = 0;
     float error = 0;
-    for (int64_t i = ThreadIndex() % kTeam + l * kTeam; i < work.group_size;
+    for (int64_t i = ThreadIndex() % kTeam + l * kTeam; i < s.span.count;
          i += kCpuLanes) {
-      const float w = WeightAt<In>(work, s.group, i);
+      const float w = WeightAt<In>(work, s.span, i);
       const float q = CodeOf(Multiply(w, s.inverse), s.zero, work.levels);
       const float x = Add(w, -Divide(Add(q, -s.zero), s.inverse));
       moved = Add(moved, Add(q, -Multiply(Add(w, -Shrunk(x)), s.inverse)));
@@ -178,7 +200,7 @@ QSWEEP_DEVICE float Step(const Work& work, const float (&weights)[kOwn],
     lanes = SumsFromMemory<In, kTeam>(work, s);
   }
   const Sums sums = Folded<kTeam>(lanes);
-  const float zero = Divide(sums.moved, static_cast<float>(work.group_size));
+  const float zero = Divide(sums.moved, static_cast<float>(s.span.count));
   if (Magnitude(zero) < FloatOf(kInfinityBits)) {
     s.zero = zero;
   }

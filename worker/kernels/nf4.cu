@@ -25,6 +25,7 @@ struct Work {
   Nf4Buffers buffers;
   int64_t count;
   int64_t group_size;
+  int64_t offset;  // what the first group lacks
   int64_t groups;
   int team_bits;      // 2^team_bits lanes have a group
   bool aligned;       // 16 bytes at a time
@@ -86,9 +87,9 @@ QSWEEP_DEVICE Place PlaceOf(const Work& work) {
                  ThreadIndex() & (team - 1),
                  {0, team * kVector, 0, work.aligned}};
   if (place.group < work.groups) {
-    const int64_t begin = place.group * work.group_size;
+    const int64_t begin = place.group * work.group_size - work.offset;
     const int64_t end = begin + work.group_size;
-    place.hold.index = begin + place.lane * kVector;
+    place.hold.index = (begin > 0 ? begin : 0) + place.lane * kVector;
     place.hold.end = end < work.count ? end : work.count;
   }
   return place;
@@ -307,6 +308,7 @@ void FillBins(Work& work) {
 template <typename In, typename Out>
 int LaunchNf4(Work work, bool double_quant, Stream stream) {
   work.aligned = work.group_size % kPerVector<In> == 0 &&
+                 work.offset % kPerVector<In> == 0 &&
                  IsAligned16(work.buffers.weights) &&
                  IsAligned16(work.buffers.out);
   while (work.team_bits < kWarpBits &&
@@ -347,8 +349,9 @@ int LaunchNf4To(const Work& work, bool double_quant, Stream stream) {
 int Nf4Cuda(const Nf4Buffers& buffers, int64_t count, Nf4Options options,
             Stream stream) {
   constexpr int64_t kMaxGroups = (int64_t{1} << 31) - 1;
-  if (options.group_size < 1 || count < 0 ||
-      CeilDiv(count, options.group_size) > kMaxGroups ||
+  if (options.group_size < 1 || count < 0 || options.offset < 0 ||
+      options.offset >= options.group_size ||
+      options.groups(count) > kMaxGroups ||
       (buffers.out_type != buffers.weight_type &&
        buffers.out_type != FloatType::kFp32) ||
       (options.double_quant &&
@@ -361,7 +364,8 @@ int Nf4Cuda(const Nf4Buffers& buffers, int64_t count, Nf4Options options,
   Work work = {.buffers = buffers,
                .count = count,
                .group_size = options.group_size,
-               .groups = CeilDiv(count, options.group_size),
+               .offset = options.offset,
+               .groups = options.groups(count),
                .team_bits = 0,
                .aligned = false,
                .scales_given = false,

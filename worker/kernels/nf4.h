@@ -36,6 +36,13 @@ constexpr float Nf4Threshold(int q) {
 struct Nf4Options {
   int64_t group_size = 64;    // consecutive elements of the flattened tensor
   bool double_quant = false;  // scales are rounded to 8 bits, see below
+  // Elements that the first group lacks: another replicate. 0 to group_size -
+  // 1.
+  int64_t offset = 0;
+
+  int64_t groups(int64_t count) const {
+    return (count + offset + group_size - 1) / group_size;
+  }
 };
 
 // Writes the values that the codes stand for: level * absmax, where the code

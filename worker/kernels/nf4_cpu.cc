@@ -81,14 +81,26 @@ void Nf4Cpu(const float* weights, int64_t count, Nf4Options options, float* out,
             float* absmax, uint8_t* codes) {
   const QuantizerLoops& loops = BestQuantizerLoops();
   const int64_t group_size = options.group_size;
+  // The shorter first group by itself, and what is behind it.
+  const int64_t first =
+      options.offset > 0 ? std::min(group_size - options.offset, count) : 0;
+  const int64_t skipped = first > 0 ? 1 : 0;  // groups
+  const int64_t rest = count - first;
   std::vector<float> scales;  // of all groups, where they depend on each other
   if (options.double_quant) {
-    scales.resize(static_cast<size_t>((count + group_size - 1) / group_size));
-    loops.nf4_scales(weights, count, group_size, scales.data());
+    scales.resize(static_cast<size_t>(options.groups(count)));
+    loops.nf4_scales(weights, first, group_size, scales.data());
+    loops.nf4_scales(weights + first, rest, group_size,
+                     scales.data() + skipped);
     QuantizeScales(scales);
   }
-  loops.nf4(weights, count, group_size,
-            options.double_quant ? scales.data() : nullptr, out, absmax, codes);
+  const auto behind = [](auto* array, int64_t offset) {
+    return array == nullptr ? nullptr : array + offset;
+  };
+  const float* const given = options.double_quant ? scales.data() : nullptr;
+  loops.nf4(weights, first, group_size, given, out, absmax, codes);
+  loops.nf4(weights + first, rest, group_size, behind(given, skipped),
+            out + first, behind(absmax, skipped), behind(codes, first));
 }
 
 }  // namespace qsweep::kernels

@@ -26,8 +26,9 @@ inline constexpr int64_t kNf4WorkspaceBytes = 8 * 4096 + 8;
 // What Nf4Cpu does, on a device, to the last bit: weights are read as exact
 // fp32, values are rounded to out_type at the end. Asynchronous; the buffers
 // must live until the stream has passed. 0, or the CUDA error code:
-// cudaErrorInvalidValue (1) without any launch for a group below 1, a missing
-// buffer, other types, or 2^31 groups and more.
+// cudaErrorInvalidValue (1) without any launch for a group below 1, an offset
+// that is not below the group, a missing buffer, other types, or 2^31 groups
+// and more.
 int Nf4Cuda(const Nf4Buffers& buffers, int64_t count, Nf4Options options,
             Stream stream);
 

@@ -121,7 +121,8 @@ absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
   const int64_t group_size = one_scale ? cols : shape.group_size;
   coded.groups = one_scale ? 1 : shape.groups_per_row();
   for (int64_t c = 0; c < cols; ++c) {
-    coded.group_of_column.push_back(static_cast<int32_t>(c / group_size));
+    coded.group_of_column.push_back(
+        static_cast<int32_t>((c + shape.offset) / group_size));
   }
   // Grids without a zero point have codes below 0.
   const int shift = scheme.grid == Grid::kAbsmax ||
@@ -135,7 +136,8 @@ absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
                     : scales[static_cast<size_t>(row * coded.groups + group)];
       // Any weight of the group tells the zero point: value / scale is within
       // half an ulp of the integer that the code stands for.
-      const auto first = static_cast<size_t>(row * cols + group * group_size);
+      const auto first = static_cast<size_t>(
+          row * cols + std::max<int64_t>(group * group_size - shape.offset, 0));
       const int integer =
           scale == 0 ? 0
                      : static_cast<int>(std::nearbyint(values[first] / scale));

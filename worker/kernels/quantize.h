@@ -21,8 +21,9 @@ namespace qsweep::kernels {
 // values out. Any thread; one call uses one. INVALID_ARGUMENT: QS1020 a method
 // this build does not have or that needs calibration, QS1042 bits, QS1043 group
 // (the AWQ grid's must divide cols, HQQ's rows * cols), QS1004 an asymmetric
-// absmax grid, or weights that are too large for fp16 where the scheme asks for
-// it. Nothing is written after an error.
+// absmax grid, a replicate that CheckReplicate (common/job/replicate.h)
+// refuses, or weights that are too large for fp16 where the scheme asks for it.
+// Nothing is written after an error.
 absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
                           int64_t rows, int64_t cols, std::span<float> out);
 

@@ -27,10 +27,6 @@ struct Pieces {
   int64_t end = 0;
 };
 
-int64_t GroupsOf(int64_t group_size, int64_t count) {
-  return (count + group_size - 1) / group_size;
-}
-
 int Rtn(const Scheme& scheme, int64_t rows, int64_t cols,
         const QuantizeBuffers& buffers, Stream stream) {
   return RtnCuda({.weights = buffers.weights,
@@ -46,7 +42,7 @@ int Nf4(const Scheme& scheme, int64_t count, const QuantizeBuffers& buffers,
   const Nf4Options options = Nf4OptionsOf(scheme);
   Pieces pieces;
   char* const base = static_cast<char*>(buffers.workspace);
-  char* const absmax = base + pieces.Take(GroupsOf(options.group_size, count) *
+  char* const absmax = base + pieces.Take(options.groups(count) *
                                           static_cast<int64_t>(sizeof(float)));
   char* const workspace = base + pieces.Take(kNf4WorkspaceBytes);
   return Nf4Cuda({.weights = buffers.weights,
@@ -61,7 +57,7 @@ int Nf4(const Scheme& scheme, int64_t count, const QuantizeBuffers& buffers,
 int Hqq(const Scheme& scheme, int64_t count, const QuantizeBuffers& buffers,
         Stream stream) {
   const HqqOptions options = HqqOptionsOf(scheme);
-  const int64_t groups = GroupsOf(options.group_size, count);
+  const int64_t groups = options.groups(count);
   const int64_t numbers = groups * static_cast<int64_t>(sizeof(float));
   Pieces pieces;
   char* const base = static_cast<char*>(buffers.workspace);
@@ -88,12 +84,12 @@ int64_t QuantizeWorkspaceBytes(const Scheme& scheme, int64_t rows,
       pieces.Take(kRtnWorkspaceBytes);
       break;
     case Method::kNf4:
-      pieces.Take(GroupsOf(scheme.group, rows * cols) *
+      pieces.Take(Nf4OptionsOf(scheme).groups(rows * cols) *
                   static_cast<int64_t>(sizeof(float)));
       pieces.Take(kNf4WorkspaceBytes);
       break;
     case Method::kHqq: {
-      const int64_t groups = GroupsOf(scheme.group, rows * cols);
+      const int64_t groups = HqqOptionsOf(scheme).groups(rows * cols);
       pieces.Take(groups * static_cast<int64_t>(sizeof(float)));
       pieces.Take(groups * static_cast<int64_t>(sizeof(float)));
       pieces.Take(HqqWorkspaceBytes(groups));

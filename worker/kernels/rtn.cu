@@ -24,10 +24,11 @@ struct Work {
   RtnBuffers buffers;
   RtnOptions options;
   int64_t cols;
-  int64_t group_size;  // at most cols
+  int64_t group_size;
+  int64_t offset;  // what a row's first group lacks
   uint32_t groups;
   uint32_t groups_per_row;
-  bool equal_groups;  // no row ends in a shorter one
+  bool equal_groups;  // no row has a shorter one
   bool aligned;       // 16 bytes at a time
 };
 
@@ -52,10 +53,12 @@ QSWEEP_DEVICE Span SpanOf(const Work& work, uint32_t group) {
   const uint32_t row = group / work.groups_per_row;
   const int64_t first =
       (group - static_cast<int64_t>(row) * work.groups_per_row) *
-      work.group_size;
-  const int64_t begin = row * work.cols + first;
-  const int64_t left = work.cols - first;
-  return {begin, begin + (left < work.group_size ? left : work.group_size)};
+          work.group_size -
+      work.offset;
+  const int64_t last = first + work.group_size;
+  const int64_t begin = row * work.cols;
+  return {begin + (first > 0 ? first : 0),
+          begin + (last < work.cols ? last : work.cols)};
 }
 
 // What thread `thread` of `threads` holds of a span, the first time.
@@ -258,7 +261,8 @@ int LaunchRtn(Work work, Stream stream) {
   const bool groups_start_aligned =
       work.groups == 1 ||
       (work.cols % kCount == 0 &&
-       (work.groups_per_row == 1 || work.group_size % kCount == 0));
+       (work.groups_per_row == 1 ||
+        (work.group_size % kCount == 0 && work.offset % kCount == 0)));
   work.aligned = groups_start_aligned && IsAligned16(work.buffers.weights) &&
                  IsAligned16(work.buffers.out);
   if (work.group_size <= kWarpThreads * kHeld) {
@@ -299,6 +303,7 @@ int LaunchRtnTo(const Work& work, Stream stream) {
 int RtnCuda(const RtnBuffers& buffers, RtnShape shape, RtnOptions options,
             Stream stream) {
   if (options.bits < 2 || options.bits > 8 || shape.group_size < 1 ||
+      shape.offset < 0 || shape.offset >= shape.group_size ||
       (buffers.out_type != FloatType::kFp32 &&
        buffers.out_type != buffers.weight_type)) {
     return kInvalidValue;
@@ -310,16 +315,18 @@ int RtnCuda(const RtnBuffers& buffers, RtnShape shape, RtnOptions options,
   if (groups_per_row > INT32_MAX / shape.rows) {
     return kInvalidValue;
   }
-  const int64_t group_size =
-      shape.group_size < shape.cols ? shape.group_size : shape.cols;
+  const bool one_a_row = groups_per_row == 1;
+  const int64_t group_size = one_a_row ? shape.cols : shape.group_size;
+  const int64_t offset = one_a_row ? 0 : shape.offset;
   const Work work = {
       .buffers = buffers,
       .options = options,
       .cols = shape.cols,
       .group_size = group_size,
+      .offset = offset,
       .groups = static_cast<uint32_t>(shape.rows * groups_per_row),
       .groups_per_row = static_cast<uint32_t>(groups_per_row),
-      .equal_groups = shape.cols % group_size == 0,
+      .equal_groups = offset == 0 && shape.cols % group_size == 0,
       .aligned = false};
   switch (buffers.weight_type) {
     case FloatType::kFp32:

@@ -35,8 +35,11 @@ struct RtnShape {
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t group_size = 0;  // > 0
+  // Elements that the first group of a row lacks: another replicate. 0 to
+  // group_size - 1.
+  int64_t offset = 0;
   int64_t groups_per_row() const {
-    return (cols + group_size - 1) / group_size;
+    return (cols + offset + group_size - 1) / group_size;
   }
 };
 

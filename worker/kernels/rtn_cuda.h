@@ -29,7 +29,8 @@ inline constexpr int64_t kRtnWorkspaceBytes = 8192;
 // group of zeros is +0.
 // Asynchronous; the buffers must live until the stream has passed. 0, or the
 // CUDA error code: cudaErrorInvalidValue (1) without any launch for bits or
-// types out of range, a group below 1, or 2^31 groups and more.
+// types out of range, a group below 1, an offset that is not below the group,
+// or 2^31 groups and more.
 int RtnCuda(const RtnBuffers& buffers, RtnShape shape, RtnOptions options,
             Stream stream);
 

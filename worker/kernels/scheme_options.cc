@@ -5,6 +5,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "common/job/replicate.h"
 
 namespace qsweep::kernels {
 namespace {
@@ -79,6 +80,7 @@ RtnGrid GridOf(const Scheme& scheme) {
 
 absl::Status CheckPlainScheme(const Scheme& scheme, int64_t rows,
                               int64_t cols) {
+  QSWEEP_RETURN_IF_ERROR(CheckReplicate(scheme));
   switch (scheme.method) {
     case Method::kRtn:
       return CheckRtn(scheme, cols);
@@ -101,7 +103,10 @@ RtnShape RtnShapeOf(const Scheme& scheme, int64_t rows, int64_t cols) {
     case Granularity::kChannel:
       return {.rows = rows, .cols = cols, .group_size = cols};
     case Granularity::kGroup:
-      return {.rows = rows, .cols = cols, .group_size = scheme.group};
+      return {.rows = rows,
+              .cols = cols,
+              .group_size = scheme.group,
+              .offset = GroupOffset(scheme)};
   }
   return {};
 }
@@ -114,14 +119,17 @@ RtnOptions RtnOptionsOf(const Scheme& scheme) {
 }
 
 Nf4Options Nf4OptionsOf(const Scheme& scheme) {
-  return {.group_size = scheme.group, .double_quant = scheme.double_quant};
+  return {.group_size = scheme.group,
+          .double_quant = scheme.double_quant,
+          .offset = GroupOffset(scheme)};
 }
 
 HqqOptions HqqOptionsOf(const Scheme& scheme) {
   return {.bits = scheme.bits,
           .group_size = scheme.group,
           .axis = scheme.axis,
-          .round_zero = scheme.round_zero};
+          .round_zero = scheme.round_zero,
+          .offset = GroupOffset(scheme)};
 }
 
 GptqOptions GptqOptionsOf(const Scheme& scheme) {

@@ -17,7 +17,7 @@ namespace qsweep::kernels {
 
 // INVALID_ARGUMENT: QS1020 a method that needs calibration, QS1042 bits, QS1043
 // group (the AWQ grid's must divide cols, HQQ's rows * cols), QS1004 an
-// asymmetric absmax grid.
+// asymmetric absmax grid, or a replicate that CheckReplicate refuses.
 absl::Status CheckPlainScheme(const Scheme& scheme, int64_t rows, int64_t cols);
 
 // Of a scheme that CheckPlainScheme accepts.

@@ -1,12 +1,14 @@
 #include "common/job/configuration.h"
 
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "common/job/canonical_spelling.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/model_descriptions.h"
 
@@ -152,17 +154,43 @@ TEST(MakeConfiguration, HasOneDigestPerMeaning) {
   EXPECT_EQ(Make(model, "rtn", "attn@L0-1+mlp@L0-1").digest, digest);
   EXPECT_EQ(Make(model, "rtn", "L0-1+bias+L3:int4").digest, digest);
   EXPECT_NE(Make(model, "rtn:bits=3", "L0+L1").digest, digest);
-  Quantizer shifted = *ParseQuantizer("rtn");
-  shifted.replicate = 1;
-  EXPECT_NE(MakeConfiguration(model, shifted, *LayerSet::Parse("L0+L1"),
-                              Compute::kFp32)
-                ->digest,
-            digest);
   EXPECT_NE(Make(model, "rtn", "L0+L1+L3:int8").digest, digest);
   EXPECT_NE(ParseConfiguration(model, "rtn", "L0+L1", Compute::kBf16)->digest,
             digest);
   EXPECT_NE(Make(testing::TinyLlamaDescription(5), "rtn", "L0+L1").digest,
             digest);
+}
+
+TEST(MakeConfiguration, HasADigestPerReplicate_ButOneBaseline) {
+  const ModelDescription model = testing::TinyLlamaDescription(4);
+  std::set<Digest> digests;
+  for (const char* quantizer :
+       {"rtn:group=4", "rtn:group=4,replicate=1", "rtn:group=4,replicate=2"}) {
+    const Configuration made = Make(model, quantizer, "L0+L2:int8");
+    digests.insert(made.digest);
+    EXPECT_EQ(made.quantizer_text, FormatQuantizer(*ParseQuantizer(quantizer)));
+    EXPECT_EQ(CanonicalSpelling(model, made),
+              (Spelling{made.quantizer_text, made.layer_set_text}));
+    EXPECT_EQ(Make(model, quantizer, "all").digest,
+              MakeBaseline(model, Compute::kFp32).digest);
+    EXPECT_TRUE(Make(model, quantizer, "none").unprotected);
+  }
+  EXPECT_EQ(digests.size(), 3u);
+}
+
+// Else the same rounding would be stored under two digests.
+TEST(MakeConfiguration, RefusesAReplicate_ThatShiftsNoBoundary) {
+  const ModelDescription model = testing::TinyLlamaDescription();  // rows of 8
+  const auto make = [&](const char* quantizer, const char* layer_set) {
+    return ParseConfiguration(model, quantizer, layer_set, Compute::kFp32);
+  };
+  QSWEEP_EXPECT_OK(make("rtn:group=16,replicate=1", "none"));  // of down: 16
+  const auto longer = make("rtn:group=32,replicate=1", "none");
+  EXPECT_EQ(CodeOf(longer), "QS1004");
+  EXPECT_EQ(FieldOf(longer), "replicate");
+  EXPECT_EQ(CodeOf(make("rtn:group=16,replicate=1", "down")), "QS1004");
+  QSWEEP_EXPECT_OK(make("nf4:group=64,replicate=1", "none"));
+  EXPECT_EQ(FieldOf(make("nf4:group=512,replicate=1", "none")), "replicate");
 }
 
 TEST(MakeConfiguration, RefusesWhatTheMethodCannotDo) {
@@ -260,7 +288,8 @@ TEST(CanonicalText, EqualsTheGoldenVectors) {
   std::string text;
   for (const auto& [quantizer, layer_set] :
        {std::pair{"fp", "all"}, std::pair{"rtn:bits=4,group=64", "L1"},
-        std::pair{"upstream:gpu,bits=8,arith=fp16", "attn@L0+L1:int3"}}) {
+        std::pair{"upstream:gpu,bits=8,arith=fp16", "attn@L0+L1:int3"},
+        std::pair{"rtn:bits=4,group=4,replicate=3", "L1"}}) {
     const Configuration configuration = Make(model, quantizer, layer_set);
     const std::string canonical = CanonicalText(model, configuration);
     text += canonical + "sha256=" + configuration.digest.hex() + "\n\n";

@@ -29,13 +29,13 @@ TEST(ParseQuantizer, FillsDefaults) {
 TEST(ParseQuantizer, ReadsEveryParameter) {
   const auto quantizer = ParseQuantizer(
       " rtn:bits=3, group=32,sym=0,grid=awq,arith=fp16,scale=fp16,"
-      "scope=p5-final,replicate=0");
+      "scope=p5-final,replicate=5");
   QSWEEP_ASSERT_OK(quantizer);
   EXPECT_EQ(quantizer->scheme.CanonicalText(),
             "rtn;bits=3;gran=group;group=32;sym=0;grid=awq;arith=fp16;"
             "scale=fp16");
   EXPECT_EQ(quantizer->scope, Scope::kP5Final);
-  EXPECT_EQ(quantizer->replicate, 0);
+  EXPECT_EQ(quantizer->scheme.replicate, 5);
 }
 
 TEST(ParseQuantizer, GivesEachMethodItsOwnDefaultsAndMeaning) {
@@ -86,6 +86,10 @@ TEST(FormatQuantizer, HasOneSpelling_ThatParsesBack) {
            Case{"upstream:p5-weights,bits=8", "upstream:p5-weights,bits=8"},
            Case{"rtn:scope=gpu001,replicate=0,scale=fp16",
                 "rtn:bits=4,group=128,scale=fp16,scope=gpu001"},
+           Case{"rtn:replicate=127", "rtn:bits=4,group=128,replicate=127"},
+           Case{"hqq:replicate=2,scope=gpu",
+                "hqq:bits=4,group=64,scope=gpu,replicate=2"},
+           Case{"nf4:replicate=1", "nf4:group=64,replicate=1"},
            Case{"nf4", "nf4:group=64"},
            Case{"nf4:double_quant=1,group=128,scope=gpu",
                 "nf4:group=128,double_quant=1,scope=gpu"},
@@ -144,8 +148,18 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"rtn:arith=bf16", "QS1004", "arith"},
            Case{"rtn:scope=liner", "QS1004", "scope"},
            Case{"rtn:bits=", "QS1004", "bits"},
-           Case{"rtn:replicate=1", "QS1004", "replicate"},
            Case{"rtn:replicate=-1", "QS1004", "replicate"},
+           Case{"rtn:replicate=1x", "QS1004", "replicate"},
+           Case{"rtn:replicate=128", "QS1004", "replicate"},
+           Case{"rtn:group=100,replicate=64", "QS1004", "replicate"},
+           Case{"rtn:group=1,replicate=1", "QS1004", "replicate"},
+           Case{"rtn:gran=tensor,replicate=1", "QS1004", "replicate"},
+           Case{"rtn:group=-1,replicate=1", "QS1004", "replicate"},
+           Case{"hqq:axis=0,replicate=1", "QS1004", "replicate"},
+           Case{"nf4:replicate=64", "QS1004", "replicate"},
+           Case{"gptq:replicate=1", "QS1004", "replicate"},
+           Case{"awq:replicate=1", "QS1004", "replicate"},
+           Case{"upstream:gpu,replicate=1", "QS1021", "replicate"},
            Case{"nf4:bits=4", "QS1021", "bits"},
            Case{"nf4:group=96", "QS1043", "group"},
            Case{"nf4:group=32", "QS1043", "group"},

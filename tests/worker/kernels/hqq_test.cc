@@ -1,8 +1,10 @@
 #include "worker/kernels/hqq.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -26,7 +28,8 @@ struct Result {
 
 Result Quantize(const std::vector<float>& weights, HqqOptions options) {
   Result result;
-  const auto groups = weights.size() / static_cast<size_t>(options.group_size);
+  const auto groups =
+      static_cast<size_t>(options.groups(static_cast<int64_t>(weights.size())));
   result.values.resize(weights.size());
   result.codes.resize(weights.size());
   result.inverse.resize(groups);
@@ -90,6 +93,75 @@ TEST(Hqq, QuantizesColumns_AsRowsOfTheTransposedTensor) {
     ASSERT_EQ(columns.codes[i], rows.codes[i % kGroups * 64 + i / kGroups]);
     ASSERT_EQ(columns.values[i], rows.values[i % kGroups * 64 + i / kGroups]);
   }
+}
+
+// The solver in plain loops over groups of any size up to 32 weights, where no
+// error is above 0.17, so that nothing is left after shrinking.
+std::vector<float> SolvedByLoops(const std::vector<float>& weights,
+                                 const std::vector<size_t>& ends) {
+  struct Group {
+    size_t begin, end;
+    float inverse, zero;
+  };
+  std::vector<Group> groups;
+  for (size_t begin = 0; const size_t end : ends) {
+    const auto [min, max] = std::minmax_element(
+        weights.begin() + static_cast<std::ptrdiff_t>(begin),
+        weights.begin() + static_cast<std::ptrdiff_t>(end));
+    const float inverse = std::min(1.0f / (*max - *min) * 15.0f, 2e4f);
+    groups.push_back({begin, end, inverse, std::nearbyint(-*min * inverse)});
+    begin = end;
+  }
+  const auto code = [](float w, const Group& g) {
+    return std::nearbyint(std::clamp(w * g.inverse + g.zero, 0.0f, 15.0f));
+  };
+  const auto sum = [](std::vector<float> lanes) {
+    lanes.resize(32);
+    for (size_t half = 16; half > 0; half /= 2) {
+      for (size_t i = 0; i < half; ++i) {
+        lanes[i] += lanes[i + half];
+      }
+    }
+    return lanes[0];
+  };
+  float best = std::numeric_limits<float>::infinity();
+  for (int step = 0; step < 20; ++step) {
+    double total = 0;
+    for (Group& g : groups) {
+      std::vector<float> moved;
+      std::vector<float> error;
+      for (size_t i = g.begin; i < g.end; ++i) {
+        const float q = code(weights[i], g);
+        moved.push_back(q - weights[i] * g.inverse);
+        error.push_back(std::fabs(weights[i] - (q - g.zero) / g.inverse));
+      }
+      total += static_cast<double>(sum(error));
+      g.zero = sum(moved) / static_cast<float>(g.end - g.begin);
+    }
+    const auto mean =
+        static_cast<float>(total / static_cast<double>(weights.size()));
+    if (!(mean < best)) {
+      break;
+    }
+    best = mean;
+  }
+  std::vector<float> values;
+  for (const Group& g : groups) {
+    for (size_t i = g.begin; i < g.end; ++i) {
+      values.push_back((code(weights[i], g) - g.zero) * (1.0f / g.inverse));
+    }
+  }
+  return values;
+}
+
+TEST(Hqq, SolvesTheShorterGroupsAtBothEnds_WhenTheyAreShifted) {
+  const std::vector<float> weights = RandomWeights(96, 6);
+  EXPECT_EQ(Quantize(weights, {.group_size = 24}).values,
+            SolvedByLoops(weights, {24, 48, 72, 96}));
+  EXPECT_EQ(Quantize(weights, {.group_size = 24, .offset = 12}).values,
+            SolvedByLoops(weights, {12, 36, 60, 84, 96}));
+  EXPECT_EQ(Quantize(weights, {.group_size = 24, .offset = 21}).values,
+            SolvedByLoops(weights, {3, 27, 51, 75, 96}));
 }
 
 TEST(Hqq, LowersTheMeanError_BelowRoundingToNearest) {

@@ -28,8 +28,7 @@ Result Quantize(const std::vector<float>& weights, Nf4Options options) {
   result.values.resize(weights.size());
   result.codes.resize(weights.size());
   const auto count = static_cast<int64_t>(weights.size());
-  result.absmax.resize(static_cast<size_t>((count + options.group_size - 1) /
-                                           options.group_size));
+  result.absmax.resize(static_cast<size_t>(options.groups(count)));
   Nf4Cpu(weights.data(), count, options, result.values.data(),
          result.absmax.data(), result.codes.data());
   return result;
@@ -67,6 +66,30 @@ TEST(Nf4, ScalesTheShorterLastGroupByItself) {
   const Result result = Quantize(weights, {});
   EXPECT_THAT(result.absmax, ElementsAre(1.0f, 0.5f));
   EXPECT_EQ(result.values[64], 0.5f);
+}
+
+// A replicate's groups are those of a tensor that begins with zeros.
+TEST(Nf4, ShiftsGroups_AsIfZerosLayBefore) {
+  std::vector<float> weights;
+  for (int i = 0; i < 500; ++i) {
+    weights.push_back(std::sin(static_cast<float>(i * i)));
+  }
+  for (const bool double_quant : {false, true}) {
+    for (const int64_t offset : {1, 32, 48, 63}) {
+      std::vector<float> behind_zeros(static_cast<size_t>(offset), 0.0f);
+      behind_zeros.insert(behind_zeros.end(), weights.begin(), weights.end());
+      const Result shifted =
+          Quantize(weights, {.double_quant = double_quant, .offset = offset});
+      const Result whole =
+          Quantize(behind_zeros, {.double_quant = double_quant});
+      EXPECT_EQ(shifted.absmax, whole.absmax);
+      EXPECT_EQ(shifted.values,
+                (std::vector<float>(whole.values.begin() + offset,
+                                    whole.values.end())));
+      EXPECT_NE(shifted.values,
+                Quantize(weights, {.double_quant = double_quant}).values);
+    }
+  }
 }
 
 TEST(Nf4, IsFinite_WhereTheReciprocalIsNot) {

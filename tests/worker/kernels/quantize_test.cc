@@ -83,6 +83,28 @@ TEST(FakeQuantize, EqualsNumpyToTheLastBit_InEveryMode) {
   EXPECT_EQ(num_modes, 240);
 }
 
+TEST(QuantizeToCodes, DecodesToTheSameValues_InEachReplicate) {
+  std::vector<float> weights;
+  for (int i = 0; i < 2 * 20; ++i) {
+    weights.push_back(std::sin(static_cast<float>(i * i)));
+  }
+  for (const int replicate : {0, 1, 2, 3, 7}) {
+    for (const bool symmetric : {true, false}) {
+      const Scheme scheme = {.group = 8,
+                             .symmetric = symmetric,
+                             .grid = symmetric ? Grid::kAbsmax : Grid::kGptq,
+                             .replicate = replicate};
+      std::vector<float> out(weights.size());
+      QSWEEP_ASSERT_OK(FakeQuantize(scheme, weights, 2, 20, out));
+      const auto coded = QuantizeToCodes(scheme, weights, 2, 20);
+      QSWEEP_ASSERT_OK(coded);
+      std::vector<float> decoded(weights.size());
+      coded->Decode(decoded);
+      EXPECT_EQ(decoded, out) << replicate;
+    }
+  }
+}
+
 absl::Status Try(const Scheme& scheme, std::vector<float>& out) {
   const std::vector<float> weights(12, 1.0f);
   return FakeQuantize(scheme, weights, 2, 6, out);
@@ -113,6 +135,10 @@ TEST(FakeQuantize, RefusesWhatTheMethodCannotDo_AndWritesNothing) {
                 {.method = Method::kHqq, .group = 8},
                 "QS1043",
                 "group"},
+           Case{"replicate of a channel",
+                {.granularity = Granularity::kChannel, .replicate = 1},
+                "QS1004",
+                "replicate"},
            Case{"1 bit", {.bits = 1}, "QS1042", "bits"},
            Case{"9 bits", {.bits = 9}, "QS1042", "bits"},
            Case{"group 0", {.group = 0}, "QS1043", "group"},

@@ -223,8 +223,10 @@ TEST_P(QuantizerLoopsTest, RoundsToNearest_AsPlainLoopsOverDoublesDo) {
         RtnGrid::kAwqSymmetric, RtnGrid::kAwqAsymmetric}) {
     for (const int64_t group : {1, 5, 32, 64, 128, 1003, 50150}) {
       for (const bool half : {false, true}) {
-        const RtnShape shape = group > kCols ? RtnShape{1, kRows * kCols, group}
-                                             : RtnShape{kRows, kCols, group};
+        const RtnShape shape =
+            group > kCols
+                ? RtnShape{1, kRows * kCols, group}
+                : RtnShape{kRows, kCols, group, turn % 3 == 1 ? group / 2 : 0};
         const RtnOptions options{.bits = 2 + ++turn % 7,
                                  .grid = grid,
                                  .half_arithmetic = half,
@@ -299,12 +301,15 @@ TEST_P(QuantizerLoopsTest, FindsNf4Codes_AsAPlainLoopDoes) {
 TEST_P(QuantizerLoopsTest, WritesTheSame_PastTheCachesAndInPlace) {
   Random random(6);
   const std::vector<float> weights = RandomWeights(random, kLarge);
-  const RtnShape shape{kLarge / 4096, 4096, 68};
   std::vector<float> apart(weights.size());
-  std::vector<float> inside = weights;
-  loops().rtn(weights.data(), shape, {}, apart.data(), nullptr, nullptr);
-  loops().rtn(inside.data(), shape, {}, inside.data(), nullptr, nullptr);
-  EXPECT_EQ(apart, inside);
+  std::vector<float> inside;
+  for (const int64_t offset : {0, 32, 33}) {
+    const RtnShape shape{kLarge / 4096, 4096, 68, offset};
+    inside = weights;
+    loops().rtn(weights.data(), shape, {}, apart.data(), nullptr, nullptr);
+    loops().rtn(inside.data(), shape, {}, inside.data(), nullptr, nullptr);
+    EXPECT_EQ(apart, inside);
+  }
   inside = weights;
   loops().nf4(weights.data(), kLarge, 68, nullptr, apart.data(), nullptr,
               nullptr);

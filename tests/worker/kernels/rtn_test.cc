@@ -51,6 +51,43 @@ TEST(RtnCpu, GivesTheWorkedCodes_OfTheAbsmaxGrid) {
                                          1.f, 2.f, 3.5f));
 }
 
+// A replicate: each row's first two columns, and the others in groups of 4, as
+// matrices of their own.
+TEST(RtnCpu, GivesWhatThePartsGive_WhenGroupsAreShifted) {
+  const std::vector<float> weights = {1,    -.5f, .25f, 3,  -2,   .75f, .1f,
+                                      -.1f, 5,    4,    -1, .02f, 7,    .3f};
+  for (const RtnGrid grid : {RtnGrid::kAbsmax, RtnGrid::kGptqAsymmetric}) {
+    const Result shifted =
+        Quantize(weights, {.rows = 2, .cols = 7, .group_size = 4, .offset = 2},
+                 {.grid = grid});
+    ASSERT_EQ(shifted.scales.size(), 6u);
+    for (const size_t row : {0, 1}) {
+      size_t group = 3 * row;
+      for (const auto& [begin, size] :
+           {std::pair<size_t, size_t>{0, 2}, {2, 4}, {6, 1}}) {
+        const auto first =
+            weights.begin() + static_cast<std::ptrdiff_t>(7 * row + begin);
+        const Result part = QuantizeGroup(
+            {first, first + static_cast<std::ptrdiff_t>(size)}, {.grid = grid});
+        EXPECT_EQ(shifted.scales[group++], part.scales[0]);
+        for (size_t i = 0; i < size; ++i) {
+          EXPECT_EQ(shifted.values[7 * row + begin + i], part.values[i]);
+          EXPECT_EQ(shifted.codes[7 * row + begin + i], part.codes[i]);
+        }
+      }
+    }
+  }
+}
+
+TEST(RtnCpu, HasOneGroupARow_WhenTheFirstOneHoldsIt) {
+  const std::vector<float> weights = {1, -2, 3, 4, 5, -6};
+  const RtnShape shape{.rows = 2, .cols = 3, .group_size = 8, .offset = 5};
+  EXPECT_EQ(shape.groups_per_row(), 1);
+  EXPECT_EQ(
+      Quantize(weights, shape, {}).values,
+      Quantize(weights, {.rows = 2, .cols = 3, .group_size = 3}, {}).values);
+}
+
 TEST(RtnCpu, GivesTheWorkedCodes_OfTheGridsWithAZero) {
   for (const RtnGrid grid : {RtnGrid::kGptqSymmetric, RtnGrid::kGptqAsymmetric,
                              RtnGrid::kAwqAsymmetric}) {

@@ -37,6 +37,12 @@ absl::Status CheckScheme(const Scheme& scheme) {
         "this quantizer has no integer codes that a GPTQ checkpoint could hold",
         "--quantizer", "Use rtn or gptq, or leave --format out.");
   }
+  if (scheme.replicate != 0) {
+    return NotInFormat(
+        "readers of GPTQ checkpoints have no room for the group "
+        "that a replicate adds",
+        "--quantizer", "Leave replicate out.");
+  }
   if (scheme.arithmetic != Arithmetic::kFp32) {
     return NotInFormat("readers of GPTQ checkpoints do not multiply in fp16",
                        "--quantizer", "Leave arith=fp16 out.");

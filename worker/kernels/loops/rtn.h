@@ -384,16 +384,20 @@ void QuantizeGroups(const float* weights, const RtnShape& shape,
   const int64_t groups =
       std::clamp(kWeightsAtOnce / shape.group_size, int64_t{1}, kGroupsAtOnce);
   for (int64_t row = 0; row < shape.rows; ++row) {
-    for (int64_t col = 0; col < shape.cols; col += groups * shape.group_size) {
+    for (int64_t col = 0; col < shape.cols;) {
       const int64_t place = row * shape.cols + col;
+      // The shorter first group by itself.
+      const int64_t wanted = col == 0 && shape.offset > 0
+                                 ? shape.group_size - shape.offset
+                                 : groups * shape.group_size;
+      const int64_t count = std::min(wanted, shape.cols - col);
       QuantizeSome<Arithmetic, kSigned, kStreams>(
-          weights + place,
-          std::min(groups * shape.group_size, shape.cols - col),
-          shape.group_size, grid, out + place,
-          scales == nullptr
-              ? nullptr
-              : scales + row * shape.groups_per_row() + col / shape.group_size,
+          weights + place, count, shape.group_size, grid, out + place,
+          scales == nullptr ? nullptr
+                            : scales + row * shape.groups_per_row() +
+                                  (col + shape.offset) / shape.group_size,
           codes == nullptr ? nullptr : codes + place);
+      col += count;
     }
   }
 }
@@ -404,11 +408,11 @@ void QuantizeAll(const float* weights, const RtnShape& shape,
                  int16_t* codes) {
   const bool is_signed = options.grid == RtnGrid::kAbsmax ||
                          options.grid == RtnGrid::kAwqSymmetric;
+  const int64_t apart = std::gcd(shape.group_size, shape.offset);
   const bool streams =
       out != weights &&
       ShouldStream(out, shape.rows * shape.cols,
-                   shape.rows == 1 ? shape.group_size
-                                   : std::gcd(shape.group_size, shape.cols));
+                   shape.rows == 1 ? apart : std::gcd(apart, shape.cols));
   (is_signed ? streams ? QuantizeGroups<Arithmetic, true, true>
                        : QuantizeGroups<Arithmetic, true, false>
    : streams ? QuantizeGroups<Arithmetic, false, true>

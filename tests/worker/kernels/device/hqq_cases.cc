@@ -33,7 +33,7 @@ int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
                    HqqOptions options, size_t shift = 0) {
   const size_t size = weights.bits.size();
   const auto count = static_cast<int64_t>(size);
-  const int64_t groups = count / options.group_size;
+  const int64_t groups = options.groups(count);
   DeviceNumbers in(weights, shift);
   DeviceNumbers out(out_type, size, shift);
   DeviceArray<float> inverse(static_cast<size_t>(groups));
@@ -85,6 +85,14 @@ TEST_F(HqqKernel, EqualsTheCpu_OverAMillionWeightsOfEachKind) {
   }
 }
 
+TEST_F(HqqKernel, EqualsTheCpu_WhenGroupsAreShifted) {
+  const DeviceWeights weights = RandomWeights(FloatType::kFp32, 128'000, 33);
+  for (const int64_t offset : {32, 16, 63}) {
+    EXPECT_EQ(Mismatches(weights, FloatType::kFp32, {.offset = offset}), 0)
+        << offset;
+  }
+}
+
 // Weights that leave something after shrinking, in the solver's slow path.
 TEST_F(HqqKernel, EqualsTheCpu_WithLargeErrors) {
   DeviceWeights weights = RandomWeights(FloatType::kFp32, 64'000, 32);
@@ -106,10 +114,11 @@ TEST_F(HqqKernel, EqualsTheCpu_AtOddSizes) {
                              {.bits = 2 + turn % 7,
                               .group_size = group,
                               .axis = turn % 3 == 0 ? 0 : 1,
-                              .round_zero = turn % 2 == 0},
+                              .round_zero = turn % 2 == 0,
+                              .offset = turn % 3 == 1 ? group / 2 : 0},
                              turn % 2 == 0 ? 1 : 0),
                   0)
-            << "group " << group << " groups " << groups;
+            << "group " << group << " groups " << groups << " turn " << turn;
       }
     }
   }
@@ -127,6 +136,8 @@ TEST_F(HqqKernel, RefusesWhatItCannotDo) {
   EXPECT_EQ(HqqCuda(buffers, 64, {.bits = 9}, nullptr), 1);
   EXPECT_EQ(HqqCuda(buffers, 64, {.group_size = 0}, nullptr), 1);
   EXPECT_EQ(HqqCuda(buffers, 64, {.group_size = 48}, nullptr), 1);
+  EXPECT_EQ(HqqCuda(buffers, 64, {.offset = 64}, nullptr), 1);
+  EXPECT_EQ(HqqCuda(buffers, 64, {.axis = 0, .offset = 1}, nullptr), 1);
   HqqBuffers mixed = buffers;
   mixed.out_type = FloatType::kFp16;
   EXPECT_EQ(HqqCuda(mixed, 64, {}, nullptr), 1);

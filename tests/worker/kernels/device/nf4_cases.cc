@@ -32,8 +32,7 @@ int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
                    Nf4Options options, size_t shift = 0) {
   const size_t size = weights.bits.size();
   const auto count = static_cast<int64_t>(size);
-  const auto groups = static_cast<size_t>((count + options.group_size - 1) /
-                                          options.group_size);
+  const auto groups = static_cast<size_t>(options.groups(count));
   DeviceNumbers in(weights, shift);
   DeviceNumbers out(out_type, size, shift);
   DeviceArray<float> absmax(groups);
@@ -90,6 +89,7 @@ TEST_F(Nf4Kernel, EqualsTheCpu_OverAMillionWeightsOfEachKind) {
 }
 
 TEST_F(Nf4Kernel, EqualsTheCpu_AtOddSizes) {
+  int turn = 0;
   for (const FloatTypes types : kFloatTypes) {
     for (const int64_t count : {1, 7, 63, 64, 65, 1000, 4097, 16'449}) {
       const DeviceWeights weights =
@@ -97,12 +97,16 @@ TEST_F(Nf4Kernel, EqualsTheCpu_AtOddSizes) {
       for (const int64_t group : {1, 5, 64, 96, 256, 4096}) {
         for (const bool double_quant : {false, true}) {
           for (const size_t shift : {0, 1}) {
-            ASSERT_EQ(
-                Mismatches(weights, types.out,
-                           {.group_size = group, .double_quant = double_quant},
-                           shift),
-                0)
-                << "count " << count << " group " << group;
+            const int64_t offsets[] = {0, group / 2, group - 1};
+            const int64_t offset = offsets[++turn % 3];
+            ASSERT_EQ(Mismatches(weights, types.out,
+                                 {.group_size = group,
+                                  .double_quant = double_quant,
+                                  .offset = offset},
+                                 shift),
+                      0)
+                << "count " << count << " group " << group << " offset "
+                << offset;
           }
         }
       }
@@ -143,6 +147,7 @@ TEST_F(Nf4Kernel, RefusesWhatItCannotDo) {
   const Nf4Buffers buffers{.weights = weights.data(), .out = out.data()};
   EXPECT_EQ(Nf4Cuda(buffers, 64, {.group_size = 0}, nullptr), 1);
   EXPECT_EQ(Nf4Cuda(buffers, 64, {.double_quant = true}, nullptr), 1);
+  EXPECT_EQ(Nf4Cuda(buffers, 64, {.offset = 64}, nullptr), 1);
   Nf4Buffers mixed = buffers;
   mixed.out_type = FloatType::kFp16;
   EXPECT_EQ(Nf4Cuda(mixed, 64, {}, nullptr), 1);

@@ -147,6 +147,24 @@ TEST_F(RtnKernel, EqualsTheLoops_WhenEachOperationIsRoundedToFp16) {
   }
 }
 
+// Replicates 1, 4 and one that no vector fits.
+TEST_F(RtnKernel, EqualsTheLoops_WhenGroupsAreShifted) {
+  int turn = 0;
+  for (const FloatType type :
+       {FloatType::kFp32, FloatType::kFp16, FloatType::kBf16}) {
+    const Weights weights = RandomWeights(type, kRows * kCols, 13);
+    const std::vector<double> numbers = weights.Numbers();
+    for (const int64_t offset : {64, 112, 1}) {
+      const RtnShape shape{kRows, kCols, 128, offset};
+      const RtnOptions options{.bits = 4, .grid = kGrids[++turn % 5]};
+      ASSERT_EQ(Mismatches(RunRtn(weights, type, shape, options),
+                           RtnByLoops(numbers, shape, options), type),
+                0)
+          << "type " << static_cast<int>(type) << " offset " << offset;
+    }
+  }
+}
+
 // Around a vector, a warp's and a block's reach, and groups; aligned and not.
 TEST_F(RtnKernel, EqualsTheLoops_AtOddSizes) {
   int turn = 0;
@@ -159,7 +177,10 @@ TEST_F(RtnKernel, EqualsTheLoops_AtOddSizes) {
       for (const int64_t group :
            {1, 3, 8, 31, 32, 33, 64, 127, 128, 129, 256, 257, 1025, 4096}) {
         ++turn;
-        const RtnShape shape{3, cols, group};
+        const RtnShape shape{3, cols, group,
+                             turn % 5 == 1   ? group / 2
+                             : turn % 5 == 3 ? group - 1
+                                             : 0};
         const RtnOptions options{.bits = 2 + turn % 7,
                                  .grid = kGrids[turn % 5],
                                  .half_arithmetic = turn % 4 == 1,
