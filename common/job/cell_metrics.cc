@@ -34,6 +34,12 @@ std::vector<CellMetric> MetricsOf(const v1::CellResult& cell) {
       {"anchored_gap_relative_loss", false, cell.anchored_gap_relative_loss()},
       {"kl", false, Plain(cell.has_kl_per_token(), cell.kl_per_token())},
       {"top1", true, Plain(cell.has_top1_agreement(), cell.top1_agreement())},
+      {"delta_nll_sd", false,
+       Plain(cell.has_delta_nll_spread(),
+             cell.delta_nll_spread().standard_deviation())},
+      {"recovery_sd", false,
+       Plain(cell.has_recovery_spread(),
+             cell.recovery_spread().standard_deviation())},
   };
   std::erase_if(metrics, [](const CellMetric& metric) {
     return !metric.estimate.has_value() && metric.estimate.status().empty();

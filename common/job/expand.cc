@@ -18,6 +18,7 @@
 #include "common/job/expand_patterns.h"
 #include "common/job/job_spec.h"
 #include "common/job/layer_set.h"
+#include "common/job/replicate.h"
 
 namespace qsweep {
 namespace {
@@ -147,8 +148,8 @@ class Collector {
   size_t num_merged_ = 0;
 };
 
-// The quantizers of a spec, each calibrated one with the texts of each seed;
-// `field` names where it comes from.
+// The quantizers of a spec, each drawn as often as it asks, each calibrated one
+// with the texts of each seed; `field` names where it comes from.
 struct WantedQuantizer {
   Quantizer quantizer;
   std::string field;
@@ -165,7 +166,14 @@ absl::StatusOr<std::vector<WantedQuantizer>> WantedQuantizers(
       return At(quantizer.status(), field);
     }
     if (!quantizer->scheme.calibrated()) {
-      wanted.push_back({*std::move(quantizer), field});
+      // The one it names, or the first ones.
+      const auto first = static_cast<uint32_t>(quantizer->scheme.replicate);
+      for (uint32_t r = 0; r < spec.replicates(); ++r) {
+        QSWEEP_ASSIGN_OR_RETURN(
+            Quantizer drawn,
+            ReplicateOf(*quantizer, static_cast<int>(first + r)));
+        wanted.push_back({std::move(drawn), field});
+      }
       continue;
     }
     if (!spec.calibration().mode().empty()) {
@@ -216,7 +224,8 @@ absl::StatusOr<ExpandedModel> ExpandModel(
       if (!configuration.ok()) {
         const auto info = GetErrorInfo(configuration.status());
         const bool about_quantizer =
-            info && info->code == kNothingToQuantize.code;
+            info && (info->code == kNothingToQuantize.code ||
+                     info->field == "replicate");
         return At(configuration.status(), about_quantizer ? field : next.field);
       }
       collector.Add(*std::move(configuration), next.set.text());

@@ -25,7 +25,8 @@ struct ExpandedConfiguration {
 };
 
 struct ExpandedModel {
-  // Baseline first, then by quantizer and layer set in the order of the spec;
+  // Baseline first, then by quantizer, replicate and layer set in the order of
+  // the spec;
   // no digest twice.
   std::vector<ExpandedConfiguration> configurations;
   std::vector<std::string>

@@ -20,6 +20,9 @@ void FillJobSpecDefaults(v1::JobSpec& spec) {
   if (spec.has_calibration() && spec.calibration().seeds().empty()) {
     spec.mutable_calibration()->add_seeds(0);
   }
+  if (spec.replicates() == 0) {
+    spec.set_replicates(1);
+  }
   if (spec.compute() == v1::COMPUTE_UNSPECIFIED) {
     spec.set_compute(v1::COMPUTE_FP32);
   }

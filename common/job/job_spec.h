@@ -24,8 +24,8 @@ absl::StatusOr<v1::JobSpec> ParseJobSpec(
     absl::string_view text, std::span<const std::string> overrides = {});
 
 // Writes every default out: layers "all", evals [aligned], compute fp32, reuse
-// auto, {protect: each} for a layer sweep without layer sets, and of a
-// calibration seeds [0]. Idempotent.
+// auto, replicates 1, {protect: each} for a layer sweep without layer sets, and
+// of a calibration seeds [0]. Idempotent.
 void FillJobSpecDefaults(v1::JobSpec& spec);
 
 // All that can be said without models and corpus; qctl and the coordinator run

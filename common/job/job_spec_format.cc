@@ -154,6 +154,10 @@ std::string FormatJobSpecYaml(const v1::JobSpec& given) {
     AppendList(text, "models", spec.models(), FormatModel);
   }
   AppendList(text, "quantizers", spec.quantizers(), Quote);
+  // Only where asked for: earlier specs keep their digest.
+  if (spec.replicates() > 1) {
+    absl::StrAppend(&text, "replicates: ", spec.replicates(), "\n");
+  }
   AppendList(text, "layerSets", spec.layer_sets(), FormatPattern);
   AppendText(text, "layers", spec.layers());
   AppendText(text, "corpus", spec.corpus());

@@ -423,6 +423,16 @@ absl::StatusOr<v1::JobSpec> ReadSpec(const SpecNode& root) {
         [&](const SpecNode& n) { return ReadModel(n, "model", spec); }},
        {"models", List("models", ReadModel, spec)},
        {"quantizers", List("quantizers", ReadQuantizer, spec)},
+       {"replicates",
+        [&](const SpecNode& n) -> absl::Status {
+          QSWEEP_ASSIGN_OR_RETURN(const uint32_t replicates,
+                                  ReadInteger<uint32_t>(n, "replicates"));
+          if (replicates == 0) {
+            return ValueError(n, "replicates", "at least 1");
+          }
+          spec.set_replicates(replicates);
+          return absl::OkStatus();
+        }},
        {"layerSets", List("layerSets", ReadLayerSet, spec)},
        {"layers", [&](const SpecNode& n) { return ReadLayers(n, spec); }},
        {"corpus", Text(spec.mutable_corpus(), "corpus")},

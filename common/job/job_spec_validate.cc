@@ -13,6 +13,7 @@
 #include "common/job/job_spec.h"
 #include "common/job/job_spec_names.h"
 #include "common/job/layer_set.h"
+#include "common/job/replicate.h"
 #include "common/job/requirements.h"
 #include "common/job/utf8.h"
 
@@ -28,6 +29,7 @@ constexpr int kMostLanguages = 2'000;
 constexpr int kMostEvals = 16;
 constexpr int kMostLabels = 64;
 constexpr int kMostSeeds = 100;
+constexpr uint32_t kMostReplicates = 100;
 constexpr int kMostLayers = 10'000;
 constexpr int kHighestPriority = 1'000;
 constexpr uint32_t kMostRetries = 1'000;
@@ -169,6 +171,39 @@ absl::Status CheckQuantizers(const v1::JobSpec& spec) {
     const auto quantizer = ParseQuantizer(spec.quantizers(i));
     if (!quantizer.ok()) {
       return At(quantizer.status(), Indexed("quantizers", i));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Each quantizer can be drawn so often.
+absl::Status CheckReplicates(const v1::JobSpec& spec) {
+  const uint32_t replicates = spec.replicates();
+  if (replicates <= 1) {
+    return absl::OkStatus();
+  }
+  if (replicates > kMostReplicates) {
+    return MakeError(kBadValue,
+                     absl::StrCat("at most ", kMostReplicates, " replicates"),
+                     "replicates");
+  }
+  for (int i = 0; i < spec.quantizers_size(); ++i) {
+    QSWEEP_ASSIGN_OR_RETURN(const Quantizer quantizer,
+                            ParseQuantizer(spec.quantizers(i)));
+    if (quantizer.scheme.replicate != 0) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat(spec.quantizers(i), " names a replicate, and ",
+                       replicates, " are asked for"),
+          Indexed("quantizers", i), "Leave one of the two out.");
+    }
+    const absl::Status last =
+        ReplicateOf(quantizer, static_cast<int>(replicates) - 1).status();
+    if (const std::optional<ErrorInfo> info = GetErrorInfo(last)) {
+      return MakeError(kBadValue,
+                       absl::StrCat(replicates, " replicates of ",
+                                    spec.quantizers(i), ": ", last.message()),
+                       "replicates", info->hint);
     }
   }
   return absl::OkStatus();
@@ -367,6 +402,7 @@ absl::Status ValidateJobSpec(const v1::JobSpec& given) {
   QSWEEP_RETURN_IF_ERROR(CheckLabels(spec));
   QSWEEP_RETURN_IF_ERROR(CheckModels(spec));
   QSWEEP_RETURN_IF_ERROR(CheckQuantizers(spec));
+  QSWEEP_RETURN_IF_ERROR(CheckReplicates(spec));
   QSWEEP_RETURN_IF_ERROR(CheckCalibration(spec));
   QSWEEP_RETURN_IF_ERROR(CheckLayerSets(spec));
   QSWEEP_RETURN_IF_ERROR(CheckLanguages(spec));

@@ -15,6 +15,7 @@
 #include "coordinator/analysis/power.h"
 #include "coordinator/analysis/ranking.h"
 #include "coordinator/analysis/ratio_bootstrap.h"
+#include "coordinator/analysis/replicates.h"
 #include "coordinator/analysis/resamples.h"
 #include "coordinator/analysis/unit_table.h"
 
@@ -134,7 +135,8 @@ class PanelAnalysis {
 void PanelAnalysis::Summarize() {
   result_.units = static_cast<uint64_t>(table_.num_units());
   result_.units_dropped = static_cast<uint64_t>(table_.units_dropped());
-  result_.rows = panel_.rows.size();
+  result_.rows =
+      panel_.rows_stored > 0 ? panel_.rows_stored : panel_.rows.size();
   result_.rows_expected = std::max<uint64_t>(
       result_.rows, panel_.rows_expected > 0
                         ? panel_.rows_expected
@@ -387,22 +389,37 @@ void PanelAnalysis::AddNotes() {
         "This evaluation does not score every token: no gaps in bits or "
         "relative loss, so no verdicts.");
   }
-  notes.push_back(
+  const size_t replicates = panel_.replicates.size();
+  notes.push_back(absl::StrCat(
       "Intervals cover other units of this corpus: one text, one register, one "
-      "translation per language, possibly memorised by the model; and this "
-      "rounding only.");
+      "translation per language, possibly memorised by the model; and ",
+      replicates == 1
+          ? "this rounding only."
+          : absl::StrCat("the mean of these ", replicates,
+                         " roundings: how they differ is said beside.")));
+}
+
+PanelResult Analyze(const PanelInput& panel, const Options& options,
+                    const Work& work) {
+  if (!HasReplicates(panel)) {
+    return PanelAnalysis(panel, options, work).Run();
+  }
+  const PanelInput averaged = AverageReplicates(panel);
+  PanelResult result = PanelAnalysis(averaged, options, work).Run();
+  AddSpreads(panel, averaged, result);
+  return result;
 }
 
 }  // namespace
 
 PanelResult AnalyzePanel(const PanelInput& panel, const Options& options) {
-  return PanelAnalysis(panel, options, Work()).Run();
+  return Analyze(panel, options, Work());
 }
 
 std::optional<PanelResult> AnalyzePanel(const PanelInput& panel,
                                         const Options& options,
                                         const Work& work) {
-  PanelResult result = PanelAnalysis(panel, options, work).Run();
+  PanelResult result = Analyze(panel, options, work);
   return work.stopped() ? std::nullopt
                         : std::optional<PanelResult>(std::move(result));
 }

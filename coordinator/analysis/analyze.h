@@ -14,6 +14,7 @@ namespace qsweep::analysis {
 // arguments, whatever the order of rows. docs/metrics.md has the formulas.
 //   const PanelResult result = AnalyzePanel(panel, {.seed = job.seed});
 // Rows may be missing: what can be said without them is said, and counted.
+// Replicates of a configuration are averaged first, see replicates.h.
 PanelResult AnalyzePanel(const PanelInput& panel, const Options& options);
 
 // The same on several threads, to the last bit. Nothing: work.stop() said so.

@@ -16,6 +16,7 @@ enum class RowStatus { kOk, kOneToken, kTooLong, kEmpty };
 // One stored measurement. Other than kOk: no sums.
 struct Row {
   int configuration = 0;        // index into PanelInput::configurations
+  int replicate = 0;            // index into the configuration's replicates
   int language = 0;             // index into PanelInput::languages
   std::string unit;             // aligned id
   std::string document_digest;  // hex
@@ -28,18 +29,26 @@ struct Row {
   uint64_t bytes_scored = 0;
   uint64_t chars = 0;
   std::optional<double> kl_sum;  // nats
-  std::optional<uint64_t> top1;
-  uint64_t nonfinite = 0;  // tokens that are in `tokens` but in no sum
+  std::optional<double> top1;    // tokens; a fraction where averaged
+  uint64_t nonfinite = 0;        // tokens that are in `tokens` but in no sum
+};
+
+// One draw of a configuration's rounding noise.
+struct Replicate {
+  int number = 0;      // of the quantizer: 0 has no shift
+  std::string digest;  // hex
 };
 
 struct ConfigurationInput {
-  std::string digest;        // hex
+  std::string digest;        // hex; of the first replicate
   std::string layer_set;     // as written
   std::string resolved;      // on the model: "L0+L22+L29"
   std::string quantizer;     // text; "fp" for the baseline
   std::optional<int> layer;  // when exactly one whole layer is protected
   bool baseline = false;     // quantizes nothing
   bool unprotected = false;  // `none`: the anchor of recovery
+  // In the order of the job; empty: `digest` is the only one.
+  std::vector<Replicate> replicates = {};
   double overhead_params = 0;
   double overhead_layers = 0;
   double overhead_kept = 0;
@@ -47,14 +56,15 @@ struct ConfigurationInput {
 };
 
 // One (model, quantizer, evaluation, compute): the rows that are compared with
-// one another. (configuration, language, unit) is unique among the rows; rows
-// may be missing while the job runs.
+// one another. (configuration, replicate, language, unit) is unique among the
+// rows; rows may be missing while the job runs.
 struct PanelInput {
   std::string model;         // for people
   std::string model_digest;  // hex
   std::string quantizer;
-  std::string evaluation;  // canonical text: "aligned@1;tok=..."
-  std::string compute;     // "fp32"
+  std::vector<int> replicates = {0};  // of the quantizer, ascending
+  std::string evaluation;             // canonical text: "aligned@1;tok=..."
+  std::string compute;                // "fp32"
   std::string corpus;
   int layers = 0;
   int vocabulary_size = 0;
@@ -63,6 +73,7 @@ struct PanelInput {
   int reference = -1;  // index into languages; -1: none of them
   std::vector<ConfigurationInput> configurations;
   std::vector<Row> rows;
+  uint64_t rows_stored = 0;    // 0: as many as `rows`
   uint64_t rows_expected = 0;  // 0: configurations x languages x units seen
 };
 
@@ -99,6 +110,13 @@ struct Estimate {
   std::optional<double> high;
   std::optional<double> standard_error;
   EstimateStatus status = EstimateStatus::kOk;
+};
+
+// A number's values over the replicates, each taken by itself.
+struct Spread {
+  double mean = 0;
+  double standard_deviation = 0;  // over n - 1
+  int replicates = 0;             // n, at least 2
 };
 
 enum class Verdict {
@@ -148,12 +166,14 @@ struct CellResult {
   std::optional<double> ppl;                  // infinite where too large
   std::optional<double> degradation_percent;  // likewise
   std::optional<double> disparity;
+  std::optional<Spread> delta_nll_spread;
+  std::optional<Spread> recovery_spread;
 };
 
 struct ConfigurationResult {
   std::vector<CellResult> cells;  // parallel to PanelInput::languages
   std::vector<std::string> flags;
-  uint32_t rows_missing = 0;
+  uint32_t rows_missing = 0;  // of several replicates: documents that lack one
   Estimate worst_recovery;
   std::string worst_language;
   Estimate average_contrast;
@@ -163,6 +183,8 @@ struct ConfigurationResult {
   std::optional<double> mean_kl;
   std::optional<double> average_disparity;
   std::optional<double> max_disparity;
+  std::optional<Spread> worst_recovery_spread;
+  std::optional<Spread> average_contrast_spread;
 };
 
 struct PanelResult {

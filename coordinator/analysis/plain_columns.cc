@@ -21,7 +21,7 @@ struct Totals {
   double tokens_squared = 0;
   uint64_t bytes = 0;
   std::optional<double> kl = 0.0;
-  std::optional<uint64_t> top1 = 0;
+  std::optional<double> top1 = 0.0;
 };
 
 Totals Sum(const std::vector<const Row*>& rows) {
@@ -62,8 +62,7 @@ bool Collapsed(const Totals& totals, int vocabulary_size) {
          (vocabulary_size > 1 &&
           totals.nll / totals.tokens >=
               std::log(vocabulary_size) - kCollapsedMargin) ||
-         (totals.top1 && static_cast<double>(*totals.top1) <
-                             kCollapsedAgreement * totals.tokens);
+         (totals.top1 && *totals.top1 < kCollapsedAgreement * totals.tokens);
 }
 
 void FillCell(const PanelInput& panel, const Totals& totals,
@@ -74,7 +73,7 @@ void FillCell(const PanelInput& panel, const Totals& totals,
     cell.kl_per_token = *totals.kl / totals.tokens;
   }
   if (totals.top1) {
-    cell.top1_agreement = static_cast<double>(*totals.top1) / totals.tokens;
+    cell.top1_agreement = *totals.top1 / totals.tokens;
   }
   if (status == EstimateStatus::kNonfinite) {
     AddFlag(cell.flags, "nonfinite");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -110,22 +111,27 @@ analysis::Row RowOf(const v1::Measurement& values) {
   return row;
 }
 
-// Quantizers of a model in the order of its configurations; a job that only
-// has a baseline has the panel "fp".
-std::vector<std::string> QuantizersOf(const JobRows& rows, int model_index) {
-  std::vector<std::string> quantizers;
-  for (const JobConfiguration& configuration : rows.configurations) {
-    if (configuration.model_index == model_index && !configuration.baseline &&
-        std::ranges::find(quantizers, configuration.quantizer) ==
-            quantizers.end()) {
-      quantizers.push_back(configuration.quantizer);
-    }
+// A quantizer's text without the replicate, and its number.
+struct Drawn {
+  std::string quantizer;
+  int replicate = 0;
+};
+
+Drawn DrawnOf(const std::string& text) {
+  absl::StatusOr<Quantizer> quantizer = ParseQuantizer(text);
+  if (!quantizer.ok() || quantizer->scheme.replicate == 0) {
+    return {text, 0};
   }
-  if (quantizers.empty()) {
-    quantizers.push_back("fp");
-  }
-  return quantizers;
+  const int replicate = std::exchange(quantizer->scheme.replicate, 0);
+  return {FormatQuantizer(*quantizer), replicate};
 }
+
+// The replicates of a quantizer, which share a panel.
+struct Family {
+  std::string quantizer;     // without the replicate
+  std::string name;          // with it where it is the only one
+  std::set<int> replicates;  // numbers
+};
 
 // All that the numbers depend on.
 std::string CacheKey(const std::vector<analysis::PanelInput>& panels,
@@ -146,6 +152,9 @@ class PanelMaker {
       : rows_(rows),
         languages_(LanguagesOf(rows)),
         reference_(ReferenceOf(rows, languages_)) {
+    for (const JobConfiguration& configuration : rows.configurations) {
+      drawn_.push_back(DrawnOf(configuration.quantizer));
+    }
     // Rows come sorted; each (configuration, evaluation) is one run of them.
     for (size_t i = 0; i < rows.rows.size(); ++i) {
       const JobRows::Row& row = rows.rows[i];
@@ -155,8 +164,33 @@ class PanelMaker {
     }
   }
 
-  analysis::PanelInput Make(int evaluation_index,
-                            const std::string& quantizer) const {
+  // Those of a model in the order of its configurations; a job that only has a
+  // baseline has the panel "fp".
+  std::vector<Family> FamiliesOf(int model_index) const {
+    std::vector<Family> families;
+    for (size_t c = 0; c < rows_.configurations.size(); ++c) {
+      const JobConfiguration& configuration = rows_.configurations[c];
+      if (configuration.model_index != model_index || configuration.baseline) {
+        continue;
+      }
+      auto family =
+          std::ranges::find(families, drawn_[c].quantizer, &Family::quantizer);
+      if (family == families.end()) {
+        family = families.insert(
+            family, {drawn_[c].quantizer, configuration.quantizer, {}});
+      }
+      if (family->replicates.insert(drawn_[c].replicate).second &&
+          family->replicates.size() > 1) {
+        family->name = family->quantizer;
+      }
+    }
+    if (families.empty()) {
+      families.push_back({"fp", "fp", {0}});
+    }
+    return families;
+  }
+
+  analysis::PanelInput Make(int evaluation_index, const Family& family) const {
     const JobEvaluation& evaluation =
         rows_.evaluations[static_cast<size_t>(evaluation_index)];
     const auto& model =
@@ -165,7 +199,8 @@ class PanelMaker {
     panel.model = model.name();
     const absl::StatusOr<Digest> digest = Digest::FromBytes(model.digest());
     panel.model_digest = digest.ok() ? digest->hex() : "";
-    panel.quantizer = quantizer;
+    panel.quantizer = family.name;
+    panel.replicates = {family.replicates.begin(), family.replicates.end()};
     panel.evaluation = evaluation.text;
     panel.compute =
         ComputeName(FromProto(rows_.spec.compute()).value_or(Compute::kFp32));
@@ -175,26 +210,51 @@ class PanelMaker {
     panel.prequantized = model.prequantized();
     panel.languages = languages_;
     panel.reference = LanguageIndex(reference_);
+    size_t stored = 0;  // configurations, each replicate by itself
+    std::map<std::string, size_t> places;  // by layer set
     for (size_t c = 0; c < rows_.configurations.size(); ++c) {
       const JobConfiguration& configuration = rows_.configurations[c];
       if (configuration.model_index == evaluation.model_index &&
-          (configuration.baseline || configuration.quantizer == quantizer)) {
-        AddRows(static_cast<int>(c), evaluation_index, panel);
-        panel.configurations.push_back(InputOf(configuration));
+          (configuration.baseline || drawn_[c].quantizer == family.quantizer)) {
+        ++stored;
+        AddConfiguration(c, evaluation_index, places, panel);
       }
     }
     const auto documents = std::ranges::count_if(
         rows_.documents, [&](const JobDocument& document) {
           return document.eval_index == evaluation.eval_index;
         });
-    panel.rows_expected =
-        panel.configurations.size() * static_cast<uint64_t>(documents);
+    panel.rows_expected = stored * static_cast<uint64_t>(documents);
     return panel;
   }
 
  private:
-  // Rows of one configuration; its index in the panel is the next one.
-  void AddRows(int configuration, int evaluation,
+  // A configuration with its rows: the next one of the panel, or a replicate of
+  // one that is there.
+  void AddConfiguration(size_t index, int evaluation,
+                        std::map<std::string, size_t>& places,
+                        analysis::PanelInput& panel) const {
+    const JobConfiguration& configuration = rows_.configurations[index];
+    const int number = drawn_[index].replicate;
+    const auto found = places.find(configuration.resolved);
+    size_t place = panel.configurations.size();
+    if (!configuration.baseline && found != places.end() &&
+        std::ranges::find(panel.configurations[found->second].replicates,
+                          number, &analysis::Replicate::number) ==
+            panel.configurations[found->second].replicates.end()) {
+      place = found->second;
+    } else {
+      places[configuration.resolved] = place;
+      panel.configurations.push_back(InputOf(configuration));
+    }
+    std::vector<analysis::Replicate>& replicates =
+        panel.configurations[place].replicates;
+    AddRows(static_cast<int>(index), evaluation, static_cast<int>(place),
+            static_cast<int>(replicates.size()), panel);
+    replicates.push_back({number, configuration.digest.hex()});
+  }
+
+  void AddRows(int configuration, int evaluation, int place, int replicate,
                analysis::PanelInput& panel) const {
     const auto run = runs_.find({configuration, evaluation});
     if (run == runs_.end()) {
@@ -205,7 +265,8 @@ class PanelMaker {
       const JobDocument& document =
           rows_.documents[static_cast<size_t>(from.document)];
       analysis::Row row = RowOf(from.values);
-      row.configuration = static_cast<int>(panel.configurations.size());
+      row.configuration = place;
+      row.replicate = replicate;
       row.language = LanguageIndex(document.language);
       row.unit = document.id;
       row.document_digest = document.digest.hex();
@@ -223,6 +284,7 @@ class PanelMaker {
   const JobRows& rows_;
   const std::vector<std::string> languages_;
   const std::string reference_;
+  std::vector<Drawn> drawn_;  // parallel to the configurations
   // (configuration, evaluation) -> its rows, [first, second)
   std::map<std::pair<int, int>, std::pair<size_t, size_t>> runs_;
 };
@@ -233,9 +295,9 @@ std::vector<analysis::PanelInput> MakePanels(const JobRows& rows) {
   const PanelMaker maker(rows);
   std::vector<analysis::PanelInput> panels;
   for (size_t e = 0; e < rows.evaluations.size(); ++e) {
-    for (const std::string& quantizer :
-         QuantizersOf(rows, rows.evaluations[e].model_index)) {
-      panels.push_back(maker.Make(static_cast<int>(e), quantizer));
+    for (const Family& family :
+         maker.FamiliesOf(rows.evaluations[e].model_index)) {
+      panels.push_back(maker.Make(static_cast<int>(e), family));
     }
   }
   return panels;

@@ -14,7 +14,7 @@
 namespace qsweep {
 
 // The panels of a job: one per (model, quantizer, evaluation), each with the
-// model's baseline first. Pure.
+// model's baseline first; a quantizer's replicates share one. Pure.
 std::vector<analysis::PanelInput> MakePanels(const JobRows& rows);
 
 // Statistics over the stored rows of a job, on all cores. Takes up to seconds,

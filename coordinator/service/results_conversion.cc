@@ -57,6 +57,13 @@ std::string ShortestText(double number) {
   return std::string(buffer.data(), end);
 }
 
+const std::string& DigestOf(const analysis::ConfigurationInput& configuration,
+                            int replicate) {
+  return configuration.replicates.empty()
+             ? configuration.digest
+             : configuration.replicates[static_cast<size_t>(replicate)].digest;
+}
+
 std::string DigestLine(const analysis::PanelInput& panel,
                        const analysis::Row& row) {
   const bool ok = row.status == analysis::RowStatus::kOk;
@@ -68,13 +75,15 @@ std::string DigestLine(const analysis::PanelInput& panel,
   };
   return absl::StrJoin(
       {panel.model_digest,
-       panel.configurations[static_cast<size_t>(row.configuration)].digest,
+       DigestOf(panel.configurations[static_cast<size_t>(row.configuration)],
+                row.replicate),
        panel.evaluation, panel.languages[static_cast<size_t>(row.language)],
        row.unit, row.document_digest, RowStatusName(row.status),
        sum(row.nll_sum), sum(row.nll_fp_sum), sum(row.unigram_nll_sum),
        count(row.tokens), absl::StrCat(row.bytes), count(row.bytes_scored),
        absl::StrCat(row.chars), row.kl_sum ? sum(*row.kl_sum) : "",
-       row.top1 ? count(*row.top1) : "", count(row.nonfinite)},
+       row.top1 ? count(static_cast<uint64_t>(*row.top1)) : "",
+       count(row.nonfinite)},
       "\t");
 }
 
@@ -111,6 +120,14 @@ void ToProto(const Estimate& estimate, v1::Estimate* out) {
     out->set_stderr(*estimate.standard_error);
   }
   out->set_status(std::string(analysis::StatusName(estimate.status)));
+}
+
+v1::ReplicateSpread ToProto(const analysis::Spread& spread) {
+  v1::ReplicateSpread out;
+  out.set_mean(spread.mean);
+  out.set_standard_deviation(spread.standard_deviation);
+  out.set_replicates(static_cast<uint32_t>(spread.replicates));
+  return out;
 }
 
 void ToProto(const analysis::LanguageResult& language, uint64_t units,
@@ -170,6 +187,12 @@ void ToProto(const analysis::CellResult& cell, int language,
   if (cell.disparity) {
     out->set_disparity(*cell.disparity);
   }
+  if (cell.delta_nll_spread) {
+    *out->mutable_delta_nll_spread() = ToProto(*cell.delta_nll_spread);
+  }
+  if (cell.recovery_spread) {
+    *out->mutable_recovery_spread() = ToProto(*cell.recovery_spread);
+  }
 }
 
 void ToProto(const analysis::PanelInput& panel,
@@ -192,6 +215,9 @@ void ToProto(const analysis::PanelInput& panel,
   out->set_overhead_layers(input.overhead_layers);
   out->set_overhead_kept(input.overhead_kept);
   out->set_overhead_bytes(input.overhead_bytes);
+  for (const analysis::Replicate& replicate : input.replicates) {
+    out->add_replicate_digests(absl::HexStringToBytes(replicate.digest));
+  }
   for (size_t l = 0; l < result.cells.size(); ++l) {
     ToProto(result.cells[l], static_cast<int>(l), out->add_cells());
   }
@@ -212,6 +238,14 @@ void ToProto(const analysis::PanelInput& panel,
   if (result.max_disparity) {
     out->set_max_disparity(*result.max_disparity);
   }
+  if (result.worst_recovery_spread) {
+    *out->mutable_worst_recovery_spread() =
+        ToProto(*result.worst_recovery_spread);
+  }
+  if (result.average_contrast_spread) {
+    *out->mutable_average_contrast_spread() =
+        ToProto(*result.average_contrast_spread);
+  }
   out->mutable_flags()->Assign(result.flags.begin(), result.flags.end());
   out->set_rows_missing(result.rows_missing);
 }
@@ -226,6 +260,8 @@ void ToProto(const analysis::PanelInput& panel,
   out->set_corpus(panel.corpus);
   out->set_layers(static_cast<uint32_t>(panel.layers));
   out->set_vocabulary_size(static_cast<uint32_t>(panel.vocabulary_size));
+  out->mutable_replicates()->Assign(panel.replicates.begin(),
+                                    panel.replicates.end());
   for (const analysis::LanguageResult& language : result.languages) {
     ToProto(language, result.units, out->add_languages());
   }

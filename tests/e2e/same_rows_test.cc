@@ -108,6 +108,43 @@ TEST(SameRows, DifferInNothing_WhenEverythingIsMeasuredAgain) {
   EXPECT_TRUE(cluster.Rows(again) == rows);
 }
 
+// Pairs of rows of two replicates that are the same in all but that.
+std::string ReplicatePairs(const std::string& where) {
+  return "SELECT count(*) FROM measurements_v1 a JOIN measurements_v1 b "
+         "USING (layer_set, lang, document) "
+         "WHERE a.quantizer = 'rtn:bits=4,group=32' "
+         "AND b.quantizer = 'rtn:bits=4,group=32,replicate=1'" +
+         where;
+}
+
+TEST(SameRows, OfTheBaselineServeAllReplicates_WhichDifferInTheirOwn) {
+  QSWEEP_SKIP_WITHOUT_ENGINE();
+  Sweep sweep = MakeSweep(SweepKind::kRealEngine, kUnits);
+  sweep.cluster.task_seconds = 60;
+  LocalCluster cluster(sweep.cluster);
+  ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
+  cluster.StartWorker("w", 2);
+  const std::string once = SubmitSweep(cluster, sweep);
+  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(once, kPatience));
+
+  sweep.spec.set_replicates(2);
+  const std::string twice = cluster.Submit(sweep.spec, sweep.model);
+  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(twice, kPatience));
+  EXPECT_EQ(cluster.Job(twice).measurements_reused(), sweep.num_measurements);
+  const size_t drawn = sweep.num_measurements - 3 * kUnits;
+  EXPECT_EQ(cluster.Rows(twice).size(), sweep.num_measurements + drawn);
+  EXPECT_EQ(cluster.QueryInteger(
+                "SELECT count(*) FROM measurements_v1 WHERE quantizer = 'fp'"),
+            3 * kUnits);
+  EXPECT_EQ(cluster.QueryInteger(ReplicatePairs("")),
+            static_cast<int64_t>(drawn));
+  EXPECT_EQ(cluster.QueryInteger(ReplicatePairs(" AND a.nll_sum = b.nll_sum")),
+            0);
+  EXPECT_EQ(
+      cluster.QueryInteger(ReplicatePairs(" AND a.nll_fp_sum = b.nll_fp_sum")),
+      static_cast<int64_t>(drawn));
+}
+
 TEST(SameRows, RunNothing_WhenTheSweepIsSubmittedAgain) {
   const Sweep sweep = MakeSweep(SweepKind::kFakeEngine);
   LocalCluster cluster(sweep.cluster);

@@ -53,10 +53,35 @@ class Panel:
                 key = row["configuration"], row["language"], row["document"]
                 self.rows[key] = row
         self.configs = {c["configuration"]: c for c in panel["configurations"]}
+        self.draws = dict(self.rows)  # each replicate's own
+        self.average_replicates()
         self.choose_units()
         self.weights, self.usable = resample(max(1, len(self.units)), results["resamples"],
                                              int(results["seed"]))
         self.none = next((c for c, v in self.configs.items() if v["unprotected"]), None)
+
+    def average_replicates(self):
+        """One row of means in place of the rows of all replicates of a document."""
+        for c, config in self.configs.items():
+            draws = config["replicates"]
+            if len(draws) < 2:
+                continue
+            places = {(l, u) for d, l, u in self.draws if d in draws}
+            for d in draws:
+                for place in places:
+                    self.rows.pop((d, *place), None)
+            for place in places:
+                own = [self.draws.get((d, *place)) for d in draws]
+                if None in own:
+                    continue
+                mean = next((dict(r) for r in own if r["status"] != "ok"), None)
+                if mean is None:
+                    mean = dict(own[0], nonfinite=str(sum(int(r["nonfinite"]) for r in own)))
+                    for f in ("nll_sum", "nll_fp_sum", "kl_sum", "top1"):
+                        values = [r[f] for r in own]
+                        mean[f] = repr(float(np.mean([float(v) for v in values]))) if all(
+                            values) else ""
+                self.rows[(c, *place)] = mean
 
     # What is used.
     def ok(self, c, l, u):
@@ -414,6 +439,51 @@ def ranks(p):
            sorted(untold)[(len(untold) - 1) // 2] if untold else None)
 
 
+def spread(values):
+    if len(values) < 2:
+        return None
+    return dict(mean=np.mean(values), standard_deviation=np.std(values, ddof=1),
+                replicates=len(values))
+
+
+def spreads(p, cells):
+    """How the draws differ, each taken by itself."""
+    def lost(c, r, l):
+        own = [p.draws[p.configs[c]["replicates"][r], l, u] for u in p.units]
+        return np.array([sum(float(row["nll_sum"]) - float(row["nll_fp_sum"]) for row in own),
+                         sum(float(row["tokens"]) for row in own)])
+
+    def same(what, got, want):
+        p.same(what, got is None, want is None)
+        for key in want or {}:
+            p.same(f"{what}.{key}", got[key], want[key])
+
+    worst, count = {}, len(p.p["replicates"])
+    for c, config in p.configs.items():
+        draws = range(len(config["replicates"])) if len(config["replicates"]) > 1 else range(0)
+        rho = {}
+        for cell in config["cells"]:
+            l, losses = cell["language"], []
+            if cells[c][l]["delta_nll"].get("value") is not None:
+                losses = [lost(c, r, l)[0] / lost(c, r, l)[1] for r in draws]
+            if cells[c][l]["recovery"].get("value") is not None:
+                rho[l] = [1 - lost(c, r, l)[0] / lost(p.none, r, l)[0] for r in draws]
+            where = f"{config['layer_set']}/{l}"
+            same(where + ".delta_nll_spread", cell["delta_nll_spread"], spread(losses))
+            same(where + ".recovery_spread", cell["recovery_spread"], spread(rho.get(l, [])))
+        least = []
+        if p.recoverable and all(l in rho for l in p.recoverable):
+            least = [min(rho[l][r] for l in p.recoverable) for r in draws]
+        same(config["layer_set"] + ".worst_recovery_spread", config["worst_recovery_spread"],
+             spread(least))
+        if config["rank"] and len(least) == count > 1:
+            worst[c] = np.array(least)
+    for c, config in p.configs.items():
+        want = spread(worst[c] - np.mean(list(worst.values()), 0)) if c in worst else None
+        same(config["layer_set"] + ".average_contrast_spread", config["average_contrast_spread"],
+             want)
+
+
 def check(panel, results, rows):
     p = Panel(panel, results, rows)
     p.same("units", panel["units"], len(p.units))
@@ -432,6 +502,7 @@ def check(panel, results, rows):
     if p.none:
         power(p, cells[p.none])
     ranks(p)
+    spreads(p, cells)
     return p.worst
 
 

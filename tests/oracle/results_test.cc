@@ -36,9 +36,14 @@ std::string Csv(const PanelInput& panel) {
     const auto count = [ok](uint64_t value) {
       return ok ? absl::StrCat(value) : "";
     };
+    const analysis::ConfigurationInput& configuration =
+        panel.configurations[static_cast<size_t>(row.configuration)];
     absl::StrAppend(
         &csv, panel.model_digest, ",",
-        panel.configurations[static_cast<size_t>(row.configuration)].digest,
+        configuration.replicates.empty()
+            ? configuration.digest
+            : configuration.replicates[static_cast<size_t>(row.replicate)]
+                  .digest,
         ",", panel.evaluation, ",",
         panel.languages[static_cast<size_t>(row.language)], ",");
     absl::StrAppend(&csv, row.unit, ",", row.document_digest, ",",
@@ -47,8 +52,9 @@ std::string Csv(const PanelInput& panel) {
                     count(row.tokens), ",", row.bytes, ",",
                     count(row.bytes_scored), ",", row.chars, ",",
                     row.kl_sum ? sum(*row.kl_sum) : "", ",");
-    absl::StrAppend(&csv, row.top1 ? count(*row.top1) : "", ",",
-                    count(row.nonfinite), "\n");
+    absl::StrAppend(&csv,
+                    row.top1 ? count(static_cast<uint64_t>(*row.top1)) : "",
+                    ",", count(row.nonfinite), "\n");
   }
   return csv;
 }
@@ -139,6 +145,31 @@ TEST(ResultsOracle, Agrees_OnFewUnitsAndOtherEvaluations) {
   panel.evaluation = "hf-text@1;tok=00";
   panel.reference = -1;
   EXPECT_EQ(RunOracle(Csv(panel), ResultsJson(panel, {.resamples = 300})), 0);
+}
+
+// Means over the draws, intervals of the means, spreads between the draws.
+TEST(ResultsOracle, Agrees_OnReplicates) {
+  PanelInput panel = analysis::Replicated(
+      analysis::SyntheticPanel({.units = 14,
+                                .layers = 5,
+                                .languages = {"eng", "deu", "arb"},
+                                .seed = 3,
+                                .loss = {0.2, 0.3, 0.45},
+                                .recovery = {0.3, 0.02, 0.15}}),
+      3);
+  EXPECT_EQ(RunOracle(Csv(panel), ResultsJson(panel, {.resamples = 500})), 0);
+  // A draw that lacks a row, one that is not finite.
+  std::erase_if(panel.rows, [](const Row& row) {
+    return row.configuration == 3 && row.language == 1 && row.unit == "u3" &&
+           row.replicate == 2;
+  });
+  for (Row& row : panel.rows) {
+    if (row.configuration == 4 && row.unit == "u5" && row.language == 2 &&
+        row.replicate == 1) {
+      row.nonfinite = 3;
+    }
+  }
+  EXPECT_EQ(RunOracle(Csv(panel), ResultsJson(panel, {.resamples = 500})), 0);
 }
 
 TEST(ResultsOracle, Disagrees_WhenARowWasChanged) {

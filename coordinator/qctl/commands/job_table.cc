@@ -1,5 +1,6 @@
 #include "coordinator/qctl/commands/job_table.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -172,6 +173,8 @@ Table JobRecord(const v1::GetJobResponse& response) {
   const std::pair<Column, Value> more[] = {
       {{"models", "models"}, Models(response)},
       {{"quantizers", "quantizers"}, Texts(spec.quantizers())},
+      {{"replicates", "replicates", Form::kNumber},
+       std::max(spec.replicates(), 1u)},
       {{"layer_sets", "layer sets"}, LayerSets(spec)},
       {{"layers", "layers"}, spec.layers()},
       {{"evals", "evaluations"}, Evaluations(spec)},

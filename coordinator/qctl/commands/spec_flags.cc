@@ -61,6 +61,9 @@ absl::Status SetNumbers(const Arguments& arguments, v1::JobSpec& spec) {
   }
   policy.set_queue_timeout_ms(
       static_cast<uint64_t>(absl::ToInt64Milliseconds(queue_timeout)));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t replicates,
+                          arguments.GetInteger("replicates", 1, 1, kMostCount));
+  spec.set_replicates(static_cast<uint32_t>(replicates));
   QSWEEP_ASSIGN_OR_RETURN(const int64_t samples,
                           arguments.GetInteger("samples", 0, 1, kMostCount));
   QSWEEP_ASSIGN_OR_RETURN(const int64_t max_tokens,
@@ -194,6 +197,7 @@ std::vector<Flag> SpecFlags(bool many_models) {
       {"languages", 0, "A,B,...", "of the corpus (default: all)", true},
       {"reference", 0, "LANG", "language that gaps are relative to"},
       {"quantizer", 0, "Q", "like rtn:bits=4,group=64", true},
+      {"replicates", 0, "K", "draws of each quantizer's rounding (default: 1)"},
       {"protect", 0, "WHAT", "each, pairs, triples, or a layer set like L0+L9",
        true},
       {"quantize", 0, "each", "quantize one layer, protect the others", true},

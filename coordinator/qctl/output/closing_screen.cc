@@ -82,10 +82,11 @@ std::string Limits(const v1::ResultPanel& panel,
   }
   absl::StrAppend(
       &text,
-      Item(
+      Item(absl::StrCat(
           "Intervals cover other units of this corpus: one text, one register, "
           "one translation per\n    language, possibly memorised by the model; "
-          "and this rounding only."));
+          "and ",
+          RoundingsText(panel), ".")));
   return text;
 }
 
@@ -152,13 +153,13 @@ std::vector<int> LayersWith(const v1::ResultPanel& panel,
 
 // "L0 takes back 18.1% of the loss (worst: arb), 12.0 points more than the
 // average layer [5.1, 19.0]".
-std::string ToldText(const LayerBar& bar) {
+std::string ToldText(const LayerBar& bar, const v1::ResultPanel& panel) {
   return absl::StrCat(
       bar.layer, " takes back ", NumberText(100 * bar.worst_recovery),
       "% of the loss (worst: ", bar.worst_language, "), ",
       NumberText(100 * bar.contrast, true),
       " points against the average layer [", NumberText(100 * bar.low), ", ",
-      NumberText(100 * bar.high), "]");
+      NumberText(100 * bar.high), "]", SpreadText(bar, panel));
 }
 
 std::string Layers(const v1::ResultPanel& panel,
@@ -172,7 +173,7 @@ std::string Layers(const v1::ResultPanel& panel,
       "layers)\n";
   for (const LayerBar& bar : bars) {
     if (bar.standing == "above") {
-      absl::StrAppend(&text, Item(ToldText(bar)));
+      absl::StrAppend(&text, Item(ToldText(bar, panel)));
     }
   }
   const std::vector<int> below = LayersWith(panel, "below");

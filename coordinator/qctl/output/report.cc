@@ -175,7 +175,8 @@ std::string LayersSection(const PanelReport& report) {
          bar.worst_language,
          absl::StrCat(NumberText(100 * bar.contrast, true), " [",
                       NumberText(100 * bar.low), ", ",
-                      NumberText(100 * bar.high), "]"),
+                      NumberText(100 * bar.high), "]",
+                      SpreadText(bar, report.panel)),
          bar.standing == "not_told" ? "cannot be told" : bar.standing});
   }
   return absl::StrCat(
@@ -184,7 +185,8 @@ std::string LayersSection(const PanelReport& report) {
               absl::StrCat(
                   "Ranked by the share of the loss that protecting the layer "
                   "takes back in its worst language, shown against the average "
-                  "layer. Intervals are simultaneous over the layers: ",
+                  "layer. Intervals are simultaneous over the layers, for ",
+                  RoundingsText(report.panel), ": ",
                   absl::StrJoin(RankTexts(report.panel), "; "), ".")),
       "<figure>", LayerBarsSvg(bars, report.provenance), "</figure>\n",
       Details("The same as a table", TableHtml(table)));

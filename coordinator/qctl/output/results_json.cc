@@ -76,6 +76,17 @@ Value LanguageValue(const v1::LanguageResult& language) {
   return object;
 }
 
+// Null where there is one replicate.
+Value SpreadValue(bool present, const v1::ReplicateSpread& spread) {
+  if (!present) {
+    return Value();
+  }
+  Value::Object object = {{"mean", spread.mean()},
+                          {"standard_deviation", spread.standard_deviation()},
+                          {"replicates", spread.replicates()}};
+  return object;
+}
+
 Value CellValue(const v1::CellResult& cell, const std::string& language,
                 bool is_reference) {
   Value::Object object = {
@@ -111,6 +122,11 @@ Value CellValue(const v1::CellResult& cell, const std::string& language,
             cell.degradation_percent(), missing);
   AddNumber(object, "disparity", cell.has_disparity(), cell.disparity(),
             is_reference ? "reference" : "undefined");
+  object.emplace_back(
+      "delta_nll_spread",
+      SpreadValue(cell.has_delta_nll_spread(), cell.delta_nll_spread()));
+  object.emplace_back("recovery_spread", SpreadValue(cell.has_recovery_spread(),
+                                                     cell.recovery_spread()));
   return object;
 }
 
@@ -123,9 +139,14 @@ Value ConfigurationValue(const v1::ConfigurationResult& configuration,
         panel.languages(static_cast<int>(cell.language_index())).language();
     cells.push_back(CellValue(cell, language, language == reference));
   }
+  Value::List replicates;
+  for (const std::string& digest : configuration.replicate_digests()) {
+    replicates.emplace_back(absl::BytesToHexString(digest));
+  }
   Value::Object object = {
       {"configuration",
        absl::BytesToHexString(configuration.configuration_digest())},
+      {"replicates", replicates},
       {"layer_set", configuration.layer_set()},
       {"resolved", configuration.resolved()},
       {"quantizer", configuration.configuration_quantizer()},
@@ -155,6 +176,12 @@ Value ConfigurationValue(const v1::ConfigurationResult& configuration,
             configuration.average_disparity(), "undefined");
   AddNumber(object, "max_disparity", configuration.has_max_disparity(),
             configuration.max_disparity(), "undefined");
+  object.emplace_back("worst_recovery_spread",
+                      SpreadValue(configuration.has_worst_recovery_spread(),
+                                  configuration.worst_recovery_spread()));
+  object.emplace_back("average_contrast_spread",
+                      SpreadValue(configuration.has_average_contrast_spread(),
+                                  configuration.average_contrast_spread()));
   object.emplace_back("cells", cells);
   return object;
 }
@@ -171,11 +198,16 @@ Value::Object PanelObject(const v1::ResultPanel& panel,
     configurations.push_back(
         ConfigurationValue(configuration, panel, reference));
   }
+  Value::List replicates;
+  for (const uint32_t replicate : panel.replicates()) {
+    replicates.emplace_back(replicate);
+  }
   return {{"model", panel.model()},
           {"model_digest", absl::BytesToHexString(panel.model_digest())},
           {"layers", panel.layers()},
           {"vocabulary_size", panel.vocabulary_size()},
           {"quantizer", panel.quantizer()},
+          {"replicates", replicates},
           {"evaluation", panel.evaluation()},
           {"compute", panel.compute()},
           {"corpus", panel.corpus()},

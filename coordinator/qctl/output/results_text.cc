@@ -40,6 +40,9 @@ std::string PanelHeader(const v1::ResultPanel& panel, double confidence) {
                     WithThousands(static_cast<int64_t>(panel.rows_expected())),
                     " rows so far");
   }
+  if (panel.replicates_size() > 1) {
+    absl::StrAppend(&text, "; mean of ", panel.replicates_size(), " roundings");
+  }
   absl::StrAppend(&text, "; ", PercentText(confidence), " intervals\n");
   return text;
 }
@@ -260,6 +263,11 @@ std::string LayerTable(const v1::ResultPanel& panel, int top) {
                    {"layer", "LAYER"},
                    {"standing", "AGAINST AVERAGE"},
                    {"worst", "WORST, %"}};
+  const bool several = panel.replicates_size() > 1;
+  if (several) {
+    table.columns.insert(table.columns.begin() + 4,
+                         {"spread", "SD, %", Form::kNumber});
+  }
   for (const v1::LanguageResult& language : panel.languages()) {
     if (language.status().empty()) {
       table.columns.push_back(
@@ -278,6 +286,13 @@ std::string LayerTable(const v1::ResultPanel& panel, int top) {
                      c.standing() == "not_told" ? "  ?" : ""),
         absl::StrCat(NumberText(kPercent * c.worst_recovery().value()), " ",
                      c.worst_language())};
+    if (several) {
+      row.insert(row.begin() + 4,
+                 c.has_average_contrast_spread()
+                     ? Value(kPercent *
+                             c.average_contrast_spread().standard_deviation())
+                     : Value());
+    }
     for (const v1::CellResult& cell : c.cells()) {
       if (Learned(panel, cell)) {
         row.push_back(RecoveryText(cell.recovery()));
@@ -289,7 +304,8 @@ std::string LayerTable(const v1::ResultPanel& panel, int top) {
   return absl::StrCat(
       "share of the loss that protecting one layer takes back; AGAINST "
       "AVERAGE: worst language, minus the\naverage layer's, simultaneous over "
-      "the layers; ?: not told from the average layer\n",
+      "the layers; ?: not told from the average layer; ",
+      several ? "SD: of it, between the roundings\n" : "this rounding only\n",
       RenderForPeople(table, {}), Shown(shown, ranked.size(), "layer"));
 }
 

@@ -193,11 +193,29 @@ std::vector<LayerBar> MakeLayerBars(const v1::ResultPanel& panel) {
                     .high = contrast.high(),
                     .worst_recovery = configuration.worst_recovery().value(),
                     .worst_language = configuration.worst_language()});
+    if (configuration.has_average_contrast_spread()) {
+      bars.back().contrast_sd =
+          configuration.average_contrast_spread().standard_deviation();
+    }
   }
   std::sort(bars.begin(), bars.end(), [](const LayerBar& a, const LayerBar& b) {
     return a.rank < b.rank;
   });
   return bars;
+}
+
+std::string SpreadText(const LayerBar& bar, const v1::ResultPanel& panel) {
+  return bar.contrast_sd
+             ? absl::StrCat(", SD ", NumberText(100 * *bar.contrast_sd),
+                            " between ", panel.replicates_size(), " roundings")
+             : "";
+}
+
+std::string RoundingsText(const v1::ResultPanel& panel) {
+  return panel.replicates_size() > 1
+             ? absl::StrCat("the mean of these ", panel.replicates_size(),
+                            " roundings")
+             : "this rounding only";
 }
 
 const v1::ConfigurationResult* FindUnprotected(const v1::ResultPanel& panel) {

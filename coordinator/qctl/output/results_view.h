@@ -51,6 +51,8 @@ struct LayerBar {
   double high = 0;
   double worst_recovery = 0;
   std::string worst_language;
+  // Of the contrast between the replicates; nothing where there is one.
+  std::optional<double> contrast_sd;
 };
 std::vector<LayerBar> MakeLayerBars(const v1::ResultPanel& panel);
 
@@ -70,6 +72,10 @@ std::string EstimateText(const v1::Estimate& estimate, double factor = 1,
                          bool is_signed = false);
 // 0.95 -> "95%".
 std::string PercentText(double share);
+// ", SD 1.4 between 3 roundings", in points; empty where there is one.
+std::string SpreadText(const LayerBar& bar, const v1::ResultPanel& panel);
+// "this rounding only", "the mean of these 3 roundings": what intervals cover.
+std::string RoundingsText(const v1::ResultPanel& panel);
 // "rank 1 resolved: L0", "ranks 2-4 not resolved: L29, L2, L28", "ranks 5-30
 // not resolved", in order.
 std::vector<std::string> RankTexts(const v1::ResultPanel& panel);

@@ -124,6 +124,46 @@ v1::JobSpec CalibratedSpec() {
   return spec;
 }
 
+TEST(ExpandJob, DrawsEachQuantizer_AsOftenAsItIsAsked) {
+  v1::JobSpec spec = SweepSpec();
+  spec.add_quantizers("nf4");
+  const ModelDescription model = TinyLlamaDescription(2);
+  const int64_t once =
+      Expand(spec, model, TwoLanguages())->num_configurations();
+  EXPECT_EQ(once, 1 + 2 * 3);  // the baseline; none, L0 and L1 of each
+  spec.set_replicates(3);
+  const auto expansion = Expand(spec, model, TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_EQ(expansion->num_configurations(), 1 + 3 * 2 * 3);
+  std::set<Digest> digests;
+  std::vector<std::string> nones;
+  for (const ExpandedConfiguration& c : expansion->models[0].configurations) {
+    digests.insert(c.configuration.digest);
+    if (c.configuration.unprotected) {
+      nones.push_back(c.configuration.quantizer_text);
+    }
+  }
+  EXPECT_EQ(digests.size(), 1u + 3 * 2 * 3);
+  EXPECT_THAT(
+      nones,
+      ElementsAre("rtn:bits=4,group=4", "rtn:bits=4,group=4,replicate=1",
+                  "rtn:bits=4,group=4,replicate=2", "nf4:group=64",
+                  "nf4:group=64,replicate=1", "nf4:group=64,replicate=2"));
+}
+
+TEST(ExpandJob, TakesTheReplicateThatAQuantizerNames) {
+  v1::JobSpec spec = SweepSpec();
+  spec.set_quantizers(0, "rtn:group=4,replicate=3");
+  const auto expansion = Expand(spec, TinyLlamaDescription(), TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  EXPECT_EQ(expansion->models[0].configurations[1].configuration.quantizer_text,
+            "rtn:bits=4,group=4,replicate=3");
+  spec.set_quantizers(0, "rtn:group=64,replicate=1");
+  const auto too_long = Expand(spec, TinyLlamaDescription(), TwoLanguages());
+  EXPECT_EQ(CodeOf(too_long), "QS1004");
+  EXPECT_EQ(FieldOf(too_long), "quantizers[0]");
+}
+
 TEST(ExpandJob, MakesAConfigurationPerSeed_OfCalibratedQuantizers) {
   const v1::Corpus texts =
       MakeTestCorpus({{"deu", Numbers(40)}, {"fra", Numbers(40)}});

@@ -124,6 +124,9 @@ TEST(ParseJobSpec, RefusesWrongShapes) {
            Case{"models: [/a]", "QS1005", "models"},
            Case{"languages: eng", "QS1004", "languages"},
            Case{"languages: [[eng]]", "QS1004", "languages[0]"},
+           Case{"replicates: 0", "QS1004", "replicates"},
+           Case{"replicates: -1", "QS1004", "replicates"},
+           Case{"replicates: some", "QS1004", "replicates"},
            Case{"seed: -1", "QS1004", "seed"},
            Case{"seed: 1.5", "QS1004", "seed"},
            Case{"policy: {priority: high}", "QS1004", "policy.priority"},
@@ -254,6 +257,7 @@ TEST(ValidateJobSpec, NamesTheField) {
            Case{"evals: [{eval: aligned, maxTokens: 1}]", "QS1004", "evals[0]"},
            Case{"policy: {priority: 5000}", "QS1004", "policy.priority"},
            Case{"name: \"12\"", "QS1004", "name"},
+           Case{"replicates: 101", "QS1004", "replicates"},
            Case{"name: last", "QS1004", "name"},
            Case{"name: \"a\\u0007\"", "QS1004", "name"},
        }) {
@@ -276,6 +280,39 @@ TEST(ValidateJobSpec, NamesTheField) {
   EXPECT_EQ(FieldOf(validate("LayerSweep", "Configs")), "layerSets");
   EXPECT_EQ(CodeOf(validate("corpus: udhr", "seed: 1")), "QS1003");
   EXPECT_EQ(CodeOf(ValidateJobSpec(v1::JobSpec())), "QS1003");
+}
+
+TEST(ParseJobSpec, ReadsReplicates_WhichEarlierSpecsDigestsLeaveOut) {
+  const auto spec = ParseJobSpec(SmallWith("replicates: 4"));
+  QSWEEP_ASSERT_OK(spec);
+  QSWEEP_EXPECT_OK(ValidateJobSpec(*spec));
+  EXPECT_EQ(spec->replicates(), 4u);
+  const std::string yaml = FormatJobSpecYaml(*spec);
+  EXPECT_THAT(yaml, HasSubstr("\nreplicates: 4\n"));
+  EXPECT_TRUE(MessageDifferencer::Equals(*ParseJobSpec(yaml), *spec));
+  const auto one = ParseJobSpec(SmallWith("replicates: 1"));
+  EXPECT_EQ(JobSpecDigest(*one), JobSpecDigest(*ParseJobSpec(kSmall)));
+  EXPECT_NE(JobSpecDigest(*spec), JobSpecDigest(*one));
+}
+
+TEST(ValidateJobSpec, WantsSoManyReplicatesOfEachQuantizer) {
+  const auto validate = [](absl::string_view quantizers) {
+    const auto spec = ParseJobSpec(
+        absl::StrCat(absl::StrReplaceAll(kSmall, {{"[rtn]", quantizers}}),
+                     "replicates: 65\n"));
+    EXPECT_TRUE(spec.ok()) << spec.status();
+    return ValidateJobSpec(*spec);
+  };
+  QSWEEP_EXPECT_OK(validate("[rtn, \"nf4:group=128\"]"));
+  for (const char* quantizers :
+       {"[rtn, nf4]", "[\"upstream:gpu\"]", "[\"rtn:group=-1\"]", "[gptq]"}) {
+    EXPECT_EQ(CodeOf(validate(quantizers)), "QS1004") << quantizers;
+    EXPECT_EQ(FieldOf(validate(quantizers)), "replicates") << quantizers;
+  }
+  EXPECT_THAT(std::string(validate("[rtn, nf4]").message()),
+              HasSubstr("65 replicates of nf4: "));
+  EXPECT_EQ(FieldOf(validate("[rtn, \"rtn:group=64,replicate=2\"]")),
+            "quantizers[1]");
 }
 
 TEST(ParseJobSpec, ReadsCalibration) {

@@ -68,7 +68,8 @@ PanelInput HandTable(int copies) {
         row.tokens = document.tokens;
         row.bytes = row.bytes_scored = document.bytes;
         row.kl_sum = c == 0 ? 0 : 4;
-        row.top1 = c == 0 ? document.tokens : document.tokens / 2;
+        row.top1 =
+            static_cast<double>(c == 0 ? document.tokens : document.tokens / 2);
         panel.rows.push_back(row);
       }
     }
@@ -264,7 +265,7 @@ TEST(AnalyzePanel, FlagsACollapse_WhenAgreementIsLost) {
   PanelInput panel = SyntheticPanel({});
   for (Row& row : panel.rows) {
     if (row.configuration == kNone) {
-      row.top1 = row.tokens / 4;
+      row.top1 = static_cast<double>(row.tokens / 4);
     }
   }
   const PanelResult result = AnalyzePanel(panel, {.resamples = 50});

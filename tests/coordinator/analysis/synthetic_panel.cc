@@ -36,7 +36,7 @@ Row BaselineRow(int language, int unit, const SyntheticOptions& options,
   row.nll_sum = row.nll_fp_sum;
   row.unigram_nll_sum = tokens * 7.0;
   row.kl_sum = 0.0;
-  row.top1 = row.tokens;
+  row.top1 = static_cast<double>(row.tokens);
   return row;
 }
 
@@ -95,12 +95,49 @@ PanelInput SyntheticPanel(const SyntheticOptions& options) {
         row.configuration = c;
         row.nll_sum = row.nll_fp_sum + loss * (1 - share);
         row.kl_sum = std::abs(loss) * (1 - share) * 0.5;
-        row.top1 = row.tokens * 8 / 10;
+        row.top1 = static_cast<double>(row.tokens * 8 / 10);
         panel.rows.push_back(row);
       }
     }
   }
   return panel;
+}
+
+PanelInput Replicated(const PanelInput& panel, int replicates) {
+  PanelInput replicated = panel;
+  replicated.rows.clear();
+  replicated.replicates.clear();
+  for (int r = 0; r < replicates; ++r) {
+    replicated.replicates.push_back(r);
+  }
+  std::vector<double> factors;  // of a configuration's losses, by replicate
+  Random random(77);
+  for (ConfigurationInput& configuration : replicated.configurations) {
+    for (int r = 0; r < replicates; ++r) {
+      factors.push_back(1 + 0.05 * Normal(random));
+      if (!configuration.baseline || r == 0) {
+        configuration.replicates.push_back(
+            {r, r == 0
+                    ? configuration.digest
+                    : Digest::Of(absl::StrCat(configuration.digest, r)).hex()});
+      }
+    }
+  }
+  for (Row row : panel.rows) {
+    const double loss = row.nll_sum - row.nll_fp_sum;
+    const auto c = static_cast<size_t>(row.configuration);
+    for (size_t r = 0; r < replicated.configurations[c].replicates.size();
+         ++r) {
+      row.replicate = static_cast<int>(r);
+      row.nll_sum = row.nll_fp_sum +
+                    loss * factors[c * static_cast<size_t>(replicates) + r] *
+                        (1 + 0.02 * Normal(random));
+      row.kl_sum = 0.5 * std::abs(row.nll_sum - row.nll_fp_sum);
+      row.top1 = static_cast<double>(row.tokens - r);
+      replicated.rows.push_back(row);
+    }
+  }
+  return replicated;
 }
 
 Row& RowAt(PanelInput& panel, int configuration, int language,

@@ -29,6 +29,10 @@ struct SyntheticOptions {
 // Baseline, none, then each layer alone; every row kOk; reference language 0.
 PanelInput SyntheticPanel(const SyntheticOptions& options);
 
+// The same panel drawn `replicates` times: every loss but the baseline's is
+// another in each of them, about the one that it was.
+PanelInput Replicated(const PanelInput& panel, int replicates);
+
 // The row of a cell and unit, to change it.
 Row& RowAt(PanelInput& panel, int configuration, int language,
            const std::string& unit);

@@ -84,6 +84,39 @@ TEST(MakePanels, MakesOnePerModelAndQuantizer_EachWithTheBaseline) {
   EXPECT_EQ(last.rows[6].unit, "1");
 }
 
+// Of model-0 the second quantizer becomes another draw of the first.
+TEST(MakePanels, PutsReplicatesIntoOnePanel) {
+  JobRows rows = TwoModels();
+  rows.configurations[1].quantizer = "rtn:bits=4,group=64";
+  rows.configurations[2].quantizer = "rtn:bits=4,group=64,replicate=2";
+  rows.configurations[1].digest = Digest::Of("none");
+  rows.configurations[2].digest = Digest::Of("none of replicate 2");
+  const std::vector<analysis::PanelInput> panels = MakePanels(rows);
+  ASSERT_EQ(panels.size(), 3u);
+  const analysis::PanelInput& panel = panels[0];
+  EXPECT_EQ(panel.quantizer, "rtn:bits=4,group=64");
+  EXPECT_THAT(panel.replicates, ElementsAre(0, 2));
+  ASSERT_EQ(panel.configurations.size(), 2u);
+  const analysis::ConfigurationInput& none = panel.configurations[1];
+  ASSERT_EQ(none.replicates.size(), 2u);
+  EXPECT_EQ(none.digest, Digest::Of("none").hex());
+  EXPECT_EQ(none.replicates[1].number, 2);
+  EXPECT_EQ(none.replicates[1].digest, Digest::Of("none of replicate 2").hex());
+  EXPECT_EQ(panel.rows_expected, 12u);
+  ASSERT_EQ(panel.rows.size(), 12u);
+  EXPECT_EQ(panel.rows[8].configuration, 1);
+  EXPECT_EQ(panel.rows[8].replicate, 1);
+  EXPECT_EQ(panel.rows[8].nll_sum, 20);
+}
+
+TEST(MakePanels, NamesTheReplicate_WhenItIsTheOnlyOne) {
+  JobRows rows = TwoModels();
+  rows.configurations[1].quantizer = "rtn:bits=4,group=64,replicate=2";
+  const analysis::PanelInput panel = MakePanels(rows)[0];
+  EXPECT_EQ(panel.quantizer, "rtn:bits=4,group=64,replicate=2");
+  EXPECT_THAT(panel.replicates, ElementsAre(2));
+}
+
 TEST(MakePanels, TakesTheAnchorByMeaning_NotByName) {
   JobRows rows = TwoModels();
   rows.configurations[1].layer_set = rows.configurations[1].resolved = "norm";

@@ -15,6 +15,7 @@
 namespace qsweep::qctl {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -85,6 +86,29 @@ TEST(RenderHeatmap, ShowsRecovery_WhenNoLayerIsRanked) {
   }
   EXPECT_THAT(RenderHeatmap(results, {}),
               HasSubstr("Recovery of the loss at none"));
+}
+
+TEST(RenderLayers, SaysHowTheRoundingsDiffer_AsTheClosingScreenDoes) {
+  v1::GetResultsResponse results = SampleResults();
+  v1::ResultPanel& panel = *results.mutable_panels(0);
+  for (const uint32_t replicate : {0, 1, 2}) {
+    panel.add_replicates(replicate);
+  }
+  for (v1::ConfigurationResult& c : *panel.mutable_configurations()) {
+    if (c.layer_set() == "L0") {
+      c.mutable_average_contrast_spread()->set_standard_deviation(0.0345);
+    }
+  }
+  const std::string text = RenderLayers(results, {});
+  EXPECT_THAT(text, HasSubstr("; mean of 3 roundings; 95% intervals\n"));
+  EXPECT_THAT(text, HasSubstr("; SD: of it, between the roundings\n"));
+  EXPECT_THAT(text, ContainsRegex("AGAINST AVERAGE +SD, % +WORST, %"));
+  EXPECT_THAT(text, ContainsRegex("L0 +\\+12.0 \\[5.00, 19.0\\] +3.45 +18.0"));
+  EXPECT_THAT(text, Not(HasSubstr("this rounding only")));
+  const std::string closing = RenderClosingScreen(results, {});
+  EXPECT_THAT(closing, HasSubstr("and the mean of these 3 roundings."));
+  EXPECT_THAT(closing,
+              HasSubstr("[5.00, 19.0], SD 3.45 between 3 roundings\n"));
 }
 
 TEST(RenderLayers, SaysHowMuchIsShown) {
