@@ -27,7 +27,8 @@ Scheme MainScheme(const ModelDescription& model,
   std::map<Scheme, int64_t> elements;
   for (size_t i = 0; i < model.tensors.size(); ++i) {
     if (configuration.schemes[i]) {
-      elements[*configuration.schemes[i]] += model.tensors[i].num_elements();
+      elements[configuration.schemes[i]->WithoutPath()] +=
+          model.tensors[i].num_elements();
     }
   }
   return std::max_element(
@@ -66,7 +67,8 @@ class Selectors {
       const std::optional<Scheme>& scheme = configuration.schemes[i];
       in_scope_.push_back(InScope(quantizer.scope, model.tensors[i]));
       bits_.push_back(scheme ? scheme->bits : 0);
-      done_[i] = !in_scope_[i] || scheme == quantizer.scheme;
+      done_[i] = !in_scope_[i] ||
+                 (scheme && scheme->WithoutPath() == quantizer.scheme);
       left_ += done_[i] ? 0 : 1;
     }
   }

@@ -173,6 +173,41 @@ absl::Status CheckShiftsBoundary(
       "replicate", "Use smaller groups, or leave replicate out.");
 }
 
+// A tensor's line of a canonical text.
+std::string TensorLine(const TensorDescription& tensor,
+                       const std::optional<Scheme>& scheme) {
+  return absl::StrCat(tensor.layer, " ", ComponentName(tensor.component),
+                      tensor.bias ? " bias " : " weight ",
+                      scheme ? scheme->CanonicalText() : "fp", "\n");
+}
+
+// Tells the schemes of each layer what is before it: a chain of digests, each
+// of the one before and a line per tensor between.
+void SetCalibrationPaths(const ModelDescription& model,
+                         std::vector<std::optional<Scheme>>& schemes) {
+  std::string before = "qsweep-calibration-path 1\n";
+  std::vector<std::vector<size_t>> of_layer(static_cast<size_t>(model.layers));
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    const TensorDescription& tensor = model.tensors[i];
+    if (tensor.layer >= 0) {
+      of_layer[static_cast<size_t>(tensor.layer)].push_back(i);
+    } else if (tensor.component == Component::kEmbedToken ||
+               tensor.component == Component::kEmbedPosition) {
+      before += TensorLine(tensor, schemes[i]);
+    }
+  }
+  for (const std::vector<size_t>& tensors : of_layer) {
+    const Digest path = Digest::Of(before);
+    before = path.hex() + "\n";
+    for (const size_t i : tensors) {
+      if (schemes[i]) {
+        schemes[i]->calibration_path = ShortDigest(path);
+      }
+      before += TensorLine(model.tensors[i], schemes[i]);
+    }
+  }
+}
+
 }  // namespace
 
 bool Configuration::baseline() const {
@@ -253,6 +288,9 @@ absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
   configuration.single_layer = shape.single_layer;
   configuration.overhead =
       MeasureOverhead(model, quantizer, resolved, configuration.schemes);
+  if (quantizer.scheme.calibration == CalibrationMode::kExact) {
+    SetCalibrationPaths(model, configuration.schemes);
+  }
   configuration.digest = Digest::Of(CanonicalText(model, configuration));
   return configuration;
 }
@@ -313,11 +351,7 @@ std::string CanonicalText(const ModelDescription& model,
                    "replicate=", ReplicateIn(configuration), "\n",
                    "calibration=", CalibrationOf(model, configuration), "\n");
   for (size_t i = 0; i < model.tensors.size(); ++i) {
-    const TensorDescription& tensor = model.tensors[i];
-    const std::optional<Scheme>& scheme = configuration.schemes[i];
-    absl::StrAppend(&text, tensor.layer, " ", ComponentName(tensor.component),
-                    tensor.bias ? " bias " : " weight ",
-                    scheme ? scheme->CanonicalText() : "fp", "\n");
+    text += TensorLine(model.tensors[i], configuration.schemes[i]);
   }
   return text;
 }

@@ -232,6 +232,7 @@ absl::StatusOr<ExpandedModel> ExpandModel(
     }
   }
   collector.AppendNotes(notes);
+  NoteExactCalibration(model, expanded, notes);
   for (int e = 0; e < spec.evals_size(); ++e) {
     const v1::EvaluationRequest& eval = spec.evals(e);
     auto text = EvaluationText(eval.eval(), model.tokenizer_digest,

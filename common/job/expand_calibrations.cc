@@ -1,14 +1,19 @@
 #include "common/job/expand_calibrations.h"
 
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <set>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "common/job/configuration.h"
 #include "common/job/corpus.h"
 #include "common/job/expand_documents.h"
 #include "common/job/quantizer.h"
@@ -111,6 +116,43 @@ absl::StatusOr<std::vector<ExpandedCalibration>> ExpandCalibrations(
                                  "better than those of other texts"));
   }
   return calibrations;
+}
+
+void NoteExactCalibration(const ModelDescription& model,
+                          const ExpandedModel& expanded,
+                          std::vector<std::string>& notes) {
+  // A path leads to one layer.
+  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> paths;  // of texts
+  std::set<std::pair<uint64_t, int>> layers;                 // of texts
+  double bytes = 0;
+  for (const ExpandedConfiguration& configuration : expanded.configurations) {
+    const std::vector<std::optional<Scheme>>& schemes =
+        configuration.configuration.schemes;
+    uint64_t known = 0;  // path, or the one that was just added
+    bool added = false;
+    for (size_t i = 0; i < schemes.size(); ++i) {
+      if (!schemes[i] || schemes[i]->calibration != CalibrationMode::kExact) {
+        continue;
+      }
+      const Scheme& scheme = *schemes[i];
+      if (scheme.calibration_path != known) {
+        known = scheme.calibration_path;
+        added = paths.emplace(scheme.calibration_texts, known).second;
+        layers.emplace(scheme.calibration_texts, model.tensors[i].layer);
+      }
+      // As files have codes.
+      bytes += added ? static_cast<double>(model.tensors[i].num_elements()) *
+                           (scheme.bits <= 4 ? 0.5 : 1)
+                     : 0;
+    }
+  }
+  if (!paths.empty()) {
+    notes.push_back(absl::StrCat(
+        "calibration: exact calibrates ", paths.size(), " layers of ",
+        model.name, " on each worker, where fp would ", layers.size(),
+        "; their codes take about ",
+        static_cast<int64_t>(std::ceil(bytes / (1 << 20))), " MiB"));
+  }
 }
 
 }  // namespace qsweep

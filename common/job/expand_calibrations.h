@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 
 #include "common/job/expand.h"
+#include "common/job/model_description.h"
 #include "qsweep/v1/job.pb.h"
 
 namespace qsweep {
@@ -19,6 +20,12 @@ absl::StatusOr<std::vector<ExpandedCalibration>> ExpandCalibrations(
     const v1::CalibrationRequest& request, const v1::Corpus& corpus,
     const std::vector<ExpandedEvaluation>& evaluations,
     std::vector<std::string>& notes);
+
+// Notes what calib=exact costs, where a configuration has it: the layers that
+// each worker calibrates, and the size of their codes.
+void NoteExactCalibration(const ModelDescription& model,
+                          const ExpandedModel& expanded,
+                          std::vector<std::string>& notes);
 
 }  // namespace qsweep
 

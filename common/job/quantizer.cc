@@ -79,6 +79,17 @@ std::string FormatCalibrated(const Scheme& scheme) {
   return text;
 }
 
+// What the codes of a calibrated tensor follow from beside its weights.
+std::string CalibrationText(const Scheme& scheme) {
+  return absl::StrCat(
+      ";calib=", NameOf(kCalibrationModeNames, scheme.calibration),
+      ";texts=", CalibrationTextsName(scheme.calibration_texts),
+      scheme.calibration == CalibrationMode::kExact
+          ? absl::StrCat(";path=",
+                         absl::Hex(scheme.calibration_path, absl::kZeroPad16))
+          : "");
+}
+
 bool IsUpstream(const Quantizer& quantizer) {
   Scheme scheme = UpstreamScheme();
   scheme.bits = quantizer.scheme.bits;
@@ -88,6 +99,12 @@ bool IsUpstream(const Quantizer& quantizer) {
 }
 
 }  // namespace
+
+Scheme Scheme::WithoutPath() const {
+  Scheme scheme = *this;
+  scheme.calibration_path = 0;
+  return scheme;
+}
 
 std::string Scheme::CanonicalText() const {
   if (method == Method::kNf4) {
@@ -104,17 +121,13 @@ std::string Scheme::CanonicalText() const {
         ";group=", group, ";sym=", symmetric ? 1 : 0,
         ";scale=", NameOf(kScaleNames, scale), ";act_order=", act_order ? 1 : 0,
         ";static_groups=", static_groups ? 1 : 0,
-        ";damp=", FormatDamp(damp_millionths),
-        ";calib=", NameOf(kCalibrationModeNames, calibration),
-        ";texts=", CalibrationTextsName(calibration_texts));
+        ";damp=", FormatDamp(damp_millionths), CalibrationText(*this));
   }
   if (method == Method::kAwq) {
-    return absl::StrCat("awq;bits=", bits,
-                        ";gran=", NameOf(kGranularityNames, granularity),
-                        ";group=", group, ";sym=", symmetric ? 1 : 0,
-                        ";scale=", NameOf(kScaleNames, scale),
-                        ";calib=", NameOf(kCalibrationModeNames, calibration),
-                        ";texts=", CalibrationTextsName(calibration_texts));
+    return absl::StrCat(
+        "awq;bits=", bits, ";gran=", NameOf(kGranularityNames, granularity),
+        ";group=", group, ";sym=", symmetric ? 1 : 0,
+        ";scale=", NameOf(kScaleNames, scale), CalibrationText(*this));
   }
   return absl::StrCat(NameOf(kMethodNames, method), ";bits=", bits,
                       ";gran=", NameOf(kGranularityNames, granularity),
@@ -193,13 +206,17 @@ Digest CalibrationDigest(std::span<const Digest> documents) {
   return Digest::Of(text);
 }
 
-uint64_t CalibrationTexts(std::span<const Digest> documents) {
+uint64_t ShortDigest(const Digest& digest) {
   uint64_t first = 0;
-  const std::string bytes = CalibrationDigest(documents).bytes();
+  const std::string bytes = digest.bytes();
   for (const char byte : bytes.substr(0, sizeof(first))) {
     first = first << 8 | static_cast<unsigned char>(byte);
   }
   return first == 0 ? 1 : first;
+}
+
+uint64_t CalibrationTexts(std::span<const Digest> documents) {
+  return ShortDigest(CalibrationDigest(documents));
 }
 
 std::string ScopeName(Scope scope) { return NameOf(kScopeNames, scope); }

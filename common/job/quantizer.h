@@ -26,8 +26,9 @@ enum class ScaleStorage { kFp32, kFp16 };
 // Where a calibrated method looks at the inputs of the layers. kFp: in the
 // model that is not quantized. kQpath: in the model whose layers before are
 // quantized, all of them. Either way one copy of a layer serves every layer
-// set.
-enum class CalibrationMode { kNone, kFp, kQpath };
+// set. kExact: in the model whose layers before are as the configuration has
+// them; configurations share a layer's copy where all before it is equal.
+enum class CalibrationMode { kNone, kFp, kQpath, kExact };
 enum class Compute { kFp32, kBf16, kFp16 };  // of the matrix products
 
 // Which tensors a quantizer may touch. kLinear, the default: block linears
@@ -74,8 +75,13 @@ struct Scheme {
   // Which draw of rounding noise: 0 has its groups begin with the row, others
   // shift them (replicate.h).
   int replicate = 0;
+  // kExact, once the scheme is of a tensor of a configuration: ShortDigest of
+  // all before the tensor's layer. Else 0.
+  uint64_t calibration_path = 0;
 
   bool calibrated() const { return calibration != CalibrationMode::kNone; }
+  // As quantizers have it: without what follows from a configuration.
+  Scheme WithoutPath() const;
   auto operator<=>(const Scheme&) const = default;
   // Every value written out, fixed order:
   // "rtn;bits=4;gran=group;group=64;sym=1;grid=absmax; arith=fp32;scale=fp32"
@@ -83,8 +89,9 @@ struct Scheme {
   // "hqq;bits=4;group=64;axis=1;round_zero=1"; gptq:
   // "gptq;bits=4;gran=group;group=128;sym=1;scale=fp32;act_order=0;
   // static_groups=0;damp=0.01;calib=fp;texts=0123456789abcdef" (one line), awq
-  // what it has of these. Part of the configuration digest, which has the
-  // replicate in a line of its own.
+  // what it has of these; calib=exact with ";path=0123456789abcdef" at the end.
+  // Part of the configuration digest, which has the replicate in a line of its
+  // own.
   std::string CanonicalText() const;
   // Stored bits per weight of a [rows, columns] tensor: the codes, and for each
   // scale its 16 or 32 bits, with a zero point of `bits` more when not
@@ -112,9 +119,9 @@ struct Quantizer {
 // replicate. hqq takes bits (4), group (64), axis (0, 1; default 1), round_zero
 // (0, 1; default 1 at 4 bits), scope, replicate. gptq takes bits (2, 3, 4, 8),
 // group (-1: a row), sym, scale, act_order (0, 1; default 0), static_groups (0,
-// 1; default 0), damp (0 to 1; default 0.01), calib (fp, qpath), texts (16
-// hexadecimal digits; none: not chosen yet), scope=linear, replicate (0). awq
-// takes bits, group (-1: a row), sym (default 0), scale, calib, texts,
+// 1; default 0), damp (0 to 1; default 0.01), calib (fp, qpath, exact),
+// texts (16 hexadecimal digits; none: not chosen yet), scope=linear, replicate
+// (0). awq takes bits, group (-1: a row), sym (default 0), scale, calib, texts,
 // scope=linear, replicate (0). Which replicates there are: replicate.h.
 // upstream is per tensor, symmetric, absmax over the preset's scope; bits,
 // arith and scale may be given. INVALID_ARGUMENT: QS1020 unknown method or
@@ -128,16 +135,18 @@ absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
 // "upstream:gpu,bits=8".
 std::string FormatQuantizer(const Quantizer& quantizer);
 
+// What schemes have of a digest: its first 8 bytes, never 0.
+uint64_t ShortDigest(const Digest& digest);
 // "0123456789abcdef" of Scheme::calibration_texts.
 std::string CalibrationTextsName(uint64_t calibration_texts);
 
 // What identifies calibration texts: SHA-256 of "qsweep-calibration 1\n" and a
 // line with the digest of each document, in their order.
 Digest CalibrationDigest(std::span<const Digest> documents);
-// Its first 8 bytes, never 0.
+// ShortDigest of it.
 uint64_t CalibrationTexts(std::span<const Digest> documents);
 
-// "fp", "qpath". QS1004.
+// "fp", "qpath", "exact". QS1004.
 absl::StatusOr<CalibrationMode> ParseCalibrationMode(absl::string_view text);
 
 std::string ScopeName(Scope scope);

@@ -35,7 +35,9 @@ inline constexpr auto kScaleNames =
         {{ScaleStorage::kFp32, "fp32"}, {ScaleStorage::kFp16, "fp16"}});
 inline constexpr auto kCalibrationModeNames =
     std::to_array<std::pair<CalibrationMode, const char*>>(
-        {{CalibrationMode::kFp, "fp"}, {CalibrationMode::kQpath, "qpath"}});
+        {{CalibrationMode::kFp, "fp"},
+         {CalibrationMode::kQpath, "qpath"},
+         {CalibrationMode::kExact, "exact"}});
 inline constexpr auto kComputeNames =
     std::to_array<std::pair<Compute, const char*>>({{Compute::kFp32, "fp32"},
                                                     {Compute::kBf16, "bf16"},

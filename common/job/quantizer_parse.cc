@@ -432,12 +432,6 @@ absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text) {
 }
 
 absl::StatusOr<CalibrationMode> ParseCalibrationMode(absl::string_view text) {
-  if (text == "exact") {
-    return MakeError(kBadValue,
-                     "calib=exact is not in this version, which has fp and "
-                     "qpath",
-                     "calib", "Use calib=qpath.");
-  }
   return ParseName(kCalibrationModeNames, "calib", text);
 }
 

@@ -46,6 +46,19 @@ AwqSearch::AwqSearch(const ModelConfig& config, const StageTensors& tensors,
       run_block_(std::move(run_block)),
       sample_step_(std::max<int64_t>(1, positions / kSamples)) {}
 
+int64_t AwqSearch::Bytes(const ModelConfig& config, int64_t positions,
+                         size_t units, int64_t columns, int64_t group) {
+  const int64_t widths = 2 * int64_t{config.hidden_size} +
+                         int64_t{config.heads} * config.head_dim +
+                         config.intermediate_size;
+  // A copy of one input's samples is divided by its scales.
+  const int64_t floats = 2 * positions * config.hidden_size +
+                         2 * kSamples * (widths + columns) + columns * group;
+  return floats * static_cast<int64_t>(sizeof(float)) +
+         static_cast<int64_t>(units) * widths *
+             static_cast<int64_t>(sizeof(double));
+}
+
 absl::Status AwqSearch::Measure() {
   const int64_t hidden = config_.hidden_size;
   const int64_t num_samples = (positions_ + sample_step_ - 1) / sample_step_;

@@ -46,6 +46,11 @@ class AwqSearch {
       std::function<absl::Status(const BlockWeights& weights, const Visit&,
                                  const std::function<bool()>& enough)>;
 
+  // What one takes at most: of a block whose widest input, and widest group of
+  // inputs, are these.
+  static int64_t Bytes(const ModelConfig& config, int64_t positions,
+                       size_t units, int64_t columns, int64_t group);
+
   // weights: not quantized; changed and changed back. positions, units: of all
   // texts.
   AwqSearch(const ModelConfig& config, const StageTensors& tensors,

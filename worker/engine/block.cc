@@ -40,6 +40,13 @@ BlockInputs::BlockInputs(const ModelConfig& config, int64_t max_rows) {
   std::ranges::for_each(outputs, allocate);
 }
 
+int64_t BlockInputs::Bytes(const ModelConfig& config, int64_t max_rows) {
+  const int64_t floats = 4 * RowStride(config.hidden_size) +
+                         RowStride(int64_t{config.heads} * config.head_dim) +
+                         RowStride(config.intermediate_size);
+  return max_rows * floats * static_cast<int64_t>(sizeof(float));
+}
+
 BlockRunner::BlockRunner(const ModelConfig& config, const RotaryTable& rotary,
                          int64_t max_rows)
     : config_(config),

@@ -46,6 +46,8 @@ inline constexpr size_t kNumBlockInputs = 4;
 struct BlockInputs {
   // Room for max_rows positions.
   BlockInputs(const ModelConfig& config, int64_t max_rows);
+  // Bytes of that room.
+  static int64_t Bytes(const ModelConfig& config, int64_t max_rows);
 
   struct Rows {
     int64_t width = 0;

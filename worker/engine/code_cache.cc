@@ -30,6 +30,7 @@ namespace fs = std::filesystem;
 constexpr absl::string_view kMagic = "qsweep-codes 1\n";
 constexpr size_t kHeadBytes = kMagic.size() + 5 * sizeof(int64_t);
 constexpr absl::string_view kExtension = ".codes";
+constexpr size_t kMostHeld = 32'768;  // Linux maps 65,530 files a process
 constexpr int64_t kMostColumns = int64_t{1} << 24;
 static_assert(std::endian::native == std::endian::little);
 
@@ -229,8 +230,16 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> CodeCache::Hold(
   }
   QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file,
                           MappedFile::Open(PathOf(key)));
+  Keep(key, file);
+  return file;
+}
+
+void CodeCache::Keep(const Digest& key,
+                     std::shared_ptr<const MappedFile> file) const {
   MutexLock lock(mutex_);
-  return held_.insert_or_assign(key, std::move(file)).first->second;
+  if (held_.size() < kMostHeld || held_.contains(key)) {
+    held_.insert_or_assign(key, std::move(file));
+  }
 }
 
 absl::StatusOr<CodeCache::Codes> CodeCache::Read(const Digest& key) const {
@@ -315,8 +324,7 @@ absl::Status CodeCache::Store(const Digest& key, CodedTensor coded) {
                                   directory_, "."),
                      "", "Make room there, or set XDG_CACHE_HOME.");
   }
-  MutexLock lock(mutex_);
-  held_.insert_or_assign(key, *std::move(written));
+  Keep(key, *std::move(written));
   return absl::OkStatus();
 }
 

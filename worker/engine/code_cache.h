@@ -26,8 +26,8 @@ class MappedFile;
 // in a directory, which several engines may share. Files are written under
 // another name first and checked when they are read: what is there is whole.
 // What a task has asked for or stored stays readable until MakeRoom, though
-// another engine may remove the file: it is mapped. Find and DigestOf from any
-// thread while nothing is stored; the rest from one.
+// another engine may remove the file: the first 32,768 are mapped. Find and
+// DigestOf from any thread while nothing is stored; the rest from one.
 class CodeCache {
  public:
   // directory: made when it is first needed; "": codes stay in memory. engine:
@@ -70,6 +70,8 @@ class CodeCache {
   // The file of a key, mapped; from then on it is held.
   absl::StatusOr<std::shared_ptr<const MappedFile>> Hold(
       const Digest& key) const;
+  // Holds a file until MakeRoom, unless too many are held.
+  void Keep(const Digest& key, std::shared_ptr<const MappedFile> file) const;
 
   const std::string directory_;
   const std::string engine_;

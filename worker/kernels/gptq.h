@@ -66,6 +66,10 @@ GptqFactoring FactorForGptq(const float* hessian, int64_t columns, double damp,
                             bool act_order, const ParallelFor& parallel,
                             GptqFactor& factor);
 
+// What a factor takes, and what FactorForGptq takes beside it at most.
+int64_t GptqFactorBytes(int64_t columns);
+int64_t FactoringBytes(int64_t columns);
+
 // Where a quantized matrix goes, in the order of its columns. A weight is
 // scales[group] * (codes - zeros[group]), group_of_column says which.
 struct GptqOutput {

@@ -230,6 +230,19 @@ float GptqFactor::UpperInverse(int64_t i, int64_t j) const {
                          i % kBlock * kPanel + j % kPanel];
 }
 
+int64_t GptqFactorBytes(int64_t columns) {
+  const int64_t blocks = BlocksOf(columns);
+  return (UpperOffset(blocks) + blocks * kBlock * kBlock) *
+         static_cast<int64_t>(sizeof(float));
+}
+
+int64_t FactoringBytes(int64_t columns) {
+  // In fp64; in fp32 R is the factor's from the start.
+  const int64_t blocks = BlocksOf(columns);
+  return (UpperOffset(blocks) + (blocks + 3) * kBlock * kBlock) *
+         static_cast<int64_t>(sizeof(double));
+}
+
 GptqFactoring FactorForGptq(const float* hessian, int64_t columns, double damp,
                             bool act_order, const ParallelFor& parallel,
                             GptqFactor& factor) {

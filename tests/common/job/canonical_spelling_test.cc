@@ -45,6 +45,10 @@ TEST(CanonicalSpelling, IsTheSame_HoweverTheConfigurationIsWritten) {
            Case{"rtn:bits=4",
                 "L2+L0-1:int8",
                 {"rtn:bits=8,group=128", "L2+L3:int4"}},
+           Case{"gptq:calib=exact,texts=0123456789abcdef",
+                "L2+L0:int8",
+                {"gptq:bits=4,group=128,calib=exact,texts=0123456789abcdef",
+                 "L2+L0:int8"}},
            Case{"upstream:gpu", "L1", {"upstream:gpu", "L1"}},
            // The embedding is the tied head, so linear weights are left.
            Case{"upstream:gpu", "L1+embed", {"rtn:bits=4,gran=tensor", "L1"}},

@@ -1,9 +1,12 @@
 #include "common/job/configuration.h"
 
+#include <cstdint>
 #include <fstream>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -241,6 +244,45 @@ TEST(MakeConfiguration, HasTokenizerAndTextsInTheDigest_OfCalibratedMethods) {
   EXPECT_NE(make("gptq:group=4,texts=0123456789abcdef")->digest, made->digest);
 }
 
+TEST(MakeConfiguration, TellsExactSchemesWhatIsBeforeTheirLayer) {
+  const ModelDescription model = testing::TinyLlamaDescription(4);
+  const std::string exact = "gptq:group=4,calib=exact,texts=0123456789abcdef";
+  // The path of each layer's down projection; 0: it is kept.
+  const auto paths = [&](const std::string& quantizer,
+                         const std::string& layer_set) {
+    const Configuration configuration = Make(model, quantizer, layer_set);
+    std::vector<uint64_t> of_layer;
+    for (size_t i = 0; i < model.tensors.size(); ++i) {
+      if (model.tensors[i].component == Component::kDown) {
+        const std::optional<Scheme>& scheme = configuration.schemes[i];
+        of_layer.push_back(scheme ? scheme->calibration_path : 0);
+      }
+    }
+    return of_layer;
+  };
+  const std::vector<uint64_t> none = paths(exact, "none");
+  EXPECT_EQ(std::set<uint64_t>(none.begin(), none.end()).size(), 4u);
+  const std::vector<uint64_t> kept = paths(exact, "L1");
+  EXPECT_EQ(kept[0], none[0]);
+  EXPECT_NE(kept[2], none[2]);
+  EXPECT_NE(kept[3], none[3]);
+  // What is in the layer itself or after it is not before it.
+  const std::vector<uint64_t> parts = paths(exact, "attn@L1+L2:int8+L3:int8");
+  EXPECT_EQ(parts[1], none[1]);
+  EXPECT_NE(parts[2], none[2]);
+  EXPECT_EQ(paths(exact, "attn@L1")[2], parts[2]);
+  EXPECT_NE(paths(exact, "attn@L1")[3], parts[3]);
+  EXPECT_EQ(paths("gptq:group=4,calib=qpath,texts=0123456789abcdef", "none"),
+            std::vector<uint64_t>(4, 0));
+  // The set is still told by what quantizers say.
+  EXPECT_TRUE(Make(model, exact, "none").unprotected);
+  EXPECT_EQ(Make(model, exact, "L2").single_layer, 2);
+  EXPECT_NE(
+      Make(model, exact, "none").digest,
+      Make(model, "gptq:group=4,calib=qpath,texts=0123456789abcdef", "none")
+          .digest);
+}
+
 TEST(MakeConfiguration, NamesTheSingleLayer) {
   const ModelDescription model = testing::TinyLlamaDescription(4);
   EXPECT_EQ(Make(model, "rtn", "L-1").single_layer, 3);
@@ -289,7 +331,9 @@ TEST(CanonicalText, EqualsTheGoldenVectors) {
   for (const auto& [quantizer, layer_set] :
        {std::pair{"fp", "all"}, std::pair{"rtn:bits=4,group=64", "L1"},
         std::pair{"upstream:gpu,bits=8,arith=fp16", "attn@L0+L1:int3"},
-        std::pair{"rtn:bits=4,group=4,replicate=3", "L1"}}) {
+        std::pair{"rtn:bits=4,group=4,replicate=3", "L1"},
+        std::pair{"gptq:group=64,calib=exact,texts=0123456789abcdef",
+                  "mlp@L0"}}) {
     const Configuration configuration = Make(model, quantizer, layer_set);
     const std::string canonical = CanonicalText(model, configuration);
     text += canonical + "sha256=" + configuration.digest.hex() + "\n\n";

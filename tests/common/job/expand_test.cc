@@ -226,6 +226,25 @@ TEST(ExpandJob, NotesSeedsThatChooseTheSame_AndTextsThatAreScored) {
                           "losses look better than those of other texts"));
 }
 
+TEST(ExpandJob, NotesWhatCalibratingEachConfigurationCosts) {
+  const v1::Corpus texts = MakeTestCorpus({{"deu", Numbers(40)}});
+  const ModelDescription models[] = {TinyLlamaDescription(3)};
+  v1::JobSpec spec = SweepSpec();  // none and the single layers
+  spec.set_quantizers(0, "gptq:bits=8,group=4,calib=exact");
+  spec.mutable_calibration()->set_corpus("other");
+  const auto expansion = ExpandJob(spec, models, TwoLanguages(), &texts);
+  QSWEEP_ASSERT_OK(expansion);
+  ASSERT_EQ(expansion->num_configurations(), 1 + 1 + 3);
+  // Layer 0 once, layer 1 after two prefixes, layer 2 after three.
+  EXPECT_THAT(expansion->notes,
+              ElementsAre("calibration: exact calibrates 6 layers of "
+                          "tiny-llama-3 on each worker, where fp would 3; "
+                          "their codes take about 1 MiB"));
+  spec.mutable_calibration()->set_mode("fp");
+  EXPECT_THAT(ExpandJob(spec, models, TwoLanguages(), &texts)->notes,
+              IsEmpty());
+}
+
 TEST(ExpandJob, TakesAQuantizerWithItsTexts_WhenTheyAreThoseOfASeed) {
   const v1::Corpus texts = MakeTestCorpus({{"deu", Numbers(40)}});
   const ModelDescription models[] = {TinyLlamaDescription(2)};

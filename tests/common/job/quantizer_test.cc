@@ -54,6 +54,13 @@ TEST(ParseQuantizer, GivesEachMethodItsOwnDefaultsAndMeaning) {
       ParseQuantizer("awq:texts=0123456789abcdef")->scheme.CanonicalText(),
       "awq;bits=4;gran=group;group=128;sym=0;scale=fp32;calib=fp;"
       "texts=0123456789abcdef");
+  Scheme exact =
+      ParseQuantizer("awq:calib=exact,texts=0123456789abcdef")->scheme;
+  exact.calibration_path = 0xab;
+  EXPECT_EQ(exact.CanonicalText(),
+            "awq;bits=4;gran=group;group=128;sym=0;scale=fp32;calib=exact;"
+            "texts=0123456789abcdef;path=00000000000000ab");
+  EXPECT_EQ(exact.WithoutPath().calibration_path, 0u);
 }
 
 TEST(ParseQuantizer, TakesMinusOneAsChannel) {
@@ -100,6 +107,7 @@ TEST(FormatQuantizer, HasOneSpelling_ThatParsesBack) {
            Case{"gptq", "gptq:bits=4,group=128"},
            Case{"gptq:group=-1,damp=0.01,calib=fp", "gptq:bits=4,group=-1"},
            Case{"gptq:calib=qpath", "gptq:bits=4,group=128,calib=qpath"},
+           Case{"awq:calib=exact", "awq:bits=4,group=128,calib=exact"},
            Case{"awq:sym=0", "awq:bits=4,group=128"},
            Case{"awq:sym=1,group=-1,scale=fp16,texts=00ff000000000001",
                 "awq:bits=4,group=-1,sym=1,scale=fp16,calib=fp,"
@@ -176,7 +184,8 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"gptq:grid=awq", "QS1021", "grid"},
            Case{"gptq:damp=1.5", "QS1004", "damp"},
            Case{"gptq:damp=nan", "QS1004", "damp"},
-           Case{"gptq:calib=exact", "QS1004", "calib"},
+           Case{"gptq:calib=exactly", "QS1004", "calib"},
+           Case{"gptq:calib=exact,path=00000000000000ab", "QS1021", "path"},
            Case{"gptq:calib=none", "QS1004", "calib"},
            Case{"gptq:texts=12", "QS1004", "texts"},
            Case{"gptq:texts=0000000000000000", "QS1004", "texts"},

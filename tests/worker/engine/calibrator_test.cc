@@ -1,6 +1,7 @@
 #include "worker/engine/calibrator.h"
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <set>
 #include <stop_token>
@@ -18,6 +19,7 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
 #include "worker/engine/engine.h"
+#include "worker/kernels/coded_tensor.h"
 
 namespace qsweep {
 namespace {
@@ -183,6 +185,146 @@ TEST_F(CalibratorTest, SeesQuantizedLayersBefore_UnderQpathAlone) {
   EXPECT_NE(fp_last, qpath_last);
 }
 
+constexpr int kFewTexts = 6;  // some hundred tokens
+
+// The quantizers of the task with "none", each layer, pairs and a mixture.
+EngineTask WithLayerSets(const EngineTask& task) {
+  EngineTask other = task;
+  other.configurations.clear();
+  for (const EngineConfiguration& one : task.configurations) {
+    if (one.layer_set == "none") {
+      for (const char* layers :
+           {"none", "L0", "L1", "L2", "L0+L2", "L0-1", "mlp@L1+L2:int8"}) {
+        other.configurations.push_back(
+            {.quantizer = one.quantizer, .layer_set = layers});
+      }
+    }
+  }
+  return other;
+}
+
+TEST_F(CalibratorTest, CalibratesEachConfigurationAsIfAlone_UnderExact) {
+  const auto engine = MakeEngine(1, "");
+  EngineTask task = WithLayerSets(Task(*engine,
+                                       {"gptq:group=32,act_order=1,calib=exact",
+                                        "awq:bits=3,group=32,calib=exact"},
+                                       kFewTexts));
+  const size_t count = task.configurations.size();
+  ASSERT_EQ(count, 14u);
+  const Losses want = Run(*engine, task);
+  EXPECT_EQ(Run(*MakeEngine(3, ""), task), want);
+  task.naive = true;
+  EXPECT_EQ(Run(*MakeEngine(2, ""), task), want);
+  task.naive = false;
+  for (size_t c = 0; c < count; ++c) {
+    SCOPED_TRACE(absl::StrCat(task.configurations[c].quantizer, " ",
+                              task.configurations[c].layer_set));
+    EngineTask alone = task;
+    alone.configurations = {task.configurations[c]};
+    EXPECT_EQ(Run(*MakeEngine(2, ""), alone),
+              (Losses{want[c], want[count + c]}));
+  }
+}
+
+TEST_F(CalibratorTest, SeesWhatIsBeforeAsTheModelIsMeasured_UnderExact) {
+  const auto engine = MakeEngine(2, "");
+  for (const char* method : {"gptq:group=32", "awq:bits=3,group=32"}) {
+    SCOPED_TRACE(method);
+    const Losses exact =
+        Run(*engine,
+            WithLayerSets(Task(*engine, {absl::StrCat(method, ",calib=exact")},
+                               kFewTexts)));
+    const Losses qpath =
+        Run(*engine,
+            WithLayerSets(Task(*engine, {absl::StrCat(method, ",calib=qpath")},
+                               kFewTexts)));
+    const Losses fp =
+        Run(*engine, WithLayerSets(Task(*engine, {method}, kFewTexts)));
+    ASSERT_EQ(exact.size(), 14u);
+    EXPECT_EQ(exact[0], qpath[0]);  // none
+    EXPECT_NE(exact[1], qpath[1]);  // L0
+    EXPECT_NE(exact[1], fp[1]);
+    EXPECT_NE(exact[2], qpath[2]);  // L1
+    EXPECT_EQ(exact[3], qpath[3]);  // L2: layers 0 and 1 are as in none
+    EXPECT_EQ(exact[4], fp[4]);     // L0+L2: nothing quantized before layer 1
+    EXPECT_EQ(exact[5], fp[5]);     // L0-1
+    EXPECT_NE(exact[6], qpath[6]);
+  }
+}
+
+// The calibration of one configuration, layer by layer, spelled out: the layers
+// before are written into another model, which is calibrated as it is.
+TEST_F(CalibratorTest, GivesTheCodesOfAModelQuantizedBefore_UnderExact) {
+  for (const char* method : {"gptq:group=32", "awq:bits=3,group=32"}) {
+    SCOPED_TRACE(method);
+    const auto engine = MakeEngine(2, "");
+    EngineTask task = WithLayerSets(
+        Task(*engine, {absl::StrCat(method, ",calib=exact")}, kFewTexts));
+    task.configurations = {task.configurations[2]};  // L1 is kept
+    Run(*engine, task);
+    const ModelDescription& model =
+        *engine->Describe(directory_.path()).value();
+    const Configuration exact =
+        ParseConfiguration(model, task.configurations[0].quantizer,
+                           task.configurations[0].layer_set, task.compute)
+            .value();
+    std::map<std::string, std::shared_ptr<const kernels::CodedTensor>> codes;
+    for (size_t i = 0; i < model.tensors.size(); ++i) {
+      if (exact.schemes[i]) {
+        const std::string& name = model.tensors[i].name;
+        codes[name] = engine->FindCodes(name, *exact.schemes[i]).value();
+      }
+    }
+    ASSERT_EQ(codes.size(), 2u * 7);
+    const TempDir directory;
+    TinyLlama quantized;
+    quantized.edit = [&](const std::string& name, std::vector<float>& values) {
+      if (codes.contains(name) && absl::StrContains(name, "layers.0.")) {
+        codes[name]->Decode(values);
+      }
+    };
+    quantized.WriteTo(directory);
+    const auto other = MakeEngine(2, "");
+    EngineTask rest = Task(*other, {method}, kFewTexts);
+    rest.model_path = directory.path();
+    rest.configurations.resize(1);
+    rest.configurations[0].layer_set = "L0-1";
+    Run(*other, rest);
+    const ModelDescription& before = *other->Describe(directory.path()).value();
+    const Configuration last =
+        ParseConfiguration(before, rest.configurations[0].quantizer, "L0-1",
+                           rest.compute)
+            .value();
+    int compared = 0;
+    for (size_t i = 0; i < before.tensors.size(); ++i) {
+      if (last.schemes[i]) {
+        const std::string& name = before.tensors[i].name;
+        EXPECT_TRUE(**other->FindCodes(name, *last.schemes[i]) == *codes[name])
+            << name;
+        ++compared;
+      }
+    }
+    EXPECT_EQ(compared, 7);
+  }
+}
+
+TEST_F(CalibratorTest, CalibratesNewPrefixesAlone_UnderExact) {
+  const TempDir cache;
+  const auto engine = MakeEngine(2, cache.path());
+  EngineTask task =
+      WithLayerSets(Task(*engine, {"gptq:group=32,calib=exact"}, kFewTexts));
+  const std::vector<EngineConfiguration> all = task.configurations;
+  task.configurations = {all[0]};  // none
+  Run(*engine, task);
+  EXPECT_EQ(sink_.calibrated, 3);
+  task.configurations = {all[0], all[3]};  // L2: layers 0 and 1 as in none
+  Run(*engine, task);
+  EXPECT_EQ(sink_.calibrated, 0);
+  task.configurations = {all[2]};  // L1: layer 2 after the first two
+  Run(*engine, task);
+  EXPECT_EQ(sink_.calibrated, 3);
+}
+
 TEST_F(CalibratorTest, TakesCodesFromTheCache_InTheNextTaskAndEngine) {
   const TempDir cache;
   Losses want;
@@ -278,11 +420,19 @@ TEST_F(CalibratorTest, SaysWhatToDo_WhenTheHessianIsSingular) {
 }
 
 TEST_F(CalibratorTest, RefusesTheTask_WhenMemoryIsTooSmall) {
-  auto engine =
-      Engine::Create({.device = "cpu", .threads = 1, .memory_bytes = 300'000});
-  QSWEEP_ASSERT_OK(engine);
-  EXPECT_EQ(CodeOf(Error(**engine, Task(**engine, {Quantizers()[0]}))),
-            "QS5006");
+  const auto error = [this](int64_t bytes, const char* quantizer) {
+    auto engine =
+        Engine::Create({.device = "cpu", .threads = 1, .memory_bytes = bytes});
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return Error(**engine, WithLayerSets(Task(**engine, {quantizer})));
+  };
+  EXPECT_EQ(CodeOf(error(300'000, "gptq:group=32")), "QS5006");
+  // A state more takes more than that, of which the bytes below are short.
+  constexpr int64_t kEnough = 6'000'000;
+  QSWEEP_EXPECT_OK(error(kEnough, "gptq:group=32,calib=qpath"));
+  const absl::Status exact = error(kEnough, "gptq:group=32,calib=exact");
+  EXPECT_EQ(CodeOf(exact), "QS5006");
+  EXPECT_THAT(std::string(exact.message()), HasSubstr("Calibration takes"));
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ if(QSWEEP_TORCH)
   qsweep_test(worker/engine/code_cache DEPS qsweep::base qsweep::kernels qsweep::worker_engine
               LABELS unit)
   qsweep_test(worker/engine/calibrator DEPS qsweep::base qsweep::job_types qsweep::worker_engine
-              LABELS unit)
+              LABELS unit TIMEOUT 300)
   qsweep_test(worker/engine/pass DEPS qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS unit)

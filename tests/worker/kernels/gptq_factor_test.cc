@@ -151,6 +151,16 @@ TEST(FactorForGptq, HasTheSameBits_InWhateverOrderItsPartsAreDone) {
   }
 }
 
+TEST(FactorForGptq, TakesTheBytesItSays) {
+  const Sample sample;
+  GptqFactor factor;
+  ASSERT_EQ(FactorForGptq(sample.hessian.data(), Sample::kColumns, kDamp, false,
+                          InSequence, factor),
+            GptqFactoring::kDone);
+  EXPECT_EQ((factor.upper.size() + factor.inverses.size()) * 4,
+            GptqFactorBytes(Sample::kColumns));
+}
+
 TEST(FactorForGptq, Stops_WhenItIsTold) {
   const Sample sample;
   GptqFactor factor;

@@ -155,7 +155,8 @@ TEST_F(QuantizeTest, WritesWhatScoreMeasures) {
        {Case{"rtn:bits=4,group=32", "L-1", true}, Case{"nf4", "none", false},
         Case{"upstream:p5-all", "embed", false},
         Case{"upstream:gpu,bits=8", "none", true},
-        Case{"hqq:bits=3,group=32", "mlp@L0", true}}) {
+        Case{"hqq:bits=3,group=32", "mlp@L0", true},
+        Case{"gptq:bits=3,group=32,calib=exact", "L1", true}}) {
     SCOPED_TRACE(c.quantizer);
     WriteModel({.tied_head = c.tied});
     std::vector<std::string> flags = {"--quantizer", c.quantizer, "--protect",
@@ -188,7 +189,8 @@ TEST_F(QuantizeTest, PacksTheSameWeights_AsItWritesInFloat32) {
         Case{"gptq:bits=4,group=32,scale=fp16", "L2"},
         Case{"gptq:bits=3,group=32,sym=0,act_order=1,scale=fp16", "L0:int8"},
         Case{"gptq:bits=4,group=32,act_order=1,static_groups=1,scale=fp16",
-             "none"}}) {
+             "none"},
+        Case{"gptq:bits=4,group=32,scale=fp16,calib=exact", "L0:int8+L1"}}) {
     SCOPED_TRACE(c.quantizer);
     std::vector<std::string> flags = {"--quantizer", c.quantizer, "--protect",
                                       c.protect};
@@ -263,6 +265,10 @@ TEST_F(QuantizeTest, LeavesNothing_WhenItRefuses) {
                 "QS1011",
                 "L9"},
            Case{{"--to", to, "--quantizer", "gptq:bits=4"},
+                2,
+                "QS1003",
+                "calibration"},
+           Case{{"--to", to, "--quantizer", "awq:calib=exact"},
                 2,
                 "QS1003",
                 "calibration"},
