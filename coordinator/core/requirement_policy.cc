@@ -9,6 +9,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
+#include "common/job/job_spec.h"
+#include "common/job/quantizer.h"
 #include "coordinator/core/policy.h"
 
 namespace qsweep {
@@ -36,6 +38,17 @@ bool IsNamed(const v1::Device& device, const std::string& gpu) {
   const std::vector<std::string> words = WordsOf(device.name());
   return device.kind() != "cpu" && !wanted.empty() &&
          std::ranges::search(words, wanted).begin() != words.end();
+}
+
+bool Computes(const v1::Device& device, v1::Compute compute) {
+  return compute == v1::COMPUTE_UNSPECIFIED || compute == v1::COMPUTE_FP32 ||
+         std::ranges::find(device.computes(), compute) !=
+             device.computes().end();
+}
+
+std::string NameOf(v1::Compute compute) {
+  const absl::StatusOr<Compute> known = FromProto(compute);
+  return known.ok() ? ComputeName(*known) : "an unknown mode";
 }
 
 // What the job asks for that the device has not.
@@ -67,14 +80,20 @@ std::vector<std::string> WhyNotOn(const Job& job, const v1::Device& device) {
                              require.compute_capability() / 10.0)),
         device.compute_capability() / 10.0));
   }
+  if (!Computes(device, job.compute)) {
+    reasons.push_back(absl::StrCat(
+        "job ", job.number.value(), " computes in ", NameOf(job.compute),
+        ", the worker's ", device.name().empty() ? "device" : device.name(),
+        " does not"));
+  }
   return reasons;
 }
 
 }  // namespace
 
 std::vector<std::string> WhyNotRequired(const Job& job, const Worker& worker) {
-  if (job.require.ByteSizeLong() == 0) {
-    return {};
+  if (job.require.ByteSizeLong() == 0 && Computes(v1::Device(), job.compute)) {
+    return {};  // of most jobs, and asked often
   }
   // One device must have it all: of the one that lacks least, what.
   std::vector<std::string> least = WhyNotOn(job, v1::Device());

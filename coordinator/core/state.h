@@ -54,8 +54,9 @@ struct Job {
   int64_t last_job_seq = 0;                // of its events, without gaps
   absl::btree_map<TaskId, int64_t> tasks;  // -> its measurements they bring
 
-  v1::Requirements require;      // of a worker that runs tasks on its behalf
-  absl::Duration queue_timeout;  // zero: it waits on
+  v1::Requirements require;  // of a worker that runs tasks on its behalf
+  v1::Compute compute = v1::COMPUTE_FP32;  // that its device must have
+  absl::Duration queue_timeout;            // zero: it waits on
 
   // Memory
   // Since when it has tasks to run and nobody on them; InfiniteFuture: it has

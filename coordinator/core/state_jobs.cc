@@ -1,5 +1,4 @@
 // What State makes of mutations about jobs and what they want.
-#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -7,11 +6,6 @@
 #include "coordinator/core/state.h"
 
 namespace qsweep {
-namespace {
-
-constexpr uint32_t kLeastFp16Capability = 75;  // sm_75
-
-}  // namespace
 
 bool Job::terminal() const { return IsTerminal(state); }
 
@@ -29,11 +23,7 @@ void TakeSpec(const v1::JobSpec& spec, Job& job) {
   job.max_fails = static_cast<int>(policy.max_fails());
   job.fresh = policy.reuse() == v1::REUSE_NEVER;
   job.require = policy.require();
-  // Only GPUs compute in fp16, from the first with tensor cores on.
-  if (spec.compute() == v1::COMPUTE_FP16) {
-    job.require.set_compute_capability(
-        std::max(kLeastFp16Capability, job.require.compute_capability()));
-  }
+  job.compute = spec.compute();
   job.queue_timeout =
       absl::Milliseconds(static_cast<int64_t>(policy.queue_timeout_ms()));
 }

@@ -2,6 +2,8 @@
 
 Shares nothing with qsweep but file formats. Used by the oracle scripts beside it.
 """
+import contextlib
+import functools
 import glob
 import html
 import math
@@ -130,6 +132,25 @@ def restore(model, saved):
     parameters = dict(model.named_parameters())
     for name, data in saved.items():
         parameters[name].data = data
+
+
+@contextlib.contextmanager
+def products_in(compute, model):
+    """Inside: what the model's linear layers read is rounded to bfloat16; sums stay fp32."""
+    def rounded(x):
+        return x.to(torch.bfloat16).to(torch.float32)
+
+    def forward(layer, x):
+        return torch.nn.functional.linear(rounded(x), rounded(layer.weight), layer.bias)
+
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Linear)] if compute == "bf16" else []
+    for layer in layers:
+        layer.forward = functools.partial(forward, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 @torch.no_grad()

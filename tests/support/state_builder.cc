@@ -50,6 +50,8 @@ v1::Hello MakeHello(const std::string& worker, const WorkerOptions& options) {
   device.set_gflops(options.gflops);
   device.set_memory_bytes(options.memory_bytes);
   device.set_compute_capability(options.compute_capability);
+  device.mutable_computes()->Assign(options.computes.begin(),
+                                    options.computes.end());
   return hello;
 }
 
@@ -109,6 +111,9 @@ StateBuilder& StateBuilder::Task(const TaskOptions& options) {
   prototype->mutable_model()->set_path("/models/" + options.model);
   prototype->set_model_digest(TestDigest(options.model).bytes());
   prototype->set_evaluation(options.evaluation);
+  if (!options.jobs.empty()) {
+    prototype->set_compute(state_.job(JobNumber(options.jobs.front())).compute);
+  }
   prototype->set_estimated_gflops(options.estimated_gflops);
   for (const std::string& quantizer : options.quantizers) {
     v1::ConfigurationSpec* configuration = prototype->add_configurations();

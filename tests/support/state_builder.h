@@ -58,6 +58,7 @@ struct WorkerOptions {
   std::string device = "Tesla T4";
   uint64_t memory_bytes = 0;
   uint32_t compute_capability = 75;
+  std::vector<v1::Compute> computes;  // besides fp32
 };
 
 v1::Hello MakeHello(const std::string& worker, const WorkerOptions& options);

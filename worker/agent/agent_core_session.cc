@@ -71,6 +71,7 @@ void AgentCore::OpenStream() {
   device.set_gflops(ready_->gflops());
   device.set_compute_capability(ready_->compute_capability());
   device.set_engine(ready_->fingerprint());
+  *device.mutable_computes() = ready_->computes();
   *hello.mutable_evaluations() = ready_->evaluations();
   *hello.mutable_methods() = ready_->methods();
   polling_ =

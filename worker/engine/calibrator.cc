@@ -16,6 +16,7 @@ namespace qsweep {
 namespace {
 
 constexpr int64_t kLeastAwqTokens = 64;
+constexpr ProductMode kMode;           // fp32, whatever the task computes in
 constexpr size_t kReportsPerPass = 8;  // of the units through a layer
 
 std::optional<BlockInput> InputOf(Component component) {
@@ -301,7 +302,8 @@ absl::Status Calibrator::RunStep(const CalibrationStep& step,
   if (plain || !step.wanted.empty()) {
     BlockWeights weights;
     QSWEEP_RETURN_IF_ERROR(tensors.MakeBlock(StageVariant(stage.tensors.size()),
-                                             codes_, pool_, stop_, weights));
+                                             kMode, codes_, pool_, stop_,
+                                             weights));
     QSWEEP_RETURN_IF_ERROR(Look(step, linears, tensors,
                                 plain ? std::optional(step.to) : std::nullopt,
                                 weights));
@@ -309,7 +311,7 @@ absl::Status Calibrator::RunStep(const CalibrationStep& step,
   if (step.variant && !plain) {
     BlockWeights weights;
     QSWEEP_RETURN_IF_ERROR(
-        tensors.MakeBlock(*step.variant, codes_, pool_, stop_, weights));
+        tensors.MakeBlock(*step.variant, kMode, codes_, pool_, stop_, weights));
     QSWEEP_RETURN_IF_ERROR(Advance(step, weights, step.to, nullptr));
   }
   Report(step, 1);

@@ -27,6 +27,8 @@ constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
 // Of a budget, for what a pass allocates in small pieces.
 constexpr int64_t kReserveBytes = int64_t{1} << 20;
 
+constexpr ProductMode kNative = {.compute = Compute::kBf16, .native = true};
+
 constexpr double kCheckSeconds = 0.3;  // of a model's products
 
 int64_t ScoredTogether(const SweepPlan& plan) {
@@ -46,10 +48,18 @@ class CpuDevice : public Device {
 
   const DeviceInfo& info() const override { return info_; }
   bool Computes(Compute compute) const override {
-    return compute == Compute::kFp32;
+    return compute == Compute::kFp32 || compute == Compute::kBf16;
   }
+  bool Reorders() const override { return true; }
   absl::Status CheckReproducible() override {
-    return qsweep::CheckReproducible(MultiplyTile, AttendDocument, pool_);
+    QSWEEP_RETURN_IF_ERROR(
+        qsweep::CheckReproducible(MultiplyTile, AttendDocument, pool_));
+    // Without it products in bf16 are slower, not wrong.
+    if (HasNativeBf16() && CheckProducts(MultiplyTile, kNative, pool_).ok()) {
+      native_bf16_ = true;
+      absl::StrAppend(&info_.build, " bf16");
+    }
+    return absl::OkStatus();
   }
   absl::Status CheckProductsOf(const ModelConfig& config) override;
   double MeasureGflops() override {
@@ -73,7 +83,7 @@ class CpuDevice : public Device {
 
   absl::StatusOr<std::unique_ptr<PassMachine>> StartPass(
       PassContext context) override {
-    return CpuMachine::Start(std::move(context), pool_);
+    return CpuMachine::Start(std::move(context), native_bf16_, pool_);
   }
   absl::StatusOr<bool> QuantizeGptq(const Scheme&, const kernels::GptqFactor&,
                                     std::span<const float>,
@@ -86,6 +96,7 @@ class CpuDevice : public Device {
   ThreadPool& pool_;
   DeviceInfo info_;
   double gflops_ = 1;
+  bool native_bf16_ = false;
   std::set<ProductShape> checked_;
 };
 
@@ -93,7 +104,7 @@ class CpuDevice : public Device {
 // which is the variant where there is one; and every thread's buffers.
 int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
                                 const ModelDescription& model,
-                                const SweepPlan& plan, Compute,
+                                const SweepPlan& plan, Compute compute,
                                 int64_t longest_rows) const {
   std::vector<int64_t> layers(static_cast<size_t>(model.layers));
   int64_t outside = 0;
@@ -112,11 +123,18 @@ int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
   const int64_t attention = (config.heads == config.kv_heads ? 1 : 3) *
                             longest_rows * config.heads * config.head_dim *
                             kFloat;
+  int64_t rounded = 0;  // native: two halves of the same
+  for (const ProductShape& shape : BlockRunner::Products(config)) {
+    if (compute == Compute::kBf16) {
+      rounded = std::max(rounded, RoundedBytes(shape.inputs));
+    }
+  }
   return std::max(3 * *std::ranges::max_element(layers),
                   (heads == 1 ? 1 : heads + 1) * outside) +
-         threads * (attention + BlockRunner::Bytes(
-                                    config, std::max(CpuMachine::kMaxUnitRows,
-                                                     longest_rows))) +
+         threads *
+             (attention + rounded +
+              BlockRunner::Bytes(
+                  config, std::max(CpuMachine::kMaxUnitRows, longest_rows))) +
          HeadScorer::Bytes(threads, ScoredTogether(plan)) + rotary +
          kReserveBytes;
 }
@@ -126,14 +144,22 @@ absl::Status CpuDevice::CheckProductsOf(const ModelConfig& config) {
   for (const std::vector<ProductShape>& part :
        {BlockRunner::Products(config), HeadScorer::Products(config)}) {
     for (const ProductShape& shape : part) {
-      if (!checked_.contains(shape)) {
-        shapes.insert(shape);
+      // Rounded rows come in a stride of their own.
+      for (const ProductShape& asked : {shape, RoundedShape(shape)}) {
+        if (!checked_.contains(asked)) {
+          shapes.insert(asked);
+        }
       }
     }
   }
-  QSWEEP_RETURN_IF_ERROR(CheckShapes(MultiplyTile,
-                                     {shapes.begin(), shapes.end()},
-                                     kCheckSeconds * gflops_ * 1e9, pool_));
+  const double operations = kCheckSeconds * gflops_ * 1e9;
+  const std::vector<ProductShape> all(shapes.begin(), shapes.end());
+  QSWEEP_RETURN_IF_ERROR(
+      CheckShapes(MultiplyTile, ProductMode(), all, operations, pool_));
+  if (native_bf16_) {
+    QSWEEP_RETURN_IF_ERROR(
+        CheckShapes(MultiplyTile, kNative, all, operations, pool_));
+  }
   checked_.merge(shapes);
   return absl::OkStatus();
 }

@@ -28,7 +28,7 @@ constexpr int64_t kNormRows = 256;  // of a final norm, per item
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PassMachine>> CpuMachine::Start(
-    PassContext context, ThreadPool& pool) {
+    PassContext context, bool native_bf16, ThreadPool& pool) {
   int64_t rows = 0;
   for (const std::span<const int32_t> ids : context.pass.documents) {
     rows += static_cast<int64_t>(ids.size()) - 1;
@@ -40,12 +40,18 @@ absl::StatusOr<std::unique_ptr<PassMachine>> CpuMachine::Start(
           RoundUp(rows, kTileRows) *
               kernels::RowStride(context.checkpoint.config().hidden_size),
           context.state_directory));
+  const ProductMode mode = {
+      .compute = context.compute,
+      .native = native_bf16 && context.compute == Compute::kBf16,
+      .order = context.order};
   return std::unique_ptr<PassMachine>(
-      new CpuMachine(std::move(context), std::move(states), pool));
+      new CpuMachine(std::move(context), mode, std::move(states), pool));
 }
 
-CpuMachine::CpuMachine(PassContext context, StateStore states, ThreadPool& pool)
+CpuMachine::CpuMachine(PassContext context, const ProductMode& mode,
+                       StateStore states, ThreadPool& pool)
     : context_(std::move(context)),
+      mode_(mode),
       config_(context_.checkpoint.config()),
       plan_(context_.plan),
       pool_(pool),
@@ -99,7 +105,7 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   const Stage& stage = plan_.layers[static_cast<size_t>(layer)];
   QSWEEP_RETURN_IF_ERROR(
       layer_->MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
-                        context_.codes, pool_, context_.stop, block_));
+                        mode_, context_.codes, pool_, context_.stop, block_));
   const auto edges = static_cast<int64_t>(group.edges.size());
   const int64_t unit_rows = std::clamp(
       edges * rows_.count() / (pool_.num_threads() * kUnitsPerThread),
@@ -178,7 +184,7 @@ absl::Status CpuMachine::LoadHeads(std::vector<size_t> variants) {
                             variant == variants.back()
                                 ? std::move(head).Take(schemes)
                                 : head.Make(schemes));
-    heads_[variant] = Matrix(shape[0], shape[1], std::move(values));
+    heads_[variant] = Matrix(shape[0], shape[1], std::move(values), mode_);
   }
   return absl::OkStatus();
 }

@@ -29,8 +29,10 @@ namespace qsweep {
 // its own parallel work on the pool. Everything borrowed must outlive it.
 class CpuMachine : public PassMachine {
  public:
-  // Errors: those of StateStore::Create.
+  // native_bf16: products in bf16 are the CPU's own. Errors: those of
+  // StateStore::Create.
   static absl::StatusOr<std::unique_ptr<PassMachine>> Start(PassContext context,
+                                                            bool native_bf16,
                                                             ThreadPool& pool);
 
   absl::Status Embed(int variant, int slot) override;
@@ -55,7 +57,8 @@ class CpuMachine : public PassMachine {
     const float* rows = nullptr;  // [rows, hidden]
   };
 
-  CpuMachine(PassContext context, StateStore states, ThreadPool& pool);
+  CpuMachine(PassContext context, const ProductMode& mode, StateStore states,
+             ThreadPool& pool);
 
   absl::Status LoadHeads(std::vector<size_t> variants);
   absl::Status LoadHeadAndNorms(std::span<const SweepPlan::Leaf> leaves);
@@ -69,6 +72,7 @@ class CpuMachine : public PassMachine {
   void SumFinishedDocuments(Group& group);
 
   const PassContext context_;
+  const ProductMode mode_;
   const ModelConfig& config_;
   const SweepPlan& plan_;
   ThreadPool& pool_;

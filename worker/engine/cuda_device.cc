@@ -59,6 +59,7 @@ class CudaDevice : public Device {
   bool Computes(Compute compute) const override {
     return compute == Compute::kFp32 || compute == Compute::kFp16;
   }
+  bool Reorders() const override { return false; }
   absl::Status CheckReproducible() override { return CheckCudaProducts(); }
   // The start-up check's products are of models' sizes.
   absl::Status CheckProductsOf(const ModelConfig&) override {

@@ -39,6 +39,17 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
   return MakeCpuDevice(pool, memory_bytes);
 }
 
+std::vector<Compute> ComputesOf(const Device& device) {
+  std::vector<Compute> computes;
+  for (const Compute compute :
+       {Compute::kFp32, Compute::kBf16, Compute::kFp16}) {
+    if (device.Computes(compute)) {
+      computes.push_back(compute);
+    }
+  }
+  return computes;
+}
+
 int64_t AvailableHostMemory() {
   std::ifstream file("/proc/meminfo");
   std::string line;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -36,6 +37,8 @@ class Device {
 
   virtual const DeviceInfo& info() const = 0;
   virtual bool Computes(Compute compute) const = 0;
+  // Whether passes may ask for another order of sums than the usual.
+  virtual bool Reorders() const = 0;
 
   // Proves on small shapes that a row's bits depend on the row alone.
   // FAILED_PRECONDITION QS5005: they do not.
@@ -97,6 +100,9 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int64_t memory_bytes);
 absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
                                                    ThreadPool& pool,
                                                    int64_t memory_bytes);
+
+// All modes that it computes in.
+std::vector<Compute> ComputesOf(const Device& device);
 
 // Bytes the kernel says could be used without swapping; 0 when it does not say.
 int64_t AvailableHostMemory();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -55,6 +56,9 @@ struct EngineTask {
   std::vector<EngineDocument> documents;
   std::vector<EngineCalibration> calibrations;
   bool naive = false;  // one configuration at a time, nothing shared
+  // Measure the noise of the baseline, too, where no earlier task of the model
+  // and compute has.
+  bool measure_noise = false;
 };
 
 // How one document scored under one configuration. Sums are zero unless ok.
@@ -78,6 +82,13 @@ struct EngineRow {
   Digest codes;
 };
 
+// How far the order of sums alone moves the baseline, over some documents.
+struct EngineNoise {
+  double nll_per_token = 0;  // nats: the largest over the documents
+  uint64_t documents = 0;
+  uint64_t tokens = 0;
+};
+
 struct EngineReport {
   int64_t layer_evaluations = 0;  // counted where the products run
   int64_t layer_evaluations_planned = 0;
@@ -85,6 +96,9 @@ struct EngineReport {
   double run_seconds = 0;
   int64_t memory_peak_bytes = 0;         // resident, of the process
   int64_t device_memory_peak_bytes = 0;  // of a GPU, of the process so far
+  // Where the task asked for it, the device can sum in another order, and a
+  // document could be scored.
+  std::optional<EngineNoise> noise;
 };
 
 struct EngineResult {
@@ -134,6 +148,7 @@ struct EngineInfo {
   int threads = 0;
   int64_t memory_bytes = 0;
   std::vector<std::string> methods;  // of tasks' quantizers, as "rtn"
+  std::vector<Compute> computes;     // of the products; fp32 among them
   double gflops = 0;  // of the products, all threads, measured at the start
   int compute_capability = 0;  // 75 for sm_75; 0: not a GPU
 };

@@ -132,7 +132,7 @@ void AddScore(CLI::App& app, std::function<absl::Status()>& run) {
                    "Skip longer documents; 0: the model's context")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--compute", flags->compute,
-                      "fp32 (default), or fp16 on a GPU");
+                      "fp32 (default), bf16 on a CPU, fp16 on a GPU");
   command->add_flag("--naive", flags->naive,
                     "One configuration at a time, nothing shared: the oracle");
   command->add_option("-o,--output", flags->output, "jsonl (default) or json")

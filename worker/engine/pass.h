@@ -11,6 +11,7 @@
 #include "common/job/model_description.h"
 #include "common/job/quantizer.h"
 #include "worker/engine/code_cache.h"
+#include "worker/engine/products.h"
 #include "worker/kernels/row_kernels.h"
 #include "worker/model/checkpoint.h"
 #include "worker/sweep/executor.h"
@@ -73,6 +74,7 @@ struct PassContext {
   const SweepPlan& plan;
   const CodeCache& codes;  // of every calibrated tensor of the plan
   Compute compute = Compute::kFp32;
+  SumOrder order = SumOrder::kUsual;  // of the products
   std::stop_token stop;
   int num_slots = 0;
   // Per state, as StateUses counts them: whether it is in a file in

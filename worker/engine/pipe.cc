@@ -84,6 +84,11 @@ class PipeServer : public EngineSink {
     for (const std::string& method : info.methods) {
       ready.add_methods(method);
     }
+    for (const Compute compute : info.computes) {
+      if (compute != Compute::kFp32) {
+        ready.add_computes(ToProto(compute));
+      }
+    }
     Send(event);
   }
 
@@ -264,6 +269,7 @@ absl::StatusOr<EngineTask> TaskFromProto(const v1::EngineRun& run) {
   QSWEEP_ASSIGN_OR_RETURN(task.model_digest,
                           OptionalDigest(spec.model_digest()));
   QSWEEP_ASSIGN_OR_RETURN(task.compute, FromProto(spec.compute()));
+  task.measure_noise = true;
   for (const v1::ConfigurationSpec& configuration : spec.configurations()) {
     QSWEEP_ASSIGN_OR_RETURN(const Digest digest,
                             OptionalDigest(configuration.digest()));
@@ -345,6 +351,11 @@ v1::TaskResult ResultToProto(const EngineResult& result,
   report.set_run_seconds(result.report.run_seconds);
   report.set_memory_peak_bytes(
       static_cast<uint64_t>(result.report.memory_peak_bytes));
+  if (const std::optional<EngineNoise>& noise = result.report.noise) {
+    report.mutable_noise()->set_nll_per_token(noise->nll_per_token);
+    report.mutable_noise()->set_documents(noise->documents);
+    report.mutable_noise()->set_tokens(noise->tokens);
+  }
   return out;
 }
 

@@ -1,6 +1,6 @@
 #include "worker/engine/products.h"
 
-#include <cstring>
+#include <algorithm>
 #include <optional>
 
 #include <ATen/Parallel.h>
@@ -10,6 +10,17 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/headeronly/version.h>
+
+#include "worker/kernels/aligned_array.h"
+
+extern "C" {
+// Of MKL, as its manual has it. Weak: another libtorch may carry none.
+[[gnu::weak]] void cblas_gemm_bf16bf16f32(int layout, int transpose_a,
+                                          int transpose_b, int m, int n, int k,
+                                          float alpha, const uint16_t* a,
+                                          int lda, const uint16_t* b, int ldb,
+                                          float beta, float* c, int ldc);
+}
 
 namespace qsweep {
 namespace {
@@ -32,17 +43,156 @@ at::Tensor View(const float* data, at::IntArrayRef sizes,
                        at::TensorOptions().dtype(at::kFloat));
 }
 
+// A thread's room: for a tile of rounded rows, and for weights as bfloat16.
+struct RoundedRows {
+  using Array = kernels::FloatBuffer;
+};
+struct NativeRows {
+  using Array = kernels::AlignedArray<uint16_t>;
+};
+struct NativeWeights {
+  using Array = kernels::AlignedArray<uint16_t>;
+};
+template <typename Use>
+auto Scratch(int64_t size) {
+  thread_local typename Use::Array array;
+  if (array.size() < size) {
+    array = typename Use::Array(size);
+  }
+  return array.data();
+}
+
+// Weight rows that a native product takes at a time.
+constexpr int64_t kNativeOutputs = 128;
+
+// One product over some of the inputs, [begin, end).
+struct Inputs {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+void MultiplyFloats(const float* rows, int64_t row_stride, const Matrix& weight,
+                    int64_t first, int64_t count, Inputs inputs, float* out,
+                    int64_t out_stride) {
+  const c10::InferenceMode no_gradients;
+  const int64_t size = inputs.end - inputs.begin;
+  at::Tensor result = View(out, {kTileRows, count}, {out_stride, 1});
+  const at::Tensor left =
+      View(rows + inputs.begin, {kTileRows, size}, {row_stride, 1});
+  const at::Tensor right = View(weight.row(first) + inputs.begin, {size, count},
+                                {1, weight.inputs()});
+  if (inputs.begin == 0) {
+    at::mm_out(result, left, right);
+  } else {
+    result.addmm_(left, right);
+  }
+}
+
+// The weights are rounded already: only their storage changes, some rows at a
+// time.
+void MultiplyNative(const uint16_t* rows, int64_t row_stride,
+                    const Matrix& weight, int64_t first, int64_t count,
+                    Inputs inputs, float* out, int64_t out_stride) {
+  constexpr int kRowMajor = 101;
+  constexpr int kPlain = 111;
+  constexpr int kTransposed = 112;
+  const int64_t size = inputs.end - inputs.begin;
+  const kernels::RowKernels& kernels = kernels::BestRowKernels();
+  uint16_t* const block =
+      Scratch<NativeWeights>(kNativeOutputs * weight.inputs());
+  for (int64_t done = 0; done < count; done += kNativeOutputs) {
+    const int64_t outputs = std::min(kNativeOutputs, count - done);
+    for (int64_t o = 0; o < outputs; ++o) {
+      kernels.to_bf16(weight.row(first + done + o) + inputs.begin, size,
+                      block + o * size);
+    }
+    cblas_gemm_bf16bf16f32(kRowMajor, kPlain, kTransposed, kTileRows,
+                           static_cast<int>(outputs), static_cast<int>(size), 1,
+                           rows + inputs.begin, static_cast<int>(row_stride),
+                           block, static_cast<int>(size),
+                           inputs.begin == 0 ? 0.0F : 1.0F, out + done,
+                           static_cast<int>(out_stride));
+  }
+}
+
+// Calls multiply once, or for one half of the inputs after the other.
+template <typename Multiply>
+void InOrder(const Matrix& weight, const Multiply& multiply) {
+  const int64_t inputs = weight.inputs();
+  const int64_t half = inputs / 2;
+  if (weight.mode().order == SumOrder::kUsual || half == 0) {
+    multiply(Inputs{.begin = 0, .end = inputs});
+  } else {
+    multiply(Inputs{.begin = 0, .end = half});
+    multiply(Inputs{.begin = half, .end = inputs});
+  }
+}
+
 }  // namespace
+
+bool CanMultiplyNative() { return cblas_gemm_bf16bf16f32 != nullptr; }
+
+bool HasNativeBf16() {
+#if defined(__x86_64__)
+  // MKL uses those of Intel's CPUs: on others it widens to fp32 itself.
+  return CanMultiplyNative() && __builtin_cpu_is("intel") &&
+         __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+void Matrix::RoundRows(int64_t first, int64_t count) {
+  if (mode_.compute == Compute::kBf16) {
+    kernels::BestRowKernels().round_to_bf16(row(first), count * inputs_,
+                                            row(first));
+  }
+}
+
+ProductShape RoundedShape(const ProductShape& shape) {
+  ProductShape rounded = shape;
+  rounded.row_stride = kernels::RowStride(shape.inputs);
+  return rounded;
+}
+
+int64_t RoundedBytes(int64_t inputs) {
+  return kTileRows * kernels::RowStride(inputs) *
+         static_cast<int64_t>(sizeof(float));
+}
 
 void MultiplyTile(const float* rows, int64_t row_stride, const Matrix& weight,
                   int64_t first, int64_t count, float* out,
                   int64_t out_stride) {
   UseOneThread();
-  const c10::InferenceMode no_gradients;
-  const int64_t inputs = weight.inputs();
-  at::Tensor result = View(out, {kTileRows, count}, {out_stride, 1});
-  at::mm_out(result, View(rows, {kTileRows, inputs}, {row_stride, 1}),
-             View(weight.row(first), {inputs, count}, {1, inputs}));
+  if (weight.mode().compute == Compute::kFp32) {
+    InOrder(weight, [&](Inputs inputs) {
+      MultiplyFloats(rows, row_stride, weight, first, count, inputs, out,
+                     out_stride);
+    });
+    return;
+  }
+  const kernels::RowKernels& kernels = kernels::BestRowKernels();
+  const int64_t size = weight.inputs();
+  const int64_t stride = kernels::RowStride(size);
+  if (weight.mode().native) {
+    uint16_t* const rounded = Scratch<NativeRows>(kTileRows * stride);
+    for (int64_t r = 0; r < kTileRows; ++r) {
+      kernels.to_bf16(rows + r * row_stride, size, rounded + r * stride);
+    }
+    InOrder(weight, [&](Inputs inputs) {
+      MultiplyNative(rounded, stride, weight, first, count, inputs, out,
+                     out_stride);
+    });
+    return;
+  }
+  float* const rounded = Scratch<RoundedRows>(kTileRows * stride);
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    kernels.round_to_bf16(rows + r * row_stride, size, rounded + r * stride);
+  }
+  InOrder(weight, [&](Inputs inputs) {
+    MultiplyFloats(rounded, stride, weight, first, count, inputs, out,
+                   out_stride);
+  });
 }
 
 void AddGram(const float* rows, int64_t num_rows, int64_t row_stride,

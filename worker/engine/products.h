@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "common/job/quantizer.h"
 #include "worker/kernels/row_kernels.h"
 
 namespace qsweep {
@@ -15,18 +16,54 @@ namespace qsweep {
 // weights only: the library picks another kernel, and other bits, for a few
 // rows or for several threads. CheckReproducible proves it at each start.
 
-// A weight matrix [outputs, inputs], row-major. Movable, thread-compatible.
+// kHalves: the sum over the first half of the inputs plus that over the second.
+// It is as right as the usual one: what the two differ by is the noise of this
+// arithmetic.
+enum class SumOrder { kUsual, kHalves };
+
+// How products are computed. In bf16 rows and weights are rounded to bfloat16,
+// to nearest even, and their products summed in fp32.
+struct ProductMode {
+  Compute compute = Compute::kFp32;  // or kBf16
+  // In bf16: by the CPU's own instructions. Else in fp32, where products of
+  // two bfloat16 are exact: the same sums in another order.
+  bool native = false;
+  SumOrder order = SumOrder::kUsual;
+};
+
+// Whether libtorch carries products for native modes, which run on any CPU; and
+// whether this one has instructions for them.
+bool CanMultiplyNative();
+bool HasNativeBf16();
+
+// A weight matrix [outputs, inputs], row-major, for products of one mode.
+// Movable, thread-compatible.
 class Matrix {
  public:
   Matrix() = default;
-  Matrix(int64_t outputs, int64_t inputs)
-      : Matrix(outputs, inputs, kernels::FloatBuffer(outputs * inputs)) {}
-  // values: [outputs, inputs].
-  Matrix(int64_t outputs, int64_t inputs, kernels::FloatBuffer values)
-      : outputs_(outputs), inputs_(inputs), values_(std::move(values)) {}
+  // Zeros, to be written, and then rounded by RoundRows.
+  Matrix(int64_t outputs, int64_t inputs, const ProductMode& mode = {})
+      : outputs_(outputs),
+        inputs_(inputs),
+        mode_(mode),
+        values_(outputs * inputs) {}
+  // values: [outputs, inputs], rounded here.
+  Matrix(int64_t outputs, int64_t inputs, kernels::FloatBuffer values,
+         const ProductMode& mode = {})
+      : outputs_(outputs),
+        inputs_(inputs),
+        mode_(mode),
+        values_(std::move(values)) {
+    RoundRows(0, outputs);
+  }
 
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
+  const ProductMode& mode() const { return mode_; }
+
+  // Rounds these rows as the mode says. Others may be written meanwhile.
+  void RoundRows(int64_t first, int64_t count);
+
   // Row `output`: `inputs` values.
   float* row(int64_t output) { return values_.data() + output * inputs_; }
   const float* row(int64_t output) const {
@@ -36,6 +73,7 @@ class Matrix {
  private:
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
+  ProductMode mode_;
   kernels::FloatBuffer values_;
 };
 
@@ -50,9 +88,14 @@ struct ProductShape {
 
 // out[r][j] = sum over i of rows[r][i] * weight[first + j][i], for all r of a
 // whole tile (kTileRows: pad with any finite rows) and j < count. Strides in
-// floats.
+// floats. In the matrix's mode.
 void MultiplyTile(const float* rows, int64_t row_stride, const Matrix& weight,
                   int64_t first, int64_t count, float* out, int64_t out_stride);
+
+// What MultiplyTile asks of the library for a product of rounded rows.
+ProductShape RoundedShape(const ProductShape& shape);
+// Of a thread, for products of rounded rows of at most so many inputs.
+int64_t RoundedBytes(int64_t inputs);
 
 // sum[first + i][first + j] += sum over r of rows[r][first + i] *
 // rows[r][first + j], for i < count and first + j < columns: rows first to
@@ -75,8 +118,8 @@ struct AttentionHeads {
   int head_dim = 0;
 };
 
-// Causal scaled dot-product attention of one document, softmax in fp32; writes
-// the context over the queries.
+// Causal scaled dot-product attention of one document, in fp32 in every mode;
+// writes the context over the queries.
 void AttendDocument(const AttentionHeads& document);
 
 // "torch 2.13.0": for the fingerprint.

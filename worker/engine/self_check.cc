@@ -63,13 +63,18 @@ absl::Status Failed(absl::string_view what) {
 // The rows' products in one full tile: what every other way must equal.
 class Reference {
  public:
-  Reference(Multiply multiply, const ProductShape& shape, Random& random)
+  Reference(Multiply multiply, const ProductMode& mode,
+            const ProductShape& shape, Random& random)
       : multiply_(multiply),
         shape_(shape),
         weight_(shape.outputs, shape.inputs,
-                RandomBuffer(random, shape.outputs * shape.inputs)),
+                RandomBuffer(random, shape.outputs * shape.inputs), mode),
         rows_(RandomBuffer(random, kTileRows * shape.row_stride)),
         wanted_(kTileRows * shape.out_stride) {
+    if (mode.compute == Compute::kBf16) {  // as the product would round them
+      kernels::BestRowKernels().round_to_bf16(rows_.data(), rows_.size(),
+                                              rows_.data());
+    }
     Fill(rows_.data(), wanted_.data());
   }
 
@@ -257,23 +262,30 @@ absl::Status CheckAttention(Attend attend, ThreadPool& pool, Random& random) {
 
 }  // namespace
 
-absl::Status CheckReproducible(Multiply multiply, Attend attend,
-                               ThreadPool& pool) {
+absl::Status CheckProducts(Multiply multiply, const ProductMode& mode,
+                           ThreadPool& pool) {
   Random random(20);
   for (const ProductShape& shape : kShapes) {
-    const Reference reference(multiply, shape, random);
+    const Reference reference(multiply, mode, shape, random);
     QSWEEP_RETURN_IF_ERROR(reference.CheckValues());
     QSWEEP_RETURN_IF_ERROR(reference.CheckPlaces(kTileRows, pool));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckReproducible(Multiply multiply, Attend attend,
+                               ThreadPool& pool) {
+  QSWEEP_RETURN_IF_ERROR(CheckProducts(multiply, ProductMode(), pool));
+  Random random(22);
   return CheckAttention(attend, pool, random);
 }
 
-absl::Status CheckShapes(Multiply multiply,
+absl::Status CheckShapes(Multiply multiply, const ProductMode& mode,
                          const std::vector<ProductShape>& shapes,
                          double operations, ThreadPool& pool) {
   Random random(24);
   for (const ProductShape& shape : shapes) {
-    const Reference reference(multiply, shape, random);
+    const Reference reference(multiply, mode, shape, random);
     QSWEEP_RETURN_IF_ERROR(reference.CheckValues());
     // Each trial takes two products, on a thread.
     const double trial = 4.0 * kTileRows * static_cast<double>(shape.inputs) *

@@ -25,9 +25,13 @@ using Attend = void (*)(const AttentionHeads& document);
 absl::Status CheckReproducible(Multiply multiply, Attend attend,
                                ThreadPool& pool);
 
+// The same of products in one mode; CheckReproducible checks those in fp32.
+absl::Status CheckProducts(Multiply multiply, const ProductMode& mode,
+                           ThreadPool& pool);
+
 // The same of products of these shapes, as often as so many operations allow:
 // at some places at least, at all if they are small.
-absl::Status CheckShapes(Multiply multiply,
+absl::Status CheckShapes(Multiply multiply, const ProductMode& mode,
                          const std::vector<ProductShape>& shapes,
                          double operations, ThreadPool& pool);
 

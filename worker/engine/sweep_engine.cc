@@ -1,12 +1,10 @@
 // The engine: checks the task, plans, runs the passes, makes rows.
 #include <algorithm>
 #include <cstddef>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -14,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
@@ -26,6 +23,8 @@
 #include "worker/engine/code_cache.h"
 #include "worker/engine/device.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/model_identity.h"
+#include "worker/engine/noise.h"
 #include "worker/engine/pass.h"
 #include "worker/engine/prepared_task.h"
 #include "worker/engine/progress_reporter.h"
@@ -48,24 +47,6 @@ int64_t PeakMemory() {
   return static_cast<int64_t>(usage.ru_maxrss) << 10;
 }
 
-// Changes when a file of the model is replaced or written to: names, sizes,
-// times and inodes of the file, or of all files of the directory.
-std::string IdentityOf(const std::string& path) {
-  std::set<std::string> files = {path};
-  std::error_code ignored;  // of what cannot be read, Checkpoint::Open tells
-  for (const auto& entry : std::filesystem::directory_iterator(path, ignored)) {
-    files.insert(entry.path().string());
-  }
-  std::string identity;
-  for (const std::string& file : files) {
-    struct stat info = {};
-    stat(file.c_str(), &info);
-    absl::StrAppend(&identity, file, " ", info.st_ino, " ", info.st_size, " ",
-                    info.st_mtim.tv_sec, " ", info.st_mtim.tv_nsec, "\n");
-  }
-  return identity;
-}
-
 int NumSlots(const EngineTask& task, const SweepPlan& plan) {
   return task.naive ? 2 : plan.trie.num_slots;  // as the executors ask for
 }
@@ -85,6 +66,7 @@ class SweepEngine : public Engine {
     info_.device = device.name;
     info_.compute_capability = device.compute_capability;
     info_.methods = {"rtn", "nf4", "hqq", "gptq", "awq"};
+    info_.computes = ComputesOf(*device_);
     codes_.emplace(options_.cache_dir.empty()
                        ? ""
                        : absl::StrCat(options_.cache_dir, "/codes"),
@@ -127,6 +109,8 @@ class SweepEngine : public Engine {
   absl::Status RunPasses(const EngineTask& task, const PreparedTask& prepared,
                          const SweepPlan& plan, EngineSink& sink,
                          const std::stop_token& stop, EngineResult& result);
+  absl::Status AddNoise(const EngineTask& task, const PreparedTask& prepared,
+                        const std::stop_token& stop, EngineResult& result);
 
   const EngineOptions options_;
   ThreadPool pool_;
@@ -139,6 +123,8 @@ class SweepEngine : public Engine {
   std::string identity_;
   std::unique_ptr<Checkpoint> checkpoint_;
   ModelDescription model_;
+  // What the noise has been measured of.
+  std::set<std::pair<Digest, Compute>> noise_measured_;
 };
 
 absl::Status SweepEngine::Load(const std::string& path) {
@@ -208,8 +194,7 @@ absl::StatusOr<PassPlan> SweepEngine::CutPasses(const EngineTask& task,
       .other_row = device_->RowBytes(plan),
       .row_step = device_->RowStep(),
       .weights = WeightBytesPerPass(model_, plan, task.naive)};
-  std::optional<PassPlan> passes = PlanPasses(rows, uses, limits);
-  if (passes) {
+  if (std::optional<PassPlan> passes = PlanPasses(rows, uses, limits)) {
     return *std::move(passes);
   }
   const int64_t states =
@@ -336,6 +321,26 @@ absl::Status SweepEngine::RunPasses(const EngineTask& task,
   return absl::OkStatus();
 }
 
+// Measures the noise of a model and compute, once.
+absl::Status SweepEngine::AddNoise(const EngineTask& task,
+                                   const PreparedTask& prepared,
+                                   const std::stop_token& stop,
+                                   EngineResult& result) {
+  const std::pair key(model_.digest, task.compute);
+  if (!task.measure_noise || !device_->Reorders() ||
+      noise_measured_.contains(key)) {
+    return absl::OkStatus();
+  }
+  QSWEEP_ASSIGN_OR_RETURN(result.report.noise,
+                          MeasureNoise({*device_, *checkpoint_, model_, *codes_,
+                                        options_.state_dir, stop},
+                                       prepared, result.rows));
+  if (result.report.noise) {
+    noise_measured_.insert(key);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
                                               EngineSink& sink,
                                               std::stop_token stop) {
@@ -376,6 +381,7 @@ absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
   QSWEEP_RETURN_IF_ERROR(RunPasses(task, prepared, plan, sink, stop, result));
   result.report.run_seconds =
       absl::ToDoubleSeconds(Clock::Real().SteadyNow() - ready);
+  QSWEEP_RETURN_IF_ERROR(AddNoise(task, prepared, stop, result));
   result.report.memory_peak_bytes = PeakMemory();
   result.report.device_memory_peak_bytes = device_->PeakBytes();
   return result;

@@ -149,6 +149,7 @@ absl::StatusOr<std::vector<StageTensors::Part>> StageTensors::CutParts(
 }
 
 absl::Status StageTensors::MakeBlock(const StageVariant& variant,
+                                     const ProductMode& mode,
                                      const CodeCache& codes, ThreadPool& pool,
                                      const std::stop_token& stop,
                                      BlockWeights& weights) const {
@@ -181,7 +182,7 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
                                 : Rows(description);
     if (place.matrix->outputs() != outputs ||
         place.matrix->inputs() != Columns(description)) {
-      *place.matrix = Matrix(outputs, Columns(description));
+      *place.matrix = Matrix(outputs, Columns(description), mode);
     }
   }
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<Part> parts,
@@ -196,14 +197,19 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
         float* const out = place.gains != nullptr
                                ? place.gains->data()
                                : place.matrix->row(place.first_row);
+        const int64_t count = part.last - part.first;
         if (part.codes == nullptr) {
-          return Write(part.tensor, variant, out);
+          QSWEEP_RETURN_IF_ERROR(Write(part.tensor, variant, out));
+        } else {
+          const int64_t columns = Columns(description);
+          part.codes->DecodeRows(
+              part.first, part.last,
+              std::span(out + part.first * columns,
+                        static_cast<size_t>(count * columns)));
         }
-        const int64_t columns = Columns(description);
-        part.codes->DecodeRows(
-            part.first, part.last,
-            std::span(out + part.first * columns,
-                      static_cast<size_t>((part.last - part.first) * columns)));
+        if (place.matrix != nullptr) {
+          place.matrix->RoundRows(place.first_row + part.first, count);
+        }
         return absl::OkStatus();
       });
 }

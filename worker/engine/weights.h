@@ -43,11 +43,13 @@ class StageTensors {
   }
 
   // Weights of a Llama block; those of calibrated schemes from `codes`, which
-  // must have them. Memory that `weights` holds is used again. FAILED_
+  // must have them. `weights`: of the same mode, whose memory is used again, or
+  // none. FAILED_
   // PRECONDITION: a stage that is none. UNAVAILABLE: a file of codes that was
   // there is damaged. CANCELLED. After an error `weights` is half written.
-  absl::Status MakeBlock(const StageVariant& variant, const CodeCache& codes,
-                         ThreadPool& pool, const std::stop_token& stop,
+  absl::Status MakeBlock(const StageVariant& variant, const ProductMode& mode,
+                         const CodeCache& codes, ThreadPool& pool,
+                         const std::stop_token& stop,
                          BlockWeights& weights) const;
   // The only tensor of a stage, row-major: the head, embeddings, a norm's
   // gains. Errors of kernels::FakeQuantize.

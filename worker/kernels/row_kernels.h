@@ -82,6 +82,11 @@ struct RowKernels {
   // out = x + y, n values. out may be x.
   void (*add)(const float* x, const float* y, int64_t n, float* out);
 
+  // Rounds n values to bfloat16, to nearest even; NaN stays NaN. out may be x.
+  void (*round_to_bf16)(const float* x, int64_t n, float* out);
+  // The same, as the upper halves of the floats.
+  void (*to_bf16)(const float* x, int64_t n, uint16_t* out);
+
   // Adds a tile of the baseline's logits to rows[r]. exps: like tile.logits,
   // receives exp(logit - max so far). rescale: [rows], receives what earlier
   // sums that are relative to the old maximum must be multiplied by.

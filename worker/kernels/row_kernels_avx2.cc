@@ -12,6 +12,8 @@ const RowKernels& RowKernelsAvx2() {
       .rotate = Rotate,
       .silu_multiply = SiluMultiply,
       .add = Add,
+      .round_to_bf16 = RoundToBf16,
+      .to_bf16 = ToBf16,
       .add_baseline = AddBaseline,
       .add_configuration = AddConfiguration,
   };

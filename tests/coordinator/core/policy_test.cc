@@ -297,19 +297,33 @@ TEST(PickTask, KeepsToWhatTheJobRequires) {
   EXPECT_EQ(picked(require, {.compute_capability = 75}), std::nullopt);
 }
 
-TEST(PickTask, GivesFp16ToGpusAlone) {
-  const auto picked = [](const JobOptions& job, const WorkerOptions& worker) {
-    return Picked(StateBuilder().Job(job).Task().Worker("w", worker).Build(),
+TEST(PickTask, GivesTasksToDevicesThatComputeInTheirMode) {
+  const auto picked = [](v1::Compute compute, const WorkerOptions& worker) {
+    return Picked(StateBuilder()
+                      .Job({.compute = compute})
+                      .Task()
+                      .Worker("w", worker)
+                      .Build(),
                   "w");
   };
-  const WorkerOptions cpu = {.device = "cpu", .compute_capability = 0};
-  EXPECT_EQ(picked({.compute = v1::COMPUTE_FP32}, cpu), 1);
-  EXPECT_EQ(picked({.compute = v1::COMPUTE_FP16}, cpu), std::nullopt);
-  EXPECT_EQ(picked({.compute = v1::COMPUTE_FP16}, {}), 1);
-  v1::Requirements require;
-  require.set_compute_capability(80);  // asks for more
-  EXPECT_EQ(picked({.require = require, .compute = v1::COMPUTE_FP16}, {}),
-            std::nullopt);
+  const WorkerOptions cpu = {
+      .device = "cpu", .compute_capability = 0, .computes = {v1::COMPUTE_BF16}};
+  const WorkerOptions gpu = {.computes = {v1::COMPUTE_FP16}};
+  EXPECT_EQ(picked(v1::COMPUTE_FP32, cpu), 1);
+  EXPECT_EQ(picked(v1::COMPUTE_FP32, gpu), 1);
+  EXPECT_EQ(picked(v1::COMPUTE_BF16, cpu), 1);
+  EXPECT_EQ(picked(v1::COMPUTE_BF16, gpu), std::nullopt);
+  EXPECT_EQ(picked(v1::COMPUTE_FP16, cpu), std::nullopt);
+  EXPECT_EQ(picked(v1::COMPUTE_FP16, gpu), 1);
+}
+
+TEST(WhyNotRequired, NamesTheModeThatIsMissing) {
+  const State state =
+      StateBuilder().Job({.compute = v1::COMPUTE_BF16}).Worker("w").Build();
+  EXPECT_THAT(WhyNotRequired(state.job(JobNumber(1)),
+                             *state.FindWorker(TestWorker("w"))),
+              ElementsAre("job 1 computes in bf16, the worker's Tesla T4 does "
+                          "not"));
 }
 
 TEST(WhyNotRequired, AsksForAllOfOneDevice) {

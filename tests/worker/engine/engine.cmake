@@ -3,7 +3,7 @@ include(worker/kernels/device/device.cmake)
 
 if(QSWEEP_TORCH)
   qsweep_test(worker/engine/thread_pool DEPS qsweep::base qsweep::worker_engine LABELS unit)
-  qsweep_test(worker/engine/self_check DEPS qsweep::base qsweep::worker_engine
+  qsweep_test(worker/engine/self_check DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     qsweep::worker_row_kernels LABELS unit)
   qsweep_test(worker/engine/code_cache DEPS qsweep::base qsweep::kernels qsweep::worker_engine
               LABELS unit)

@@ -193,6 +193,68 @@ TEST_F(EngineTest, RowsAreEqualToTheBit_WhenThreadsDiffer) {
   }
 }
 
+TEST_F(EngineTest, ComputesInBf16_ToTheBitForAnyThreadsAndSharing) {
+  const auto one = MakeEngine(1);
+  EngineTask task = Task(*one);
+  const EngineResult fp32 = Run(*one, task);
+  task.compute = Compute::kBf16;
+  const EngineResult want = Run(*one, task);
+  ASSERT_EQ(want.rows.size(), fp32.rows.size());
+  size_t others = 0;
+  for (size_t i = 0; i < want.rows.size(); ++i) {
+    const EngineRow& row = want.rows[i];
+    EXPECT_NEAR(row.nll_sum, fp32.rows[i].nll_sum, 0.02 * fp32.rows[i].nll_sum);
+    others += row.nll_sum != fp32.rows[i].nll_sum ? 1 : 0;
+    if (row.configuration == 1) {  // the baseline, itself in bf16
+      EXPECT_EQ(row.nll_sum, row.nll_fp_sum);
+      EXPECT_EQ(row.kl_sum, 0);
+    }
+  }
+  EXPECT_GT(others, want.rows.size() * 9 / 10);
+  const auto two = MakeEngine(2);
+  EXPECT_EQ(Values(Run(*two, task)), Values(want));
+  task.naive = true;
+  EXPECT_EQ(Values(Run(*two, task)), Values(want));
+}
+
+TEST_F(EngineTest, MeasuresItsNoise_OnceForAModelAndCompute) {
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  EXPECT_FALSE(Run(*engine, task).report.noise.has_value());
+  task.measure_noise = true;
+  const EngineResult first = Run(*engine, task);
+  ASSERT_TRUE(first.report.noise.has_value());
+  const EngineNoise fp32 = *first.report.noise;
+  EXPECT_GT(fp32.nll_per_token, 0);
+  EXPECT_LT(fp32.nll_per_token, 1e-5);
+  // Of 16, 300, 1, 5, 44, 131 and 6 tokens all but the second.
+  EXPECT_EQ(fp32.documents, 6u);
+  EXPECT_EQ(fp32.tokens, 203u);
+  // Neither counted nor repeated.
+  EXPECT_EQ(first.report.layer_evaluations,
+            first.report.layer_evaluations_planned);
+  EXPECT_FALSE(Run(*engine, task).report.noise.has_value());
+  task.compute = Compute::kBf16;
+  const EngineResult second = Run(*engine, task);
+  ASSERT_TRUE(second.report.noise.has_value());
+  EXPECT_GT(second.report.noise->nll_per_token, 3 * fp32.nll_per_token);
+  EXPECT_LT(second.report.noise->nll_per_token, 0.01);
+}
+
+TEST_F(EngineTest, RefusesADigestOfAnotherCompute) {
+  const auto engine = MakeEngine(1);
+  EngineTask task = Task(*engine);
+  const ModelDescription& model = *engine->Describe(directory_.path()).value();
+  task.configurations.resize(1);
+  task.configurations[0].digest =
+      ParseConfiguration(model, task.configurations[0].quantizer,
+                         task.configurations[0].layer_set, Compute::kFp32)
+          ->digest;
+  EXPECT_EQ(Run(*engine, task).rows.size(), task.documents.size());
+  task.compute = Compute::kBf16;
+  EXPECT_EQ(CodeOf(RunError(*engine, task)), "QS3010");
+}
+
 TEST_F(EngineTest, RowsAreEqualToTheBit_WhenDocumentsAreCutIntoTasks) {
   const auto engine = MakeEngine(2);
   EngineTask task = Task(*engine);
@@ -332,7 +394,7 @@ TEST_F(EngineTest, RefusesWhatTheTaskWasNotMadeFor) {
     t.evaluation = "aligned@1;tok=" + Digest::Of("x").hex();
   });
   expect("QS1052", [](EngineTask& t) { t.evaluation = "aligned@9"; });
-  expect("QS1004", [](EngineTask& t) { t.compute = Compute::kBf16; });
+  expect("QS1004", [](EngineTask& t) { t.compute = Compute::kFp16; });
   expect("QS1011", [](EngineTask& t) { t.configurations[2].layer_set = "L9"; });
   expect("QS1020",
          [](EngineTask& t) { t.configurations[0].quantizer = "qat"; });

@@ -156,7 +156,7 @@ TEST_F(QengineTest, TellsErrorsByExitCode) {
                 2,
                 "aligned"},
            Case{{"score", "--model", model(), "--texts", texts, "--compute",
-                 "bf16"},
+                 "fp16", "--device", "cpu"},
                 2,
                 "QS1004"},
            Case{{"score", "--texts", texts}, 2, "--model"},

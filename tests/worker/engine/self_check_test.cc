@@ -1,11 +1,17 @@
 #include "worker/engine/self_check.h"
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/base/random.h"
+#include "common/job/quantizer.h"
 #include "tests/support/error_matchers.h"
 
 namespace qsweep {
@@ -98,15 +104,125 @@ TEST(CheckShapes, FindsTheShapeThatTheStartUpCheckDoesNotHave) {
   QSWEEP_EXPECT_OK(CheckReproducible(MultiplyWithOwnWay, AttendDocument, pool));
   const std::vector<ProductShape> shapes = {{96, 112, 200, 208},
                                             {1536, 1552, 96, 112}};
-  QSWEEP_EXPECT_OK(CheckShapes(MultiplyTile, shapes, 1e9, pool));
+  QSWEEP_EXPECT_OK(CheckShapes(MultiplyTile, ProductMode(), shapes, 1e9, pool));
   for (const double operations : {1.0, 1e10}) {
-    const absl::Status status =
-        CheckShapes(MultiplyWithOwnWay, shapes, operations, pool);
+    const absl::Status status = CheckShapes(MultiplyWithOwnWay, ProductMode(),
+                                            shapes, operations, pool);
     EXPECT_EQ(CodeOf(status), "QS5005");
     EXPECT_THAT(status.message(), ::testing::HasSubstr("1536 by 96"));
   }
-  QSWEEP_EXPECT_OK(CheckShapes(MultiplyWithOwnWay, {shapes[0]}, 1e9, pool));
-  EXPECT_EQ(CodeOf(CheckShapes(MultiplyWrong, shapes, 1, pool)), "QS5005");
+  QSWEEP_EXPECT_OK(
+      CheckShapes(MultiplyWithOwnWay, ProductMode(), {shapes[0]}, 1e9, pool));
+  EXPECT_EQ(CodeOf(CheckShapes(MultiplyWrong, ProductMode(), shapes, 1, pool)),
+            "QS5005");
+}
+
+std::vector<ProductMode> Modes() {
+  std::vector<ProductMode> modes = {{.compute = Compute::kFp32},
+                                    {.compute = Compute::kBf16}};
+  if (CanMultiplyNative()) {
+    modes.push_back({.compute = Compute::kBf16, .native = true});
+  }
+  for (size_t i = modes.size(); i > 0; --i) {
+    modes.push_back(modes[i - 1]);
+    modes.back().order = SumOrder::kHalves;
+  }
+  return modes;
+}
+
+TEST(CheckProducts, Passes_InEveryModeAndOrder) {
+  ThreadPool pool(2);
+  for (const ProductMode& mode : Modes()) {
+    EXPECT_TRUE(CheckProducts(MultiplyTile, mode, pool).ok())
+        << ComputeName(mode.compute) << mode.native;
+  }
+}
+
+TEST(CheckProducts, Fails_WhenProductsInBf16AreNot) {
+  ThreadPool pool(2);
+  for (const Multiply multiply :
+       {MultiplyWithOtherTail, MultiplyWithNeighbour, MultiplyWrong}) {
+    EXPECT_EQ(
+        CodeOf(CheckProducts(multiply, {.compute = Compute::kBf16}, pool)),
+        "QS5005");
+  }
+}
+
+// One product of every row with itself under each mode.
+class MultiplyTileTest : public ::testing::Test {
+ protected:
+  static constexpr int64_t kInputs = 577;
+  static constexpr int64_t kOutputs = 170;
+
+  MultiplyTileTest()
+      : rows_(kTileRows * kInputs), weights_(kOutputs * kInputs) {
+    Random random(7);
+    for (kernels::FloatBuffer* const buffer : {&rows_, &weights_}) {
+      for (int64_t i = 0; i < buffer->size(); ++i) {
+        buffer->data()[i] = static_cast<float>(random.Uniform() - 0.5);
+      }
+    }
+  }
+
+  std::vector<float> Multiply(const ProductMode& mode) const {
+    Matrix matrix(kOutputs, kInputs, mode);
+    std::copy_n(weights_.data(), weights_.size(), matrix.row(0));
+    matrix.RoundRows(0, 40);
+    matrix.RoundRows(40, kOutputs - 40);
+    std::vector<float> out(kTileRows * kOutputs);
+    MultiplyTile(rows_.data(), kInputs, matrix, 0, kOutputs, out.data(),
+                 kOutputs);
+    return out;
+  }
+
+  // Of values that are rounded by hand.
+  double Sum(int64_t row, int64_t output, bool rounded) const {
+    double sum = 0;
+    for (int64_t i = 0; i < kInputs; ++i) {
+      float a = rows_.data()[row * kInputs + i];
+      float b = weights_.data()[output * kInputs + i];
+      if (rounded) {
+        kernels::BestRowKernels().round_to_bf16(&a, 1, &a);
+        kernels::BestRowKernels().round_to_bf16(&b, 1, &b);
+      }
+      sum += static_cast<double>(a) * static_cast<double>(b);
+    }
+    return sum;
+  }
+
+  kernels::FloatBuffer rows_;
+  kernels::FloatBuffer weights_;
+};
+
+TEST_F(MultiplyTileTest, RoundsRowsAndWeights_InBf16Alone) {
+  for (const ProductMode& mode : Modes()) {
+    const std::vector<float> out = Multiply(mode);
+    const bool rounded = mode.compute == Compute::kBf16;
+    double other = 0;  // how far from the sum that the other mode has
+    for (int64_t r = 0; r < kTileRows; r += 9) {
+      for (int64_t o = 0; o < kOutputs; ++o) {
+        const double got = out[static_cast<size_t>(r * kOutputs + o)];
+        EXPECT_NEAR(got, Sum(r, o, rounded), 2e-5);
+        other = std::max(other, std::abs(got - Sum(r, o, !rounded)));
+      }
+    }
+    EXPECT_GT(other, 1e-3);
+  }
+}
+
+TEST_F(MultiplyTileTest, DiffersInTheLastBits_WhenTheOrderDoes) {
+  for (ProductMode mode : Modes()) {
+    mode.order = SumOrder::kUsual;
+    const std::vector<float> usual = Multiply(mode);
+    mode.order = SumOrder::kHalves;
+    const std::vector<float> halves = Multiply(mode);
+    size_t differing = 0;
+    for (size_t i = 0; i < usual.size(); ++i) {
+      EXPECT_NEAR(usual[i], halves[i], 2e-5);
+      differing += usual[i] != halves[i] ? 1 : 0;
+    }
+    EXPECT_GT(differing, usual.size() / 10);
+  }
 }
 
 TEST(MeasureGflops, IsPositive) {

@@ -1,9 +1,11 @@
 #include "worker/kernels/row_kernels.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -91,6 +93,42 @@ TEST_P(RowKernelsTest, SiluMatchesDoubles_OverTheWholeRange) {
   for (size_t i = 0; i < x.size(); ++i) {
     const double want = 3.0 * x[i] / (1 + std::exp(-static_cast<double>(x[i])));
     EXPECT_NEAR(gate[i], want, std::abs(want) * 1e-6 + 1e-30) << x[i];
+  }
+}
+
+float FromBits(uint32_t bits) { return std::bit_cast<float>(bits); }
+
+TEST_P(RowKernelsTest, RoundsToBf16_ToNearestEven) {
+  const std::vector<std::pair<uint32_t, uint32_t>> cases = {
+      {0x00000000, 0x00000000}, {0x80000000, 0x80000000},
+      {0x3F800000, 0x3F800000},                            // 1
+      {0x3F807FFF, 0x3F800000}, {0x3F808000, 0x3F800000},  // half: to even
+      {0x3F808001, 0x3F810000}, {0x3F817FFF, 0x3F810000},
+      {0x3F818000, 0x3F820000},                            // half: to even
+      {0xBF818000, 0xBF820000}, {0x3FFFFFFF, 0x40000000},  // carries
+      {0x00008000, 0x00000000}, {0x00018000, 0x00020000},  // subnormal
+      {0x7F7F0000, 0x7F7F0000}, {0x7F7FFFFF, 0x7F800000},  // too large
+      {0x7F800000, 0x7F800000}, {0xFF800000, 0xFF800000}};
+  std::vector<float> in;
+  for (const auto& [bits, want] : cases) {
+    in.push_back(FromBits(bits));
+  }
+  std::vector<float> out(in.size());
+  std::vector<uint16_t> halves(in.size());
+  const auto size = static_cast<int64_t>(in.size());
+  kernels().round_to_bf16(in.data(), size, out.data());
+  kernels().to_bf16(in.data(), size, halves.data());
+  for (size_t i = 0; i < cases.size(); ++i) {
+    EXPECT_EQ(std::bit_cast<uint32_t>(out[i]), cases[i].second) << i;
+    EXPECT_EQ(halves[i], cases[i].second >> 16) << i;
+  }
+  for (const uint32_t nan : {0x7FFFFFFFU, 0x7F800001U, 0xFFC00000U}) {
+    float value = FromBits(nan);
+    uint16_t half = 0;
+    kernels().to_bf16(&value, 1, &half);
+    kernels().round_to_bf16(&value, 1, &value);  // in place
+    EXPECT_TRUE(std::isnan(value));
+    EXPECT_TRUE(std::isnan(FromBits(uint32_t{half} << 16)));
   }
 }
 

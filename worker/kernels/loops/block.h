@@ -3,6 +3,7 @@
 
 // Row by row work of a decoder block.
 
+#include <bit>
 #include <cmath>
 
 #include "worker/kernels/loops/vector.h"
@@ -89,6 +90,26 @@ void Add(const float* x, const float* y, int64_t n, float* out) {
   }
   for (; i < n; ++i) {
     out[i] = x[i] + y[i];
+  }
+}
+
+// The bits of x with those below bfloat16's rounded away.
+QSWEEP_LOOP uint32_t Bf16Bits(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) & 0xFFFF0000U;
+  // Rounding would carry a NaN into the sign.
+  return (bits & 0x7FFFFFFFU) > 0x7F800000U ? 0x7FC00000U : rounded;
+}
+
+void RoundToBf16(const float* x, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    out[i] = std::bit_cast<float>(Bf16Bits(x[i]));
+  }
+}
+
+void ToBf16(const float* x, int64_t n, uint16_t* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    out[i] = static_cast<uint16_t>(Bf16Bits(x[i]) >> 16);
   }
 }
 
