@@ -26,6 +26,9 @@ namespace {
 // can be said to be recovered of it.
 constexpr double kLossFloor = 1e-5;
 
+// What is not so many times the arithmetic noise is not told from it.
+constexpr double kNoiseFactor = 3;
+
 // Configurations resampled together: they share the columns of the languages,
 // and their statistics stay below 100 MB at 10,000 resamples.
 constexpr size_t kBatch = 6;
@@ -92,7 +95,8 @@ class PanelAnalysis {
                  .confidence = options.confidence,
                  .every_token_scored = EveryTokenScored(panel, table_),
                  .none = FindUnprotected(panel)} {
-    context_.recoverable.resize(panel.languages.size());
+    context_.recovery.resize(panel.languages.size(),
+                             EstimateStatus::kUndefined);
     context_.average.resize(panel.languages.size());
   }
 
@@ -120,6 +124,9 @@ class PanelAnalysis {
   void AddPower();
   void AddNotes();
   bool exploratory() const { return result_.n_eff < kExploratoryUnits; }
+  // Nats per token; 0: not measured.
+  double noise() const { return kNoiseFactor * panel_.noise_floor; }
+  bool GapIsNoise(const CellResult& cell, size_t language) const;
 
   const PanelInput& panel_;
   const Options& options_;
@@ -203,11 +210,16 @@ void PanelAnalysis::FindRecoverable() {
   for (size_t l = 0; l < panel_.languages.size(); ++l) {
     const Estimate& loss = none.cells[l].delta_nll;
     const double floor = kLossFloor * result_.languages[l].nll_fp_per_token;
-    if (context_.languages[l] == EstimateStatus::kOk && loss.low &&
-        *loss.low > floor) {
-      context_.recoverable[l] = true;
-      ranked_languages_.push_back(static_cast<int>(l));
+    if (context_.languages[l] != EstimateStatus::kOk || !loss.low ||
+        *loss.low <= floor) {
+      continue;
     }
+    if (*loss.low <= noise()) {
+      context_.recovery[l] = EstimateStatus::kBelowNoise;
+      continue;
+    }
+    context_.recovery[l] = EstimateStatus::kOk;
+    ranked_languages_.push_back(static_cast<int>(l));
   }
 }
 
@@ -239,6 +251,15 @@ void PanelAnalysis::FindSingles() {
   }
 }
 
+// Whether the noise of both languages could make the gap in relative loss.
+bool PanelAnalysis::GapIsNoise(const CellResult& cell, size_t language) const {
+  const LanguageResult& reference =
+      result_.languages[static_cast<size_t>(panel_.reference)];
+  return std::abs(*cell.gap_relative_loss.value) <
+         noise() / result_.languages[language].nll_fp_per_token +
+             noise() / reference.nll_fp_per_token;
+}
+
 // Verdicts, flags and the columns of the configuration as a whole.
 void PanelAnalysis::Judge(ConfigurationResult& configuration) {
   std::optional<double> kl_sum = 0.0;
@@ -253,12 +274,16 @@ void PanelAnalysis::Judge(ConfigurationResult& configuration) {
     if (conflict) {
       AddFlag(cell.flags, "unit_conflict");
     }
+    if (cell.delta_nll.value && std::abs(*cell.delta_nll.value) < noise()) {
+      AddFlag(cell.flags, "below_noise");
+    }
     if (judged) {
-      cell.verdict = exploratory() ? Verdict::kExploratory
-                     : conflict    ? Verdict::kUnitConflict
-                     : bits > 0    ? Verdict::kWorse
-                     : bits < 0    ? Verdict::kBetter
-                                   : Verdict::kNotResolved;
+      cell.verdict = exploratory()         ? Verdict::kExploratory
+                     : GapIsNoise(cell, l) ? Verdict::kNotResolved
+                     : conflict            ? Verdict::kUnitConflict
+                     : bits > 0            ? Verdict::kWorse
+                     : bits < 0            ? Verdict::kBetter
+                                           : Verdict::kNotResolved;
     }
     if (context_.languages[l] != EstimateStatus::kOk) {
       continue;  // what is not learned says nothing about the configuration
@@ -303,6 +328,11 @@ void PanelAnalysis::Rank() {
   RankingInput input;
   for (const int l : ranked_languages_) {
     input.none.push_back(DeltaNll(table_, context_.none, l));
+    const double loss =
+        *result_.configurations[static_cast<size_t>(context_.none)]
+             .cells[static_cast<size_t>(l)]
+             .delta_nll.value;
+    input.noise = std::max(input.noise, noise() / loss);
   }
   for (const int c : singles_) {
     input.layers.emplace_back();
@@ -318,6 +348,9 @@ void PanelAnalysis::Rank() {
         result_.configurations[static_cast<size_t>(singles_[i])];
     out.average_contrast = layer.average_contrast;
     out.standing = layer.standing;
+    if (std::abs(*layer.average_contrast.value) < input.noise) {
+      AddFlag(out.flags, "below_noise");
+    }
     out.rank = layer.rank;
     out.group = layer.group;
   }
@@ -373,6 +406,12 @@ void PanelAnalysis::AddNotes() {
     notes.push_back(absl::StrCat(result_.units_dropped,
                                  " units are left out: not usable in every "
                                  "language."));
+  }
+  if (panel_.noise_floor > 0) {
+    notes.push_back(absl::StrFormat(
+        "Arithmetic noise in %s: %.1e nats per token; what is below %.0f times "
+        "that is neither ranked nor judged.",
+        panel_.compute, panel_.noise_floor, kNoiseFactor));
   }
   std::vector<std::string> unlearned;
   for (const LanguageResult& language : result_.languages) {

@@ -156,8 +156,7 @@ EstimateStatus CellEstimator::RecoveryStatus(int configuration,
   if (context_.languages[l] != EstimateStatus::kOk) {
     return context_.languages[l];
   }
-  return context_.recoverable[l] ? EstimateStatus::kOk
-                                 : EstimateStatus::kUndefined;
+  return context_.recovery[l];
 }
 
 void CellEstimator::AddRecoveries(CellResult& cell, int configuration,
@@ -189,7 +188,8 @@ void CellEstimator::AddRecoveries(CellResult& cell, int configuration,
       of_reference == EstimateStatus::kUnlearned
           ? EstimateStatus::kReferenceUnlearned
       : of_reference == EstimateStatus::kOk ||
-              of_reference == EstimateStatus::kUndefined
+              of_reference == EstimateStatus::kUndefined ||
+              of_reference == EstimateStatus::kBelowNoise
           ? of_reference
           : EstimateStatus::kReferenceMissing,
       {.sign = -1,

@@ -20,8 +20,9 @@ struct CellContext {
   bool every_token_scored;  // P, F and B exist
   int none;                 // index of the unprotected configuration; -1: none
   std::vector<EstimateStatus> languages;  // kOk, kNoRows, kNonfinite, ...
-  // The loss at `none` is above its floor, so recovery exists. [languages]
-  std::vector<bool> recoverable;
+  // kOk: the loss at `none` is above its floor, so recovery exists; else
+  // kUndefined or kBelowNoise. [languages]
+  std::vector<EstimateStatus> recovery;
   // dNLL of the average single layer, nats. [languages, units]; a language
   // where it is not defined: empty.
   std::vector<std::vector<double>> average;

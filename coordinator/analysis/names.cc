@@ -22,6 +22,8 @@ absl::string_view StatusName(EstimateStatus status) {
       return "reference_missing";
     case EstimateStatus::kUndefined:
       return "undefined";
+    case EstimateStatus::kBelowNoise:
+      return "below_noise";
     case EstimateStatus::kReference:
       return "reference";
     case EstimateStatus::kAnchor:

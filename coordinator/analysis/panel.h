@@ -69,6 +69,8 @@ struct PanelInput {
   int layers = 0;
   int vocabulary_size = 0;
   std::string prequantized;  // "", "prequantized", "prequantized8"
+  // What the order of sums moves, nats per token; 0: not measured.
+  double noise_floor = 0;
   std::vector<std::string> languages;
   int reference = -1;  // index into languages; -1: none of them
   std::vector<ConfigurationInput> configurations;
@@ -97,10 +99,11 @@ enum class EstimateStatus {
   kUnlearned,
   kReferenceUnlearned,
   kReferenceMissing,
-  kUndefined,  // a denominator is not above its floor, or not every token
-               // scored
-  kReference,  // the cell is the reference itself
-  kAnchor,     // the configuration is `none`
+  kUndefined,   // a denominator is not above its floor, or not every token
+                // scored
+  kBelowNoise,  // the denominator is not above the arithmetic noise
+  kReference,   // the cell is the reference itself
+  kAnchor,      // the configuration is `none`
   kBaseline,
 };
 

@@ -203,7 +203,10 @@ Critical FindCritical(const RankingInput& input, const Draw& point,
           UpperQuantile(pair_max, confidence)};
 }
 
-Standing StandingOf(const Estimate& contrast) {
+Standing StandingOf(const Estimate& contrast, double noise) {
+  if (std::abs(*contrast.value) < noise) {
+    return Standing::kNotTold;
+  }
   if (*contrast.low > kRounding) {
     return Standing::kAbove;
   }
@@ -292,13 +295,15 @@ Ranking RankLayers(const RankingInput& input, const Resamples& resamples,
                               .low = contrast - critical.average * error,
                               .high = contrast + critical.average * error,
                               .standard_error = error};
-    layer.standing = StandingOf(layer.average_contrast);
+    layer.standing = StandingOf(layer.average_contrast, input.noise);
     by_rank.push_back(&layer);
     layer.rank = static_cast<int>(by_rank.size());
   }
   const auto separated = [&](size_t a, size_t b) {
-    return std::abs(point.pair_contrast(order[a], order[b])) >
-           kRounding + critical.pair * point.pair_error(order[a], order[b]);
+    const double apart = std::abs(point.pair_contrast(order[a], order[b]));
+    return apart >= input.noise &&
+           apart >
+               kRounding + critical.pair * point.pair_error(order[a], order[b]);
   };
   Group(by_rank, separated);
   bool resolved = true;

@@ -15,6 +15,8 @@ struct RankingInput {
   std::vector<std::vector<std::vector<double>>> layers;  // [layer, language,
                                                          // unit], nats
   std::vector<std::vector<double>> none;                 // [language, unit]
+  // A difference of recoveries below this may be arithmetic.
+  double noise = 0;
 };
 
 struct RankedLayer {

@@ -11,6 +11,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/planted.h"
 #include "common/base/status_macros.h"
+#include "common/job/job_spec.h"
 #include "coordinator/core/audit.h"
 #include "coordinator/core/worker_control.h"
 
@@ -101,6 +102,20 @@ absl::Status CheckRow(const v1::Measurement& row) {
   return row.nonfinite() <= row.tokens() && row.top1() <= row.tokens()
              ? absl::OkStatus()
              : bad("counts above the number of tokens");
+}
+
+absl::Status CheckNoise(const v1::TaskReport& report) {
+  const v1::NoiseFloor& noise = report.noise();
+  const auto is_count = [](uint64_t count) {
+    return count > 0 && count <= kMaxCount;
+  };
+  return !report.has_noise() ||
+                 (std::isfinite(noise.nll_per_token()) &&
+                  noise.nll_per_token() >= 0 && is_count(noise.documents()) &&
+                  is_count(noise.tokens()))
+             ? absl::OkStatus()
+             : MakeError(kBadResult, "a noise floor that cannot be",
+                         "report.noise");
 }
 
 // The row of each key, [configurations, documents] row-major. The rows must be
@@ -211,6 +226,7 @@ absl::StatusOr<Reading> Read(
   reading.epoch = EpochOf(*reading.task, envelope);
   QSWEEP_ASSIGN_OR_RETURN(reading.payload_digest,
                           Digest::FromBytes(envelope.payload_sha256()));
+  QSWEEP_RETURN_IF_ERROR(CheckNoise(reading.result.report()));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<const v1::Measurement*> by_key,
                           RowsByKey(reading.result, keys));
   QSWEEP_ASSIGN_OR_RETURN(reading.num_other_codes,
@@ -294,6 +310,10 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
           reading.task->estimated_seconds,
           known == nullptr ? std::vector<v1::Device>() : known->devices,
           reading.result.report()),
+      .compute =
+          FromProto(
+              draft.state().group(reading.task->group).prototype->compute())
+              .value_or(Compute::kFp32),
       .documents_skipped = skipped});
   draft.AddTaskEvent(*reading.task, {.kind = "task_done",
                                      .from = ShortName(reading.task->state),

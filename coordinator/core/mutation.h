@@ -15,6 +15,7 @@
 #include "common/base/digest.h"
 #include "common/base/ids.h"
 #include "common/job/canonical_spelling.h"
+#include "common/job/quantizer.h"
 #include "coordinator/core/speeds.h"
 #include "coordinator/core/token.h"
 #include "qsweep/v1/coordinator.pb.h"
@@ -269,6 +270,7 @@ struct ResultCommitted {
   absl::Time committed_at;
   absl::Duration held;  // by the lease that ends with it; zero: none did
   SpeedSample speed;    // what the attempt teaches
+  Compute compute = Compute::kFp32;  // of the task
   // Job::documents_skipped with these rows, of the subscribers whose count may
   // have changed.
   std::map<JobNumber, int64_t> documents_skipped;

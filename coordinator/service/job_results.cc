@@ -137,10 +137,12 @@ struct Family {
 std::string CacheKey(const std::vector<analysis::PanelInput>& panels,
                      const analysis::Options& options) {
   uint64_t expected = 0;
+  std::string noise;
   for (const analysis::PanelInput& panel : panels) {
     expected += panel.rows_expected;
+    absl::StrAppend(&noise, panel.noise_floor, " ");
   }
-  return absl::StrCat(DataDigest(panels), " ", expected, " ",
+  return absl::StrCat(DataDigest(panels), " ", expected, " ", noise,
                       static_cast<int>(options.ref_rule), " ",
                       options.confidence, " ", options.resamples, " ",
                       options.seed, " ", kVersion, " ", kRevision);
@@ -208,6 +210,10 @@ class PanelMaker {
     panel.layers = static_cast<int>(model.layers());
     panel.vocabulary_size = static_cast<int>(model.vocabulary_size());
     panel.prequantized = model.prequantized();
+    if (!rows_.noise_floors.empty()) {
+      panel.noise_floor =
+          rows_.noise_floors[static_cast<size_t>(evaluation.model_index)];
+    }
     panel.languages = languages_;
     panel.reference = LanguageIndex(reference_);
     size_t stored = 0;  // configurations, each replicate by itself

@@ -262,6 +262,7 @@ void ToProto(const analysis::PanelInput& panel,
   out->set_vocabulary_size(static_cast<uint32_t>(panel.vocabulary_size));
   out->mutable_replicates()->Assign(panel.replicates.begin(),
                                     panel.replicates.end());
+  out->set_noise_floor(panel.noise_floor);
   for (const analysis::LanguageResult& language : result.languages) {
     ToProto(language, result.units, out->add_languages());
   }

@@ -109,9 +109,9 @@ absl::Status MutationWriter::AddDocuments(
   int ordinal = first_ordinal;
   for (const JobDocument& document : documents) {
     QSWEEP_ASSIGN_OR_RETURN(const int64_t id, ids_.Document(document.digest));
-    QSWEEP_RETURN_IF_ERROR(statements_.Run(
-        sql::kAddJobDocument, job, ordinal++, document.eval_index,
-        document.language, document.id, id));
+    QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kAddJobDocument, job, ordinal++,
+                                           document.eval_index,
+                                           document.language, document.id, id));
   }
   return absl::OkStatus();
 }
@@ -254,9 +254,22 @@ absl::Status MutationWriter::On(const ResultCommitted& m) {
   for (const auto& [job, skipped] : m.documents_skipped) {
     QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kSetJobSkipped, job, skipped));
   }
+  QSWEEP_RETURN_IF_ERROR(AddNoise(m));
   QSWEEP_RETURN_IF_ERROR(AddSpeed(m.speed, m.speed.operation, m.speed.gflops));
   QSWEEP_RETURN_IF_ERROR(AddSpeed(m.speed, "", m.speed.load_seconds));
   return statements_.Run(sql::kCountWorkerTask, m.worker, kTasksPerPardon);
+}
+
+absl::Status MutationWriter::AddNoise(const ResultCommitted& m) {
+  if (!m.report.has_noise()) {
+    return absl::OkStatus();
+  }
+  const v1::NoiseFloor& noise = m.report.noise();
+  const std::string model = m.speed.model.bytes();
+  return statements_.Run(sql::kAddNoise, Blob{model}, ComputeName(m.compute),
+                         m.report.engine(), noise.nll_per_token(),
+                         static_cast<int64_t>(noise.documents()),
+                         static_cast<int64_t>(noise.tokens()));
 }
 
 absl::Status MutationWriter::AddSpeed(const SpeedSample& sample,

@@ -64,6 +64,7 @@ class MutationWriter {
   absl::Status AddDocuments(JobNumber job, int first_ordinal,
                             const std::vector<JobDocument>& documents);
   // operation "": seconds of a load. 0: not known.
+  absl::Status AddNoise(const ResultCommitted& m);
   absl::Status AddSpeed(const SpeedSample& sample, const std::string& operation,
                         double value);
   absl::Status AddMeasurement(const ResultCommitted& m, const MeasuredRow& row);

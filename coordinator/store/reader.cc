@@ -12,6 +12,8 @@
 #include "common/base/error_codes.h"
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
+#include "common/job/job_spec.h"
+#include "common/job/quantizer.h"
 #include "coordinator/store/analysis_cache.h"
 #include "coordinator/store/codec.h"
 #include "coordinator/store/database_file.h"
@@ -202,6 +204,15 @@ absl::Status SqliteReader::ReadLists(JobNumber job, JobRows& rows) {
         return absl::OkStatus();
       },
       job));
+  QSWEEP_ASSIGN_OR_RETURN(const Compute compute,
+                          FromProto(rows.spec.compute()));
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadJobNoise,
+      [&](const Statement& row) {
+        rows.noise_floors.push_back(row.Real(0));
+        return absl::OkStatus();
+      },
+      job, ComputeName(compute)));
   QSWEEP_RETURN_IF_ERROR(ForEach(
       sql::kReadJobConfigurations,
       [&](const Statement& row) -> absl::Status {

@@ -24,6 +24,9 @@ struct JobRows {
   v1::JobSpec spec;
   v1::Corpus corpus;  // all its languages, under the name it was added first
   std::vector<v1::ModelDescription> models;
+  // Parallel to models: the largest noise floor of the job's compute mode, nats
+  // per token; 0: not measured.
+  std::vector<double> noise_floors;
   std::vector<JobConfiguration> configurations;
   std::vector<JobEvaluation> evaluations;
   std::vector<JobDocument> documents;

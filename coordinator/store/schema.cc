@@ -239,6 +239,18 @@ CREATE TABLE speed (
   PRIMARY KEY (model, operation, device, number)
 ) STRICT, WITHOUT ROWID;
 
+-- How far the order of sums alone moves a model's baseline, by compute mode and
+-- engine: the largest over what tasks told.
+CREATE TABLE noise_floor (
+  model BLOB NOT NULL CHECK (length(model) = 32),
+  compute TEXT NOT NULL,
+  engine TEXT NOT NULL,
+  nll_per_token REAL NOT NULL CHECK (nll_per_token >= 0),  -- nats
+  documents INTEGER NOT NULL CHECK (documents > 0),
+  tokens INTEGER NOT NULL CHECK (tokens > 0),
+  PRIMARY KEY (model, compute, engine)
+) STRICT, WITHOUT ROWID;
+
 -- What calibrated configurations were measured with: one each, unless workers
 -- disagree.
 CREATE TABLE codes (

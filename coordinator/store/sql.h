@@ -147,6 +147,13 @@ inline constexpr const char kDropSpeeds[] =
     "AND number <= (SELECT max(number) FROM speed "
     "WHERE model = ?1 AND operation = ?2 AND device = ?3) - ?4";
 
+inline constexpr const char kAddNoise[] =
+    "INSERT INTO noise_floor (model, compute, engine, nll_per_token, "
+    "documents, tokens) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "nll_per_token = max(nll_per_token, excluded.nll_per_token), "
+    "documents = documents + excluded.documents, "
+    "tokens = tokens + excluded.tokens";
+
 inline constexpr const char kAddMeasurement[] =
     "INSERT INTO measurement (configuration, evaluation, document, status, "
     "nll_sum, nll_fp_sum, unigram_nll_sum, tokens, bytes, bytes_scored, chars, "
@@ -397,6 +404,11 @@ inline constexpr const char kReadJobHead[] =
 inline constexpr const char kReadJobModelDescriptions[] =
     "SELECT m.description FROM job_model AS jm JOIN model AS m "
     "ON m.digest = jm.model WHERE jm.job = ? ORDER BY jm.ordinal";
+// Of any engine: its rows may be among the job's. 0: not measured.
+inline constexpr const char kReadJobNoise[] =
+    "SELECT ifnull((SELECT max(n.nll_per_token) FROM noise_floor AS n "
+    "WHERE n.model = jm.model AND n.compute = ?2), 0) "
+    "FROM job_model AS jm WHERE jm.job = ?1 ORDER BY jm.ordinal";
 inline constexpr const char kReadJobConfigurations[] =
     "SELECT jc.ordinal, jm.ordinal, c.digest, jc.quantizer, jc.layer_set, "
     "jc.resolved, c.baseline, jc.unprotected, jc.single_layer, "

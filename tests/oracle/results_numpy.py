@@ -4,7 +4,7 @@
     results_numpy.py ROWS.csv RESULTS.json [TOLERANCE]
 
 Takes from the results only what rows do not hold: which configurations form a panel, which one is
-the baseline, `none`, a single layer, the vocabulary's size, the seed. Formulas: docs/metrics.md,
+the baseline, `none`, a single layer, the vocabulary's size, the noise floor, the seed. Formulas: docs/metrics.md,
 written down here a second time, without the moment sums that the product computes them by.
 Prints the largest difference; exits 1 when it is above TOLERANCE (relative, 1e-6) or when a
 status, flag, verdict, rank or group differs.
@@ -58,6 +58,7 @@ class Panel:
         self.choose_units()
         self.weights, self.usable = resample(max(1, len(self.units)), results["resamples"],
                                              int(results["seed"]))
+        self.noise = 3 * (panel["noise_floor"] or 0)  # nats per token
         self.none = next((c for c, v in self.configs.items() if v["unprotected"]), None)
 
     def average_replicates(self):
@@ -104,6 +105,13 @@ class Panel:
 
     def x(self, c, l):
         return self.column(c, l, "nll_sum") - self.column(c, l, "nll_fp_sum")
+
+    def per_token(self, c, l):
+        return self.x(c, l).sum() / self.column(self.anchor, l, "tokens").sum()
+
+    def fp_per_token(self, l):
+        return (self.column(self.anchor, l, "nll_fp_sum").sum() /
+                self.column(self.anchor, l, "tokens").sum())
 
     def cell_status(self, c, l):
         if l not in self.present or not self.units:
@@ -252,7 +260,8 @@ def recovery_status(p, c, l):
         return status
     if c == p.none:
         return "anchor"
-    return p.state[l] if p.state[l] != "ok" else "ok" if l in p.recoverable else "undefined"
+    return (p.state[l] if p.state[l] != "ok" else "ok" if l in p.recoverable else
+            "below_noise" if l in p.below_noise else "undefined")
 
 
 def recoveries(p, c, l):
@@ -273,7 +282,8 @@ def recoveries(p, c, l):
         out["interaction"] = p.interval(p.less(lost, other), 0, -1)
     else:
         out["interaction"] = p.absent("reference_unlearned" if of_ref == "unlearned" else
-                                      of_ref if of_ref == "undefined" else "reference_missing")
+                                      of_ref if of_ref in ("undefined", "below_noise") else
+                                      "reference_missing")
     return out
 
 
@@ -329,12 +339,16 @@ def configuration(p, c):
             own += ["ref_nonpos"] * bool(base["delta"] <= 0)
             want["disparity"] = finite(ratio)
             disparities += [ratio] * (finite(ratio) is not None)
+        if want["delta_nll"].get("value") is not None:
+            own += ["below_noise"] * bool(abs(want["delta_nll"]["value"]) < p.noise)
         bits, relative = want["gap_bits_per_unit"], want["gap_relative_loss"]
         want["verdict"] = ""
         if bits.get("low") is not None and relative.get("low") is not None:
             a, b = side(bits), side(relative)
             own += ["unit_conflict"] * (a != b)
-            want["verdict"] = ("exploratory" if p.exploratory else "unit_conflict" if a != b else
+            floor = p.noise / p.fp_per_token(l) + p.noise / p.fp_per_token(p.ref)
+            want["verdict"] = ("exploratory" if p.exploratory else "not_resolved"
+                               if abs(relative["value"]) < floor else "unit_conflict" if a != b else
                                {1: "worse", -1: "better", 0: "not_resolved"}[a])
         want["flags"] = sorted(own)
         if p.state[l] == "ok":
@@ -347,7 +361,7 @@ def configuration(p, c):
                 key=lambda l: rho[l]["value"], default=None)
     bad = next((l for l in p.recoverable if rho[l].get("value") is None), None)
     for name, value in dict(
-            flags=sorted(flags),
+            flags=sorted(flags | {"below_noise"} if c in p.untold_by_noise else flags),
             worst_language="" if bad or not worst else worst,
             worst_recovery=p.absent(rho[bad]["status"]) if bad else rho[worst] if worst else
             p.absent("undefined"),
@@ -409,12 +423,16 @@ def ranks(p):
     order = sorted(got, key=lambda s: -worst[s][0][0])
     pairs, pair_critical = family({(a, b): (worst[a], worst[b]) for i, a in enumerate(order)
                                    for b in order[i + 1:]})
-    apart = {key: abs(v) > 1e-7 + pair_critical * e for key, (v, e) in pairs.items()}
+    noise = max(p.noise / p.per_token(p.none, l) for l in p.recoverable)
+    apart = {key: abs(v) >= noise and abs(v) > 1e-7 + pair_critical * e
+             for key, (v, e) in pairs.items()}
     standing, group, groups, untold = {}, {}, 0, []
     for i, s in enumerate(order):
         value, error = contrast[s]
         low, high = value - critical * error, value + critical * error
-        standing[s] = "above" if low > 1e-7 else "below" if high < -1e-7 else "not_told"
+        p.untold_by_noise |= {s} if abs(value) < noise else set()
+        standing[s] = ("not_told" if abs(value) < noise else "above" if low > 1e-7 else
+                       "below" if high < -1e-7 else "not_told")
         p.same(f"{got[s]['layer_set']}.average_contrast", got[s]["average_contrast"], dict(
             value=value, low=low, high=high, stderr=error, status="ok"))
     for i, s in enumerate(order):
@@ -489,19 +507,21 @@ def check(panel, results, rows):
     p.same("units", panel["units"], len(p.units))
     p.same("units_dropped", panel["units_dropped"], p.dropped)
     languages(p)
-    p.recoverable, p.singles = [], []
+    p.recoverable, p.below_noise, p.singles = [], [], []
     if p.none and p.units:
         none = {l: losses_and_gaps(p, p.none, l)["delta_nll"] for l in p.learned}
-        p.recoverable = [l for l in p.learned if none[l].get("low") is not None and none[l]["low"] >
-                         1e-5 * p.column(p.anchor, l, "nll_fp_sum").sum() /
-                         p.column(p.anchor, l, "tokens").sum()]
+        lost = [l for l in p.learned if none[l].get("low") is not None and
+                none[l]["low"] > 1e-5 * p.fp_per_token(l)]
+        p.recoverable = [l for l in lost if none[l]["low"] > p.noise]
+        p.below_noise = [l for l in lost if l not in p.recoverable]
         p.singles = [c for c, v in p.configs.items() if v["layer"] is not None and p.recoverable
                      and all(status_of(p, c, l) == "ok" for l in p.recoverable)]
         p.singles = p.singles if len(p.singles) >= 2 else []
+    p.untold_by_noise = set()
+    ranks(p)
     cells = {c: configuration(p, c) for c in p.configs}
     if p.none:
         power(p, cells[p.none])
-    ranks(p)
     spreads(p, cells)
     return p.worst
 

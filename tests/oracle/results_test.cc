@@ -98,6 +98,25 @@ TEST(ResultsOracle, Agrees_OnACompleteSweep) {
   EXPECT_EQ(RunOracle(Csv(panel), ResultsJson(panel, options)), 0);
 }
 
+// Of four languages one loses less than the noise, and one layer stands out.
+TEST(ResultsOracle, Agrees_OnAPanelWithANoiseFloor) {
+  PanelInput panel =
+      analysis::SyntheticPanel({.units = 24,
+                                .layers = 8,
+                                .languages = {"eng", "deu", "arb", "swh"},
+                                .seed = 12,
+                                .loss = {0.3, 0.32, 0.45, 0.02},
+                                .recovery = {0.5, 0.02, 0.2, 0.02},
+                                .noise = 0.02});
+  for (const double noise_floor : {0.0001, 0.006, 0.012, 0.04}) {
+    panel.noise_floor = noise_floor;
+    EXPECT_EQ(RunOracle(Csv(panel),
+                        ResultsJson(panel, {.resamples = 500, .seed = 3})),
+              0)
+        << noise_floor;
+  }
+}
+
 // Everything that can be missing or wrong at once.
 TEST(ResultsOracle, Agrees_OnADamagedSweep) {
   PanelInput panel = analysis::SyntheticPanel(

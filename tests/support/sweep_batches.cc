@@ -253,6 +253,10 @@ std::vector<Mutation> ResultBatch(int64_t task, int64_t epoch) {
                   .load_seconds = task == 1 ? 0.5 : 0};
   result.report.set_engine("engine-1");
   result.report.set_device("cpu");
+  v1::NoiseFloor& noise = *result.report.mutable_noise();
+  noise.set_nll_per_token(1e-7 * static_cast<double>(task));
+  noise.set_documents(2);
+  noise.set_tokens(30);
   result.worker = SweepWorker();
   result.worker_name = "box-1";
   result.committed_at = At(20 + task);

@@ -243,6 +243,23 @@ std::string UntoldLine(const v1::ResultPanel& panel) {
   return absl::StrCat(text, ")\n");
 }
 
+std::string NoiseLine(const v1::ResultPanel& panel) {
+  if (panel.noise_floor() == 0) {
+    return "";
+  }
+  std::vector<int> layers;
+  for (const v1::ConfigurationResult& c : panel.configurations()) {
+    if (c.has_layer() && std::ranges::count(c.flags(), "below_noise") > 0) {
+      layers.push_back(static_cast<int>(c.layer()));
+    }
+  }
+  return absl::StrCat(
+      absl::StrFormat("arithmetic noise in %s: %.1e nats per token",
+                      panel.compute(), panel.noise_floor()),
+      layers.empty() ? "" : "; below three times that: ", LayerList(layers),
+      "\n");
+}
+
 std::string LayerTable(const v1::ResultPanel& panel, int top) {
   std::vector<const v1::ConfigurationResult*> ranked;
   for (const v1::ConfigurationResult& configuration : panel.configurations()) {
@@ -333,8 +350,8 @@ std::string RenderLayers(const v1::GetResultsResponse& results,
   for (const v1::ResultPanel& panel : results.panels()) {
     sections.push_back(absl::StrCat(
         PanelHeader(panel, results.confidence()), LayerTable(panel, style.top),
-        UntoldLine(panel), GapLines(panel, results.reference()),
-        ExcludedLine(panel)));
+        UntoldLine(panel), NoiseLine(panel),
+        GapLines(panel, results.reference()), ExcludedLine(panel)));
   }
   return sections.empty() ? "no results yet\n" : absl::StrJoin(sections, "\n");
 }

@@ -312,6 +312,7 @@ std::string StatusText(const std::string& status) {
                 {"reference_unlearned", "reference not learned"},
                 {"reference_missing", "no reference"},
                 {"undefined", "undefined"},
+                {"below_noise", "below noise"},
                 {"reference", "reference"},
                 {"anchor", "-"},
                 {"baseline", "-"}};

@@ -165,6 +165,68 @@ TEST(AnalyzePanel, RecoversAPlantedEffect) {
   EXPECT_EQ(result.languages[1].units_more, 0u);
 }
 
+TEST(AnalyzePanel, RanksNothingBelowThreeTimesTheNoise) {
+  // Layer 2 takes back 0.27 of 0.2 nats more than the others.
+  PanelInput panel = SyntheticPanel({.units = 60,
+                                     .layers = 8,
+                                     .languages = {"eng", "deu"},
+                                     .loss = {0.2, 0.4},
+                                     .recovery = {0.02, 0.02, 0.30},
+                                     .noise = 0.05});
+  constexpr int kPlanted = 2 + 2;
+  panel.noise_floor = 0.01;
+  const PanelResult told = AnalyzePanel(panel, {.resamples = 500});
+  EXPECT_EQ(told.configurations[kPlanted].standing, Standing::kAbove);
+  EXPECT_GE(told.resolved_ranks, 1);
+  EXPECT_THAT(told.configurations[kPlanted].flags,
+              Not(Contains("below_noise")));
+  EXPECT_THAT(told.configurations[kLayer0].flags, Contains("below_noise"));
+  EXPECT_EQ(told.configurations[kLayer0].standing, Standing::kNotTold);
+  EXPECT_THAT(told.notes, Contains(HasSubstr("1.0e-02 nats per token")));
+  panel.noise_floor = 0.02;
+  const PanelResult untold = AnalyzePanel(panel, {.resamples = 500});
+  const ConfigurationResult& planted = untold.configurations[kPlanted];
+  EXPECT_EQ(planted.standing, Standing::kNotTold);
+  EXPECT_THAT(planted.flags, Contains("below_noise"));
+  EXPECT_EQ(planted.rank, 1);
+  EXPECT_EQ(planted.group, 1);
+  EXPECT_EQ(untold.configurations[kLayer0].group, 1);
+  EXPECT_EQ(untold.resolved_ranks, 0);
+  // The estimates themselves stay.
+  EXPECT_EQ(*planted.average_contrast.low,
+            *told.configurations[kPlanted].average_contrast.low);
+}
+
+TEST(AnalyzePanel, RecoversNothing_WhereTheLossIsBelowTheNoise) {
+  PanelInput panel = SyntheticPanel(
+      {.loss = {0.3, 0.3, 0.01}, .noise = 0.01, .varied_lengths = false});
+  panel.noise_floor = 0.005;
+  const PanelResult result = AnalyzePanel(panel, {.resamples = 200});
+  const CellResult& cell = Cell(result, kLayer0, 2);
+  EXPECT_EQ(cell.recovery.status, EstimateStatus::kBelowNoise);
+  EXPECT_EQ(cell.interaction.status, EstimateStatus::kBelowNoise);
+  EXPECT_THAT(cell.flags, Contains("below_noise"));
+  EXPECT_TRUE(cell.delta_nll.low.has_value());
+  EXPECT_THAT(Cell(result, kLayer0, 1).flags, Not(Contains("below_noise")));
+  for (const ConfigurationResult& configuration : result.configurations) {
+    EXPECT_NE(configuration.worst_language, "arb");
+  }
+}
+
+TEST(AnalyzePanel, GivesNoVerdict_WhenTheNoiseCouldMakeTheGap) {
+  PanelInput panel = SyntheticPanel({.units = 60,
+                                     .languages = {"eng", "deu"},
+                                     .loss = {0.2, 0.26},
+                                     .noise = 0.01});
+  const auto verdict = [&](double noise_floor) {
+    panel.noise_floor = noise_floor;
+    return Cell(AnalyzePanel(panel, {.resamples = 200}), kNone, 1).verdict;
+  };
+  EXPECT_EQ(verdict(0), Verdict::kWorse);
+  EXPECT_EQ(verdict(0.009), Verdict::kWorse);  // 0.06 > 2 * 3 * 0.009
+  EXPECT_EQ(verdict(0.011), Verdict::kNotResolved);
+}
+
 // The same loss per unit is a small share in a language that started high.
 TEST(AnalyzePanel, GivesNoVerdict_WhenTheUnitsDisagree) {
   PanelInput panel = SyntheticPanel({.units = 40,

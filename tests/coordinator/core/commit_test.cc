@@ -130,6 +130,24 @@ TEST(DecideCommit, RejectsAndChangesNothing_WhenEnvelopeIsWrong) {
                   e.set_payload("\xff\xff\xff");
                   e.set_payload_sha256(Digest::Of(e.payload()).bytes());
                 }},
+           Case{"a noise that is no number", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  v1::NoiseFloor& noise =
+                      *result.mutable_report()->mutable_noise();
+                  noise.set_nll_per_token(std::nan(""));
+                  noise.set_documents(1);
+                  noise.set_tokens(1);
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
+           Case{"a noise of no document", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  result.mutable_report()->mutable_noise()->set_tokens(1);
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
            Case{"good rows and 10 MiB of a name", "QS5008",
                 [](auto& e) {
                   v1::TaskResult result = FullResult();
@@ -336,6 +354,26 @@ TEST(DecideCommit, ComparesToTheLastBit_WhenAnotherResultIsStored) {
     EXPECT_EQ(EventsOf(decision.mutations).size(), differing > 0 ? 1u : 0u);
     EXPECT_THAT(Only<ResultCommitted>(decision.mutations), IsEmpty());
   }
+}
+
+TEST(DecideCommit, TellsTheComputeThatItsNoiseIsOf) {
+  v1::TaskResult result = FullResult();
+  v1::NoiseFloor& noise = *result.mutable_report()->mutable_noise();
+  noise.set_nll_per_token(2e-3);
+  noise.set_documents(1);
+  noise.set_tokens(9);
+  const State state = StateBuilder()
+                          .Job({.compute = v1::COMPUTE_BF16})
+                          .Task()
+                          .Worker("w", {.computes = {v1::COMPUTE_BF16}})
+                          .Lease(1, "w")
+                          .Build();
+  const auto decision = Decide(state, Envelope(result));
+  EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_OK);
+  const auto results = Only<ResultCommitted>(decision.mutations);
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].compute, Compute::kBf16);
+  EXPECT_EQ(results[0].report.noise().nll_per_token(), 2e-3);
 }
 
 TEST(DecideCommit, KeepsStoredRow_WhenAKeyIsMeasuredAlready) {

@@ -27,6 +27,7 @@ JobRows TwoModels() {
     v1::ModelDescription& model = rows.models.emplace_back();
     model.set_name(absl::StrCat("model-", m));
     model.set_digest(Digest::Of(model.name()).bytes());
+    rows.noise_floors.push_back(m * 1e-3);
     rows.evaluations.push_back(
         {.model_index = m, .text = absl::StrCat("aligned@1;tok=", m)});
     rows.configurations.push_back({.model_index = m,
@@ -69,6 +70,7 @@ TEST(MakePanels, MakesOnePerModelAndQuantizer_EachWithTheBaseline) {
     EXPECT_TRUE(panel.configurations[1].unprotected);
     EXPECT_THAT(panel.languages, ElementsAre("deu", "eng"));
     EXPECT_EQ(panel.compute, "bf16");
+    EXPECT_EQ(panel.noise_floor, panel.model == "model-1" ? 1e-3 : 0);
     EXPECT_EQ(panel.corpus, "texts");
     EXPECT_EQ(panel.rows_expected, 8u);
     ASSERT_EQ(panel.rows.size(), 8u);

@@ -113,6 +113,8 @@ TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
   EXPECT_EQ(rows->spec.reference(), "eng");
   ASSERT_EQ(rows->models.size(), 1u);
   EXPECT_EQ(rows->models[0].layers(), 2u);
+  // Tasks 1 and 2 tell 1e-7 and 2e-7, in fp32.
+  EXPECT_EQ(rows->noise_floors, std::vector<double>{2e-7});
   ASSERT_EQ(rows->configurations.size(), 3u);
   EXPECT_TRUE(rows->configurations[0].baseline);
   EXPECT_EQ(rows->configurations[2].resolved, "L0");
@@ -132,6 +134,23 @@ TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
   EXPECT_EQ(row.document, 2);
   EXPECT_EQ(row.values.nll_sum(), 1 + 0.1 + 1.0);
   EXPECT_EQ(CodeOf(reader_->ReadJobRows(JobNumber(2), {})), "QS4020");
+}
+
+TEST_F(ReaderTest, KeepsTheLargestNoise_ByComputeAndEngine) {
+  const std::vector<std::vector<Mutation>> batches = WholeSweep();
+  double told = 4e-7;
+  for (std::vector<Mutation> batch : batches) {
+    for (Mutation& mutation : batch) {
+      if (auto* result = std::get_if<ResultCommitted>(&mutation)) {
+        result->compute = told > 3e-7 ? Compute::kFp32 : Compute::kBf16;
+        result->report.mutable_noise()->set_nll_per_token(told);
+        told -= 3e-7;
+      }
+    }
+    QSWEEP_ASSERT_OK(store_->Commit(batch));
+  }
+  EXPECT_THAT(reader_->ReadJobRows(JobNumber(1), {})->noise_floors,
+              testing::ElementsAre(4e-7));
 }
 
 // The configurations are the same by their digests, and so are the rows.

@@ -116,6 +116,23 @@ TEST(RenderLayers, SaysHowMuchIsShown) {
               HasSubstr("showing 1 of 4 layers"));
 }
 
+TEST(RenderLayers, SaysWhatMayBeNoise) {
+  v1::GetResultsResponse results = SampleResults();
+  EXPECT_THAT(RenderLayers(results, {}), Not(HasSubstr("arithmetic noise")));
+  v1::ResultPanel& panel = *results.mutable_panels(0);
+  panel.set_noise_floor(0.00123);
+  EXPECT_THAT(RenderLayers(results, {}),
+              HasSubstr("arithmetic noise in fp32: 1.2e-03 nats per token\n"));
+  int layers = 0;
+  for (v1::ConfigurationResult& c : *panel.mutable_configurations()) {
+    if (c.has_layer() && ++layers == 1) {
+      c.add_flags("below_noise");
+    }
+  }
+  EXPECT_THAT(RenderLayers(results, {}),
+              HasSubstr("nats per token; below three times that: L"));
+}
+
 TEST(RenderLayers, SaysWhatIsStillMissing) {
   v1::GetResultsResponse results = SampleResults();
   results.mutable_panels(0)->set_rows(300);
