@@ -38,15 +38,26 @@ absl::string_view DeviceTypeOf(absl::string_view device) {
   return device;
 }
 
-// Ten times what analysis takes for arithmetic noise.
-constexpr double kSumTolerance = 1e-4;
-constexpr uint64_t kTokensPerChange = 1000;
+// What another order of sums may change.
+struct Tolerance {
+  double sums;                 // share of the NLL
+  uint64_t tokens_per_change;  // of choices between near equals
+};
+
+// fp32: ten times what analysis takes for arithmetic noise. Where products read
+// fewer bits, a value near the middle of two is rounded the other way.
+Tolerance ToleranceOf(Compute compute) {
+  return compute == Compute::kFp32
+             ? Tolerance{.sums = 1e-4, .tokens_per_change = 1000}
+             : Tolerance{.sums = 2e-3, .tokens_per_change = 50};
+}
 
 // The same but for the last bits of sums, and choices between near equals.
-bool CloseMeasurement(const v1::Measurement& a, const v1::Measurement& b) {
+bool CloseMeasurement(const v1::Measurement& a, const v1::Measurement& b,
+                      const Tolerance& most) {
   const double tolerance =
-      kSumTolerance * std::max({std::abs(a.nll_sum()), std::abs(b.nll_sum()),
-                                std::abs(a.nll_fp_sum())});
+      most.sums * std::max({std::abs(a.nll_sum()), std::abs(b.nll_sum()),
+                            std::abs(a.nll_fp_sum())});
   const auto close = [tolerance](double x, double y) {
     return std::abs(x - y) <= tolerance;
   };
@@ -57,7 +68,7 @@ bool CloseMeasurement(const v1::Measurement& a, const v1::Measurement& b) {
          a.bytes() == b.bytes() && a.bytes_scored() == b.bytes_scored() &&
          a.chars() == b.chars() && a.has_kl_sum() == b.has_kl_sum() &&
          close(a.kl_sum(), b.kl_sum()) && a.has_top1() == b.has_top1() &&
-         changes <= 1 + a.tokens() / kTokensPerChange &&
+         changes <= 1 + a.tokens() / most.tokens_per_change &&
          a.nonfinite() == b.nonfinite();
 }
 
@@ -153,6 +164,11 @@ absl::StatusOr<std::vector<const v1::Measurement*>> RowsByKey(
   return by_key;
 }
 
+Compute ComputeOf(const State& state, const Task& task) {
+  return FromProto(state.group(task.group).prototype->compute())
+      .value_or(Compute::kFp32);
+}
+
 // The attempt that the envelope is of.
 Epoch EpochOf(const Task& task, const v1::ResultEnvelope& envelope) {
   return Planted(Bug::kCommitWithoutEpoch)
@@ -241,7 +257,8 @@ absl::StatusOr<Reading> Read(
       reading.new_rows.push_back(std::move(measured));
     } else {
       ++reading.num_compared;
-      if (!Repeats(row, reading.result.report(), *stored[i])) {
+      if (!Repeats(row, reading.result.report(), *stored[i],
+                   ComputeOf(state, *reading.task))) {
         reading.differing.push_back(std::move(measured));
       }
     }
@@ -310,10 +327,7 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
           reading.task->estimated_seconds,
           known == nullptr ? std::vector<v1::Device>() : known->devices,
           reading.result.report()),
-      .compute =
-          FromProto(
-              draft.state().group(reading.task->group).prototype->compute())
-              .value_or(Compute::kFp32),
+      .compute = ComputeOf(draft.state(), *reading.task),
       .documents_skipped = skipped});
   draft.AddTaskEvent(*reading.task, {.kind = "task_done",
                                      .from = ShortName(reading.task->state),
@@ -459,12 +473,12 @@ bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b) {
 }
 
 bool Repeats(const v1::Measurement& row, const v1::TaskReport& report,
-             const StoredRow& stored) {
+             const StoredRow& stored, Compute compute) {
   const bool alike =
       report.engine() == stored.engine &&
       DeviceTypeOf(report.device()) == DeviceTypeOf(stored.device);
   return alike ? SameMeasurement(row, stored.values)
-               : CloseMeasurement(row, stored.values);
+               : CloseMeasurement(row, stored.values, ToleranceOf(compute));
 }
 
 One RejectedResult(const absl::Status& why) {

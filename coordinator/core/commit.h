@@ -8,6 +8,7 @@
 
 #include "absl/strings/string_view.h"
 
+#include "common/job/quantizer.h"
 #include "coordinator/core/decision.h"
 #include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
@@ -89,9 +90,10 @@ bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b);
 // Whether `row` repeats what is stored. By the same build of the engine on the
 // same type of device: SameMeasurement. Other machines round otherwise: what is
 // counted in the text must be equal, sums may differ by 1e-4 of the NLL, and of
-// a thousand tokens one may have another first choice.
+// a thousand tokens one may have another first choice; where products read less
+// than fp32, by 2e-3, and of fifty.
 bool Repeats(const v1::Measurement& row, const v1::TaskReport& report,
-             const StoredRow& stored);
+             const StoredRow& stored, Compute compute);
 
 // The outcome that refuses a result.
 v1::CommitResultResponse::One RejectedResult(const absl::Status& why);

@@ -530,11 +530,12 @@ TEST(Repeats, ToTheLastBitOnOneTypeOfMachine_ElseWithinTheNoise) {
                          .engine = "qengine 1",
                          .device = "cuda:0 Tesla T4"};
   const auto repeats = [&stored](const v1::Measurement& row,
-                                 const Machine& machine) {
+                                 const Machine& machine,
+                                 Compute compute = Compute::kFp32) {
     v1::TaskReport report;
     report.set_engine(machine.engine);
     report.set_device(machine.device);
-    return Repeats(row, report, stored);
+    return Repeats(row, report, stored, compute);
   };
   const std::vector<Machine> others = {
       {.engine = "qengine 2"}, {.device = "cuda:0 A100"}, {.device = "cpu"}};
@@ -542,6 +543,7 @@ TEST(Repeats, ToTheLastBitOnOneTypeOfMachine_ElseWithinTheNoise) {
   EXPECT_TRUE(repeats(Row(0, 0, 2.5), {}));
   EXPECT_TRUE(repeats(Row(0, 0, 2.5), {.device = "cuda:3 Tesla T4"}));
   EXPECT_FALSE(repeats(near, {}));
+  EXPECT_FALSE(repeats(near, {}, Compute::kBf16));
   EXPECT_FALSE(repeats(near, {.device = "cuda:3 Tesla T4"}));
   v1::Measurement one_choice = Row(0, 0, 2.5);
   one_choice.set_top1(5);
@@ -558,6 +560,9 @@ TEST(Repeats, ToTheLastBitOnOneTypeOfMachine_ElseWithinTheNoise) {
     EXPECT_FALSE(repeats(two_choices, other));
     EXPECT_FALSE(repeats(another_text, other));
     EXPECT_FALSE(repeats(infinite, other));
+    const Compute bf16 = Compute::kBf16;
+    EXPECT_TRUE(repeats(Row(0, 0, 2.5 * (1 + 1.9e-3)), other, bf16));
+    EXPECT_FALSE(repeats(Row(0, 0, 2.5 * (1 + 2.1e-3)), other, bf16));
   }
 }
 
