@@ -84,7 +84,7 @@ struct EngineRow {
 
 // How far the order of sums alone moves the baseline, over some documents.
 struct EngineNoise {
-  double nll_per_token = 0;  // nats: the largest over the documents
+  double nll_per_token = 0;  // nats, of the documents together
   uint64_t documents = 0;
   uint64_t tokens = 0;
 };

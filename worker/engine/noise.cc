@@ -1,6 +1,5 @@
 #include "worker/engine/noise.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <memory>
@@ -62,14 +61,15 @@ absl::StatusOr<std::optional<EngineNoise>> MeasureNoise(
            .progress = [](double, const std::string&) {}}));
   QSWEEP_RETURN_IF_ERROR(RunLayerMajor(plan, 0, *machine));
   EngineNoise noise;
+  double squares = 0;
   for (size_t d = 0; d < usual.size(); ++d) {
     const DocumentSums& sums = pass.sums[0][d];
-    const double moved =
-        std::abs(sums.nll_fp - usual[d]) / static_cast<double>(sums.tokens);
-    noise.nll_per_token = std::max(noise.nll_per_token, moved);
+    const double moved = sums.nll_fp - usual[d];
+    squares += moved * moved;
     noise.tokens += sums.tokens;
   }
   noise.documents = usual.size();
+  noise.nll_per_token = std::sqrt(squares) / static_cast<double>(noise.tokens);
   return noise;
 }
 
