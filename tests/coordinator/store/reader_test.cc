@@ -150,7 +150,7 @@ TEST_F(ReaderTest, KeepsTheLargestNoise_ByComputeAndEngine) {
     QSWEEP_ASSERT_OK(store_->Commit(batch));
   }
   EXPECT_THAT(reader_->ReadJobRows(JobNumber(1), {})->noise_floors,
-              testing::ElementsAre(4e-7));
+              ::testing::ElementsAre(4e-7));
 }
 
 // The configurations are the same by their digests, and so are the rows.
