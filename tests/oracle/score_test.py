@@ -27,8 +27,10 @@ DOCUMENTS = ["preamble", "1", "2", "19"]
 BITS, GROUP = 4, 64
 QUANTIZER = f"rtn:bits={BITS},group={GROUP}"
 
-# Relative: NLL, KL. And how near logits tie.
+# Relative: NLL, KL. And how near logits tie. A deep model's noise floor in bf16 is 2.1e-3 nats a
+# token (docs/metrics.md), of losses of about 2.5: there bf16 is proved by the tiny models.
 TOLERANCES = {"fp32": (1e-4, 1e-3, 1e-4), "bf16": (2e-4, 2e-3, 5e-2)}
+DEEP_TOLERANCES = TOLERANCES | {"bf16": (4e-3, 5e-2, 5e-1)}
 
 DEFAULT_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
@@ -117,16 +119,18 @@ def expected_row(log_q, log_fp, ids, text, token_bytes, aligned):
     return row
 
 
-def compare(name, model, score, texts, encode, token_bytes, result):
+def compare(name, model, score, texts, encode, token_bytes, result, tolerances=TOLERANCES):
     """All evaluations, configurations and computes of one model."""
     for compute, evaluations in [("fp32", ["aligned", "hf-text"]), ("bf16", ["aligned"])]:
         with reference.products_in(compute, model):
-            compare_in(compute, evaluations, name, model, score, texts, encode, token_bytes, result)
+            compare_in(compute, evaluations, tolerances[compute], name, model, score, texts, encode,
+                       token_bytes, result)
 
 
-def compare_in(compute, evaluations, name, model, score, texts, encode, token_bytes, result):
+def compare_in(compute, evaluations, tolerances, name, model, score, texts, encode, token_bytes,
+               result):
     last = model.config.num_hidden_layers - 1
-    nll_tolerance, kl_tolerance, tie = TOLERANCES[compute]
+    nll_tolerance, kl_tolerance, tie = tolerances
     for evaluation in evaluations:
         ids = {(l, i): encode(text, evaluation) for l, list_ in texts.items()
                for i, text in enumerate(list_)}
@@ -190,7 +194,7 @@ def compare_demo_model(binary, texts, result):
         return [bos] + ids if evaluation == "aligned" else ids
 
     compare("SmolLM2", model, lambda t, *flags: qengine_score(binary, DEMO_MODEL, t, *flags), texts,
-            encode, lambda i: len(tokenizer.id_to_token(i)), result)
+            encode, lambda i: len(tokenizer.id_to_token(i)), result, DEEP_TOLERANCES)
 
 
 def main():
