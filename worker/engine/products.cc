@@ -65,10 +65,11 @@ auto Scratch(int64_t size) {
 // Weight rows that a native product takes at a time.
 constexpr int64_t kNativeOutputs = 128;
 
-// One product over some of the inputs, [begin, end).
+// One product over some of the inputs, [begin, end); `added` to what is there.
 struct Inputs {
   int64_t begin = 0;
   int64_t end = 0;
+  bool added = false;
 };
 
 void MultiplyFloats(const float* rows, int64_t row_stride, const Matrix& weight,
@@ -81,10 +82,10 @@ void MultiplyFloats(const float* rows, int64_t row_stride, const Matrix& weight,
       View(rows + inputs.begin, {kTileRows, size}, {row_stride, 1});
   const at::Tensor right = View(weight.row(first) + inputs.begin, {size, count},
                                 {1, weight.inputs()});
-  if (inputs.begin == 0) {
-    at::mm_out(result, left, right);
-  } else {
+  if (inputs.added) {
     result.addmm_(left, right);
+  } else {
+    at::mm_out(result, left, right);
   }
 }
 
@@ -110,7 +111,7 @@ void MultiplyNative(const uint16_t* rows, int64_t row_stride,
                            static_cast<int>(outputs), static_cast<int>(size), 1,
                            rows + inputs.begin, static_cast<int>(row_stride),
                            block, static_cast<int>(size),
-                           inputs.begin == 0 ? 0.0F : 1.0F, out + done,
+                           inputs.added ? 1.0F : 0.0F, out + done,
                            static_cast<int>(out_stride));
   }
 }
@@ -123,8 +124,8 @@ void InOrder(const Matrix& weight, const Multiply& multiply) {
   if (weight.mode().order == SumOrder::kUsual || half == 0) {
     multiply(Inputs{.begin = 0, .end = inputs});
   } else {
-    multiply(Inputs{.begin = 0, .end = half});
     multiply(Inputs{.begin = half, .end = inputs});
+    multiply(Inputs{.begin = 0, .end = half, .added = true});
   }
 }
 
