@@ -257,9 +257,8 @@ inline constexpr const char kReadTasks[] =
     "result_epoch, result_digest, audit_of FROM task WHERE archived = 0 ORDER "
     "BY id";
 inline constexpr const char kReadLeases[] =
-    "SELECT l.task, l.epoch, l.worker, l.session, l.credential, l.end_reason "
-    "FROM task AS t CROSS JOIN lease AS l ON l.task = t.id "
-    "WHERE t.archived = 0 ORDER BY l.task, l.epoch";
+    "SELECT task, epoch, worker, session, credential, end_reason FROM lease "
+    "ORDER BY task, epoch";
 inline constexpr const char kReadWorkers[] =
     "SELECT uuid, boot_seq, credential, hello, mode, mode_reason, blamed, "
     "tasks_done, last_seen_us, attached_us FROM worker ORDER BY uuid";

@@ -125,8 +125,9 @@ CREATE TABLE job (
   kind TEXT NOT NULL,
   owner TEXT NOT NULL,
   labels TEXT NOT NULL,  -- JSON
-  state TEXT NOT NULL CHECK (state IN ('planning', 'queued', 'running', 'paused',
-    'stopping', 'succeeded', 'failed', 'cancelled')),
+  state TEXT NOT NULL CHECK (state = 'planning' OR state = 'queued' OR
+    state = 'running' OR state = 'paused' OR state = 'stopping' OR
+    state = 'succeeded' OR state = 'failed' OR state = 'cancelled'),
   reason TEXT NOT NULL,
   corpus BLOB NOT NULL REFERENCES corpus (digest),
   spec BLOB NOT NULL,       -- JobSpec
@@ -221,7 +222,8 @@ CREATE TABLE measurement (
   evaluation INTEGER NOT NULL REFERENCES evaluation (id),
   document INTEGER NOT NULL REFERENCES document (id),
   status TEXT NOT NULL
-    CHECK (status IN ('ok', 'one_token', 'too_long', 'empty')),
+    CHECK (status = 'ok' OR status = 'one_token' OR status = 'too_long' OR
+    status = 'empty'),
   nll_sum REAL,          -- nats; NULL unless status is ok
   nll_fp_sum REAL,
   unigram_nll_sum REAL,
@@ -290,8 +292,9 @@ CREATE TABLE task (
   -- 36 bytes each: digest, index of its language, little endian
   documents BLOB NOT NULL CHECK (length(documents) % 36 = 0),
   estimated_seconds REAL NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('blocked', 'ready', 'leased', 'backoff',
-    'quarantined', 'done', 'cancelled')),
+  state TEXT NOT NULL CHECK (state = 'blocked' OR state = 'ready' OR
+    state = 'leased' OR state = 'backoff' OR state = 'quarantined' OR
+    state = 'done' OR state = 'cancelled'),
   reason TEXT NOT NULL DEFAULT '',
   failed INTEGER NOT NULL DEFAULT 0 CHECK (failed >= 0),
   lost INTEGER NOT NULL DEFAULT 0 CHECK (lost >= 0),
@@ -317,7 +320,8 @@ CREATE TABLE token (
   id INTEGER PRIMARY KEY CHECK (id > 0),
   secret_sha256 BLOB NOT NULL UNIQUE CHECK (length(secret_sha256) = 32),
   kind TEXT NOT NULL CHECK (kind IN ('access', 'join')),
-  role TEXT NOT NULL CHECK (role IN ('read', 'submit', 'worker', 'admin')),
+  role TEXT NOT NULL CHECK (role = 'read' OR role = 'submit' OR
+    role = 'worker' OR role = 'admin'),
   name TEXT NOT NULL,
   reusable INTEGER NOT NULL CHECK (reusable IN (0, 1)),
   lifetime_us INTEGER CHECK (lifetime_us > 0),  -- join: of what it gives
@@ -335,7 +339,7 @@ CREATE TABLE worker (
   name TEXT NOT NULL,
   usd_per_hour REAL NOT NULL,
   mode TEXT NOT NULL DEFAULT 'open'
-    CHECK (mode IN ('open', 'draining', 'quarantined')),
+    CHECK (mode = 'open' OR mode = 'draining' OR mode = 'quarantined'),
   mode_reason TEXT NOT NULL DEFAULT '',
   blamed INTEGER NOT NULL DEFAULT 0 CHECK (blamed >= 0),
   tasks_done INTEGER NOT NULL DEFAULT 0,
