@@ -101,7 +101,7 @@ absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
     entries_.push_back({.call = std::move(call)});
     ++num_run;
     entries_.back().call.run(*this);
-    QSWEEP_RETURN_IF_ERROR(fatal_);
+    QSWEEP_RETURN_IF_ERROR(Fatal());
     if (clock_.SteadyNow() - began > settings_.batch_time_max) {
       QSWEEP_RETURN_IF_ERROR(CommitBatch());
     }

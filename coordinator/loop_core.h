@@ -69,6 +69,8 @@ class LoopCore {
   const TokenTable& tokens() const { return tokens_; }
   SessionId NewSession();
   bool disk_full() const { return disk_full_; }
+  // What a call hears whose batch is not on disk: it may be repeated.
+  static absl::Status NotStored(const absl::Status& why);
 
   // Applies to State now, writes with the batch.
   void Apply(std::vector<Mutation> mutations);
@@ -105,13 +107,13 @@ class LoopCore {
   void AnswerAll();
   absl::Status HandleFailedCommit(const absl::Status& why);
   absl::Status RunOneByOne(std::vector<Entry> entries);
-  // What a call hears whose batch is not on disk: it may be repeated.
-  static absl::Status NotStored(const absl::Status& why);
   // Answers the batch's entries, or these.
   void Forget(const absl::Status& why);
   static void Forget(std::vector<Entry> entries, const absl::Status& why);
   absl::Status Reload();
   bool HasDurable() const;
+  // What ends the process: of the store, or of a commit within a call.
+  absl::Status Fatal() const { return fatal_.ok() ? store_->Health() : fatal_; }
   void ReportEndedJobs() const;
 
   // Constant.

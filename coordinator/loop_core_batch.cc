@@ -187,7 +187,10 @@ absl::Status LoopCore::RunOneByOne(std::vector<Entry> entries) {
     entries_.push_back({.call = std::move(entries[num_again].call)});
     ++num_again;
     entries_.back().call.run(*this);
-    status = fatal_.ok() ? CommitBatch() : fatal_;
+    status = Fatal();
+    if (status.ok()) {
+      status = CommitBatch();
+    }
   }
   if (!status.ok()) {
     entries.erase(entries.begin(),

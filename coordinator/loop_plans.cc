@@ -14,6 +14,23 @@
 #include "coordinator/loop_core.h"
 
 namespace qsweep {
+namespace {
+
+// To those who waited for the plan of the job.
+absl::StatusOr<v1::SubmitJobResponse> AnswerPlanned(LoopCore& core,
+                                                    JobNumber number) {
+  const Job* job = core.state().FindJob(number);
+  if (job == nullptr) {
+    return MakeError(kJobNotFound, absl::StrCat("job ", number.value(),
+                                                " was deleted meanwhile"));
+  }
+  auto response = AnswerRepeated(core, *job);
+  // The job is stored; asked again, the next process says so.
+  const absl::Status health = core.store().Health();
+  return health.ok() ? response : LoopCore::NotStored(health);
+}
+
+}  // namespace
 
 struct LongPlans::Plan {
   struct Waiting {
@@ -247,12 +264,7 @@ void LongPlans::AfterCommit(LoopCore& core) {
   plans_.remove_if([&core](const auto& plan) {
     if (plan->over) {
       // Of a job that was cancelled meanwhile the submit itself went well.
-      const Job* job = core.state().FindJob(plan->job);
-      Answer(*plan, job == nullptr
-                        ? MakeError(kJobNotFound,
-                                    absl::StrCat("job ", plan->job.value(),
-                                                 " was deleted meanwhile"))
-                        : AnswerRepeated(core, *job));
+      Answer(*plan, AnswerPlanned(core, plan->job));
     }
     return plan->over;
   });

@@ -75,11 +75,13 @@ Statement::~Statement() { sqlite3_finalize(handle_); }
 
 Statement::Statement(Statement&& other) noexcept
     : connection_(other.connection_),
-      handle_(std::exchange(other.handle_, nullptr)) {}
+      handle_(std::exchange(other.handle_, nullptr)),
+      lost_(other.lost_) {}
 
 Statement& Statement::operator=(Statement&& other) noexcept {
   std::swap(connection_, other.connection_);
   std::swap(handle_, other.handle_);
+  std::swap(lost_, other.lost_);
   return *this;
 }
 
@@ -94,6 +96,9 @@ absl::StatusOr<bool> Statement::Step() {
   }
   absl::Status error = SqliteError(connection_, result, sqlite3_sql(handle_));
   sqlite3_reset(handle_);
+  if (lost_ != nullptr && absl::IsDataLoss(error)) {
+    lost_->Update(error);
+  }
   return error;
 }
 

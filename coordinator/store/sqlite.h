@@ -81,6 +81,8 @@ class Statement {
   absl::string_view View(int column) const;
 
   sqlite3_stmt* handle() const { return handle_; }
+  // `lost` gets the first DATA_LOSS that Step or Run meets, and outlives this.
+  void TellLoss(absl::Status* lost) { lost_ = lost; }
 
  private:
   void Bind(int index, int64_t value);
@@ -122,6 +124,7 @@ class Statement {
   sqlite3* connection_ = nullptr;
   sqlite3_stmt* handle_ = nullptr;
   bool borrows_ = false;  // Run binds
+  absl::Status* lost_ = nullptr;
 };
 
 // Settings of the whole process, made once: allocations are not counted, which

@@ -107,16 +107,19 @@ class SqliteStore : public Store {
 
   absl::StatusOr<StateSnapshot> Load() override {
     EndReads();
-    QSWEEP_RETURN_IF_ERROR(fatal_);
+    QSWEEP_RETURN_IF_ERROR(Health());
     absl::StatusOr<StateSnapshot> snapshot = LoadState(statements_);
     if (page_check_ != nullptr) {
       fatal_ = page_check_->Wait();
       page_check_.reset();
-      QSWEEP_RETURN_IF_ERROR(fatal_);
+      QSWEEP_RETURN_IF_ERROR(Health());
     }
     return snapshot;
   }
 
+  absl::Status Health() const override {
+    return fatal_.ok() ? statements_.lost() : fatal_;
+  }
   absl::Status Commit(std::span<const Mutation> batch) override;
   absl::StatusOr<std::vector<v1::RowStatus>> MeasuredStatuses(
       absl::string_view evaluation, std::span<const Digest> configurations,
@@ -150,7 +153,7 @@ class SqliteStore : public Store {
   absl::StatusOr<bool> Purge(int rows) override;
 
   absl::Status Idle() override {
-    QSWEEP_RETURN_IF_ERROR(fatal_);
+    QSWEEP_RETURN_IF_ERROR(Health());
     return wal_pages_ >= kIdlePages ? Checkpoint(SQLITE_CHECKPOINT_PASSIVE)
                                     : absl::OkStatus();
   }
@@ -191,7 +194,7 @@ class SqliteStore : public Store {
   // A failure is fatal.
   void Rollback();
   void EndReads() {
-    if (fatal_.ok() && database_.in_transaction()) {
+    if (Health().ok() && database_.in_transaction()) {
       Rollback();
     }
   }
@@ -229,14 +232,14 @@ class SqliteStore : public Store {
   RowIds ids_;
   MutationWriter writer_;
   int64_t wal_pages_ = 0;
-  absl::Status fatal_;  // not OK: an I/O error; nothing is done any more
+  absl::Status fatal_;  // of what no statement tells: rollback, checkpoint
 };
 
 absl::Status SqliteStore::Commit(std::span<const Mutation> batch) {
-  QSWEEP_RETURN_IF_ERROR(fatal_);
+  QSWEEP_RETURN_IF_ERROR(Health());
   if (std::ranges::none_of(batch, IsDurable)) {
     EndReads();
-    return fatal_;
+    return Health();
   }
   if (absl::Status status = WriteAll(batch); !status.ok()) {
     return Abandon(std::move(status), /*in_commit=*/false);
@@ -276,7 +279,7 @@ absl::Status SqliteStore::Abandon(absl::Status error, bool in_commit) {
   }
   if (database_.in_transaction()) {
     Rollback();
-    QSWEEP_RETURN_IF_ERROR(fatal_);
+    QSWEEP_RETURN_IF_ERROR(Health());
   }
   if (error.code() == absl::StatusCode::kResourceExhausted) {
     return error;
@@ -325,7 +328,7 @@ absl::Status SqliteStore::ForEachMeasured(
     const char* sql, absl::string_view evaluation,
     std::span<const Digest> configurations, std::span<const Digest> documents,
     Use use) {
-  QSWEEP_RETURN_IF_ERROR(fatal_);
+  QSWEEP_RETURN_IF_ERROR(Health());
   QSWEEP_RETURN_IF_ERROR(Begin());
   QSWEEP_ASSIGN_OR_RETURN(const int64_t evaluation_id,
                           ids_.Evaluation(evaluation));
@@ -405,7 +408,7 @@ SqliteStore::ReadMeasurements(absl::string_view evaluation,
 
 absl::StatusOr<std::vector<std::vector<Digest>>> SqliteStore::ReadCodes(
     std::span<const Digest> configurations) {
-  QSWEEP_RETURN_IF_ERROR(fatal_);
+  QSWEEP_RETURN_IF_ERROR(Health());
   std::vector<std::vector<Digest>> codes;
   QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kReadCodes));
   for (const Digest& configuration : configurations) {
@@ -428,7 +431,7 @@ absl::StatusOr<std::vector<std::vector<Digest>>> SqliteStore::ReadCodes(
 absl::StatusOr<int64_t> SqliteStore::CountSkipped(
     JobNumber job, absl::string_view evaluation,
     std::span<const SkippedKey> more) {
-  QSWEEP_RETURN_IF_ERROR(fatal_);
+  QSWEEP_RETURN_IF_ERROR(Health());
   DocumentKeys skipped;
   QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kReadSkipped));
   row->BindAll(job);
@@ -471,7 +474,7 @@ absl::StatusOr<SqliteStore::DocumentKeys> SqliteStore::FindJobKeys(
 absl::StatusOr<int64_t> SqliteStore::CountMoreSkipped(
     JobNumber job, absl::string_view evaluation,
     std::span<const SkippedKey> more) {
-  QSWEEP_RETURN_IF_ERROR(fatal_);
+  QSWEEP_RETURN_IF_ERROR(Health());
   QSWEEP_ASSIGN_OR_RETURN(const DocumentKeys keys,
                           FindJobKeys(job, evaluation, more));
   int64_t count = 0;
@@ -649,7 +652,7 @@ absl::StatusOr<bool> SqliteStore::PurgeOne(int rows) {
 
 absl::StatusOr<bool> SqliteStore::Purge(int rows) {
   EndReads();
-  QSWEEP_RETURN_IF_ERROR(fatal_);
+  QSWEEP_RETURN_IF_ERROR(Health());
   absl::StatusOr<bool> more = false;
   absl::Status status = statements_.Run(sql::kBegin);
   if (status.ok()) {
@@ -683,11 +686,13 @@ absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(
   std::error_code error;
   const auto bytes = std::filesystem::file_size(path, error);
   const bool beside = options.vfs.empty() && !error && bytes > kCheckedBeside;
-  absl::StatusOr<Database> database = OpenWriter(path, options.vfs, !beside);
+  const bool check_first = options.check_pages && !beside;
+  absl::StatusOr<Database> database =
+      OpenWriter(path, options.vfs, check_first);
   if (absl::IsResourceExhausted(database.status())) {
     // Recovery takes room, too.
     options.reserve->Free();
-    database = OpenWriter(path, options.vfs, !beside);
+    database = OpenWriter(path, options.vfs, check_first);
   }
   QSWEEP_RETURN_IF_ERROR(database.status());
   // Without room for it the coordinator serves all the same.

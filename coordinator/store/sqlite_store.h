@@ -21,6 +21,9 @@ struct SqliteStoreOptions {
   // only and is not locked.
   std::string vfs;
   std::unique_ptr<Reserve> reserve;
+  // False: the file is not looked through, since nothing but its own process
+  // can have damaged it. For simulations that kill many.
+  bool check_pages = true;
 };
 
 // The path of the database in a directory, for readers.

@@ -9,8 +9,15 @@ namespace qsweep {
 absl::StatusOr<Statement*> StatementCache::Get(const char* sql) {
   auto found = statements_.find(sql);
   if (found == statements_.end()) {
-    QSWEEP_ASSIGN_OR_RETURN(Statement statement, database_.Prepare(sql));
-    found = statements_.emplace(sql, std::move(statement)).first;
+    absl::StatusOr<Statement> statement = database_.Prepare(sql);
+    if (!statement.ok()) {
+      if (absl::IsDataLoss(statement.status())) {
+        lost_.Update(statement.status());
+      }
+      return statement.status();
+    }
+    statement->TellLoss(&lost_);
+    found = statements_.emplace(sql, *std::move(statement)).first;
   }
   found->second.Reset();
   return &found->second;

@@ -15,6 +15,8 @@ namespace qsweep {
 class StatementCache {
  public:
   explicit StatementCache(Database& database) : database_(database) {}
+  StatementCache(const StatementCache&) = delete;
+  StatementCache& operator=(const StatementCache&) = delete;
 
   // The statement, reset. Lives as long as the cache.
   absl::StatusOr<Statement*> Get(const char* sql);
@@ -25,8 +27,12 @@ class StatementCache {
     return statement.ok() ? (*statement)->Run(args...) : statement.status();
   }
 
+  // The first DATA_LOSS, an I/O error or a damaged file, that a statement met.
+  const absl::Status& lost() const { return lost_; }
+
  private:
   Database& database_;
+  absl::Status lost_;
   // A node each: who holds a statement prepares others meanwhile.
   absl::node_hash_map<const char*, Statement> statements_;
 };

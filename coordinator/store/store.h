@@ -31,7 +31,8 @@ struct StoredJob {
 // their own. One Store per directory, also across processes.
 //
 // Reads return what was committed. Errors of reads: NOT_FOUND as said;
-// DATA_LOSS (QS4006) as for Commit; INTERNAL a defect.
+// DATA_LOSS (QS4006) a stored value that cannot be, or what Health tells;
+// INTERNAL a defect.
 class Store {
  public:
   virtual ~Store() = default;
@@ -52,6 +53,11 @@ class Store {
   //                       the process must end, the store refuses everything
   //                       from then on.
   virtual absl::Status Commit(std::span<const Mutation> batch) = 0;
+
+  // OK, or the DATA_LOSS QS4006 after which the process must end: a read or a
+  // write of the database met an I/O error or a damaged page. A call that met
+  // it answers with it, and may be repeated once the process was started again.
+  virtual absl::Status Health() const = 0;
 
   // Status of each stored measurement, [configurations, documents] row-major;
   // ROW_STATUS_UNSPECIFIED: not measured.

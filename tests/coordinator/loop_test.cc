@@ -162,6 +162,20 @@ TEST(Loop, EndsWithTheError_WhenTheReloadFailsToo) {
   EXPECT_FALSE(harness.Step().ok());
 }
 
+// Its client asks again, and the next process reads the disk anew.
+TEST(Loop, EndsAndSaysUnavailable_WhenTheDiskFailsUnderACall) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  harness.store().FailNext(Fault::kReadStatuses,
+                           MakeError(kDamagedDatabase, "disk I/O error"));
+  const auto answer = harness.Submit({});
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(CodeOf(answer.status()), "QS4006");
+  EXPECT_EQ(CodeOf(harness.last_step()), "QS4006");
+  harness.Crash();
+  QSWEEP_EXPECT_OK(harness.Submit({}));
+}
+
 TEST(Loop, AnswersEveryCall_WhenItEndsWithAnError) {
   const absl::Status lost = absl::DataLossError("fsync failed");
   const absl::Status internal = absl::InternalError("batch");

@@ -2,15 +2,21 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
+#include "common/base/check.h"
 #include "coordinator/store/sqlite.h"
+#include "coordinator/store/sqlite_store.h"
+#include "tests/fuzz/no_reserve.h"
 #include "tests/support/error_matchers.h"
 
 namespace qsweep::sim {
 namespace {
+
+using ::qsweep::testing::CodeOf;
 
 constexpr char kPath[] = "/db";
 
@@ -106,6 +112,33 @@ TEST(MemoryVfs, SaysWhatADiskSays_WhenItFailsOrIsFull) {
   EXPECT_FALSE(disk.TakeReserve(1));
   disk.set_capacity(disk.bytes_used() + 10);
   EXPECT_TRUE(disk.TakeReserve(10));
+}
+
+// What SQLite has in memory after it may be wrong: the process must end.
+TEST(SqliteStore, RefusesEverything_OnceAReadHasFailed) {
+  MemoryVfs disk(1);
+  const auto open = [&disk] {
+    auto store =
+        OpenSqliteStore({.directory = "/d",
+                         .vfs = disk.name(),
+                         .reserve = std::make_unique<fuzz::NoReserve>(),
+                         .check_pages = false});
+    QSWEEP_CHECK(store.ok());
+    return *std::move(store);
+  };
+  const std::vector<Mutation> batch = {CoordinatorStarted{.epoch = 1}};
+  open();  // makes the file
+  auto store = open();
+  QSWEEP_EXPECT_OK(store->Health());
+  disk.FailNext(MemoryVfs::Fault::kReadError);
+  EXPECT_EQ(CodeOf(store->ReadTaskSpec(TaskId(1)).status()), "QS4006");
+  EXPECT_EQ(CodeOf(store->Health()), "QS4006");
+  EXPECT_EQ(CodeOf(store->Commit(batch)), "QS4006");
+  EXPECT_EQ(CodeOf(store->Load().status()), "QS4006");
+  store = open();
+  QSWEEP_EXPECT_OK(store->Commit(batch));
+  EXPECT_EQ(CodeOf(store->ReadTaskSpec(TaskId(1)).status()), "QS4021");
+  QSWEEP_EXPECT_OK(store->Health());
 }
 
 TEST(MemoryVfs, KeepsReadersAndWriterApart_OnOneFile) {

@@ -19,6 +19,7 @@ class FaultyStore : public Store {
     kBeforeCommit,  // nothing is written
     kAfterCommit,   // everything is written, the answer is an error
     kLoad,
+    kReadStatuses,  // and if it is DATA_LOSS, the store is broken ever after
     kIdle,
     kRestoreReserve,
   };
@@ -52,9 +53,18 @@ class FaultyStore : public Store {
     return Take(Fault::kAfterCommit);
   }
 
+  absl::Status Health() const override {
+    return broken_.ok() ? store_->Health() : broken_;
+  }
   absl::StatusOr<std::vector<v1::RowStatus>> MeasuredStatuses(
       absl::string_view evaluation, std::span<const Digest> configurations,
       std::span<const Digest> documents) override {
+    if (absl::Status status = Take(Fault::kReadStatuses); !status.ok()) {
+      if (absl::IsDataLoss(status)) {
+        broken_ = status;
+      }
+      return status;
+    }
     return store_->MeasuredStatuses(evaluation, configurations, documents);
   }
   absl::StatusOr<std::vector<std::optional<StoredRow>>> ReadMeasurements(
@@ -128,6 +138,7 @@ class FaultyStore : public Store {
   }
 
   std::unique_ptr<Store> store_;
+  absl::Status broken_;
   std::vector<std::pair<Fault, absl::Status>> faults_;
   int64_t num_commits_ = 0;
 };
