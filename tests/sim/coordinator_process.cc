@@ -15,7 +15,7 @@ namespace {
 
 constexpr char kDirectory[] = "/coordinator";
 constexpr int64_t kReserveBytes = int64_t{1} << 20;
-constexpr int64_t kCommitsPerCheck = 64;
+constexpr int64_t kCommitsPerCheck = 256;
 
 class MemoryReserve : public Reserve {
  public:
@@ -177,7 +177,8 @@ absl::Status CoordinatorProcess::OpenLoop() {
       auto store,
       OpenSqliteStore({.directory = kDirectory,
                        .vfs = disk_.name(),
-                       .reserve = std::make_unique<MemoryReserve>(disk_)}));
+                       .reserve = std::make_unique<MemoryReserve>(disk_),
+                       .check_pages = std::exchange(check_pages_, false)}));
   auto observed = std::make_unique<ObservedStore>(std::move(store), *this);
   store_ = observed.get();
   loop_ = std::make_unique<Loop>(std::move(observed), settings_,
@@ -301,6 +302,7 @@ void CoordinatorProcess::Die() {
   store_ = nullptr;
   if (power_cut_) {
     disk_.CutPower();
+    check_pages_ = true;
   }
   // A machine without power does not say that its connections end.
   for (const auto& [number, link] : links_) {

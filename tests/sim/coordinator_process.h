@@ -167,6 +167,7 @@ class CoordinatorProcess {
   std::optional<DeathPoint> death_;
   bool death_at_start_ = false;
   bool power_cut_ = false;
+  bool check_pages_ = true;  // at the next start: power was cut
   int replies_left_ = 0;
   bool doomed_ = false;  // dead, but the call stack does not know yet
 };
