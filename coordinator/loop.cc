@@ -103,8 +103,10 @@ void Loop::Post(v1::GetStatusRequest, Reply<v1::GetStatusResponse> reply) {
 }
 
 void Loop::Post(v1::SubmitJobRequest request,
-                Reply<v1::SubmitJobResponse> reply) {
-  impl_->queue.Push(MakeSubmitCall(std::move(request), std::move(reply)));
+                Reply<v1::SubmitJobResponse> reply,
+                std::shared_ptr<const PreparedSubmit> prepared) {
+  impl_->queue.Push(MakeSubmitCall(std::move(request), std::move(reply),
+                                   std::move(prepared)));
 }
 
 void Loop::Post(v1::CancelJobRequest request,

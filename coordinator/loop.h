@@ -35,6 +35,7 @@ struct Caller {
   Digest secret;  // SHA-256 of the secret that was shown; empty: a local caller
 };
 
+struct PreparedSubmit;
 class TokenTable;
 
 // The coordinator's end of one Attach stream. The service implements it with
@@ -120,7 +121,11 @@ class Loop {
 
   // qctl's calls.
   void Post(v1::GetStatusRequest request, Reply<v1::GetStatusResponse> reply);
-  void Post(v1::SubmitJobRequest request, Reply<v1::SubmitJobResponse> reply);
+  // prepared: what PrepareSubmit makes of the request, which takes seconds for
+  // a large corpus; null, or of corpora that the names do not mean any more: it
+  // is made on the loop thread.
+  void Post(v1::SubmitJobRequest request, Reply<v1::SubmitJobResponse> reply,
+            std::shared_ptr<const PreparedSubmit> prepared = nullptr);
   void Post(v1::CancelJobRequest request, Reply<v1::CancelJobResponse> reply);
   void Post(v1::ControlJobRequest request, Reply<v1::ControlJobResponse> reply);
   void Post(v1::ExplainTaskRequest request,

@@ -19,11 +19,14 @@ namespace qsweep {
 absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
                                                    SteadyTime started);
 // Nothing: the submit is large, `later` is called when its plan is on disk.
+// ahead: as Loop::Post's.
 absl::StatusOr<std::optional<v1::SubmitJobResponse>> RunSubmit(
     LoopCore& core, const v1::SubmitJobRequest& request,
+    std::shared_ptr<const PreparedSubmit> ahead,
     const Reply<v1::SubmitJobResponse>& later);
 Call MakeSubmitCall(v1::SubmitJobRequest request,
-                    Reply<v1::SubmitJobResponse> reply);
+                    Reply<v1::SubmitJobResponse> reply,
+                    std::shared_ptr<const PreparedSubmit> ahead);
 // The answer to a submit of a job that is there.
 absl::StatusOr<v1::SubmitJobResponse> AnswerRepeated(LoopCore& core,
                                                      const Job& job);

@@ -41,7 +41,7 @@ struct LongPlans::Plan {
   JobUuid uuid;
   JobNumber job;  // not valid: none was added yet
   // Null: to be read from the store. `planner` borrows it.
-  std::unique_ptr<PreparedSubmit> prepared;
+  std::shared_ptr<const PreparedSubmit> prepared;
   std::unique_ptr<SubmitPlanner> check;  // a plan that changes nothing
   std::unique_ptr<SubmitPlanner> planner;
   size_t next_slice = 0;
@@ -53,7 +53,7 @@ struct LongPlans::Plan {
 LongPlans::LongPlans() = default;
 LongPlans::~LongPlans() = default;
 
-absl::Status LongPlans::Submit(std::unique_ptr<PreparedSubmit> prepared,
+absl::Status LongPlans::Submit(std::shared_ptr<const PreparedSubmit> prepared,
                                Reply<v1::SubmitJobResponse> reply) {
   if (plans_.size() >= kMostPlans) {
     return MakeError(
@@ -69,7 +69,8 @@ absl::Status LongPlans::Submit(std::unique_ptr<PreparedSubmit> prepared,
   return absl::OkStatus();
 }
 
-void LongPlans::Replan(LoopCore& core, std::unique_ptr<PreparedSubmit> prepared,
+void LongPlans::Replan(LoopCore& core,
+                       std::shared_ptr<const PreparedSubmit> prepared,
                        const Job& job) {
   auto plan = std::make_unique<Plan>();
   plan->uuid = job.uuid;
@@ -163,7 +164,7 @@ absl::Status LongPlans::Prepare(LoopCore& core, Plan& plan) {
     Fail(core, plan, prepared.status());
     return absl::OkStatus();
   }
-  plan.prepared = std::make_unique<PreparedSubmit>(*std::move(prepared));
+  plan.prepared = std::make_shared<const PreparedSubmit>(*std::move(prepared));
   plan.planner = std::make_unique<SubmitPlanner>(core.state(), *plan.prepared,
                                                  core.settings(),
                                                  core.state().job(plan.job));

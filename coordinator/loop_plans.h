@@ -30,11 +30,11 @@ class LongPlans {
   // A new job, or with dry_run only its plan. reply: once-only, and called when
   // this returns OK. RESOURCE_EXHAUSTED QS4040: too many wait, each with all
   // its configurations and documents in memory.
-  absl::Status Submit(std::unique_ptr<PreparedSubmit> prepared,
+  absl::Status Submit(std::shared_ptr<const PreparedSubmit> prepared,
                       Reply<v1::SubmitJobResponse> reply);
   // A job that ended gets a new plan, and is PLANNING when this returns. A plan
   // of it that had not noticed the end goes; its callers wait for the new one.
-  void Replan(LoopCore& core, std::unique_ptr<PreparedSubmit> prepared,
+  void Replan(LoopCore& core, std::shared_ptr<const PreparedSubmit> prepared,
               const Job& job);
   // One more caller waits for the plan of this UUID. False: there is none.
   // ALREADY_EXISTS QS4022: it is of another spec.

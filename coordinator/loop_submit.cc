@@ -25,17 +25,43 @@ std::vector<Digest> DocumentDigests(const SubmitPanel& panel) {
 
 using CorpusPointer = std::shared_ptr<const v1::Corpus>;
 
-// The corpus that a new job's calibration names. Null for none.
-absl::StatusOr<CorpusPointer> FindCalibrationCorpus(LoopCore& core,
-                                                    const v1::JobSpec& spec) {
+// The corpus that a new job's calibration names; empty for none.
+absl::StatusOr<Digest> ResolveCalibrationCorpus(const State& state,
+                                                const v1::JobSpec& spec) {
   if (spec.calibration().corpus().empty()) {
-    return nullptr;
+    return Digest();
   }
-  const auto digest = ResolveCorpus(core.state(), spec.calibration().corpus());
-  if (!digest.ok()) {
-    return WithFieldPrefix(digest.status(), "calibration.");
+  const auto digest = ResolveCorpus(state, spec.calibration().corpus());
+  return digest.ok() ? digest
+                     : WithFieldPrefix(digest.status(), "calibration.");
+}
+
+// Of a new job; `ahead`, if it is of the corpora that the spec names now.
+absl::StatusOr<std::shared_ptr<const PreparedSubmit>> PrepareNew(
+    LoopCore& core, const v1::SubmitJobRequest& request,
+    std::shared_ptr<const PreparedSubmit> ahead) {
+  QSWEEP_ASSIGN_OR_RETURN(const Digest corpus_digest,
+                          ResolveCorpus(core.state(), request.spec().corpus()));
+  QSWEEP_ASSIGN_OR_RETURN(
+      const Digest calibration_digest,
+      ResolveCalibrationCorpus(core.state(), request.spec()));
+  const std::string calibration_bytes =
+      calibration_digest.empty() ? "" : calibration_digest.bytes();
+  if (ahead != nullptr && ahead->corpus_digest == corpus_digest &&
+      ahead->spec->calibration().corpus_digest() == calibration_bytes) {
+    return ahead;
   }
-  return core.store().ReadCorpus(*digest);
+  QSWEEP_ASSIGN_OR_RETURN(CorpusPointer corpus,
+                          core.store().ReadCorpus(corpus_digest));
+  CorpusPointer calibration;
+  if (!calibration_digest.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(calibration,
+                            core.store().ReadCorpus(calibration_digest));
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      PreparedSubmit prepared,
+      PrepareSubmit(request, std::move(corpus), std::move(calibration)));
+  return std::make_shared<const PreparedSubmit>(std::move(prepared));
 }
 
 // What it named when the job was submitted.
@@ -64,11 +90,11 @@ Reply<v1::SubmitJobResponse> OnceOnly(Reply<v1::SubmitJobResponse> reply) {
 
 absl::StatusOr<v1::SubmitJobResponse> AnswerRepeated(LoopCore& core,
                                                      const Job& job) {
-  QSWEEP_ASSIGN_OR_RETURN(StoredJob stored, core.store().ReadJob(job.number));
+  QSWEEP_ASSIGN_OR_RETURN(v1::JobPlan plan, core.store().ReadPlan(job.number));
   v1::SubmitJobResponse response;
   response.set_job_number(static_cast<uint64_t>(job.number.value()));
   response.set_existed(true);
-  *response.mutable_plan() = std::move(stored.plan);
+  *response.mutable_plan() = std::move(plan);
   return response;
 }
 
@@ -112,6 +138,7 @@ absl::StatusOr<PanelStatuses> ReadStatuses(LoopCore& core,
 
 absl::StatusOr<std::optional<v1::SubmitJobResponse>> RunSubmit(
     LoopCore& core, const v1::SubmitJobRequest& request,
+    std::shared_ptr<const PreparedSubmit> ahead,
     const Reply<v1::SubmitJobResponse>& later) {
   QSWEEP_RETURN_IF_ERROR(core.Flush());
   if (!request.dry_run()) {
@@ -129,33 +156,27 @@ absl::StatusOr<std::optional<v1::SubmitJobResponse>> RunSubmit(
     }
     QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
   }
-  QSWEEP_ASSIGN_OR_RETURN(const Digest corpus_digest,
-                          ResolveCorpus(core.state(), request.spec().corpus()));
-  QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
-                          core.store().ReadCorpus(corpus_digest));
-  QSWEEP_ASSIGN_OR_RETURN(CorpusPointer calibration,
-                          FindCalibrationCorpus(core, request.spec()));
-  QSWEEP_ASSIGN_OR_RETURN(
-      PreparedSubmit prepared,
-      PrepareSubmit(request, std::move(corpus), std::move(calibration)));
-  if (!SubmitPlanner(core.state(), prepared, core.settings()).at_once()) {
-    QSWEEP_RETURN_IF_ERROR(core.plans().Submit(
-        std::make_unique<PreparedSubmit>(std::move(prepared)), later));
+  QSWEEP_ASSIGN_OR_RETURN(const std::shared_ptr<const PreparedSubmit> prepared,
+                          PrepareNew(core, request, std::move(ahead)));
+  if (!SubmitPlanner(core.state(), *prepared, core.settings()).at_once()) {
+    QSWEEP_RETURN_IF_ERROR(core.plans().Submit(prepared, later));
     return std::nullopt;
   }
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<PanelStatuses> measured,
-                          ReadPanelStatuses(core, prepared));
-  return Carry(core, DecideSubmit(core.state(), prepared, measured,
+                          ReadPanelStatuses(core, *prepared));
+  return Carry(core, DecideSubmit(core.state(), *prepared, measured,
                                   core.settings(), core.now()));
 }
 
 Call MakeSubmitCall(v1::SubmitJobRequest request,
-                    Reply<v1::SubmitJobResponse> reply) {
+                    Reply<v1::SubmitJobResponse> reply,
+                    std::shared_ptr<const PreparedSubmit> ahead) {
   auto shared = std::make_shared<const Reply<v1::SubmitJobResponse>>(
       OnceOnly(std::move(reply)));
   return {.run =
-              [request = std::move(request), shared](LoopCore& core) {
-                auto response = RunSubmit(core, request, *shared);
+              [request = std::move(request), ahead = std::move(ahead),
+               shared](LoopCore& core) {
+                auto response = RunSubmit(core, request, ahead, *shared);
                 if (response.ok() && !*response) {
                   return;
                 }

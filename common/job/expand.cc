@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error.h"
@@ -256,7 +257,7 @@ int64_t Expansion::num_configurations() const {
 }
 
 int64_t Expansion::num_documents() const {
-  std::set<std::pair<int, std::string>> distinct;
+  absl::flat_hash_set<std::pair<int, absl::string_view>> distinct;
   for (const ExpandedEvaluation& evaluation : evaluations) {
     for (const ExpandedDocument& document : evaluation.documents) {
       distinct.emplace(document.language, document.id);

@@ -82,7 +82,7 @@ void CheckTask(const State& state, const Task& task, Problems& problems) {
 void CheckJob(const State& state, const Job& job, Problems& problems) {
   const std::string name = absl::StrCat("job ", job.number.value());
   std::array<int64_t, v1::TaskState_ARRAYSIZE> by_state = {};
-  std::map<TaskGroupId, absl::btree_set<TaskId>> ready;
+  std::map<TaskGroupId, absl::btree_set<Compact<TaskId>>> ready;
   int64_t done = job.measurements_reused;
   for (const auto& [id, measurements] : job.tasks) {
     const Task* task = state.FindTask(id);

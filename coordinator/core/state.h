@@ -26,6 +26,10 @@ namespace qsweep {
 // Ids and counters of jobs, tasks and workers: no texts, no measurement
 // values. Value types; members are durable unless they stand under `Memory`.
 
+// So far above what a task has that nothing comes near, and a job's sum cannot
+// overflow.
+inline constexpr int64_t kMostMeasurementsPerTask = (int64_t{1} << 32) - 1;
+
 struct Job {
   JobNumber number;
   JobUuid uuid;
@@ -51,8 +55,9 @@ struct Job {
   // configurations, tasks or languages have it. Written by JobAdded and
   // ResultCommitted.
   int64_t documents_skipped = 0;
-  int64_t last_job_seq = 0;                // of its events, without gaps
-  absl::btree_map<TaskId, int64_t> tasks;  // -> its measurements they bring
+  int64_t last_job_seq = 0;  // of its events, without gaps
+  // -> its measurements they bring, at most kMostMeasurementsPerTask.
+  absl::btree_map<Compact<TaskId>, uint32_t> tasks;
 
   v1::Requirements require;  // of a worker that runs tasks on its behalf
   v1::Compute compute = v1::COMPUTE_FP32;  // that its device must have
@@ -68,7 +73,7 @@ struct Job {
   std::array<int64_t, v1::TaskState_ARRAYSIZE> tasks_by_state = {};
   // Tasks in state READY; groups without one are left out. Of a group all fit
   // the same workers, so placement looks at groups.
-  std::map<TaskGroupId, absl::btree_set<TaskId>> ready;
+  std::map<TaskGroupId, absl::btree_set<Compact<TaskId>>> ready;
 
   bool terminal() const;
   int64_t num_tasks(v1::TaskState in) const {

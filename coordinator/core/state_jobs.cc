@@ -128,7 +128,9 @@ void State::On(const JobTaskAdded& m) {
   Job& job = jobs_.at(m.job);
   QSWEEP_CHECK(!job.terminal());
   const auto [entry, added] = job.tasks.try_emplace(m.task, 0);
-  entry->second += m.num_measurements;
+  const int64_t brings = entry->second + m.num_measurements;
+  QSWEEP_CHECK(brings >= 0 && brings <= kMostMeasurementsPerTask);
+  entry->second = static_cast<uint32_t>(brings);
   if (!added) {  // the plan found more that it brings
     job.measurements_done +=
         task.state == v1::TASK_STATE_DONE ? m.num_measurements : 0;

@@ -49,6 +49,10 @@ class TextOut {
   void Append(const IntegerId<Tag>& id) {
     absl::StrAppend(&text_, id.value());
   }
+  template <typename Id>
+  void Append(const Compact<Id>& id) {
+    absl::StrAppend(&text_, id.value());
+  }
   void Append(absl::Time time) {
     absl::StrAppend(&text_, absl::ToUnixMicros(time));
   }

@@ -1,10 +1,10 @@
 #include "coordinator/core/submit.h"
 
 #include <algorithm>
-#include <map>
-#include <set>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/check.h"
@@ -31,7 +31,7 @@ double TokensPerDocument(const v1::CorpusLanguage& language) {
 std::vector<PlanDocument> PlanDocumentsOf(const ExpandedEvaluation& evaluation,
                                           const Expansion& expansion,
                                           const v1::Corpus& corpus) {
-  std::map<std::string, int> unit_of_id;
+  absl::flat_hash_map<absl::string_view, int> unit_of_id;
   std::vector<PlanDocument> documents;
   for (const ExpandedDocument& document : evaluation.documents) {
     const int unit =
@@ -48,7 +48,7 @@ std::vector<PlanDocument> PlanDocumentsOf(const ExpandedEvaluation& evaluation,
   std::ranges::stable_sort(documents, [](const auto& a, const auto& b) {
     return std::pair(a.unit, a.language) < std::pair(b.unit, b.language);
   });
-  std::set<Digest> seen;
+  absl::flat_hash_set<Digest> seen;
   std::erase_if(documents, [&seen](const PlanDocument& document) {
     return !seen.insert(document.digest).second;
   });
@@ -156,6 +156,7 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
   QSWEEP_ASSIGN_OR_RETURN(prepared.corpus_digest,
                           Digest::FromBytes(corpus->digest()));
   const Expansion& expansion = prepared.expansion;
+  prepared.num_texts = expansion.num_documents();
   for (size_t m = 0; m < expansion.models.size(); ++m) {
     for (size_t e = 0; e < expansion.evaluations.size(); ++e) {
       SubmitPanel panel{.model_index = static_cast<int>(m),

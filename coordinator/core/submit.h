@@ -40,6 +40,7 @@ struct PreparedSubmit {
   std::shared_ptr<const v1::Corpus> corpus;  // languages without documents
   Digest corpus_digest;
   Expansion expansion;
+  int64_t num_texts = 0;  // Expansion::num_documents, which counts each time
   std::vector<SubmitPanel> panels;
 
   // As JobAdded has them: of each evaluation its own.

@@ -48,7 +48,7 @@ SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
   const Expansion& expansion = prepared.expansion;
   plan_.set_configurations(
       static_cast<uint64_t>(expansion.num_configurations()));
-  plan_.set_documents(static_cast<uint64_t>(expansion.num_documents()));
+  plan_.set_documents(static_cast<uint64_t>(prepared.num_texts));
   plan_.set_languages(expansion.languages.size());
   plan_.mutable_notes()->Add(expansion.notes.begin(), expansion.notes.end());
   for (size_t m = 0; m < prepared.models.size(); ++m) {

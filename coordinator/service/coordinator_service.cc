@@ -1,5 +1,6 @@
 #include "coordinator/service/coordinator_service.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "coordinator/core/submit.h"
 #include "coordinator/service/artifact_reactors.h"
 #include "coordinator/service/export_reactor.h"
 #include "coordinator/service/forward.h"
@@ -38,6 +40,26 @@ absl::StatusOr<v1::BackupResponse> BackUp(Reader& reader,
   response.set_bytes(static_cast<uint64_t>(info.bytes));
   response.mutable_removed()->Add(info.removed.begin(), info.removed.end());
   return response;
+}
+
+// What takes seconds for a large corpus, in which the loop would serve nobody.
+// Null: it cannot be prepared, and the loop says why.
+std::shared_ptr<const PreparedSubmit> PrepareAhead(
+    Reader& reader, const v1::SubmitJobRequest& request) {
+  auto corpus = reader.ReadCorpus(request.spec().corpus());
+  const std::string& named = request.spec().calibration().corpus();
+  std::shared_ptr<const v1::Corpus> calibration;
+  if (!named.empty()) {
+    calibration = reader.ReadCorpus(named).value_or(nullptr);
+  }
+  if (!corpus.ok() || (calibration == nullptr && !named.empty())) {
+    return nullptr;
+  }
+  auto prepared =
+      PrepareSubmit(request, *std::move(corpus), std::move(calibration));
+  return prepared.ok()
+             ? std::make_shared<const PreparedSubmit>(*std::move(prepared))
+             : nullptr;
 }
 
 absl::StatusOr<v1::CheckDatabaseResponse> FindProblems(Reader& reader) {
@@ -280,7 +302,9 @@ UnaryReactor* CoordinatorServiceImpl::SubmitJob(
   if (!principal->owner.empty()) {
     owned.set_owner(principal->owner);
   }
-  loop_.Post(std::move(owned), finish);
+  readers_.Post([this, finish, request = std::move(owned)](Reader& reader) {
+    loop_.Post(request, finish, PrepareAhead(reader, request));
+  });
   return reactor;
 }
 

@@ -58,6 +58,8 @@ class SqliteReader : public Reader {
       JobNumber job, int64_t configuration) override;
   absl::StatusOr<JobRows> ReadJobRows(
       JobNumber job, const std::function<bool()>& stop) override;
+  absl::StatusOr<std::shared_ptr<const v1::Corpus>> ReadCorpus(
+      const std::string& name_or_digest) override;
   absl::StatusOr<ArtifactPart> ReadArtifact(const Digest& digest,
                                             uint64_t offset,
                                             uint64_t limit) override;
@@ -273,6 +275,29 @@ absl::StatusOr<JobRows> SqliteReader::ReadAll(JobNumber job) {
     return std::tuple(row.configuration, row.evaluation, row.document);
   });
   return rows;
+}
+
+absl::StatusOr<std::shared_ptr<const v1::Corpus>> SqliteReader::ReadCorpus(
+    const std::string& name_or_digest) {
+  StartDeadline();
+  const auto digest = Digest::FromHex(name_or_digest);
+  const std::string bytes = digest.ok() ? digest->bytes() : "";
+  std::shared_ptr<const v1::Corpus> corpus;
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadNamedCorpus,
+      [&](const Statement& row) -> absl::Status {
+        QSWEEP_ASSIGN_OR_RETURN(v1::Corpus body,
+                                ProtoColumn<v1::Corpus>(row, 0));
+        corpus = std::make_shared<const v1::Corpus>(std::move(body));
+        return absl::OkStatus();
+      },
+      name_or_digest, Blob{bytes}));
+  if (corpus == nullptr) {
+    return MakeError(kUnknownCorpus,
+                     absl::StrCat("no corpus '", name_or_digest, "'"), "corpus",
+                     "list them with 'qctl corpora list'");
+  }
+  return corpus;
 }
 
 absl::StatusOr<ArtifactPart> SqliteReader::ReadArtifact(const Digest& digest,

@@ -67,6 +67,9 @@ class Reader {
   // CANCELLED once it is true.
   virtual absl::StatusOr<JobRows> ReadJobRows(
       JobNumber job, const std::function<bool()>& stop) = 0;
+  // The corpus that a spec names, as ResolveCorpus has it. NOT_FOUND QS2113.
+  virtual absl::StatusOr<std::shared_ptr<const v1::Corpus>> ReadCorpus(
+      const std::string& name_or_digest) = 0;
   // At most `limit` bytes from `offset` on. NOT_FOUND QS4041.
   virtual absl::StatusOr<ArtifactPart> ReadArtifact(const Digest& digest,
                                                     uint64_t offset,

@@ -367,6 +367,11 @@ inline constexpr const char kHasArtifact[] =
 inline constexpr const char kReadArtifact[] =
     "SELECT size, substr(data, ?2 + 1, ?3) FROM artifact WHERE digest = ?1";
 
+// The corpus of a name, or of a digest.
+inline constexpr const char kReadNamedCorpus[] =
+    "SELECT body FROM corpus WHERE digest = ifnull((SELECT corpus FROM "
+    "corpus_name WHERE name = ?1), ?2)";
+
 // Which configurations a job has, in the order of the export.
 inline constexpr const char kExportConfigurations[] =
     "SELECT jc.configuration FROM job_configuration AS jc "

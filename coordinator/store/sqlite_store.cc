@@ -139,6 +139,7 @@ class SqliteStore : public Store {
       std::span<const SkippedKey> more) override;
   absl::StatusOr<v1::TaskSpec> ReadTaskSpec(TaskId task) override;
   absl::StatusOr<StoredJob> ReadJob(JobNumber job) override;
+  absl::StatusOr<v1::JobPlan> ReadPlan(JobNumber job) override;
   absl::StatusOr<std::shared_ptr<const v1::ModelDescription>> ReadModel(
       const Digest& digest) override;
   absl::StatusOr<std::shared_ptr<const v1::Corpus>> ReadCorpus(
@@ -540,6 +541,17 @@ absl::StatusOr<StoredJob> SqliteStore::ReadJob(JobNumber job) {
     }
     stored.languages.push_back(row->Text(0));
   }
+}
+
+absl::StatusOr<v1::JobPlan> SqliteStore::ReadPlan(JobNumber job) {
+  QSWEEP_ASSIGN_OR_RETURN(
+      Statement * row,
+      First(sql::kReadJob,
+            MakeError(kJobNotFound, absl::StrCat("no job ", job.value())),
+            job));
+  absl::StatusOr<v1::JobPlan> plan = ProtoColumn<v1::JobPlan>(*row, 1);
+  row->Reset();
+  return plan;
 }
 
 absl::StatusOr<std::shared_ptr<const v1::ModelDescription>>

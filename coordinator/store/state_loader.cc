@@ -16,9 +16,6 @@
 namespace qsweep {
 namespace {
 
-// Of a task: so far above what a task has that a job's sum cannot overflow.
-constexpr int64_t kMostMeasurements = int64_t{1} << 32;
-
 // Ids are given in sequence, and TaskTable has room for all below the last.
 constexpr int64_t kMostId = int64_t{1} << 31;
 
@@ -349,10 +346,11 @@ class Loader {
     }
     Job& job = snapshot_.jobs[job_found->second];
     const int64_t measurements = row.Integer(2);
-    if (measurements < 0 || measurements > kMostMeasurements) {
+    if (measurements < 0 || measurements > kMostMeasurementsPerTask) {
       return DamagedColumn("measurements");
     }
-    job.tasks.emplace_hint(job.tasks.end(), task->id, measurements);
+    job.tasks.emplace_hint(job.tasks.end(), task->id,
+                           static_cast<uint32_t>(measurements));
     task->jobs.push_back(job.number);  // ascending: rows come by job
     if (task->state == v1::TASK_STATE_DONE) {
       job.measurements_done += measurements;

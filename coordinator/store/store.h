@@ -92,6 +92,9 @@ class Store {
   virtual absl::StatusOr<v1::TaskSpec> ReadTaskSpec(TaskId task) = 0;
   // NOT_FOUND QS4020.
   virtual absl::StatusOr<StoredJob> ReadJob(JobNumber job) = 0;
+  // Its plan alone, in a time that does not grow with the job. NOT_FOUND
+  // QS4020.
+  virtual absl::StatusOr<v1::JobPlan> ReadPlan(JobNumber job) = 0;
   // NOT_FOUND.
   virtual absl::StatusOr<std::shared_ptr<const v1::ModelDescription>> ReadModel(
       const Digest& digest) = 0;

@@ -359,6 +359,9 @@ TEST_P(StoreContract, ReadsWhatStateDoesNotHold) {
   QSWEEP_ASSERT_OK(job);
   EXPECT_EQ(job->spec.name(), "sweep-1");
   EXPECT_EQ(job->plan.measurements(), 12u);
+  const auto plan = store_->ReadPlan(JobNumber(1));
+  QSWEEP_ASSERT_OK(plan);
+  EXPECT_EQ(plan->SerializeAsString(), job->plan.SerializeAsString());
   EXPECT_THAT(job->models, ElementsAre(SweepModel()));
   EXPECT_EQ(job->corpus, SweepCorpus());
   EXPECT_THAT(job->languages, ElementsAre("eng", "fra"));
@@ -392,6 +395,7 @@ TEST_P(StoreContract, KnowsADuplicateByItsAttemptAndPayload) {
 
 TEST_P(StoreContract, SaysWhatIsMissing) {
   EXPECT_EQ(CodeOf(store_->ReadJob(JobNumber(1))), "QS4020");
+  EXPECT_EQ(CodeOf(store_->ReadPlan(JobNumber(1))), "QS4020");
   EXPECT_EQ(CodeOf(store_->ReadTaskSpec(TaskId(1))), "QS4021");
   EXPECT_EQ(CodeOf(store_->ReadCorpus(SweepCorpus())), "QS2113");
   EXPECT_EQ(store_->ReadModel(SweepModel()).status().code(),

@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 
 #include "common/base/error_codes.h"
+#include "coordinator/core/submit.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/loop_harness.h"
 #include "tests/support/state_builder.h"
@@ -115,6 +116,38 @@ TEST(Loop, AnswersRepeatedSubmitWithThePlanOfThen) {
             first->plan().SerializeAsString());
   EXPECT_EQ(CodeOf(harness.Submit({.layer_range = "0"})), "QS4022");
   EXPECT_EQ(harness.state().jobs().size(), 1u);
+}
+
+// What a name means may change between the preparation and the loop's turn.
+TEST(Loop, PreparesASubmitAgain_WhenItsCorpusIsAnotherByNow) {
+  LoopHarness harness;
+  harness.AddCorpus(3);
+  const v1::SubmitJobRequest request = SweepRequest();
+  const auto prepare = [&request](int units) {
+    return std::make_shared<const PreparedSubmit>(*PrepareSubmit(
+        request,
+        std::make_shared<const v1::Corpus>(SmallCorpus(units).corpus)));
+  };
+  const auto submit = [&](std::shared_ptr<const PreparedSubmit> prepared) {
+    v1::SubmitJobRequest dry = request;
+    dry.set_dry_run(true);
+    uint64_t documents = 0;
+    harness.loop().Post(
+        dry,
+        [&documents](const absl::StatusOr<v1::SubmitJobResponse>& response) {
+          QSWEEP_ASSERT_OK(response);
+          documents = response->plan().documents();
+        },
+        std::move(prepared));
+    QSWEEP_EXPECT_OK(harness.Step());
+    return documents;
+  };
+  EXPECT_EQ(submit(prepare(2)), 6u);  // two languages of three documents
+  auto mine = std::make_shared<PreparedSubmit>(*prepare(3));
+  mine->dry_run = true;
+  mine->num_texts = 7;  // to tell it from one made on the loop
+  EXPECT_EQ(submit(mine), 7u);
+  EXPECT_EQ(submit(nullptr), 6u);
 }
 
 TEST(Loop, NamesUnknownCorpus) {

@@ -92,6 +92,9 @@ class FaultyStore : public Store {
   absl::StatusOr<StoredJob> ReadJob(JobNumber job) override {
     return store_->ReadJob(job);
   }
+  absl::StatusOr<v1::JobPlan> ReadPlan(JobNumber job) override {
+    return store_->ReadPlan(job);
+  }
   absl::StatusOr<std::shared_ptr<const v1::ModelDescription>> ReadModel(
       const Digest& digest) override {
     return store_->ReadModel(digest);

@@ -236,6 +236,18 @@ TEST_F(ReaderTest, ReadsArtifactsInParts) {
   EXPECT_EQ(CodeOf(reader_->ReadArtifact(Digest::Of("x"), 0, 30)), "QS4041");
 }
 
+TEST_F(ReaderTest, FindsACorpusByNameOrDigest) {
+  CommitWholeSweep();
+  const auto by_digest = reader_->ReadCorpus(SweepCorpus().hex());
+  QSWEEP_ASSERT_OK(by_digest);
+  EXPECT_EQ((*by_digest)->digest(), SweepCorpus().bytes());
+  const auto by_name = reader_->ReadCorpus((*by_digest)->name());
+  QSWEEP_ASSERT_OK(by_name);
+  EXPECT_EQ((*by_name)->digest(), SweepCorpus().bytes());
+  EXPECT_EQ(CodeOf(reader_->ReadCorpus("other")), "QS2113");
+  EXPECT_EQ(CodeOf(reader_->ReadCorpus(Digest::Of("other").hex())), "QS2113");
+}
+
 TEST_F(ReaderTest, RunsJobsOnItsThreads_AndThoseQueuedBeforeItEnds) {
   CommitWholeSweep();
   auto pool = ReaderPool::Start(directory_.path(), Clock::Real(), 2);
