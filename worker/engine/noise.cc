@@ -51,7 +51,7 @@ absl::StatusOr<std::optional<EngineNoise>> MeasureNoise(
            .plan = plan,
            .codes = context.codes,
            .compute = baseline[0].compute,
-           .order = SumOrder::kHalves,
+           .order = SumOrder::kTwoParts,
            .stop = context.stop,
            .num_slots = plan.trie.num_slots,
            .states_in_file = std::vector<bool>(

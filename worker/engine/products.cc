@@ -65,7 +65,8 @@ auto Scratch(int64_t size) {
 // Weight rows that a native product takes at a time.
 constexpr int64_t kNativeOutputs = 128;
 
-// One product over some of the inputs, [begin, end); `added` to what is there.
+// One product over some of the inputs, [begin, end), alone or added to what is
+// there.
 struct Inputs {
   int64_t begin = 0;
   int64_t end = 0;
@@ -107,25 +108,28 @@ void MultiplyNative(const uint16_t* rows, int64_t row_stride,
       kernels.to_bf16(weight.row(first + done + o) + inputs.begin, size,
                       block + o * size);
     }
-    cblas_gemm_bf16bf16f32(kRowMajor, kPlain, kTransposed, kTileRows,
-                           static_cast<int>(outputs), static_cast<int>(size), 1,
-                           rows + inputs.begin, static_cast<int>(row_stride),
-                           block, static_cast<int>(size),
-                           inputs.added ? 1.0F : 0.0F, out + done,
-                           static_cast<int>(out_stride));
+    cblas_gemm_bf16bf16f32(
+        kRowMajor, kPlain, kTransposed, kTileRows, static_cast<int>(outputs),
+        static_cast<int>(size), 1, rows + inputs.begin,
+        static_cast<int>(row_stride), block, static_cast<int>(size),
+        inputs.added ? 1.0F : 0.0F, out + done, static_cast<int>(out_stride));
   }
 }
 
-// Calls multiply once, or for one half of the inputs after the other.
+// Calls multiply once, or for one part of the inputs after the other. A library
+// sums over blocks of the inputs, from the first or by halves, and goes on from
+// what is there: parts with the bounds and order of its blocks would give the
+// usual sum to the last bit. So they are cut where no block ends, and the last
+// comes first.
 template <typename Multiply>
 void InOrder(const Matrix& weight, const Multiply& multiply) {
   const int64_t inputs = weight.inputs();
-  const int64_t half = inputs / 2;
-  if (weight.mode().order == SumOrder::kUsual || half == 0) {
+  const int64_t cut = (inputs * 2 / 5) | 1;
+  if (weight.mode().order == SumOrder::kUsual || cut >= inputs) {
     multiply(Inputs{.begin = 0, .end = inputs});
   } else {
-    multiply(Inputs{.begin = half, .end = inputs});
-    multiply(Inputs{.begin = 0, .end = half, .added = true});
+    multiply(Inputs{.begin = cut, .end = inputs});
+    multiply(Inputs{.begin = 0, .end = cut, .added = true});
   }
 }
 

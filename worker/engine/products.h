@@ -16,11 +16,10 @@ namespace qsweep {
 // weights only: the library picks another kernel, and other bits, for a few
 // rows or for several threads. CheckReproducible proves it at each start.
 
-// kHalves: the sum over the second half of the inputs, then over the first. It
-// is as right as the usual one: what the two differ by is the noise of this
-// arithmetic. In this order, since MKL's kernels for AVX-512 go through the
-// inputs one by one: the first half first would be the usual order again.
-enum class SumOrder { kUsual, kHalves };
+// kTwoParts: the last three fifths of the inputs are summed, then the first two
+// are added. It is as right as the usual one: what the two differ by is the
+// noise of this arithmetic.
+enum class SumOrder { kUsual, kTwoParts };
 
 // How products are computed. In bf16 rows and weights are rounded to bfloat16,
 // to nearest even, and their products summed in fp32.

@@ -125,7 +125,7 @@ std::vector<ProductMode> Modes() {
   }
   for (size_t i = modes.size(); i > 0; --i) {
     modes.push_back(modes[i - 1]);
-    modes.back().order = SumOrder::kHalves;
+    modes.back().order = SumOrder::kTwoParts;
   }
   return modes;
 }
@@ -151,11 +151,12 @@ TEST(CheckProducts, Fails_WhenProductsInBf16AreNot) {
 // One product of every row with itself under each mode.
 class MultiplyTileTest : public ::testing::Test {
  protected:
-  static constexpr int64_t kInputs = 577;
   static constexpr int64_t kOutputs = 170;
 
-  MultiplyTileTest()
-      : rows_(kTileRows * kInputs), weights_(kOutputs * kInputs) {
+  explicit MultiplyTileTest(int64_t inputs = 577)
+      : inputs_(inputs),
+        rows_(kTileRows * inputs),
+        weights_(kOutputs * inputs) {
     Random random(7);
     for (kernels::FloatBuffer* const buffer : {&rows_, &weights_}) {
       for (int64_t i = 0; i < buffer->size(); ++i) {
@@ -165,12 +166,12 @@ class MultiplyTileTest : public ::testing::Test {
   }
 
   std::vector<float> Multiply(const ProductMode& mode) const {
-    Matrix matrix(kOutputs, kInputs, mode);
+    Matrix matrix(kOutputs, inputs_, mode);
     std::copy_n(weights_.data(), weights_.size(), matrix.row(0));
     matrix.RoundRows(0, 40);
     matrix.RoundRows(40, kOutputs - 40);
     std::vector<float> out(kTileRows * kOutputs);
-    MultiplyTile(rows_.data(), kInputs, matrix, 0, kOutputs, out.data(),
+    MultiplyTile(rows_.data(), inputs_, matrix, 0, kOutputs, out.data(),
                  kOutputs);
     return out;
   }
@@ -178,9 +179,9 @@ class MultiplyTileTest : public ::testing::Test {
   // Of values that are rounded by hand.
   double Sum(int64_t row, int64_t output, bool rounded) const {
     double sum = 0;
-    for (int64_t i = 0; i < kInputs; ++i) {
-      float a = rows_.data()[row * kInputs + i];
-      float b = weights_.data()[output * kInputs + i];
+    for (int64_t i = 0; i < inputs_; ++i) {
+      float a = rows_.data()[row * inputs_ + i];
+      float b = weights_.data()[output * inputs_ + i];
       if (rounded) {
         kernels::BestRowKernels().round_to_bf16(&a, 1, &a);
         kernels::BestRowKernels().round_to_bf16(&b, 1, &b);
@@ -190,6 +191,7 @@ class MultiplyTileTest : public ::testing::Test {
     return sum;
   }
 
+  int64_t inputs_;
   kernels::FloatBuffer rows_;
   kernels::FloatBuffer weights_;
 };
@@ -210,16 +212,26 @@ TEST_F(MultiplyTileTest, RoundsRowsAndWeights_InBf16Alone) {
   }
 }
 
-TEST_F(MultiplyTileTest, DiffersInTheLastBits_WhenTheOrderDoes) {
+// Widths that fill the blocks of a library and widths that do not, one block
+// and several.
+class SumOrderTest : public MultiplyTileTest,
+                     public ::testing::WithParamInterface<int64_t> {
+ protected:
+  SumOrderTest() : MultiplyTileTest(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Inputs, SumOrderTest,
+                         ::testing::Values(50, 64, 576, 577, 768, 1536, 4096));
+
+TEST_P(SumOrderTest, DiffersInTheLastBits_WhenTheOrderDoes) {
   for (ProductMode mode : Modes()) {
     mode.order = SumOrder::kUsual;
     const std::vector<float> usual = Multiply(mode);
-    mode.order = SumOrder::kHalves;
-    const std::vector<float> halves = Multiply(mode);
+    mode.order = SumOrder::kTwoParts;
+    const std::vector<float> parts = Multiply(mode);
     size_t differing = 0;
     for (size_t i = 0; i < usual.size(); ++i) {
-      EXPECT_NEAR(usual[i], halves[i], 2e-5);
-      differing += usual[i] != halves[i] ? 1 : 0;
+      EXPECT_NEAR(usual[i], parts[i], 2e-5);
+      differing += usual[i] != parts[i] ? 1 : 0;
     }
     EXPECT_GT(differing, usual.size() / 10);
   }
