@@ -35,7 +35,8 @@ run_preset() {
   wait_for_data
   say "Testing preset $preset"
   local failed=0
-  ctest --preset "$preset" --parallel 2 --no-tests=error --output-junit "$folder/junit.xml" \
+  # Half cores: two tests that compute and one that waits (deploy/cmake/QsweepTargets.cmake).
+  ctest --preset "$preset" --parallel 5 --no-tests=error --output-junit "$folder/junit.xml" \
     --test-output-size-passed 1000000 "$@" || failed=1
   ctest --preset "$preset" --show-only=json-v1 >"$folder/ctest.json"
   python3 deploy/report_skipped.py "$folder/junit.xml" "$folder/ctest.json" $strict || failed=1

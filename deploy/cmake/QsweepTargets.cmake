@@ -73,13 +73,14 @@ function(qsweep_explain_locks name)
   endif()
 endfunction()
 
-# qsweep_test(PATH LABELS ... [FILES ...] [DEPS ...] [TIMEOUT S] [SOURCES ...]): a program and one
-# CTest test named PATH. Without FILES it is tests/PATH_test.cc alone, in a process of its own. With
+# qsweep_test(PATH LABELS ... [FILES ...] [DEPS ...] [TIMEOUT S] [SOURCES ...] [WAITS]): a program and
+# one CTest test named PATH. Without FILES it is tests/PATH_test.cc alone, in a process of its own. With
 # FILES it holds the FILE_test.cc of each, of the folder tests/PATH, or where there is none of the
 # folder that tests/PATH would be in: one program is built in less than half the time of many. More
-# SOURCES are relative to tests/.
+# SOURCES are relative to tests/. WAITS: it takes hardly a tenth of a core. CTest counts half cores, so
+# that with --parallel 5 on two cores such a test runs beside two that compute.
 function(qsweep_test path)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "FILES;SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "WAITS" "TIMEOUT" "FILES;SOURCES;DEPS;LABELS" ${ARGN})
   if(NOT ARG_LABELS)
     message(FATAL_ERROR "qsweep_test(${path}): give LABELS")
   endif()
@@ -109,7 +110,10 @@ function(qsweep_test path)
     set(ARG_TIMEOUT 120)
   endif()
   set_tests_properties(${path} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
-    COST ${ARG_TIMEOUT} ENVIRONMENT "${QSWEEP_TEST_ENVIRONMENT}")  # the longest first
+    COST ${ARG_TIMEOUT} PROCESSORS 2 ENVIRONMENT "${QSWEEP_TEST_ENVIRONMENT}")  # the longest first
+  if(ARG_WAITS)  # one after the other, from the start
+    set_tests_properties(${path} PROPERTIES COST 2000 PROCESSORS 1 RESOURCE_LOCK waiting)
+  endif()
 endfunction()
 
 # The Python of the tests: build/venv when set-up made one, else the system's.
@@ -129,7 +133,7 @@ function(qsweep_python_test path)
     set(ARG_TIMEOUT 300)
   endif()
   set_tests_properties(${path} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
-    COST ${ARG_TIMEOUT})
+    COST ${ARG_TIMEOUT} PROCESSORS 2)
 endfunction()
 
 # Fails the configuration on a tests/**/*_test.cc that no qsweep_test names: a test that is not

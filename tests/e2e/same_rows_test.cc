@@ -14,7 +14,7 @@
 namespace qsweep::testing {
 namespace {
 
-constexpr int kUnits = 8;
+constexpr int kUnits = 4;
 constexpr absl::Duration kPatience = absl::Seconds(100);
 constexpr char kAlarms[] =
     "SELECT count(*) FROM events_v1 WHERE kind = 'determinism_alarm'";
@@ -146,7 +146,7 @@ TEST(SameRows, OfTheBaselineServeAllReplicates_WhichDifferInTheirOwn) {
 }
 
 TEST(SameRows, RunNothing_WhenTheSweepIsSubmittedAgain) {
-  const Sweep sweep = MakeSweep(SweepKind::kFakeEngine);
+  const Sweep sweep = MakeSweep(SweepKind::kFakeEngine, kUnits);
   LocalCluster cluster(sweep.cluster);
   ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
   cluster.StartWorker("w1", 1);

@@ -26,7 +26,7 @@ function(qsweep_fuzz name)
   endif()
   add_test(NAME fuzz/${name}
     COMMAND ${target} ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/${name})
-  set_tests_properties(fuzz/${name} PROPERTIES LABELS unit TIMEOUT 120
+  set_tests_properties(fuzz/${name} PROPERTIES LABELS unit TIMEOUT 120 PROCESSORS 2
     ENVIRONMENT "${QSWEEP_TEST_ENVIRONMENT}")
 endfunction()
 

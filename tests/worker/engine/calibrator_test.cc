@@ -80,7 +80,7 @@ class CalibratorTest : public ::testing::Test {
   // A task that scores two documents under each quantizer, "gptq" with the
   // digest of the calibration's texts.
   EngineTask Task(Engine& engine, std::vector<std::string> quantizers,
-                  int texts = 40) {
+                  int texts = 20) {
     const ModelDescription& model = *engine.Describe(directory_.path()).value();
     EngineTask task;
     task.model_path = directory_.path();
@@ -373,14 +373,14 @@ TEST_F(CalibratorTest, LosesLessThanRoundingToNearest_OnItsOwnTexts) {
 TEST_F(CalibratorTest, KeepsCalibrationsApart_InOneTask) {
   const auto engine = MakeEngine(2, "");
   EngineTask task = Task(*engine, {Quantizers()[0]});
-  const EngineTask fewer = Task(*engine, {Quantizers()[0]}, 30);
+  const EngineTask fewer = Task(*engine, {Quantizers()[0]}, 15);
   const Losses first = Run(*engine, task);
   const Losses second = Run(*engine, fewer);
   EXPECT_NE(first, second);
-  // The fewer texts are the first 30 of each of the other's languages.
+  // The fewer texts are the first 15 of each of the other's languages.
   task.calibrations.push_back({});
   for (const int language : {1, 2}) {
-    for (int text = 0; text < 30; ++text) {
+    for (int text = 0; text < 15; ++text) {
       task.calibrations[1].documents.push_back({language, text});
     }
   }
@@ -424,7 +424,7 @@ TEST_F(CalibratorTest, RefusesTheTask_WhenMemoryIsTooSmall) {
     auto engine =
         Engine::Create({.device = "cpu", .threads = 1, .memory_bytes = bytes});
     EXPECT_TRUE(engine.ok()) << engine.status();
-    return Error(**engine, WithLayerSets(Task(**engine, {quantizer})));
+    return Error(**engine, WithLayerSets(Task(**engine, {quantizer}, 40)));
   };
   EXPECT_EQ(CodeOf(error(300'000, "gptq:group=32")), "QS5006");
   // A state more takes more than that, of which the bytes below are short.
