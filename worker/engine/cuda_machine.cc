@@ -19,6 +19,7 @@
 #include "worker/engine/cuda_head.h"
 #include "worker/engine/cuda_memory.h"
 #include "worker/engine/cuda_products.h"
+#include "worker/engine/cuda_stages.h"
 #include "worker/engine/cuda_weights.h"
 #include "worker/kernels/row_kernels.h"
 
