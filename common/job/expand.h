@@ -18,6 +18,9 @@ namespace qsweep {
 // Limits of one job; above them QS1051.
 inline constexpr int64_t kMostConfigurationsPerJob = 20'000;
 inline constexpr int64_t kMostMeasurementsPerJob = 2'000'000;
+// Of all seeds together: their list, 40 bytes for each text, goes into every
+// task group and lease whose configurations need it.
+inline constexpr int64_t kMostCalibrationTextsPerJob = 10'000;
 
 struct ExpandedConfiguration {
   Configuration configuration;

@@ -73,6 +73,21 @@ absl::StatusOr<ExpandedCalibration> TextsOf(
   return calibration;
 }
 
+// num_texts: of the first num_seeds seeds that choose different ones.
+absl::Status CheckNumTexts(int64_t num_texts, size_t num_seeds) {
+  if (num_texts <= kMostCalibrationTextsPerJob) {
+    return absl::OkStatus();
+  }
+  return MakeError(
+      kExpandsTooFar,
+      absl::StrCat("calibration takes ", num_texts, " texts for ", num_seeds,
+                   num_seeds == 1 ? " seed" : " seeds", ", a job at most ",
+                   kMostCalibrationTextsPerJob),
+      "calibration.samples",
+      "Lower it, which is per language and seed, or take fewer languages or "
+      "seeds.");
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<ExpandedCalibration>> ExpandCalibrations(
@@ -84,6 +99,7 @@ absl::StatusOr<std::vector<ExpandedCalibration>> ExpandCalibrations(
   std::vector<ExpandedCalibration> calibrations;
   std::set<uint64_t> seen;
   std::set<Digest> texts;
+  int64_t num_texts = 0;
   for (const uint64_t seed : request.seeds()) {
     QSWEEP_ASSIGN_OR_RETURN(ExpandedCalibration calibration,
                             TextsOf(request, seed, corpus, languages));
@@ -92,7 +108,9 @@ absl::StatusOr<std::vector<ExpandedCalibration>> ExpandCalibrations(
            calibration.documents) {
         texts.insert(document.digest);
       }
+      num_texts += static_cast<int64_t>(calibration.documents.size());
       calibrations.push_back(std::move(calibration));
+      QSWEEP_RETURN_IF_ERROR(CheckNumTexts(num_texts, calibrations.size()));
     }
   }
   if (calibrations.size() < static_cast<size_t>(request.seeds_size())) {

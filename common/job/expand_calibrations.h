@@ -14,8 +14,9 @@ namespace qsweep {
 
 // The texts of each seed, equal ones once. `samples` documents of each language
 // are chosen as an evaluation's samples are, by the calibration's own seed. A
-// note tells how many of them are scored, too. INVALID_ARGUMENT: QS2101, QS2103
-// with the field calibration.languages; QS2107 no texts.
+// note tells how many of them are scored, too. INVALID_ARGUMENT: QS1051
+// more than kMostCalibrationTextsPerJob, QS2101, QS2103 with the field
+// calibration.languages; QS2107 no texts.
 absl::StatusOr<std::vector<ExpandedCalibration>> ExpandCalibrations(
     const v1::CalibrationRequest& request, const v1::Corpus& corpus,
     const std::vector<ExpandedEvaluation>& evaluations,

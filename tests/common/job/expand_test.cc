@@ -515,6 +515,40 @@ TEST(ExpandJob, RefusesTooMuch_BeforeMakingIt) {
   EXPECT_EQ(CodeOf(Expand(spec, TinyLlamaDescription(32), many)), "QS1051");
 }
 
+// The limit is met by the texts of all seeds, and each is passed by one text.
+TEST(ExpandJob, RefusesMoreCalibrationTextsThanLeasesShouldCarry) {
+  constexpr int kMost = kMostCalibrationTextsPerJob;
+  const ModelDescription models[] = {TinyLlamaDescription(2)};
+  struct Case {
+    const char* name;
+    int documents;  // in each of two languages
+    uint32_t samples;
+    std::string refusal;  // empty: taken
+  };
+  for (const Case& c :
+       {Case{"all texts, once for both seeds", kMost / 2, 0, ""},
+        Case{"a sample for each seed", kMost, kMost / 4, ""},
+        Case{"one seed too much", kMost / 2 + 1, 0,
+             "calibration takes 10002 texts for 1 seed, a job at most 10000"},
+        Case{"two seeds too much", kMost, kMost / 4 + 1,
+             "calibration takes 10004 texts for 2 seeds, a job at most "
+             "10000"}}) {
+    SCOPED_TRACE(c.name);
+    const v1::Corpus texts = MakeTestCorpus(
+        {{"deu", Numbers(c.documents)}, {"fra", Numbers(c.documents)}});
+    v1::JobSpec spec = CalibratedSpec();
+    spec.mutable_calibration()->set_samples(c.samples);
+    const auto expansion = ExpandJob(spec, models, TwoLanguages(), &texts);
+    if (c.refusal.empty()) {
+      QSWEEP_ASSERT_OK(expansion);
+      continue;
+    }
+    EXPECT_EQ(CodeOf(expansion), "QS1051");
+    EXPECT_EQ(FieldOf(expansion), "calibration.samples");
+    EXPECT_THAT(expansion.status().message(), ::testing::HasSubstr(c.refusal));
+  }
+}
+
 // Random specs: counts, uniqueness, and no dependence on the order of lists
 // whose order means nothing.
 TEST(ExpandJob, IsDeterministicAndOrderIndependent) {
