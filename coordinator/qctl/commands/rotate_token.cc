@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 
 #include "common/base/error_codes.h"
 #include "common/base/private_file.h"
@@ -42,21 +44,44 @@ absl::StatusOr<std::string> PendingPath(const Context& context,
                       "-", id.value());
 }
 
-// On disk before it is sent: after a lost answer the same command goes on with
-// it.
-absl::StatusOr<Secret> SecretIn(const std::string& path, TokenId id) {
+std::string TextOf(TokenId id, const Secret& secret) {
+  return FormatToken(AccessTokenText{.id = id, .secret = secret});
+}
+
+// A rotation that has begun.
+struct Rotation {
+  Secret secret;                // the new one; no user has seen it
+  std::optional<Secret> shown;  // the token's since a try that did not end
+};
+
+// Follows the token in a line of the file.
+constexpr absl::string_view kShown = " shown";
+
+// Its secret is on disk before it is sent: after a lost answer the same command
+// goes on with it. One that a user may have seen only opens the door for the
+// next: to give it again would leave the token with the secret that is to end.
+absl::StatusOr<Rotation> BeginRotation(const std::string& path, TokenId id) {
   QSWEEP_ASSIGN_OR_RETURN(const std::optional<std::string> kept,
                           ReadPrivateFile(path));
-  if (kept.has_value()) {
-    const auto token = ParseAccessToken(absl::StripAsciiWhitespace(*kept));
-    if (token.ok() && token->id == id) {
-      return token->secret;
+  std::optional<Secret> shown;
+  for (absl::string_view line :
+       absl::StrSplit(kept.value_or(""), '\n', absl::SkipWhitespace())) {
+    const bool was_shown = absl::ConsumeSuffix(&line, kShown);
+    const auto token = ParseAccessToken(line);
+    if (!token.ok() || token->id != id) {
+      continue;
     }
+    if (!was_shown) {
+      return Rotation{.secret = token->secret, .shown = shown};
+    }
+    shown = token->secret;
   }
   const Secret secret = Secret::Make();
-  QSWEEP_RETURN_IF_ERROR(WritePrivateFile(
-      path, FormatToken(AccessTokenText{.id = id, .secret = secret}) + "\n"));
-  return secret;
+  const std::string first =
+      shown ? absl::StrCat(TextOf(id, *shown), kShown, "\n") : "";
+  QSWEEP_RETURN_IF_ERROR(
+      WritePrivateFile(path, absl::StrCat(first, TextOf(id, secret), "\n")));
+  return Rotation{.secret = secret, .shown = shown};
 }
 
 bool IsTextOf(const std::string& token, TokenId id) {
@@ -66,18 +91,23 @@ bool IsTextOf(const std::string& token, TokenId id) {
 
 absl::StatusOr<v1::RotateTokenResponse> Rotate(Context& context,
                                                Endpoint endpoint, TokenId id,
-                                               const Secret& secret) {
+                                               const Rotation& rotation) {
   v1::RotateTokenRequest request;
   request.set_token_id(static_cast<uint64_t>(id.value()));
-  request.set_secret_sha256(secret.digest().bytes());
+  request.set_secret_sha256(rotation.secret.digest().bytes());
   QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
   auto response = client->RotateToken(request);
-  if (absl::IsUnauthenticated(response.status()) &&
-      IsTextOf(endpoint.token, id)) {
-    // The caller's own token, rotated before an answer got lost: whoever shows
-    // the new secret may ask again.
-    endpoint.token = FormatToken(AccessTokenText{.id = id, .secret = secret});
-    return CoordinatorClient(endpoint).RotateToken(request);
+  if (!IsTextOf(endpoint.token, id)) {
+    return response;
+  }
+  // The caller's own token, rotated by a try that did not end: whoever shows
+  // the secret it has now may ask again.
+  for (const std::optional<Secret>& secret :
+       {std::optional(rotation.secret), rotation.shown}) {
+    if (secret && absl::IsUnauthenticated(response.status())) {
+      endpoint.token = TextOf(id, *secret);
+      response = CoordinatorClient(endpoint).RotateToken(request);
+    }
   }
   return response;
 }
@@ -107,13 +137,14 @@ absl::StatusOr<ExitCode> RotateToken(Context& context) {
   QSWEEP_ASSIGN_OR_RETURN(const Endpoint endpoint, context.FindEndpoint());
   QSWEEP_ASSIGN_OR_RETURN(const std::string pending,
                           PendingPath(context, endpoint.address, id, path));
-  QSWEEP_ASSIGN_OR_RETURN(const Secret secret, SecretIn(pending, id));
+  QSWEEP_ASSIGN_OR_RETURN(const Rotation rotation, BeginRotation(pending, id));
   QSWEEP_ASSIGN_OR_RETURN(const v1::RotateTokenResponse response,
-                          Rotate(context, endpoint, id, secret));
-  const std::string token =
-      FormatToken(AccessTokenText{.id = id, .secret = secret});
+                          Rotate(context, endpoint, id, rotation));
+  const std::string token = TextOf(id, rotation.secret);
   QSWEEP_RETURN_IF_ERROR(
       RenewLogin(context.LoginPath(endpoint.address), id, token));
+  QSWEEP_RETURN_IF_ERROR(
+      WritePrivateFile(pending, absl::StrCat(token, kShown, "\n")));
   if (!path.empty()) {
     QSWEEP_RETURN_IF_ERROR(WritePrivateFile(path, token + "\n"));
   }
@@ -126,7 +157,7 @@ absl::StatusOr<ExitCode> RotateToken(Context& context) {
   table.rows = {{absl::StrCat(number), response.token().name(),
                  path.empty() ? token : path}};
   QSWEEP_RETURN_IF_ERROR(context.Print(table));
-  std::error_code error;  // one that stays is used by the next rotation
+  std::error_code error;  // one that stays says that it was shown
   std::filesystem::remove(pending, error);
   context.Note("the old secret is refused from now on");
   return ExitCode::kOk;
@@ -145,7 +176,8 @@ std::vector<Command> RotateTokenCommands() {
        .flags = {{"to", 0, "FILE", "keep it there, instead of printing it"}},
        .notes = "Number, role, name and end of the token stay. After a lost "
                 "answer the same command\ngoes on, also with one's own token; "
-                "a login that has the token is renewed.",
+                "a secret that was shown is never given again.\nA login that "
+                "has the token is renewed.",
        .run = RotateToken},
   };
 }

@@ -202,6 +202,53 @@ TEST_F(RealCoordinatorTest, RotatesItsOwnToken_AlsoAfterALostAnswer) {
   EXPECT_NE(refused.code, 0);
 }
 
+// A kill while the secret was shown: were it given again, a rotation because
+// somebody saw it would change nothing.
+TEST_F(RealCoordinatorTest,
+       GivesNoSecretThatWasShown_WhenARotationIsTriedAgain) {
+  const Outcome made = Run({"tokens", "create", "--role", "admin", "--direct",
+                            "-o", "csv", "--columns", "text", "--no-header"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  const std::string file = dir_ / "admin-token";
+  QSWEEP_ASSERT_OK(WritePrivateFile(file, made.out));
+  const auto text_of = [](const Secret& secret) {
+    return FormatToken(AccessTokenText{.id = TokenId(1), .secret = secret});
+  };
+  const auto rotate_to = [this](const Secret& secret) {
+    v1::RotateTokenRequest request;
+    request.set_token_id(1);
+    request.set_secret_sha256(secret.digest().bytes());
+    QSWEEP_ASSERT_OK(client_->RotateToken(request));
+  };
+  const std::string& tcp = server_->addresses()[1];
+  const std::vector<std::string> rotate = {
+      "admin",        "rotate-token", "1",    "--server", tcp,
+      "--token-file", file,           "--to", file};
+  const Secret shown = Secret::Make();
+  rotate_to(shown);
+  QSWEEP_ASSERT_OK(
+      WritePrivateFile(file + ".new", text_of(shown) + " shown\n"));
+  const Outcome again = Run(rotate);
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_NE(**ReadPrivateFile(file), text_of(shown) + "\n");
+  EXPECT_EQ(Run({"tokens", "list", "--server", tcp, "--token-file", file}).code,
+            0);
+
+  // The answer to the try after it got lost: nobody saw that secret.
+  const Secret unseen = Secret::Make();
+  for (const Secret& now : {shown, unseen}) {
+    rotate_to(now);
+    QSWEEP_ASSERT_OK(WritePrivateFile(
+        file + ".new",
+        absl::StrCat(text_of(shown), " shown\n", text_of(unseen), "\n")));
+    QSWEEP_ASSERT_OK(WritePrivateFile(file, text_of(Secret::Make())));
+    const Outcome after = Run(rotate);
+    EXPECT_EQ(after.code, 0) << after.err;
+    EXPECT_EQ(**ReadPrivateFile(file), text_of(unseen) + "\n");
+    EXPECT_FALSE(std::filesystem::exists(file + ".new"));
+  }
+}
+
 TEST_F(RealCoordinatorTest, ShowsStoredRowsInEveryColumn_WhenWatchingLate) {
   Sweep(6, 3);
   const Outcome watched = Run({"watch", "1"});
