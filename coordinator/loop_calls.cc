@@ -212,7 +212,9 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
         const bool known, core.store().HasDuplicate(
                               id, Epoch(static_cast<int64_t>(envelope.epoch())),
                               *Digest::FromBytes(envelope.payload_sha256())));
-    if (known) {  // it was compared before and its answer got lost
+    // It was compared before and its answer got lost. Some rows of the result
+    // that counts may have been compared, too.
+    if (known && !IsResultOf(state.task(id), envelope)) {
       v1::CommitResultResponse::One superseded;
       superseded.set_outcome(v1::COMMIT_OUTCOME_SUPERSEDED);
       return superseded;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/base/error_codes.h"
 #include "common/base/planted.h"
@@ -266,11 +267,9 @@ absl::StatusOr<Reading> Read(
   return reading;
 }
 
-// Rows that arrived although their keys are stored, and the alarm when they
-// are not the same.
+// Rows that arrived although their keys are stored.
 void AddDuplicate(Draft& draft, Reading& reading, const TaskKeys& keys,
                   const WorkerUuid& worker) {
-  const int64_t num_differing = static_cast<int64_t>(reading.differing.size());
   draft.Add(DuplicateRecorded{.task = reading.task->id,
                               .epoch = reading.epoch,
                               .payload_digest = reading.payload_digest,
@@ -280,27 +279,26 @@ void AddDuplicate(Draft& draft, Reading& reading, const TaskKeys& keys,
                               .engine = reading.result.report().engine(),
                               .worker = worker,
                               .time = draft.now().wall});
-  if (num_differing > 0) {
-    draft.AddTaskEvent(
-        *reading.task,
-        {.kind = "determinism_alarm",
-         .reason = absl::StrCat(num_differing, " of ", reading.num_compared,
-                                " repeated measurements differ"),
-         .worker = WorkerName(draft.state(), worker),
-         .epoch = reading.epoch});
-  }
 }
 
-void AddCodesAlarm(Draft& draft, const Reading& reading,
-                   const WorkerUuid& worker) {
+// One alarm for the result, whatever of it differs.
+void AddAlarm(Draft& draft, const Reading& reading, const WorkerUuid& worker) {
+  std::vector<std::string> reasons;
+  if (!reading.differing.empty()) {
+    reasons.push_back(absl::StrCat(reading.differing.size(), " of ",
+                                   reading.num_compared,
+                                   " repeated measurements differ"));
+  }
   if (reading.num_other_codes > 0) {
-    draft.AddTaskEvent(
-        *reading.task,
-        {.kind = "determinism_alarm",
-         .reason = absl::StrCat("other codes of ", reading.num_other_codes,
-                                " configurations than stored rows have"),
-         .worker = WorkerName(draft.state(), worker),
-         .epoch = reading.epoch});
+    reasons.push_back(absl::StrCat("other codes of ", reading.num_other_codes,
+                                   " configurations than stored rows have"));
+  }
+  if (!reasons.empty()) {
+    draft.AddTaskEvent(*reading.task,
+                       {.kind = "determinism_alarm",
+                        .reason = absl::StrJoin(reasons, "; "),
+                        .worker = WorkerName(draft.state(), worker),
+                        .epoch = reading.epoch});
   }
 }
 
@@ -405,6 +403,11 @@ absl::StatusOr<v1::TaskResult> OpenEnvelope(
   return result;
 }
 
+bool IsResultOf(const Task& task, const v1::ResultEnvelope& envelope) {
+  return EpochOf(task, envelope) == task.history->result_epoch &&
+         envelope.payload_sha256() == task.history->result_digest.bytes();
+}
+
 std::vector<SkippedKey> SkippedKeys(
     const v1::TaskResult& result, const TaskKeys& keys,
     const std::vector<std::optional<StoredRow>>& stored) {
@@ -442,22 +445,21 @@ Decision<One> DecideCommit(const State& state,
           .worker;
   Draft draft(state, now);
   if (task.state == v1::TASK_STATE_DONE) {
-    if (reading->epoch == task.history->result_epoch &&
-        reading->payload_digest == task.history->result_digest) {
+    if (IsResultOf(task, envelope)) {
       return {.reply = Outcome(v1::COMMIT_OUTCOME_ALREADY_COMMITTED)};
     }
+    AddAlarm(draft, *reading, worker);
     AddDuplicate(draft, *reading, keys, worker);
-    AddCodesAlarm(draft, *reading, worker);
     return {.mutations = draft.Take(),
             .reply = Outcome(v1::COMMIT_OUTCOME_SUPERSEDED)};
   }
   if (task.state == v1::TASK_STATE_CANCELLED) {
     return {.reply = Outcome(v1::COMMIT_OUTCOME_CANCELLED)};
   }
+  AddAlarm(draft, *reading, worker);
   if (reading->num_compared > 0) {
     AddDuplicate(draft, *reading, keys, worker);
   }
-  AddCodesAlarm(draft, *reading, worker);
   AddResult(draft, *reading, keys, worker, skipped, settings);
   return {.mutations = draft.Take(), .reply = Outcome(v1::COMMIT_OUTCOME_OK)};
 }

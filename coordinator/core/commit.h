@@ -47,6 +47,9 @@ absl::StatusOr<v1::TaskResult> OpenEnvelope(const State& state,
                                             absl::string_view credential,
                                             const v1::ResultEnvelope& envelope);
 
+// Whether it is the result that made the task, which is DONE, so.
+bool IsResultOf(const Task& task, const v1::ResultEnvelope& envelope);
+
 // A measurement that says why a document has no sums.
 struct SkippedKey {
   Digest configuration;
@@ -68,8 +71,8 @@ std::vector<SkippedKey> SkippedKeys(
 //   3. The task is CANCELLED: CANCELLED.
 //   4. Else the rows are stored, whatever granted epoch they are of; a key that
 //      is stored already is compared and never replaced. The task is DONE: OK.
-// In 2 and 4 codes that no stored row of their configuration has raise an
-// alarm, unless none has any.
+// In 2 and 4 rows that differ, and codes that no stored row of their
+// configuration has, unless none has any, raise one alarm in each job.
 // stored: [configurations, documents] of keys, row-major, as Store has them.
 // skipped: Job::documents_skipped of each subscriber once SkippedKeys are
 // stored; may be empty when there are none.

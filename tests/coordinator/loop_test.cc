@@ -317,6 +317,29 @@ TEST(Loop, RaisesOneAlarm_WhenADifferingResultIsSentAgain) {
   EXPECT_EQ(alarms, 1);
 }
 
+TEST(Loop, KnowsAResultAgain_WhoseRowsWereCompared) {
+  Settings settings;
+  settings.audit_rate = 1;
+  LoopHarness harness(settings);
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  const auto first = Attach(harness, "w");
+  const auto second = Attach(harness, "v");
+  const v1::DesiredLease lease = first->states[0].leases(0);
+  EXPECT_EQ(harness
+                .Commit(EnvelopeOf(lease.spec(), lease.epoch(),
+                                   HonestResult(lease.spec())))
+                .outcome(),
+            v1::COMMIT_OUTCOME_OK);
+  ASSERT_EQ(second->states.back().leases_size(), 1);
+  const v1::DesiredLease audit = second->states.back().leases(0);
+  const v1::ResultEnvelope envelope =
+      EnvelopeOf(audit.spec(), audit.epoch(), HonestResult(audit.spec()));
+  EXPECT_EQ(harness.Commit(envelope).outcome(), v1::COMMIT_OUTCOME_OK);
+  EXPECT_EQ(harness.Commit(envelope).outcome(),
+            v1::COMMIT_OUTCOME_ALREADY_COMMITTED);
+}
+
 TEST(Loop, RaisesOneAlarm_WhenOtherDocumentsComeWithOtherCodes) {
   Settings settings;
   settings.max_rows_per_task = 4;  // a document each

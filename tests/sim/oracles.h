@@ -135,6 +135,9 @@ class Oracles {
   void CheckEndReason(const LeaseEnded& m, const Talk& talk);
   void CheckBudgets(const LeaseEnded& m, const Task& task, const Talk& talk);
   void CheckAcknowledged(const State& state);
+  // One alarm in each job of the task, however much of the result differs.
+  void ExpectAlarm(const Key& key, const Digest& payload_digest);
+  void CheckAlarms();
   void ForgetResults(TaskId task);
   void Accept(const State& state, const Report& report);
   void CheckOverdue(const State& state);
@@ -159,7 +162,10 @@ class Oracles {
   int64_t loads_ = 0;
   std::map<TaskId, std::pair<int, int>> charged_;  // failed, lost
   std::map<Key, std::vector<Produced>> produced_;
-  int64_t alarms_due_ = 0;
+  // Events that are missing in the batch that is being written; below 0: too
+  // many. And the results that they are of.
+  std::map<Key, int64_t> alarms_due_;
+  std::set<std::pair<Key, Digest>> alarming_;
   std::map<WorkerUuid, std::vector<Span>> spans_;  // by begin
   std::map<Key, absl::Duration> charges_;
   GrantFairness fairness_;

@@ -1,5 +1,6 @@
 // What each mutation that was written may do.
 #include <algorithm>
+#include <utility>
 #include <variant>
 
 #include "absl/strings/match.h"
@@ -189,8 +190,26 @@ void Oracles::Check(const DuplicateRecorded& m) {
   }
   if (!m.differing.empty()) {
     counts_.checks.Add("repeated measurements differ");
-    alarms_due_ = static_cast<int64_t>(durable_.task(m.task).jobs.size());
+    ExpectAlarm({m.task, m.epoch}, m.payload_digest);
   }
+}
+
+void Oracles::ExpectAlarm(const Key& key, const Digest& payload_digest) {
+  if (alarming_.emplace(key, payload_digest).second) {
+    alarms_due_[key] +=
+        static_cast<int64_t>(durable_.task(key.first).jobs.size());
+  }
+}
+
+void Oracles::CheckAlarms() {
+  for (const auto& [key, due] : std::exchange(alarms_due_, {})) {
+    if (due != 0) {
+      Fail(3, absl::StrCat("a result of task ", key.first.value(),
+                           due > 0 ? " differs and raised no alarm"
+                                   : " raised an alarm too many"));
+    }
+  }
+  alarming_.clear();
 }
 
 void Oracles::Check(const EventAppended& m) {
@@ -203,7 +222,8 @@ void Oracles::Check(const EventAppended& m) {
                           " leaves a gap or repeats a number"));
   }
   if (m.event->kind() == "determinism_alarm") {
-    --alarms_due_;
+    --alarms_due_[{TaskId(static_cast<int64_t>(m.event->task_id())),
+                   Epoch(static_cast<int64_t>(m.event->epoch()))}];
   }
 }
 

@@ -425,6 +425,30 @@ TEST(DecideCommit, KeepsARowAsDiffering_WhenOnlyItsCodesDiffer) {
   EXPECT_EQ(duplicates[0].differing[0].document, TestDigest("d2"));
 }
 
+// As a late result of another calibration has both.
+TEST(DecideCommit, RaisesOneAlarm_WhenRowsAndCodesDiffer) {
+  const State done =
+      After(Leased(), Decide(Leased(), Envelope(FullResult())).mutations);
+  v1::TaskResult result = FullResult(2.75);
+  for (v1::Measurement& row : *result.mutable_rows()) {
+    row.set_codes(TestDigest("ours").bytes());
+  }
+  const std::vector<Digest> known = {TestDigest("theirs")};
+  const auto late =
+      Decide(done, Envelope(result), {Was(0, 0), Was(0, 1)}, {}, {}, known);
+  EXPECT_THAT(EventsOf(late.mutations), ElementsAre("1:determinism_alarm"));
+  const auto events = Only<EventAppended>(late.mutations);
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].event->reason(),
+            "2 of 2 repeated measurements differ; other codes of 1 "
+            "configurations than stored rows have");
+  const auto first = Decide(Leased(), Envelope(result),
+                            {Was(0, 0), std::nullopt}, {}, {}, known);
+  EXPECT_THAT(
+      EventsOf(first.mutations),
+      ElementsAre("1:determinism_alarm", "1:task_done", "1:job_succeeded"));
+}
+
 Settings AuditAll() {
   Settings settings;
   settings.audit_rate = 1;
