@@ -142,6 +142,27 @@ class Bench(Figures):
                     f"{rate / trie['measured_gflops']:.0%}", rate >= 0.8 * trie["measured_gflops"],
                     "FLOPs of the trie without attention / the time of the whole sweep")
         self.report_memory(model.config, trie, tokens, len(configurations))
+        self.sweep_bf16(model, documents, looped, flags, loop_seconds, loop)
+
+    def sweep_bf16(self, model, documents, configurations, flags, loop_seconds, loop):
+        """The sweep with products in bf16, against the loop in fp32 and in bf16."""
+        say("sweep: qsweep in bf16")
+        ours = self.ours("sweep_bf16", "sweep", *flags, "--compute", "bf16")
+        say(f"    {ours['seconds']:.0f} s; the loop of the earlier work in bf16")
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        rounded = copy.deepcopy(model).to(torch.bfloat16)
+        _, seconds = notebooks.earlier_loop(rounded, documents, configurations, BITS, GROUP, weights)
+        say(f"    {seconds:.0f} s")
+        self.runs["sweep_loop_bf16"] = [{"seconds": seconds}]
+        sums = sums_of(ours, model.config.num_hidden_layers + 2)[:len(loop)]
+        difference = float(np.max(np.abs(np.array(loop) / sums - 1)))
+        ratio = loop_seconds / ours["seconds"]
+        if not self.options.quick:
+            self.report("sweep in bf16 against the earlier loop", ">= 5x",
+                        f"{ratio:.2f}x ({loop_seconds:.0f} s / {ours['seconds']:.0f} s); "
+                        f"{seconds / ours['seconds']:.2f}x the loop in bf16 ({seconds:.0f} s)",
+                        ratio >= 5 and difference <= 1e-2,
+                        f"NLL of a document differs from fp32 by {difference:.1e} at most")
 
     def report_ratio(self, figure, asked, seconds, ours, difference):
         ratio = seconds / ours["seconds"]

@@ -13,11 +13,11 @@ LINEAR = re.compile(r"model\.layers\.(\d+)\.(self_attn|mlp)\.\w+\.weight$")
 
 
 def linear_weights(model):
-    """(layer, parameter) of every matrix of a block."""
+    """(layer, name, parameter) of every matrix of a block."""
     for name, parameter in model.named_parameters():
         match = LINEAR.match(name)
         if match:
-            yield int(match.group(1)), parameter
+            yield int(match.group(1)), name, parameter
 
 
 def rtn(weights, bits, group):
@@ -31,21 +31,22 @@ def rtn(weights, bits, group):
 
 
 @torch.no_grad()
-def earlier_loop(model, documents, configurations, bits, group):
+def earlier_loop(model, documents, configurations, bits, group, weights=None):
     """The loop of the earlier work: restore a copy, quantize, one text per forward.
 
-    documents: lists of token ids. configurations: sets of protected layers, None for the model as
-    it is. Returns NLL sums [configuration][document] and seconds.
+    model: of fp32 weights, or of bf16 with the fp32 ones in `weights`, which are quantized then and
+    rounded after it. documents: lists of token ids. configurations: sets of protected layers, None
+    for the model as it is. Returns NLL sums [configuration][document] and seconds.
     """
     began = time.perf_counter()
-    copy = {name: value.clone() for name, value in model.state_dict().items()}
+    copy = weights or {name: value.clone() for name, value in model.state_dict().items()}
     sums = []
     for protected in configurations:
         model.load_state_dict(copy)
         if protected is not None:
-            for layer, parameter in linear_weights(model):
+            for layer, name, parameter in linear_weights(model):
                 if layer not in protected:
-                    parameter.data = rtn(parameter.data, bits, group)
+                    parameter.data = rtn(copy[name], bits, group).to(parameter.dtype)
         row = []
         for ids in documents:
             batch = torch.tensor([ids])
@@ -98,7 +99,7 @@ def good_loop(model, quantized, documents, bits, group):
     [configuration][document], in the order baseline, none, each layer protected, and seconds.
     """
     began = time.perf_counter()
-    for _, parameter in linear_weights(quantized):
+    for _, _, parameter in linear_weights(quantized):
         parameter.data = rtn(parameter.data, bits, group)
     layers = model.config.num_hidden_layers
     sums = [[0.0] * len(documents) for _ in range(layers + 2)]
