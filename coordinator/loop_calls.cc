@@ -233,9 +233,9 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
       core.store().ReadMeasurements(keys.evaluation, keys.configurations,
                                     keys.documents));
   if (HasCodes(*result)) {
-    QSWEEP_RETURN_IF_ERROR(core.Flush());  // another worker's may be waiting
     QSWEEP_ASSIGN_OR_RETURN(keys.known_codes,
                             core.store().ReadCodes(keys.configurations));
+    AddKnownCodes(core.batch(), keys);
   }
   std::map<JobNumber, int64_t> skipped;
   if (const std::vector<SkippedKey> more = SkippedKeys(*result, keys, stored);

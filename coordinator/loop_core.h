@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -79,6 +80,8 @@ class LoopCore {
   // Commits what calls before this one left, so that the store answers as State
   // does. Only before the call applied anything. An error is the call's answer.
   absl::Status Flush();
+  // What was applied and is not on its way to the disk yet.
+  std::span<const Mutation> batch() const { return batch_; }
   // Whether the batch holds a result of the task, or one of these measurements.
   bool Touches(TaskId task, const std::vector<Digest>& configurations,
                const std::vector<Digest>& documents) const;

@@ -4,8 +4,10 @@
 #include <bit>
 #include <cmath>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/match.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -415,6 +417,32 @@ std::vector<SkippedKey> SkippedKeys(
   for (const v1::Measurement& row : result.rows()) {
     const size_t c = row.configuration_index();
     const size_t d = row.document_index();
+void AddKnownCodes(std::span<const Mutation> batch, TaskKeys& keys) {
+  absl::flat_hash_map<Digest, size_t> indexes;
+  for (size_t c = 0; c < keys.configurations.size(); ++c) {
+    indexes.emplace(keys.configurations[c], c);
+  }
+  for (const Mutation& mutation : batch) {
+    const auto* committed = std::get_if<ResultCommitted>(&mutation);
+    if (committed == nullptr) {
+      continue;
+    }
+    for (const MeasuredRow& row : committed->rows) {
+      const auto it = row.values.codes().empty()
+                          ? indexes.end()
+                          : indexes.find(row.configuration);
+      if (it == indexes.end()) {
+        continue;
+      }
+      const Digest codes = *Digest::FromBytes(row.values.codes());
+      std::vector<Digest>& known = keys.known_codes[it->second];
+      if (std::ranges::find(known, codes) == known.end()) {
+        known.push_back(codes);
+      }
+    }
+  }
+}
+
     if (c >= keys.configurations.size() || d >= keys.documents.size()) {
       continue;
     }

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,10 @@ bool HasCodes(const v1::TaskResult& result);
 absl::StatusOr<v1::TaskResult> OpenEnvelope(const State& state,
                                             absl::string_view credential,
                                             const v1::ResultEnvelope& envelope);
+
+// To known_codes, which are those of the store: those that rows of the batch,
+// which is not stored yet, have.
+void AddKnownCodes(std::span<const Mutation> batch, TaskKeys& keys);
 
 // Whether it is the result that made the task, which is DONE, so.
 bool IsResultOf(const Task& task, const v1::ResultEnvelope& envelope);

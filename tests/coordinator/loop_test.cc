@@ -373,6 +373,50 @@ TEST(Loop, RaisesOneAlarm_WhenOtherDocumentsComeWithOtherCodes) {
   EXPECT_EQ(commit("other"), 1);  // it is known by now
 }
 
+// Results of one step are one commit, and each knows the codes of those before.
+TEST(Loop, ComparesCodesWithThoseOfItsBatch_WithoutACommit) {
+  Settings settings;
+  settings.max_rows_per_task = 4;  // a document each
+  LoopHarness harness(settings);
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  const auto link = Attach(harness, "w");
+  ASSERT_EQ(link->states[0].leases_size(), 2);
+  std::vector<v1::CommitOutcome> outcomes;
+  for (const char* codes : {"one", "other"}) {
+    const v1::DesiredLease& lease =
+        link->states[0].leases(static_cast<int>(outcomes.size()));
+    outcomes.push_back(v1::COMMIT_OUTCOME_UNSPECIFIED);
+    v1::TaskResult result = HonestResult(lease.spec());
+    for (v1::Measurement& row : *result.mutable_rows()) {
+      if (row.configuration_index() == 1) {
+        row.set_codes(Digest::Of(codes).bytes());
+      }
+    }
+    v1::CommitResultRequest request;
+    *request.add_results() = EnvelopeOf(lease.spec(), lease.epoch(), result);
+    harness.loop().Post(Caller{}, request,
+                        [&outcomes, i = outcomes.size() - 1](
+                            absl::StatusOr<v1::CommitResultResponse> response) {
+                          QSWEEP_ASSERT_OK(response);
+                          outcomes[i] = response->results(0).outcome();
+                        });
+  }
+  const int64_t before = harness.store().num_commits();
+  QSWEEP_ASSERT_OK(harness.Step());
+  EXPECT_THAT(outcomes, ::testing::ElementsAre(v1::COMMIT_OUTCOME_OK,
+                                               v1::COMMIT_OUTCOME_OK));
+  EXPECT_EQ(harness.store().num_commits(), before + 1);
+  int alarms = 0;
+  const auto events =
+      harness.store().ReadEvents(JobNumber(1), EventSeq(0), 1000);
+  QSWEEP_ASSERT_OK(events);
+  for (const v1::DurableEvent& event : *events) {
+    alarms += event.kind() == "determinism_alarm" ? 1 : 0;
+  }
+  EXPECT_EQ(alarms, 1);
+}
+
 TEST(Loop, TakesOneBadRequestOutOfItsBatch) {
   LoopHarness harness;
   harness.AddCorpus(3);
