@@ -6,8 +6,8 @@
 #include <utility>
 #include <variant>
 
-#include "absl/strings/match.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -43,34 +43,45 @@ absl::string_view DeviceTypeOf(absl::string_view device) {
 
 // What another order of sums may change.
 struct Tolerance {
-  double sums;                 // share of the NLL
+  double nll;                  // share of the NLL
+  double kl;                   // share of the KL, which is far below the NLL
+  double kl_per_token;         // nats: of two that are almost equal
   uint64_t tokens_per_change;  // of choices between near equals
 };
 
 // fp32: ten times what analysis takes for arithmetic noise. Where products read
 // fewer bits, a value near the middle of two is rounded the other way.
 Tolerance ToleranceOf(Compute compute) {
-  return compute == Compute::kFp32
-             ? Tolerance{.sums = 1e-4, .tokens_per_change = 1000}
-             : Tolerance{.sums = 2e-3, .tokens_per_change = 50};
+  return compute == Compute::kFp32 ? Tolerance{.nll = 1e-4,
+                                               .kl = 1e-3,
+                                               .kl_per_token = 1e-5,
+                                               .tokens_per_change = 1000}
+                                   : Tolerance{.nll = 2e-3,
+                                               .kl = 0.1,
+                                               .kl_per_token = 1e-3,
+                                               .tokens_per_change = 50};
 }
 
 // The same but for the last bits of sums, and choices between near equals.
 bool CloseMeasurement(const v1::Measurement& a, const v1::Measurement& b,
                       const Tolerance& most) {
   const double tolerance =
-      most.sums * std::max({std::abs(a.nll_sum()), std::abs(b.nll_sum()),
-                            std::abs(a.nll_fp_sum())});
+      most.nll * std::max({std::abs(a.nll_sum()), std::abs(b.nll_sum()),
+                           std::abs(a.nll_fp_sum())});
   const auto close = [tolerance](double x, double y) {
     return std::abs(x - y) <= tolerance;
   };
+  const double kl_tolerance =
+      most.kl * std::max(std::abs(a.kl_sum()), std::abs(b.kl_sum())) +
+      most.kl_per_token * static_cast<double>(a.tokens());
   const uint64_t changes =
       std::max(a.top1(), b.top1()) - std::min(a.top1(), b.top1());
   return a.status() == b.status() && close(a.nll_sum(), b.nll_sum()) &&
          close(a.nll_fp_sum(), b.nll_fp_sum()) && a.tokens() == b.tokens() &&
          a.bytes() == b.bytes() && a.bytes_scored() == b.bytes_scored() &&
          a.chars() == b.chars() && a.has_kl_sum() == b.has_kl_sum() &&
-         close(a.kl_sum(), b.kl_sum()) && a.has_top1() == b.has_top1() &&
+         std::abs(a.kl_sum() - b.kl_sum()) <= kl_tolerance &&
+         a.has_top1() == b.has_top1() &&
          changes <= 1 + a.tokens() / most.tokens_per_change &&
          a.nonfinite() == b.nonfinite();
 }
@@ -405,18 +416,6 @@ absl::StatusOr<v1::TaskResult> OpenEnvelope(
   return result;
 }
 
-bool IsResultOf(const Task& task, const v1::ResultEnvelope& envelope) {
-  return EpochOf(task, envelope) == task.history->result_epoch &&
-         envelope.payload_sha256() == task.history->result_digest.bytes();
-}
-
-std::vector<SkippedKey> SkippedKeys(
-    const v1::TaskResult& result, const TaskKeys& keys,
-    const std::vector<std::optional<StoredRow>>& stored) {
-  std::vector<SkippedKey> skipped;
-  for (const v1::Measurement& row : result.rows()) {
-    const size_t c = row.configuration_index();
-    const size_t d = row.document_index();
 void AddKnownCodes(std::span<const Mutation> batch, TaskKeys& keys) {
   absl::flat_hash_map<Digest, size_t> indexes;
   for (size_t c = 0; c < keys.configurations.size(); ++c) {
@@ -443,6 +442,18 @@ void AddKnownCodes(std::span<const Mutation> batch, TaskKeys& keys) {
   }
 }
 
+bool IsResultOf(const Task& task, const v1::ResultEnvelope& envelope) {
+  return EpochOf(task, envelope) == task.history->result_epoch &&
+         envelope.payload_sha256() == task.history->result_digest.bytes();
+}
+
+std::vector<SkippedKey> SkippedKeys(
+    const v1::TaskResult& result, const TaskKeys& keys,
+    const std::vector<std::optional<StoredRow>>& stored) {
+  std::vector<SkippedKey> skipped;
+  for (const v1::Measurement& row : result.rows()) {
+    const size_t c = row.configuration_index();
+    const size_t d = row.document_index();
     if (c >= keys.configurations.size() || d >= keys.documents.size()) {
       continue;
     }

@@ -97,9 +97,10 @@ bool SameMeasurement(const v1::Measurement& a, const v1::Measurement& b);
 
 // Whether `row` repeats what is stored. By the same build of the engine on the
 // same type of device: SameMeasurement. Other machines round otherwise: what is
-// counted in the text must be equal, sums may differ by 1e-4 of the NLL, and of
-// a thousand tokens one may have another first choice; where products read less
-// than fp32, by 2e-3, and of fifty.
+// counted in the text must be equal; NLL sums may differ by 1e-4 of the NLL, KL
+// sums by 1e-3 of the larger and 1e-5 nats a token, and of a thousand tokens,
+// and one more, one may have another first choice. Where products read less
+// than fp32: 2e-3; 0.1 and 1e-3 nats; of fifty tokens.
 bool Repeats(const v1::Measurement& row, const v1::TaskReport& report,
              const StoredRow& stored, Compute compute);
 

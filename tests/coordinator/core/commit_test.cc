@@ -590,6 +590,38 @@ TEST(Repeats, ToTheLastBitOnOneTypeOfMachine_ElseWithinTheNoise) {
   }
 }
 
+// Seven tokens: 1e-3 of the KL and 7e-5, and 0.1 and 7e-3 where products read
+// less; the NLL, 2.5, has no say.
+TEST(Repeats, MeasuresTheKlOnAScaleOfItsOwn) {
+  struct Case {
+    const char* name;
+    Compute compute;
+    double stored;
+    double near;
+    double far;
+  };
+  for (const Case& c :
+       {Case{"share", Compute::kFp32, 0.5, 0.50056, 0.50058},
+        Case{"share, below", Compute::kFp32, 0.5, 0.49944, 0.49942},
+        Case{"nats", Compute::kFp32, 0, 7.00e-5, 7.02e-5},
+        Case{"bf16, share", Compute::kBf16, 0.5, 0.562, 0.565},
+        Case{"bf16, nats", Compute::kBf16, 0, 7.7e-3, 7.8e-3}}) {
+    SCOPED_TRACE(c.name);
+    const auto repeats = [&c](double kl_sum) {
+      StoredRow stored = Was(0, 0);
+      stored.engine = "qengine 1";
+      stored.values.set_kl_sum(c.stored);
+      v1::Measurement row = Row(0, 0, 2.5);
+      row.set_kl_sum(kl_sum);
+      v1::TaskReport report;
+      report.set_engine("qengine 2");
+      return Repeats(row, report, stored, c.compute);
+    };
+    EXPECT_TRUE(repeats(c.near));
+    EXPECT_FALSE(repeats(c.far));
+  }
+}
+
 // The work of its jobs is done, whatever becomes of the check.
 TEST(DecideCommit, FailsNoJob_WhenAnAuditFails) {
   const State leased = OneJob().Worker("v").Lease(1, "w").Build();
