@@ -53,6 +53,16 @@ int64_t DeviceBlockRunner::UnitBytes(const ModelConfig& config, FloatType type,
          (BytesPerRow(config, type) + attention);
 }
 
+std::vector<DeviceProduct> DeviceBlockRunner::Products(
+    const ModelConfig& config) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t intermediate = config.intermediate_size;
+  return {{.inputs = hidden, .outputs = QkvSize(config)},
+          {.inputs = QuerySize(config), .outputs = hidden},
+          {.inputs = hidden, .outputs = intermediate},  // gate, up
+          {.inputs = intermediate, .outputs = hidden}};
+}
+
 absl::Status DeviceBlockRunner::Start(const PassRows& rows, int64_t max_rows) {
   std::vector<int32_t> positions;
   for (const PassRows::Document& document : rows.documents) {

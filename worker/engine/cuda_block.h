@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 
 #include "worker/engine/cuda_memory.h"
+#include "worker/engine/cuda_products.h"
 #include "worker/engine/cuda_weights.h"
 #include "worker/engine/pass.h"
 #include "worker/engine/rotary.h"
@@ -46,6 +47,9 @@ class DeviceBlockRunner {
   static int64_t UnitRows(const ModelConfig& config, kernels::FloatType type);
   static int64_t UnitBytes(const ModelConfig& config, kernels::FloatType type,
                            int64_t longest_rows);
+
+  // The products that a block is made of.
+  static std::vector<DeviceProduct> Products(const ModelConfig& config);
 
   // Makes room for units of max_rows rows and uploads the positions of the
   // rows of a pass. QS5006, QS5013.

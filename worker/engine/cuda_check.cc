@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -26,29 +27,34 @@ using kernels::FloatType;
 
 constexpr int64_t kFloat = sizeof(float);
 
-struct Shape {
-  int64_t inputs;
-  int64_t outputs;
-};
 // Sizes of small and large models, and one that fills no block.
-constexpr Shape kShapes[] = {{576, 1536}, {4096, 4096}, {1544, 200}};
+constexpr DeviceProduct kProducts[] = {{576, 1536}, {4096, 4096}, {1544, 200}};
+
+// Sums in double of one product.
+constexpr int64_t kMostTerms = int64_t{1} << 22;
 
 absl::Status Failed(absl::string_view what) {
   return MakeError(kSelfCheckFailed,
-                   absl::StrCat("The start-up check failed on the GPU with ",
+                   absl::StrCat("The check of products failed on the GPU with ",
                                 ProductsVersion(), ": ", what, "."),
                    "",
                    "Do not use this GPU for results: run with --device cpu.");
 }
 
-// Numbers that the type holds exactly.
+// Numbers that the type holds exactly; random up to a prime number of them, by
+// which no row begins alike.
 std::vector<float> RandomFloats(Random& random, int64_t size,
                                 FloatType type = FloatType::kFp32) {
+  constexpr size_t kPeriod = 65521;
   std::vector<float> values(static_cast<size_t>(size));
-  for (float& value : values) {
-    value = static_cast<float>(random.Uniform() - 0.5);
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i >= kPeriod) {
+      values[i] = values[i - kPeriod];
+      continue;
+    }
+    values[i] = static_cast<float>(random.Uniform() - 0.5);
     if (type == FloatType::kFp16) {
-      value = kernels::RoundToHalf(value);
+      values[i] = kernels::RoundToHalf(values[i]);
     }
   }
   return values;
@@ -72,17 +78,21 @@ absl::StatusOr<DeviceBuffer> OnDevice(const std::vector<float>& values,
 // A tile's rows, rotated by some places, times the weights.
 class ProductCheck {
  public:
-  ProductCheck(const Shape& shape, FloatType type, Random& random)
+  ProductCheck(const DeviceProduct& shape, FloatType type, Random& random)
       : shape_(shape),
         type_(type),
         rows_(RandomFloats(random, kDeviceTileRows * shape.inputs, type)),
         weights_(RandomFloats(random, shape.outputs * shape.inputs, type)) {}
 
   absl::Status Run() {
-    QSWEEP_ASSIGN_OR_RETURN(const std::vector<float> wanted, Product(0));
+    QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer weights,
+                            OnDevice(weights_, type_));
+    QSWEEP_ASSIGN_OR_RETURN(const std::vector<float> wanted,
+                            Product(weights, 0));
     QSWEEP_RETURN_IF_ERROR(CheckValues(wanted));
     for (const int64_t shift : {1, 64, 777}) {
-      QSWEEP_ASSIGN_OR_RETURN(const std::vector<float> got, Product(shift));
+      QSWEEP_ASSIGN_OR_RETURN(const std::vector<float> got,
+                              Product(weights, shift));
       for (int64_t r = 0; r < kDeviceTileRows; ++r) {
         const int64_t source = (r + shift) % kDeviceTileRows;
         if (std::memcmp(got.data() + r * shape_.outputs,
@@ -98,14 +108,13 @@ class ProductCheck {
   }
 
  private:
-  absl::StatusOr<std::vector<float>> Product(int64_t shift) {
+  absl::StatusOr<std::vector<float>> Product(const DeviceBuffer& weights,
+                                             int64_t shift) {
     std::vector<float> moved(rows_.begin() + shift * shape_.inputs,
                              rows_.end());
     moved.insert(moved.end(), rows_.begin(),
                  rows_.begin() + shift * shape_.inputs);
     QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer rows, OnDevice(moved, type_));
-    QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer weights,
-                            OnDevice(weights_, type_));
     std::vector<float> out(
         static_cast<size_t>(kDeviceTileRows * shape_.outputs));
     QSWEEP_ASSIGN_OR_RETURN(const DeviceBuffer result,
@@ -121,10 +130,13 @@ class ProductCheck {
     return out;
   }
 
-  // Against sums in double.
+  // Against sums in double, of some rows and columns.
   absl::Status CheckValues(const std::vector<float>& product) const {
-    for (int64_t r = 0; r < kDeviceTileRows; r += 211) {
-      for (int64_t o = 0; o < shape_.outputs; o += 3) {
+    constexpr int64_t kRowStep = 211;
+    const int64_t step = 1 + kDeviceTileRows / kRowStep * shape_.outputs *
+                                 shape_.inputs / kMostTerms;
+    for (int64_t r = 0; r < kDeviceTileRows; r += kRowStep) {
+      for (int64_t o = r % step; o < shape_.outputs; o += step) {
         double sum = 0;
         double magnitude = 0;
         for (int64_t i = 0; i < shape_.inputs; ++i) {
@@ -146,7 +158,7 @@ class ProductCheck {
     return absl::OkStatus();
   }
 
-  const Shape shape_;
+  const DeviceProduct shape_;
   const FloatType type_;
   const std::vector<float> rows_;
   const std::vector<float> weights_;
@@ -258,14 +270,21 @@ class AttentionCheck {
 }  // namespace
 
 absl::Status CheckCudaProducts() {
+  QSWEEP_RETURN_IF_ERROR(
+      CheckCudaProductsOf({std::begin(kProducts), std::end(kProducts)}));
   Random random(22);
-  for (const FloatType type : {FloatType::kFp32, FloatType::kFp16}) {
-    for (const Shape& shape : kShapes) {
-      QSWEEP_RETURN_IF_ERROR(ProductCheck(shape, type, random).Run());
-    }
-  }
   for (const int64_t rows : {9, 150}) {
     QSWEEP_RETURN_IF_ERROR(AttentionCheck(rows, random).Run());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCudaProductsOf(const std::vector<DeviceProduct>& products) {
+  Random random(24);
+  for (const FloatType type : {FloatType::kFp32, FloatType::kFp16}) {
+    for (const DeviceProduct& product : products) {
+      QSWEEP_RETURN_IF_ERROR(ProductCheck(product, type, random).Run());
+    }
   }
   return absl::OkStatus();
 }

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <dlfcn.h>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -16,8 +18,10 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/engine/cuda_block.h"
 #include "worker/engine/cuda_check.h"
 #include "worker/engine/cuda_gptq.h"
+#include "worker/engine/cuda_head.h"
 #include "worker/engine/cuda_machine.h"
 #include "worker/engine/cuda_memory.h"
 #include "worker/engine/cuda_products.h"
@@ -61,10 +65,7 @@ class CudaDevice : public Device {
   }
   bool Reorders() const override { return false; }
   absl::Status CheckReproducible() override { return CheckCudaProducts(); }
-  // The start-up check's products are of models' sizes.
-  absl::Status CheckProductsOf(const ModelConfig&) override {
-    return absl::OkStatus();
-  }
+  absl::Status CheckProductsOf(const ModelConfig& config) override;
   double MeasureGflops() override { return MeasureCudaGflops(); }
   int64_t StateBytes(const ModelConfig& config) const override {
     return CudaStateBytes(config);
@@ -98,7 +99,26 @@ class CudaDevice : public Device {
 
  private:
   DeviceInfo info_;
+  std::set<DeviceProduct> checked_;
 };
+
+absl::Status CudaDevice::CheckProductsOf(const ModelConfig& config) {
+  std::set<DeviceProduct> products;
+  for (const std::vector<DeviceProduct>& part :
+       {DeviceBlockRunner::Products(config),
+        DeviceHeadScorer::Products(config)}) {
+    products.insert(part.begin(), part.end());
+  }
+  std::erase_if(products, [this](const DeviceProduct& product) {
+    return checked_.contains(product);
+  });
+  const absl::Status checked =
+      CheckCudaProductsOf({products.begin(), products.end()});
+  ReleaseUnusedMemory();  // pieces of these sizes do not come again
+  QSWEEP_RETURN_IF_ERROR(checked);
+  checked_.merge(products);
+  return absl::OkStatus();
+}
 
 }  // namespace
 

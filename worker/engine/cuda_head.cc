@@ -47,6 +47,19 @@ int64_t DeviceHeadScorer::Bytes(const ModelConfig& config, FloatType type) {
          2 * LogitBytes(config);
 }
 
+std::vector<DeviceProduct> DeviceHeadScorer::Products(
+    const ModelConfig& config) {
+  std::vector<DeviceProduct> products;
+  for (const int64_t columns :
+       {std::min<int64_t>(kColumns, config.vocabulary_size),
+        config.vocabulary_size % kColumns}) {
+    if (columns > 0) {
+      products.push_back({.inputs = config.hidden_size, .outputs = columns});
+    }
+  }
+  return products;
+}
+
 absl::Status DeviceHeadScorer::Score(
     std::span<const DeviceHeadInput> inputs, const int32_t* gold,
     int64_t num_rows, std::span<kernels::TokenScore> scores,

@@ -39,6 +39,9 @@ class DeviceHeadScorer {
                                 kernels::FloatType type);
   static int64_t Bytes(const ModelConfig& config, kernels::FloatType type);
 
+  // The products that a head is made of.
+  static std::vector<DeviceProduct> Products(const ModelConfig& config);
+
   // inputs: the baseline first; at most ScoredTogether besides. gold: [rows]
   // ids to predict, device memory. scores: [inputs, rows], each input against
   // the baseline. tile_done: after each tile of rows, with the end of what is

@@ -1,6 +1,7 @@
 #ifndef QSWEEP_WORKER_ENGINE_CUDA_PRODUCTS_H_
 #define QSWEEP_WORKER_ENGINE_CUDA_PRODUCTS_H_
 
+#include <compare>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -28,6 +29,13 @@ struct DeviceMatrix {
 
   // `count` rows of it.
   DeviceMatrix Rows(int64_t first, int64_t count) const;
+};
+
+// What a product of a tile looks like to the library.
+struct DeviceProduct {
+  int64_t inputs = 0;
+  int64_t outputs = 0;
+  auto operator<=>(const DeviceProduct&) const = default;
 };
 
 int64_t BytesOf(kernels::FloatType type);

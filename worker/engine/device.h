@@ -44,8 +44,9 @@ class Device {
   // FAILED_PRECONDITION QS5005: they do not.
   virtual absl::Status CheckReproducible() = 0;
 
-  // The same of the products of a model, once for each shape. About a second
-  // at most. FAILED_PRECONDITION QS5005.
+  // The same of the products of a model, once for each shape. A second or two,
+  // less than the model takes to be read. FAILED_PRECONDITION QS5005; on a GPU
+  // also QS5006, QS5013.
   virtual absl::Status CheckProductsOf(const ModelConfig& config) = 0;
 
   // Multiplications and additions of the products per second, in 1e9.
