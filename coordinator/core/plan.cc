@@ -300,21 +300,21 @@ int64_t TrieSize(const ModelDescription& model,
 
 uint64_t EstimateMemoryBytes(const ModelDescription& model) {
   constexpr uint64_t kLayersInFlight = 3;
-  constexpr uint64_t kLibraries = 200'000'000;
   std::map<int, uint64_t> elements_of_layer;
+  uint64_t outside = 0;
   for (const TensorDescription& tensor : model.tensors) {
+    const auto elements = static_cast<uint64_t>(tensor.num_elements());
     if (tensor.layer >= 0) {
-      elements_of_layer[tensor.layer] +=
-          static_cast<uint64_t>(tensor.num_elements());
+      elements_of_layer[tensor.layer] += elements;
+    } else {
+      outside = std::max(outside, elements);
     }
   }
   uint64_t largest = 0;
   for (const auto& [layer, elements] : elements_of_layer) {
     largest = std::max(largest, elements);
   }
-  const uint64_t head = static_cast<uint64_t>(model.hidden_size) *
-                        static_cast<uint64_t>(model.vocabulary_size);
-  return (kLayersInFlight * largest + head) * sizeof(float) + kLibraries;
+  return std::max(kLayersInFlight * largest, outside) * sizeof(float);
 }
 
 TokenCost::TokenCost(const ModelDescription& model) {

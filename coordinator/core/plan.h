@@ -84,8 +84,11 @@ Digest TaskContentKey(const std::string& evaluation,
 int64_t TrieSize(const ModelDescription& model,
                  const std::vector<const Configuration*>& configurations);
 
-// Least bytes a device must have for the model, by the executor's layout: three
-// layers in flight, the head's weight, and what the libraries take.
+// Bytes below which no engine can run the model, by the executor's layout:
+// three layers in flight, or one tensor outside of them, in fp32. Nothing for
+// states, which may be in a file (docs/adr/0024), nor for the libraries, which
+// an engine does not count in what it has. The buffers of its threads come on
+// top: an engine that is short of them says so (QS5006).
 uint64_t EstimateMemoryBytes(const ModelDescription& model);
 
 // How many floating-point operations a model takes for one token.

@@ -204,6 +204,28 @@ TEST(PlanTasks, FillsOnlyHoles) {
   EXPECT_TRUE(Plan(sweep).empty());
 }
 
+TEST(EstimateMemoryBytes, IsWhatTheWeightsInFlightTake) {
+  // qengine names 115 MiB as the least, of which 7 are buffers.
+  EXPECT_EQ(EstimateMemoryBytes(SmolLm2Description()), 49152u * 576 * 4);
+  const uint64_t layer = 4u * 4096 * 4096 + 3u * 4096 * 11008 + 2u * 4096;
+  EXPECT_EQ(EstimateMemoryBytes(Llama2Description()), 3 * layer * 4);
+}
+
+// As the engine's test of memory does (tests/worker/engine/memory_test.cc).
+TEST(EstimateMemoryBytes, AllowsAModelFourTimesTheMemory_WhoseStatesGoToAFile) {
+  const ModelDescription model = LlamaDescription("deep", {.layers = 20,
+                                                           .hidden = 256,
+                                                           .key_value = 128,
+                                                           .feed_forward = 768,
+                                                           .vocabulary = 256,
+                                                           .tied = true});
+  uint64_t elements = 0;
+  for (const TensorDescription& tensor : model.tensors) {
+    elements += static_cast<uint64_t>(tensor.num_elements());
+  }
+  EXPECT_LE(EstimateMemoryBytes(model), elements * sizeof(float) / 4);
+}
+
 TEST(TokenCost, CountsLayersAndHeads) {
   const ModelDescription model = SmolLm2Description();
   // 30 layers of 3,538,944 and a head of 576 x 49,152 elements, per token.
