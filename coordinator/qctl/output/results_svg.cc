@@ -120,9 +120,11 @@ void DrawAxis(double low, double high, double left, double width, double bottom,
 }
 
 std::string IntervalText(const LayerBar& bar) {
-  return absl::StrCat(NumberText(100 * bar.contrast, true), " [",
-                      NumberText(100 * bar.low), ", ",
-                      NumberText(100 * bar.high), "]");
+  return absl::StrCat(
+      NumberText(100 * bar.contrast, true), " [", NumberText(100 * bar.low),
+      ", ", NumberText(100 * bar.high), "]",
+      bar.contrast_sd ? absl::StrCat(" SD ", NumberText(100 * *bar.contrast_sd))
+                      : "");
 }
 
 // x: from a share to its place.
@@ -146,6 +148,11 @@ void DrawBar(const LayerBar& bar, const ToX& x, double y, SvgWriter& svg) {
   svg.Line(x(bar.low), middle, x(bar.high), middle, "class=\"whisker\"");
   for (const double end : {bar.low, bar.high}) {
     svg.Line(x(end), middle - 4, x(end), middle + 4, "class=\"whisker\"");
+  }
+  if (bar.contrast_sd) {
+    const double below = y + kRow - 2;
+    svg.Line(x(bar.contrast - *bar.contrast_sd), below,
+             x(bar.contrast + *bar.contrast_sd), below, "class=\"spread\"");
   }
 }
 
@@ -195,10 +202,13 @@ std::string LayerBarsSvg(const std::vector<LayerBar>& bars,
   std::vector<std::string> labels;
   double low = 0;
   double high = 0;
+  bool spread = false;
   for (const LayerBar& bar : bars) {
     labels.push_back(absl::StrCat(bar.rank, "  ", bar.layer));
-    low = std::min(low, 100 * bar.low);
-    high = std::max(high, 100 * bar.high);
+    const double sd = bar.contrast_sd.value_or(0);
+    low = std::min({low, 100 * bar.low, 100 * (bar.contrast - sd)});
+    high = std::max({high, 100 * bar.high, 100 * (bar.contrast + sd)});
+    spread |= bar.contrast_sd.has_value();
   }
   const double margin = std::max(0.05 * (high - low), 1e-6);
   low -= margin;
@@ -208,8 +218,8 @@ std::string LayerBarsSvg(const std::vector<LayerBar>& bars,
   const auto x = [&](double value) {
     return left + (100 * value - low) / (high - low) * kPlot;
   };
-  SvgWriter svg(left + kPlot + 190, bottom + 34,
-                "Layers against the average layer",
+  SvgWriter svg(left + kPlot + (spread ? 240 : 190),
+                bottom + (spread ? 52 : 34), "Layers against the average layer",
                 "Recovery in the worst language minus the average layer's, in "
                 "percentage points, with simultaneous intervals; the table "
                 "below holds every value.");
@@ -225,6 +235,12 @@ std::string LayerBarsSvg(const std::vector<LayerBar>& bars,
   svg.Text(left, bottom + 22,
            "grey, hatched: cannot be told from the average layer",
            "class=\"soft\"");
+  if (spread) {
+    svg.Text(left, bottom + 40,
+             "line under a bar: one standard deviation (SD) between the "
+             "roundings to either side",
+             "class=\"soft\"");
+  }
   return svg.Finish();
 }
 

@@ -17,7 +17,8 @@ std::string HeatmapSvg(const Heatmap& map,
                        const std::vector<std::string>& provenance);
 
 // Layers by rank: worst recovery minus the average layer's, simultaneous
-// intervals, hatched where it includes 0.
+// intervals, hatched where it includes 0; under a bar the standard deviation
+// between replicates, where there are some.
 std::string LayerBarsSvg(const std::vector<LayerBar>& bars,
                          const std::vector<std::string>& provenance);
 

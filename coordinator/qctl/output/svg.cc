@@ -23,6 +23,7 @@ constexpr char kStyle[] =
     ".qs .frame{fill:none;stroke:var(--qs-line)}"
     ".qs .axis{stroke:var(--qs-line)}.qs .zero{stroke:var(--qs-ink)}"
     ".qs .whisker{stroke:var(--qs-ink);stroke-width:1.4}"
+    ".qs .spread{stroke:var(--qs-soft);stroke-width:3}"
     ".qs .paper{fill:var(--qs-paper)}"
     "</style>";
 

@@ -116,6 +116,22 @@ TEST(LayerBarsSvg, DrawsABarWithItsIntervalPerLayer) {
   EXPECT_EQ(LayerBarsSvg({}, {}), "");
 }
 
+TEST(LayerBarsSvg, ShowsTheSpreadBetweenReplicates_WhereThereIsOne) {
+  std::vector<LayerBar> bars = MakeLayerBars(SampleResults().panels(0));
+  ASSERT_GE(bars.size(), 2u);
+  const std::string without = LayerBarsSvg(bars, {});
+  EXPECT_EQ(Count(without, "class=\"spread\""), 0u);
+  EXPECT_THAT(without, Not(HasSubstr("SD")));
+  bars[0].contrast_sd = 0.0345;
+  const std::string one = LayerBarsSvg(bars, {});
+  EXPECT_EQ(Count(one, "class=\"spread\""), 1u);
+  EXPECT_THAT(one, HasSubstr("] SD 3.45"));
+  EXPECT_THAT(one, HasSubstr("between the roundings"));
+  // Drawn inside, however wide it is.
+  bars[0].contrast_sd = 10;
+  EXPECT_THAT(LayerBarsSvg(bars, {}), HasSubstr("-1000"));
+}
+
 TEST(EscapeXml, LeavesNoMarkupAndNoControlCharacters) {
   EXPECT_EQ(EscapeXml("a<b>\"&'\x01"), "a&lt;b&gt;&quot;&amp;&#39;?");
 }
