@@ -27,15 +27,16 @@ struct Standing {
   int64_t held = 0;
   double share = 0;
 
-  bool below_floor() const {
-    return static_cast<double>(held) < std::floor(share);
-  }
-  bool above_floor() const {
-    return static_cast<double>(held) > std::floor(share);
-  }
+  bool below_floor() const { return static_cast<double>(held) < floor(); }
+  bool above_floor() const { return static_cast<double>(held) > floor(); }
   bool above_share() const {
-    return static_cast<double>(held) > std::ceil(share);
+    return static_cast<double>(held) > std::ceil(share - kRounding);
   }
+
+ private:
+  // Of six workers the share of 0.6 beside 0.8 and 0.4 is not quite two.
+  static constexpr double kRounding = 1e-9;
+  double floor() const { return std::floor(share + kRounding); }
 };
 
 // A job that has work and nobody on it rises with time.
@@ -182,9 +183,13 @@ bool MustMove(const Standing& own, const Entries& all) {
           }));
 }
 
-bool HoldsLess(const Standing& a, const Standing& b) {
-  return static_cast<double>(a.held) * b.share <
-         static_cast<double>(b.held) * a.share;
+// Who is below the floor comes first: of several who hold nothing the oldest
+// would else get each worker that leaves for one with a larger share.
+bool IsDueBefore(const Standing& a, const Standing& b) {
+  return a.below_floor() != b.below_floor()
+             ? a.below_floor()
+             : static_cast<double>(a.held) * b.share <
+                   static_cast<double>(b.held) * a.share;
 }
 
 // First whose worker it is, then for which of his jobs; both stay what they
@@ -199,7 +204,7 @@ const Candidate& Choose(const Worker& worker, const Standings& standings,
   const std::string& name =
       stays ? held->job->owner
             : std::ranges::min_element(
-                  candidates, HoldsLess,
+                  candidates, IsDueBefore,
                   [&](const Candidate& c) -> const Standing& {
                     return standings.at(c.job->owner);
                   })
@@ -211,8 +216,8 @@ const Candidate& Choose(const Worker& worker, const Standings& standings,
   const Candidate* next = nullptr;
   for (const Candidate& candidate : candidates) {
     if (candidate.job->owner == name &&
-        (next == nullptr || HoldsLess(owner.jobs.at(candidate.job->number),
-                                      owner.jobs.at(next->job->number)))) {
+        (next == nullptr || IsDueBefore(owner.jobs.at(candidate.job->number),
+                                        owner.jobs.at(next->job->number)))) {
       next = &candidate;
     }
   }

@@ -63,7 +63,7 @@ struct Pick {
 //      owner's divided by his jobs. The worker stays with the owner whose job
 //      holds it, unless he holds more than ceil(share), or another less than
 //      floor(share) while he is above his own floor; and with the job likewise.
-//      Else: lowest held / share, then oldest.
+//      Else: who is below the floor, then lowest held / share, then oldest.
 //   4. Inside the job: the model of the leases it holds, one that is in its
 //      memory, then on its disk, then any; then the oldest task.
 std::optional<Pick> PickTask(const State& state, const Worker& worker,

@@ -137,6 +137,45 @@ TEST(PickTask, SharesByWeight) {
   EXPECT_EQ(Picked(Held(3, 1), "w0"), 5);
 }
 
+// Of ann, bob and cleo each has a job and enough tasks; workers w0, w1, ... are
+// held by the jobs `held_by`. The first one is idle again.
+State HeldByJobs(const std::vector<int64_t>& held_by) {
+  StateBuilder builder;
+  builder.Job().Job({.owner = "bob"}).Job({.owner = "cleo"});
+  for (const int64_t job : held_by) {
+    builder.Task({.jobs = {job}});
+  }
+  for (int64_t job = 1; job <= 3; ++job) {
+    builder.Task({.jobs = {job}});
+  }
+  for (size_t i = 0; i < held_by.size(); ++i) {
+    const std::string name = absl::StrCat("w", i);
+    builder.Worker(name, {.models = {{"model", v1::ResidentModel::LEVEL_DISK}}})
+        .Lease(static_cast<int64_t>(i + 1), name);
+  }
+  return builder
+      .Apply(LeaseEnded{.task = TaskId(1),
+                        .epoch = Epoch(1),
+                        .end = LeaseEnd::kPreempted,
+                        .to = v1::TASK_STATE_READY})
+      .Build();
+}
+
+TEST(PickTask, GivesAWorkerToTheUserBelowTheFloor_BeforeOthersWhoHoldNothing) {
+  // Of two workers cleo has one whole: bob, who came before her, half of one.
+  Settings settings;
+  settings.weights = {{"cleo", 2}};
+  EXPECT_EQ(Picked(HeldByJobs({1, 1}), "w0", TestNow(), settings), 5);
+}
+
+TEST(PickTask, SharesByWeight_WhenRoundingMakesAShareALittleSmaller) {
+  // Of six workers cleo's share is 6 * 0.6 / 1.8: two, of which she holds one.
+  Settings settings;
+  settings.weights = {{"ann", 0.8}, {"bob", 0.4}, {"cleo", 0.6}};
+  EXPECT_EQ(Picked(HeldByJobs({1, 1, 1, 2, 2, 3}), "w0", TestNow(), settings),
+            9);
+}
+
 TEST(PickTask, GivesFreeWorkerToTheUserWhoHoldsLeast) {
   EXPECT_EQ(Picked(Held(1, 1), "w1"), 3);
 }
