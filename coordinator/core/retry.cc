@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/base/check.h"
+#include "common/base/error_codes.h"
 #include "coordinator/core/submit_planner.h"
 
 namespace qsweep {
@@ -33,6 +36,12 @@ bool NeedsNewPlan(const Job& job) { return job.terminal() && !job.fresh; }
 Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber number,
                                      const Now& now) {
   const Job& job = state.job(number);
+  if (job.state == v1::JOB_STATE_STOPPING) {  // it takes no new lease
+    return {.reply = MakeError(kWrongState,
+                               absl::StrCat("job ", number.value(), " is ",
+                                            ShortName(job.state)),
+                               "", "Try again once it has ended.")};
+  }
   // Not its audits: what they check is stored.
   const auto given_up = [&state](const auto& entry) {
     const Task& task = state.task(entry.first);

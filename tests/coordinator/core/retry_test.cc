@@ -61,6 +61,24 @@ TEST(DecideRetryTasks, LeavesAuditsAlone) {
   EXPECT_EQ(after.task(TaskId(3)).state, v1::TASK_STATE_CANCELLED);
 }
 
+// A task that waits would keep it from ending, and nobody would be given it.
+TEST(DecideRetryTasks, IsRefused_WhileTheJobStops) {
+  State state = StateBuilder()
+                    .Job({.state = v1::JOB_STATE_RUNNING})
+                    .Task()
+                    .Task({.documents = {"d3"}})
+                    .Worker("w")
+                    .Lease(1, "w")
+                    .Build();
+  state =
+      After(state, DecideStop(state, JobNumber(1), "", TestNow()).mutations);
+  ASSERT_EQ(state.job(JobNumber(1)).state, v1::JOB_STATE_STOPPING);
+  ASSERT_EQ(state.task(TaskId(2)).state, v1::TASK_STATE_CANCELLED);
+  const auto decision = DecideRetryTasks(state, JobNumber(1), TestNow());
+  EXPECT_EQ(CodeOf(decision.reply), "QS4023");
+  EXPECT_THAT(decision.mutations, IsEmpty());
+}
+
 TEST(DecideRetryTasks, LeavesStoppingJobsBehind) {
   // Both jobs want task 1, which was given up. Job 1 stops and only waits for
   // task 2: nothing may run for it any more, and a cancel of job 2 must not
