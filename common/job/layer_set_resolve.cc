@@ -159,10 +159,12 @@ std::string FormatLayerChoices(const std::vector<ResolvedItem>& items) {
     parts.push_back(
         FormatWholeLayers(layers, rank == -16 ? kFullPrecision : -rank));
   }
-  return absl::StrJoin(parts, "+");
+  // "odd" of a single layer is nothing.
+  return parts.empty() ? "none" : absl::StrJoin(parts, "+");
 }
 
 // The items [first, last) have one precision, so their order means nothing.
+// Empty: they name no layer.
 std::string FormatRun(const ResolvedItem* first, const ResolvedItem* last,
                       int num_layers) {
   std::set<int> whole;
@@ -224,10 +226,12 @@ std::string FormatResolved(const std::vector<ResolvedItem>& items,
     while (last != end && last->bits == first->bits) {
       ++last;
     }
-    runs.push_back(FormatRun(first, last, num_layers));
+    if (std::string run = FormatRun(first, last, num_layers); !run.empty()) {
+      runs.push_back(std::move(run));
+    }
     first = last;
   }
-  return absl::StrJoin(runs, "+");
+  return runs.empty() ? "none" : absl::StrJoin(runs, "+");
 }
 
 std::set<int> WholeLayers(const ModelDescription& model,

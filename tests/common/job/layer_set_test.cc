@@ -131,6 +131,14 @@ TEST(ResolveLayerSet, MapsDepthToLayers) {
   EXPECT_EQ(Resolve("L1--2", model).text, "L1-3");
 }
 
+TEST(ResolveLayerSet, IsNone_WhenItNamesNoLayer) {
+  const ModelDescription model = testing::TinyLlamaDescription(1);
+  for (const char* text : {"odd", "attn@odd", "odd:int8+attn@odd"}) {
+    EXPECT_EQ(Resolve(text, model).text, "none") << text;
+  }
+  EXPECT_EQ(Resolve("attn@odd+L0:int8", model).text, "L0:int8");
+}
+
 TEST(ResolveLayerSet, LetsLaterItemsWin) {
   const ModelDescription model = testing::TinyLlamaDescription(4);
   EXPECT_EQ(Resolve("L0-3+L2:int8", model).text, "L0-1+L3+L2:int8");
