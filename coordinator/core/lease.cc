@@ -21,7 +21,8 @@ namespace {
 // The same task and epoch always get the same delay, so a replay agrees.
 absl::Duration BackoffOf(const Task& task, int charged,
                          const Settings& settings) {
-  const double doublings = std::min(charged - 1, 30);
+  constexpr int kDoublingsMax = 60;  // of a microsecond: beyond every bound
+  const double doublings = std::min(charged - 1, kDoublingsMax);
   const absl::Duration bound = std::min(
       settings.backoff_min * std::exp2(doublings), settings.backoff_max);
   Random random(settings.jitter_seed +

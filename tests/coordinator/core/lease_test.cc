@@ -394,6 +394,24 @@ TEST(DecideLeaseEnd, BacksOffLongerEachTime_WithinBounds) {
   EXPECT_GT(longest, absl::Minutes(1));
 }
 
+TEST(DecideLeaseEnd, BacksOffUpToTheMaximum_HoweverSmallTheMinimumIs) {
+  Settings settings;
+  settings.failed_budget = 100;
+  settings.backoff_min = absl::Microseconds(1);
+  settings.backoff_max = absl::Hours(1'000);
+  const State state = Attempted(50, 0);
+  absl::Duration longest;
+  for (settings.jitter_seed = 0; settings.jitter_seed < 64;
+       ++settings.jitter_seed) {
+    const auto ended = Only<LeaseEnded>(DecideLeaseEnd(
+        state, TaskId(1), LeaseEnd::kFailed, "", true, settings, TestNow()));
+    ASSERT_EQ(ended.size(), 1u);
+    longest = std::max(longest, ended[0].backoff);
+  }
+  EXPECT_GT(longest, absl::Hours(800));
+  EXPECT_LE(longest, settings.backoff_max);
+}
+
 TEST(DecideTimeout, EndsAnAttemptThatRunsFarTooLong) {
   State state = Attempted(0, 0);
   v1::TaskProgress progress;
