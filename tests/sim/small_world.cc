@@ -1,7 +1,6 @@
 #include "tests/sim/small_world.h"
 
 #include <algorithm>
-#include <set>
 #include <tuple>
 #include <type_traits>
 
@@ -14,6 +13,7 @@
 #include "coordinator/core/commit.h"
 #include "coordinator/core/lease.h"
 #include "tests/support/state_builder.h"
+#include "tests/support/state_snapshot.h"
 #include "tests/support/sweep_requests.h"
 
 namespace qsweep::sim {
@@ -31,49 +31,6 @@ LeaseKey KeyOf(const v1::ReleaseTaskRequest& request) {
 LeaseKey KeyOf(const v1::ResultEnvelope& envelope) {
   return {TaskId(static_cast<int64_t>(envelope.task_id())),
           Epoch(static_cast<int64_t>(envelope.epoch()))};
-}
-
-// What a restart finds: the durable members.
-StateSnapshot SnapshotOf(const State& state) {
-  StateSnapshot snapshot{.coordinator_epoch = state.coordinator_epoch(),
-                         .last_event = state.last_event()};
-  for (auto [number, job] : state.jobs()) {
-    job.tasks_by_state = {};
-    job.ready.clear();
-    snapshot.jobs.push_back(std::move(job));
-  }
-  std::set<TaskGroupId> groups;
-  for (const auto& [id, live] : state.tasks()) {
-    Task task = live;
-    groups.insert(task.group);
-    if (task.lease) {
-      task.lease =
-          Lease{.worker = task.lease->worker, .session = task.lease->session};
-    }
-    if (task.history->ready_at != SteadyTime()) {
-      task.history.Edit().ready_at = SteadyTime();
-    }
-    snapshot.tasks.Add(std::move(task));
-  }
-  snapshot.documents = state.documents();
-  for (const TaskGroupId id : groups) {
-    snapshot.groups.push_back(state.group(id));
-    snapshot.last_group = id;
-  }
-  for (const auto& [uuid, worker] : state.workers()) {
-    snapshot.workers.push_back({.uuid = worker.uuid,
-                                .name = worker.name,
-                                .build_id = worker.build_id,
-                                .devices = worker.devices,
-                                .boot_seq = worker.boot_seq,
-                                .credential = worker.credential,
-                                .mode = worker.mode,
-                                .mode_reason = worker.mode_reason,
-                                .blamed = worker.blamed,
-                                .tasks_done = worker.tasks_done,
-                                .last_seen = worker.last_seen});
-  }
-  return snapshot;
 }
 
 }  // namespace
@@ -388,7 +345,7 @@ void SmallWorld::RestartCoordinator() {
   sent_ = 0;
   c.history = absl::HashOf(c.history, 5);
   c.links.clear();
-  c.state = State(SnapshotOf(c.state));
+  c.state = State(testing::SnapshotOf(c.state));
   Apply(c, {CoordinatorStarted{
                .epoch = c.state.coordinator_epoch() + 1,
                .now = now_,

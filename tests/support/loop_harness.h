@@ -9,6 +9,7 @@
 
 #include "common/base/check.h"
 #include "coordinator/loop.h"
+#include "coordinator/store/sqlite.h"
 #include "coordinator/store/sqlite_store.h"
 #include "tests/support/faulty_store.h"
 #include "tests/support/simulated_clock.h"
@@ -70,11 +71,20 @@ class RecordingSink : public WatchSink {
 // in a folder of its own, under a clock that stands.
 class LoopHarness {
  public:
-  explicit LoopHarness(const Settings& settings = {}) : settings_(settings) {
+  // sql: of the database that is there at first; empty: there is none.
+  explicit LoopHarness(const Settings& settings = {},
+                       const std::string& sql = "")
+      : settings_(settings) {
+    if (!sql.empty()) {
+      auto database = Database::Open(DatabasePath(dir_.path()),
+                                     Database::Mode::kReadWriteCreate);
+      QSWEEP_CHECK(database.ok() && database->Execute(sql).ok());
+    }
     Open();
   }
 
   Loop& loop() { return *loop_; }
+  const std::string& directory() const { return dir_.path(); }
   SimulatedClock& clock() { return clock_; }
   FaultyStore& store() { return *store_; }
   const State& state() const { return loop_->state(); }
