@@ -236,9 +236,7 @@ class Planner {
                      .documents = std::move(documents)};
     task.layer_evaluations =
         trie_size > 0 ? trie_size : input_.tries->Of(task.configurations);
-    task.layer_evaluations_naive =
-        static_cast<int64_t>(task.configurations.size()) *
-        input_.tries->model().layers;
+    task.layer_evaluations_naive = input_.tries->NaiveOf(task.configurations);
     task.estimated_seconds =
         Seconds(task.layer_evaluations, task.configurations, tokens);
     tasks_.push_back(std::move(task));
@@ -268,6 +266,18 @@ int64_t TrieSizes::Of(const std::vector<int>& indexes) {
     selected.push_back(configurations_[static_cast<size_t>(index)]);
   }
   return sizes_.emplace(indexes, TrieSize(model_, selected)).first->second;
+}
+
+int64_t TrieSizes::NaiveOf(const std::vector<int>& indexes) const {
+  const auto is_baseline = [this](int index) {
+    const Schemes& schemes =
+        configurations_[static_cast<size_t>(index)]->schemes;
+    return std::ranges::all_of(
+        schemes, [](const auto& scheme) { return !scheme.has_value(); });
+  };
+  const int64_t measured = static_cast<int64_t>(indexes.size());
+  return (measured + (std::ranges::any_of(indexes, is_baseline) ? 0 : 1)) *
+         model_.layers;
 }
 
 Digest TaskContentKey(const std::string& evaluation,

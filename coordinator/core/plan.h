@@ -37,6 +37,9 @@ class TrieSizes {
 
   // indexes: into the configurations, ascending.
   int64_t Of(const std::vector<int>& indexes);
+  // Layer evaluations one configuration at a time, the baseline among them as
+  // in the trie.
+  int64_t NaiveOf(const std::vector<int>& indexes) const;
   const ModelDescription& model() const { return model_; }
   size_t num_configurations() const { return configurations_.size(); }
 
@@ -59,7 +62,7 @@ struct PlannedTask {
   std::vector<int> documents;       // into PlanInput, ascending
   double estimated_seconds = 0;
   int64_t layer_evaluations = 0;        // size of its trie
-  int64_t layer_evaluations_naive = 0;  // configurations x layers
+  int64_t layer_evaluations_naive = 0;  // one configuration at a time
 };
 
 // Tasks that cover every missing key once and no other. Documents that lack the

@@ -133,12 +133,11 @@ void SubmitPlanner::CountShared(const State& state, size_t panel,
   const SubmitPanel& of = prepared_.panels[panel];
   const auto model = static_cast<size_t>(of.model_index);
   const std::vector<int>& indexes = IndexesOf(panel, state.group(task.group));
-  CountPlanned(
-      panel, {.configurations = indexes,
-              .estimated_seconds = task.estimated_seconds,
-              .layer_evaluations = tries_[model].Of(indexes),
-              .layer_evaluations_naive = static_cast<int64_t>(indexes.size()) *
-                                         prepared_.models[model].layers});
+  CountPlanned(panel,
+               {.configurations = indexes,
+                .estimated_seconds = task.estimated_seconds,
+                .layer_evaluations = tries_[model].Of(indexes),
+                .layer_evaluations_naive = tries_[model].NaiveOf(indexes)});
 }
 
 void SubmitPlanner::CountPlanned(size_t panel, const PlannedTask& task) {

@@ -187,9 +187,11 @@ Table JobRecord(const v1::GetJobResponse& response) {
       {{"plan", "plan", Form::kText, Audience::kMachines},
        PlanObject(response.plan())},
       {{"plan_text", "plan", Form::kText, Audience::kPeople},
-       absl::StrCat(response.plan().configurations(), " configurations x ",
-                    response.plan().documents(), " documents in ",
-                    response.plan().languages(), " languages")},
+       absl::StrCat(
+           response.plan().configurations(), " configurations x ",
+           response.plan().documents(), " documents in ",
+           response.plan().languages(),
+           response.plan().languages() == 1 ? " language" : " languages")},
       {{"notes", "notes", Form::kText, Audience::kPeople},
        absl::StrJoin(response.plan().notes(), "; ")},
   };

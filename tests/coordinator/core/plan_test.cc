@@ -111,6 +111,18 @@ TEST(PlanTasks, MakesOneTask_WhenWorkIsShort) {
   ExpectCoversExactlyTheMissing(sweep, tasks);
 }
 
+TEST(PlanTasks, CountsTheBaselineOnBothSides_WhenItIsThereAlready) {
+  Sweep sweep = MakeSweep(2, 5, 3, 10, 60);
+  const int64_t all = Plan(sweep).at(0).layer_evaluations;
+  std::fill_n(sweep.input.missing.begin(), sweep.input.documents.size(), false);
+  const auto tasks = Plan(sweep);
+  ASSERT_EQ(tasks.size(), 1u);
+  ASSERT_EQ(tasks[0].configurations.size(), 3u);
+  // It runs beside them all the same.
+  EXPECT_EQ(tasks[0].layer_evaluations, all);
+  EXPECT_EQ(tasks[0].layer_evaluations_naive, 4 * 2);
+}
+
 // How many units have documents in more than one task.
 int CutUnits(const Sweep& sweep, const std::vector<PlannedTask>& tasks) {
   std::map<int, std::set<size_t>> tasks_of_unit;
