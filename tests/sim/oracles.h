@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 
 #include "common/base/digest.h"
+#include "coordinator/core/commit.h"
 #include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
 #include "tests/sim/counts.h"
@@ -76,6 +77,9 @@ class Oracles {
     Epoch epoch;
   };
   const std::map<std::string, Origin>& measured() const { return measured_; }
+  // Of tasks that brought a result, deleted ones too.
+  const std::map<TaskId, TaskKeys>& keys() const { return keys_; }
+  bool WasRetried(JobNumber job) const { return retried_.contains(job); }
   // The results of the attempt; empty: none.
   std::vector<const v1::TaskResult*> ProducedBy(TaskId task, Epoch epoch) const;
 
@@ -138,6 +142,10 @@ class Oracles {
   // One alarm in each job of the task, however much of the result differs.
   void ExpectAlarm(const Key& key, const Digest& payload_digest);
   void CheckAlarms();
+  const TaskKeys& KeysOf(TaskId task);
+  // Whether the result has codes that no row has which was written before,
+  // though some row of the configuration has codes.
+  bool HasOtherCodes(const Key& key, const Digest& payload_digest);
   void ForgetResults(TaskId task);
   void Accept(const State& state, const Report& report);
   void CheckOverdue(const State& state);
@@ -166,6 +174,8 @@ class Oracles {
   // many. And the results that they are of.
   std::map<Key, int64_t> alarms_due_;
   std::set<std::pair<Key, Digest>> alarming_;
+  std::map<TaskId, TaskKeys> keys_;
+  std::map<Digest, std::set<std::string>> codes_;  // by configuration
   std::map<WorkerUuid, std::vector<Span>> spans_;  // by begin
   std::map<Key, absl::Duration> charges_;
   GrantFairness fairness_;

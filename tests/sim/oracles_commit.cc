@@ -139,6 +139,9 @@ void Oracles::Check(const ResultCommitted& m) {
                          " is not what epoch ", m.epoch.value(), " made"));
     return;
   }
+  if (HasOtherCodes({m.task, m.epoch}, m.payload_digest)) {
+    ExpectAlarm({m.task, m.epoch}, m.payload_digest);
+  }
   CheckRows(m, task);
   if (task.lease) {
     talks_.erase({m.task, task.epoch()});
@@ -169,8 +172,11 @@ void Oracles::CheckRows(const ResultCommitted& m, const Task& task) {
       Fail(1, absl::StrCat("a measurement of task ", task.id.value(),
                            " was written twice"));
     }
+    if (!row.values.codes().empty()) {
+      codes_[row.configuration].insert(row.values.codes());
+    }
   }
-  const TaskKeys keys = KeysOfTask(durable_, task);
+  const TaskKeys& keys = KeysOf(task.id);
   for (const Digest& configuration : keys.configurations) {
     for (const Digest& document : keys.documents) {
       if (!measured_.contains(absl::StrCat(
@@ -190,6 +196,9 @@ void Oracles::Check(const DuplicateRecorded& m) {
   }
   if (!m.differing.empty()) {
     counts_.checks.Add("repeated measurements differ");
+  }
+  if (!m.differing.empty() ||
+      HasOtherCodes({m.task, m.epoch}, m.payload_digest)) {
     ExpectAlarm({m.task, m.epoch}, m.payload_digest);
   }
 }
@@ -199,6 +208,35 @@ void Oracles::ExpectAlarm(const Key& key, const Digest& payload_digest) {
     alarms_due_[key] +=
         static_cast<int64_t>(durable_.task(key.first).jobs.size());
   }
+}
+
+// Asked for first while the task is not DONE and its documents are in State.
+const TaskKeys& Oracles::KeysOf(TaskId task) {
+  auto [it, fresh] = keys_.try_emplace(task);
+  if (fresh) {
+    it->second = KeysOfTask(durable_, durable_.task(task));
+  }
+  return it->second;
+}
+
+bool Oracles::HasOtherCodes(const Key& key, const Digest& payload_digest) {
+  const auto made = produced_.find(key);
+  if (made == produced_.end()) {
+    return false;
+  }
+  const TaskKeys& keys = KeysOf(key.first);
+  for (const Produced& produced : made->second) {
+    for (const v1::Measurement& row : produced.result.rows()) {
+      const auto known =
+          codes_.find(keys.configurations[row.configuration_index()]);
+      if (produced.payload_digest == payload_digest && !row.codes().empty() &&
+          known != codes_.end() && !known->second.contains(row.codes())) {
+        counts_.checks.Add("other codes raise the alarm");
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 void Oracles::CheckAlarms() {

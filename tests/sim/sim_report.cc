@@ -55,6 +55,7 @@ constexpr Least kFaults[] = {
     {"power cut", 20},
     {"read error", 5},
     {"request the database cannot take", 10},
+    {"other codes", 60},
     {"short write", 5},
     {"slow consumer cut", 5},
     {"slow sync", 20},
@@ -64,6 +65,7 @@ constexpr Least kFaults[] = {
     {"wall clock drifts", 10},
     {"wall clock jumps", 30},
     {"watch broken", 20},
+    {"watch buffer full", 40},
     {"worker frozen", 20},
     {"worker frozen beyond its leases", 20},
     {"worker killed", 20},
@@ -83,8 +85,8 @@ constexpr Least kTaskMoves[] = {
     {"READY -> DONE", 3}};
 
 constexpr Least kOutcomes[] = {
-    {"COMMIT_OUTCOME_OK", 10'000},     {"COMMIT_OUTCOME_ALREADY_COMMITTED", 50},
-    {"COMMIT_OUTCOME_SUPERSEDED", 20}, {"COMMIT_OUTCOME_CANCELLED", 5},
+    {"COMMIT_OUTCOME_OK", 10'000},    {"COMMIT_OUTCOME_ALREADY_COMMITTED", 50},
+    {"COMMIT_OUTCOME_SUPERSEDED", 8}, {"COMMIT_OUTCOME_CANCELLED", 5},
     {"COMMIT_OUTCOME_REJECTED", 20},
 };
 
@@ -97,11 +99,17 @@ constexpr Least kChecks[] = {
     {"lease charged from the end of another", 1000},
     {"stored charge", 10'000},
     {"an unknown commit had been written", 20},
+    {"measurement of a deleted job", 200},
+    {"other codes raise the alarm", 20},
     {"plans added up", 50},
     {"progress frames", 5000},
     {"reload equals what was written", 500},
     {"repeated measurements compared", 1000},
     {"repeated measurements differ", 5},
+    {"result with codes", 1000},
+    {"skipped documents counted", 100},
+    {"skipped documents counted after a retry", 3},
+    {"watch waits for room", 1000},
     {"watched events", 10'000},
 };
 

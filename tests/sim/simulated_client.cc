@@ -1,5 +1,6 @@
 #include "tests/sim/simulated_client.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,14 +9,23 @@ namespace qsweep::sim {
 namespace {
 
 constexpr absl::Duration kRetry = absl::Seconds(8);
+// Events in the buffer of a watch.
+constexpr int kSmallest = 4;
+constexpr int kUsual = 200;
 
 }  // namespace
 
 // The coordinator's end of a WatchJob stream.
 class SimulatedClient::Sink : public WatchSink {
  public:
-  Sink(SimulatedClient& client, JobNumber job, uint64_t connection)
-      : client_(client), job_(job), connection_(connection) {}
+  // capacity: events that were sent and have not arrived.
+  Sink(SimulatedClient& client, JobNumber job, uint64_t connection,
+       int capacity)
+      : client_(client),
+        job_(job),
+        connection_(connection),
+        capacity_(capacity),
+        stored_(client.oracles_.durable().last_event()) {}
 
   bool Send(v1::WatchEvent event) override {
     if (!client_.coordinator_.Speaks()) {
@@ -25,17 +35,25 @@ class SimulatedClient::Sink : public WatchSink {
     if (!Connected(watch)) {
       return false;
     }
-    if (event.has_progress() && client_.random_.Below(4) != 0) {
-      return true;  // as a full buffer does
+    if (event.has_progress() &&
+        (*waiting_ >= capacity_ / 2 || client_.random_.Below(4) != 0)) {
+      return true;  // dropped first
     }
     if (client_.schedule_.now() < client_.stalled_until_) {
       client_.counts_.faults.Add("slow consumer cut");
       return false;
     }
+    if (*waiting_ >= capacity_) {
+      client_.counts_.faults.Add("watch buffer full");
+      return false;
+    }
+    CheckRoom(event);
+    ++*waiting_;
     const bool sent = client_.network_.SendInOrder(
         kCoordinator, client_.node_, &watch.last_delivery,
         [client = &client_, job = job_, connection = connection_,
-         event = std::move(event)] {
+         waiting = waiting_, event = std::move(event)] {
+          --*waiting;
           Watch& w = client->watches_.at(job);
           if (w.connected && w.connection == connection) {
             client->TakeEvent(w, event);
@@ -47,7 +65,11 @@ class SimulatedClient::Sink : public WatchSink {
     }
     return sent;
   }
-  int Room() override { return 100; }
+  int Room() override {
+    stored_ = client_.oracles_.durable().last_event();
+    room_ = RoomNow();
+    return room_;
+  }
   void Close(absl::Status status) override {
     if (client_.coordinator_.Speaks()) {
       Break(status);
@@ -57,6 +79,28 @@ class SimulatedClient::Sink : public WatchSink {
  private:
   bool Connected(const Watch& watch) const {
     return watch.connected && watch.connection == connection_;
+  }
+  // As the product's: half is for what happens meanwhile, and a stream that has
+  // ended takes all, to say so.
+  int RoomNow() const {
+    if (!Connected(client_.watches_.at(job_))) {
+      return capacity_;
+    }
+    const int room = std::max(0, capacity_ / 2 - *waiting_);
+    if (room == 0) {
+      client_.counts_.checks.Add("watch waits for room");
+    }
+    return room;
+  }
+  // What was stored when the loop asked for room is sent no faster than that.
+  void CheckRoom(const v1::WatchEvent& event) {
+    if (event.has_durable() &&
+        event.durable().seq() <= static_cast<uint64_t>(stored_.value()) &&
+        --room_ < 0) {
+      client_.oracles_.Fail(
+          11, absl::StrCat("a watch of job ", job_.value(),
+                           " was sent more old events than it had room for"));
+    }
   }
   // After what was sent before it.
   void Break(const absl::Status& status) {
@@ -74,6 +118,10 @@ class SimulatedClient::Sink : public WatchSink {
   SimulatedClient& client_;
   const JobNumber job_;
   const uint64_t connection_;
+  const int capacity_;
+  int room_ = 0;     // left of the last answer
+  EventSeq stored_;  // by then
+  const std::shared_ptr<int> waiting_ = std::make_shared<int>(0);
 };
 
 SimulatedClient::SimulatedClient(Node node, std::string owner,
@@ -251,10 +299,13 @@ void SimulatedClient::StartWatch(JobNumber job) {
   request.mutable_job()->set_text(absl::StrCat(job.value()));
   request.set_from_seq(watch.events.empty() ? 0 : watch.events.back().seq());
   SteadyTime last;
+  const int capacity = random_.Below(3) == 0
+                           ? kSmallest + static_cast<int>(random_.Below(16))
+                           : kUsual;
   network_.SendInOrder(
       node_, kCoordinator, &last,
       [this, request,
-       sink = std::make_shared<Sink>(*this, job, watch.connection)] {
+       sink = std::make_shared<Sink>(*this, job, watch.connection, capacity)] {
         coordinator_.Watch(request, sink);
       });
   KeepAlive(job, watch.connection, coordinator_.life());

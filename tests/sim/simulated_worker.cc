@@ -286,6 +286,7 @@ void SimulatedWorker::Do(const action::StartEngine&) {
   ready.mutable_evaluations()->Assign(options_.evaluations.begin(),
                                       options_.evaluations.end());
   ready.add_methods("rtn");
+  ready.add_methods("gptq");
   Later(absl::Seconds(1),
         [this, ready] { Feed(event::EngineBecameReady{ready}); });
 }

@@ -92,6 +92,8 @@ class SimulatedWorker {
   void RunEngine(const v1::TaskSpec& task, uint64_t number);
   void Progress(uint64_t task, v1::TaskPhase phase);
   void Finish(const v1::TaskSpec& task);
+  // Some documents cannot be scored; calibrated configurations have codes.
+  void Embellish(const v1::TaskSpec& task, v1::TaskResult& result);
   void SendPoll(const v1::WorkerState& state);
   void SendResult(const LeaseKey& lease);
   void TakeAnswer(const LeaseKey& lease,

@@ -154,6 +154,13 @@ v1::SubmitJobRequest World::NextJob() {
   if (random_.Below(3) == 0) {
     request.mutable_spec()->mutable_evals(0)->set_eval("hf-text");
   }
+  if (random_.Below(4) == 0) {
+    v1::JobSpec& spec = *request.mutable_spec();
+    spec.set_quantizers(0, "gptq:group=4");
+    spec.mutable_calibration()->set_corpus(spec.corpus());
+    spec.mutable_calibration()->add_seeds(0);
+    spec.mutable_calibration()->set_samples(2);
+  }
   v1::JobPolicy& policy = *request.mutable_spec()->mutable_policy();
   if (options_.faults && random_.Below(6) == 0) {
     policy.set_priority(1);

@@ -65,6 +65,7 @@ class World {
   void CheckEnd();
   void CheckRows(Database& database);
   void CheckJobs(Database& database);
+  void CheckSkipped(Database& database, const Job& job);
   void CheckLedger(Database& database);
 
   const SeedOptions options_;

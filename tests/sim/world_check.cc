@@ -1,6 +1,5 @@
 // What must hold in the end.
 #include <algorithm>
-#include <map>
 
 #include "absl/strings/str_cat.h"
 
@@ -67,12 +66,12 @@ void World::SubmitAgain() {
 // The raw rows: each key once, and as the attempt that it names made it.
 void World::CheckRows(Database& database) {
   auto rows = database.Prepare(
-      "SELECT m.task, m.epoch, c.digest, d.digest, m.nll_sum "
+      "SELECT m.task, m.epoch, c.digest, d.digest, m.nll_sum, q.digest "
       "FROM measurement AS m JOIN configuration AS c ON c.id = m.configuration "
-      "JOIN document AS d ON d.id = m.document");
+      "JOIN document AS d ON d.id = m.document "
+      "LEFT JOIN codes AS q ON q.id = m.codes");
   QSWEEP_CHECK(rows.ok());
   size_t num_rows = 0;
-  std::map<TaskId, TaskKeys> keys_of_task;
   while (true) {
     const auto more = rows->Step();
     if (!more.ok() || !*more) {
@@ -81,22 +80,24 @@ void World::CheckRows(Database& database) {
     ++num_rows;
     const TaskId task(rows->Integer(0));
     if (coordinator_.state().FindTask(task) == nullptr) {
-      continue;  // deleted with its job, and its documents with it
+      counts_.checks.Add("measurement of a deleted job");
     }
-    auto [keys, fresh] = keys_of_task.try_emplace(task);
-    if (fresh) {
-      keys->second = KeysOfSpec(*coordinator_.store().ReadTaskSpec(task));
-    }
+    const auto keys = oracles_.keys().find(task);
     const auto made = oracles_.ProducedBy(task, Epoch(rows->Integer(1)));
-    const bool honest = std::ranges::any_of(made, [&](const auto* result) {
-      return std::ranges::any_of(result->rows(), [&](const auto& row) {
-        return keys->second.configurations[row.configuration_index()].bytes() ==
-                   rows->View(2) &&
-               keys->second.documents[row.document_index()].bytes() ==
-                   rows->View(3) &&
-               row.nll_sum() == rows->Real(4);
-      });
-    });
+    const auto is_stored = [&](const v1::Measurement& row) {
+      return keys->second.configurations[row.configuration_index()].bytes() ==
+                 rows->View(2) &&
+             keys->second.documents[row.document_index()].bytes() ==
+                 rows->View(3) &&
+             (row.status() == v1::ROW_STATUS_OK
+                  ? !rows->IsNull(4) && row.nll_sum() == rows->Real(4)
+                  : rows->IsNull(4)) &&
+             row.codes() == (rows->IsNull(5) ? "" : rows->View(5));
+    };
+    const bool honest = keys != oracles_.keys().end() &&
+                        std::ranges::any_of(made, [&](const auto* result) {
+                          return std::ranges::any_of(result->rows(), is_stored);
+                        });
     if (!honest) {
       oracles_.Fail(1, absl::StrCat("a measurement of task ", task.value(),
                                     " is not what its attempt made"));
@@ -120,6 +121,37 @@ void World::CheckJobs(Database& database) {
       oracles_.Fail(13, absl::StrCat("job ", number.value(), " succeeded with ",
                                      done.ok() ? *done : -1, " of ",
                                      job.measurements_total, " measurements"));
+    }
+    CheckSkipped(database, job);
+  }
+}
+
+// A job that has ended without some of its measurements may get them from
+// another's tasks, which counts no more.
+void World::CheckSkipped(Database& database, const Job& job) {
+  const auto stored = database.QueryInteger(absl::StrCat(
+      "SELECT count(*) FROM (SELECT DISTINCT m.evaluation, m.document "
+      "FROM job_configuration AS jc "
+      "JOIN configuration AS c ON c.id = jc.configuration "
+      "JOIN measurement AS m ON m.configuration = c.id "
+      "JOIN job_evaluation AS je ON je.job = jc.job AND je.model = c.model "
+      "AND je.evaluation = m.evaluation "
+      "JOIN job_document AS jd ON jd.job = jc.job "
+      "AND jd.eval_index = je.eval_index AND jd.document = m.document "
+      "WHERE m.status <> 'ok' AND jc.job = ",
+      job.number.value(), ")"));
+  const bool all = job.state == v1::JOB_STATE_SUCCEEDED;
+  if (!stored.ok() || job.documents_skipped > *stored ||
+      (all && job.documents_skipped < *stored)) {
+    oracles_.Fail(13, absl::StrCat("job ", job.number.value(), " says ",
+                                   job.documents_skipped,
+                                   " documents were skipped, its rows say ",
+                                   stored.ok() ? *stored : -1));
+  }
+  if (all && job.documents_skipped > 0) {
+    counts_.checks.Add("skipped documents counted");
+    if (oracles_.WasRetried(job.number)) {
+      counts_.checks.Add("skipped documents counted after a retry");
     }
   }
 }
