@@ -11,6 +11,7 @@
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/submit.h"
 #include "coordinator/service/artifact_reactors.h"
@@ -177,9 +178,7 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
 
   UnaryReactor* CollectGarbage(Context* context,
                                const v1::CollectGarbageRequest* request,
-                               v1::CollectGarbageResponse* response) override {
-    return Forward(context, "CollectGarbage", *request, response);
-  }
+                               v1::CollectGarbageResponse* response) override;
 
   UnaryReactor* Join(Context* context, const v1::JoinRequest* request,
                      v1::JoinResponse* response) override;
@@ -264,6 +263,37 @@ UnaryReactor* CoordinatorServiceImpl::GetResults(
                             [context] { return context->IsCancelled(); }));
     };
     analysis_.WhenDone(number, [this, compute] { readers_.Post(compute); });
+  });
+  return reactor;
+}
+
+// What was computed of deleted jobs goes when the last of them is deleted.
+UnaryReactor* CoordinatorServiceImpl::CollectGarbage(
+    Context* context, const v1::CollectGarbageRequest* request,
+    v1::CollectGarbageResponse* response) {
+  UnaryReactor* reactor = context->DefaultReactor();
+  const Reply<v1::CollectGarbageResponse> finish =
+      FinishWith(reactor, response);
+  if (absl::Status status =
+          authenticator_.CallerOf(*context, "CollectGarbage").status();
+      !status.ok()) {
+    finish(status);
+    return reactor;
+  }
+  loop_.Post(*request, [this, finish, dry = request->dry_run()](
+                           absl::StatusOr<v1::CollectGarbageResponse> reply) {
+    if (!reply.ok() || dry || reply->more()) {
+      finish(std::move(reply));
+      return;
+    }
+    readers_.Post([this, finish, reply = *std::move(reply)](Reader& reader) {
+      const absl::Status dropped = DropResultsOfDeletedJobs(reader, cache_);
+      if (!dropped.ok()) {  // the jobs are gone: the call has done its work
+        LogWarning(absl::StrCat("results of deleted jobs stay until the next: ",
+                                dropped.message()));
+      }
+      finish(reply);
+    });
   });
   return reactor;
 }

@@ -25,6 +25,10 @@ absl::StatusOr<v1::GetResultsResponse> ComputeResults(
     Reader& reader, AnalysisCache& cache, const v1::JobSummary& job,
     const v1::GetResultsRequest& request, const std::function<bool()>& stop);
 
+// Drops what the cache has of jobs that were deleted, and logs how many.
+// Errors: the reader's and the cache's.
+absl::Status DropResultsOfDeletedJobs(Reader& reader, AnalysisCache& cache);
+
 }  // namespace qsweep
 
 #endif  // QSWEEP_COORDINATOR_SERVICE_JOB_RESULTS_H_

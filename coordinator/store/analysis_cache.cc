@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -66,7 +67,36 @@ class SqliteAnalysisCache : public AnalysisCache {
                     const v1::GetResultsResponse& response) override {
     MutexLock lock(mutex_);
     QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kBegin));
-    absl::Status status = Write(job, key, response);
+    return End(Write(job, key, response));
+  }
+
+  absl::StatusOr<std::vector<JobNumber>> Jobs() override {
+    MutexLock lock(mutex_);
+    QSWEEP_ASSIGN_OR_RETURN(Statement * row,
+                            statements_.Get(sql::kListResults));
+    std::vector<JobNumber> jobs;
+    while (true) {
+      QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
+      if (!more) {
+        return jobs;
+      }
+      jobs.push_back(JobNumber(row->Integer(0)));
+    }
+  }
+
+  absl::Status Drop(JobNumber job) override {
+    MutexLock lock(mutex_);
+    QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kBegin));
+    absl::Status status = statements_.Run(sql::kDropResultRows, job);
+    if (status.ok()) {
+      status = statements_.Run(sql::kDropResults, job);
+    }
+    return End(std::move(status));
+  }
+
+ private:
+  // Of a transaction.
+  absl::Status End(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (status.ok()) {
       status = statements_.Run(sql::kCommit);
     }
@@ -76,7 +106,6 @@ class SqliteAnalysisCache : public AnalysisCache {
     return status;
   }
 
- private:
   absl::Status Write(JobNumber job, absl::string_view key,
                      const v1::GetResultsResponse& response)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

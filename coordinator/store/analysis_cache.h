@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,6 +36,13 @@ class AnalysisCache {
 
   // Whether anything is saved for the job, under whatever key.
   virtual absl::StatusOr<bool> Has(JobNumber job) = 0;
+
+  // The jobs that something is saved for.
+  virtual absl::StatusOr<std::vector<JobNumber>> Jobs() = 0;
+
+  // Forgets what is saved for the job. The file keeps its size; what is saved
+  // next fills it.
+  virtual absl::Status Drop(JobNumber job) = 0;
 
   // Replaces what is saved for the job.
   virtual absl::Status Save(JobNumber job, absl::string_view key,

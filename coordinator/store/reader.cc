@@ -52,6 +52,7 @@ class SqliteReader : public Reader {
         this);
   }
 
+  absl::StatusOr<std::vector<JobNumber>> ReadJobNumbers() override;
   absl::StatusOr<std::vector<int64_t>> ExportConfigurations(
       JobNumber job) override;
   absl::StatusOr<std::vector<v1::MeasurementRow>> ExportRows(
@@ -112,6 +113,17 @@ class SqliteReader : public Reader {
   SteadyTime deadline_;
   const std::function<bool()>* stop_ = nullptr;  // of the call that runs
 };
+
+absl::StatusOr<std::vector<JobNumber>> SqliteReader::ReadJobNumbers() {
+  StartDeadline();
+  std::vector<JobNumber> jobs;
+  QSWEEP_RETURN_IF_ERROR(
+      ForEach(sql::kReadJobNumbers, [&jobs](const Statement& row) {
+        jobs.push_back(JobNumber(row.Integer(0)));
+        return absl::OkStatus();
+      }));
+  return jobs;
+}
 
 absl::StatusOr<std::vector<int64_t>> SqliteReader::ExportConfigurations(
     JobNumber job) {

@@ -57,6 +57,8 @@ class Reader {
       const std::string& directory, const Clock& clock);
   virtual ~Reader() = default;
 
+  // All jobs that were not deleted, ascending.
+  virtual absl::StatusOr<std::vector<JobNumber>> ReadJobNumbers() = 0;
   // Ids of a job's configurations in the order of the measurement export.
   virtual absl::StatusOr<std::vector<int64_t>> ExportConfigurations(
       JobNumber job) = 0;

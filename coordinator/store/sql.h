@@ -448,6 +448,9 @@ inline constexpr const char kReadJobRows[] =
     "AND m.document = jd.document AND m.configuration = jc.configuration "
     "WHERE je.job = ?";
 
+inline constexpr const char kReadJobNumbers[] =
+    "SELECT number FROM job WHERE purged = 0 ORDER BY number";
+
 // --- The analysis cache, a file of its own ---
 
 inline constexpr const char kFindResults[] =
@@ -459,6 +462,9 @@ inline constexpr const char kSaveResults[] =
     "ON CONFLICT (job) DO UPDATE SET key = ?2, response = ?3";
 inline constexpr const char kDropResultRows[] =
     "DELETE FROM result WHERE job = ?";
+inline constexpr const char kDropResults[] =
+    "DELETE FROM result_set WHERE job = ?";
+inline constexpr const char kListResults[] = "SELECT job FROM result_set";
 inline constexpr const char kAddResultRow[] =
     "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
     "?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";

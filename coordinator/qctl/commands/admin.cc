@@ -109,8 +109,9 @@ std::vector<Command> AdminCommands() {
                     {"qctl admin gc --older-than 90d", ""}},
        .flags = {{"older-than", 0, "DUR", "since they ended (default 30d)"},
                  {"dry-run", 0, "", "only counts"}},
-       .notes = "With their tasks and events. Measurements stay, so nothing is "
-                "measured again. The\nnewest job is never deleted.",
+       .notes = "With their tasks, events and computed results. Measurements "
+                "stay, so nothing is\nmeasured again. The newest job is never "
+                "deleted.",
        .run = CollectGarbage},
   };
 }

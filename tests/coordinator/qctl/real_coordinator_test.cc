@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
+#include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/base/private_file.h"
 #include "common/base/token_text.h"
@@ -19,6 +20,7 @@
 #include "common/rpc/coordinator_client.h"
 #include "coordinator/qctl/qctl.h"
 #include "coordinator/service/server.h"
+#include "coordinator/store/analysis_cache.h"
 #include "tests/coordinator/qctl/outcome.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/fake_worker.h"
@@ -33,6 +35,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using testing::Outcome;
+using ::testing::UnorderedElementsAre;
 using Json = nlohmann::json;
 
 class RealCoordinatorTest : public ::testing::Test {
@@ -143,6 +146,33 @@ TEST_F(RealCoordinatorTest, ComputesResultsAgain_WhenTheCacheIsGone) {
   Start();
   EXPECT_EQ(Run({"query", kCountResults, "-o", "csv", "--no-header"}).out,
             "1\n");
+}
+
+TEST_F(RealCoordinatorTest, DropsTheResultsOfDeletedJobs) {
+  Sweep(6, 3);
+  EXPECT_EQ(Run({"wait", "1"}).code, 0);
+  // The same sweep again, which has nothing to run.
+  QSWEEP_ASSERT_OK(
+      client_->SubmitJob(testing::SweepRequest({.uuid = "b", .layers = 3})));
+  EXPECT_EQ(Run({"wait", "2"}).code, 0);
+  EXPECT_EQ(Run({"results", "2"}).code, 0);
+  const auto saved = [this] {
+    QSWEEP_CHECK(server_->Stop().ok());
+    server_.reset();
+    const auto cache = AnalysisCache::Open(AnalysisCache::Path(dir_.path()));
+    QSWEEP_CHECK(cache.ok());
+    const std::vector<JobNumber> jobs = *(*cache)->Jobs();
+    Start();
+    return jobs;
+  };
+  EXPECT_THAT(saved(), UnorderedElementsAre(JobNumber(1), JobNumber(2)));
+  const Outcome counted =
+      Run({"admin", "gc", "--older-than", "0s", "--dry-run"});
+  EXPECT_EQ(counted.code, 0) << counted.err;
+  EXPECT_THAT(saved(), UnorderedElementsAre(JobNumber(1), JobNumber(2)));
+  const Outcome deleted = Run({"admin", "gc", "--older-than", "0s"});
+  EXPECT_EQ(deleted.code, 0) << deleted.err;
+  EXPECT_THAT(saved(), UnorderedElementsAre(JobNumber(2)));
 }
 
 // Each of these would keep a reader thread busy for a long time, and there are
