@@ -270,10 +270,7 @@ int64_t TrieSizes::Of(const std::vector<int>& indexes) {
 
 int64_t TrieSizes::NaiveOf(const std::vector<int>& indexes) const {
   const auto is_baseline = [this](int index) {
-    const Schemes& schemes =
-        configurations_[static_cast<size_t>(index)]->schemes;
-    return std::ranges::all_of(
-        schemes, [](const auto& scheme) { return !scheme.has_value(); });
+    return configurations_[static_cast<size_t>(index)]->baseline();
   };
   const int64_t measured = static_cast<int64_t>(indexes.size());
   return (measured + (std::ranges::any_of(indexes, is_baseline) ? 0 : 1)) *

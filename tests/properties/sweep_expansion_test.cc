@@ -152,6 +152,19 @@ int64_t TrieOf(const PreparedSubmit& prepared, const TaskGroup& group) {
   RC_FAIL("a group of a model that the job does not have");
 }
 
+bool HasBaseline(const PreparedSubmit& prepared, const TaskGroup& group) {
+  for (const ExpandedModel& model : prepared.expansion.models) {
+    for (const auto& expanded : model.configurations) {
+      if (expanded.configuration.baseline() &&
+          std::ranges::count(group.configurations,
+                             expanded.configuration.digest) > 0) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 Added AddedBy(const PreparedSubmit& prepared,
               const std::vector<Mutation>& mutations, const State& after) {
   Added added;
@@ -164,7 +177,8 @@ Added AddedBy(const PreparedSubmit& prepared,
     added.keys += configurations * task.documents.size();
     added.layer_evaluations += static_cast<uint64_t>(TrieOf(prepared, group));
     added.layer_evaluations_naive +=
-        configurations * static_cast<uint64_t>(prepared.models.front().layers);
+        (configurations + (HasBaseline(prepared, group) ? 0 : 1)) *
+        static_cast<uint64_t>(prepared.models.front().layers);
     RC_ASSERT(added.content_keys.insert(task.content_key).second);
   }
   for (const JobTaskAdded& task : Only<JobTaskAdded>(mutations)) {
