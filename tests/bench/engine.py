@@ -151,18 +151,21 @@ class Bench(Figures):
         say(f"    {ours['seconds']:.0f} s; the loop of the earlier work in bf16")
         weights = {name: value.clone() for name, value in model.state_dict().items()}
         rounded = copy.deepcopy(model).to(torch.bfloat16)
-        _, seconds = notebooks.earlier_loop(rounded, documents, configurations, BITS, GROUP, weights)
+        theirs, seconds = notebooks.earlier_loop(rounded, documents, configurations, BITS, GROUP,
+                                                 weights)
         say(f"    {seconds:.0f} s")
         self.runs["sweep_loop_bf16"] = [{"seconds": seconds}]
         sums = sums_of(ours, model.config.num_hidden_layers + 2)[:len(loop)]
-        difference = float(np.max(np.abs(np.array(loop) / sums - 1)))
+        difference, usual = (float(np.max(np.abs(np.array(bf16) / np.array(loop) - 1)))
+                             for bf16 in (sums, theirs))
         ratio = loop_seconds / ours["seconds"]
         if not self.options.quick:
             self.report("sweep in bf16 against the earlier loop", ">= 5x",
                         f"{ratio:.2f}x ({loop_seconds:.0f} s / {ours['seconds']:.0f} s); "
                         f"{seconds / ours['seconds']:.2f}x the loop in bf16 ({seconds:.0f} s)",
-                        ratio >= 5 and difference <= 1e-2,
-                        f"NLL of a document differs from fp32 by {difference:.1e} at most")
+                        ratio >= 5 and difference <= 2 * usual,
+                        f"NLL of a document differs from fp32 by {difference:.1e} at most, in the "
+                        f"loop by {usual:.1e}; twice that is asked")
 
     def report_ratio(self, figure, asked, seconds, ours, difference):
         ratio = seconds / ours["seconds"]

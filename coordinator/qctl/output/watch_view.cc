@@ -76,13 +76,24 @@ int QuantizerWidth(const WatchView& view) {
   return several ? std::min(width, kQuantizerWidth) : 0;
 }
 
+// Without its middle: what tells two apart, as their replicate, may stand last.
+std::string ShortQuantizer(absl::string_view text, int width) {
+  const auto room = static_cast<size_t>(std::max(width, 1));
+  if (text.size() <= room) {
+    return std::string(text);
+  }
+  const size_t tail = (room - 1) / 2;
+  return absl::StrCat(text.substr(0, room - 1 - tail), "…",
+                      text.substr(text.size() - tail));
+}
+
 std::string Labels(absl::string_view layer_set, absl::string_view quantizer,
                    int quantizer_width) {
   std::string text =
       PaddedRight(Truncated(layer_set, kLabelWidth - 1), kLabelWidth);
   if (quantizer_width > 0) {
-    text +=
-        PaddedRight(Truncated(quantizer, quantizer_width - 1), quantizer_width);
+    text += PaddedRight(ShortQuantizer(quantizer, quantizer_width - 1),
+                        quantizer_width);
   }
   return text;
 }

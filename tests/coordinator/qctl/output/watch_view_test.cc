@@ -17,7 +17,7 @@ TEST(WatchView, NamesTheQuantizer_WhenThereAreSeveral) {
                     {"rtn:bits=4,group=128,sym=1,zero=x", "none", {1.5}});
   EXPECT_EQ(RenderWatchCells(view, 2, {.width = 80}),
             "PROTECT   QUANTIZER                       eng\n"
-            "none      rtn:bits=4,group=128,sym…    +1.500\n"
+            "none      rtn:bits=4,g…sym=1,zero=x    +1.500\n"
             "none      nf4                          +0.500\n"
             "and 1 more configurations\n");
 }
