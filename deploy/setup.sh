@@ -4,7 +4,7 @@
 #   bash deploy/setup.sh            packages, libtorch, the demo model, the UDHR
 #   bash deploy/setup.sh --tests    the same and what the tests compare with
 #   bash deploy/setup.sh --full     the same and clang 16
-#   bash deploy/setup.sh --bench    without what tests need, with what benchmarks compare with
+#   bash deploy/setup.sh --bench    as --tests, and what benchmarks compare with
 #   bash deploy/setup.sh --fuzz     system packages alone, clang 16 too
 #
 # Everything but system packages goes under build/. Safe to run again: what is there stays. Who
@@ -25,7 +25,7 @@ for argument in "$@"; do
   case "$argument" in
     --tests) sections="build test" ;;
     --full) sections="build test full" ;;
-    --bench) sections="build bench" ;;
+    --bench) sections="build test bench" ;;
     --fuzz) sections="build test full"; packages_only=1 ;;
     *) echo "setup.sh: unknown argument '$argument' (use --tests, --full, --bench or --fuzz)" >&2; exit 2 ;;
   esac
