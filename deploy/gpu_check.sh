@@ -88,10 +88,15 @@ build() {
     "-DQSWEEP_TORCH_DIR=$torch_dir")
   # g++ 13 no longer has <cstdint> in other headers; Abseil of 2022 counts on it.
   options+=("-DCMAKE_CXX_FLAGS=-include cstdint")
+  # A g++ that links libstdc++ statically by itself would give the program a second one beside
+  # PyTorch's, and its end frees what the other has allocated.
+  local link_flags="-Wl,--push-state,--no-as-needed,-l:libstdc++.so.6,--pop-state"
   if [ -d packed ]; then
     # The packed libraries need each other, and a runpath counts for the program's own needs alone.
-    options+=("-DCMAKE_PREFIX_PATH=$PWD/packed" "-DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags")
+    link_flags+=" -Wl,--disable-new-dtags"
+    options+=("-DCMAKE_PREFIX_PATH=$PWD/packed")
   fi
+  options+=("-DCMAKE_EXE_LINKER_FLAGS=$link_flags")
   say "Configuring with the PyTorch in $torch_dir"
   mkdir -p "$folder"
   cmake -S . -B "$folder" -G Ninja "${options[@]}" >"$folder/configure.log" 2>&1 ||

@@ -105,7 +105,9 @@ class Check:
         if done.returncode != 0:
             text = done.stderr.strip() or done.stdout
             failures = [line for line in done.stdout.splitlines() if "Failure" in line or "FAILED" in line]
-            print("\n".join(failures[:20] + text.splitlines()[-25:]), flush=True)
+            # The end of both: how far it came, and why it went no further.
+            print("\n".join(failures[:20] + [line[:300] for line in done.stdout.splitlines()[-5:]] +
+                            text.splitlines()[-25:]), flush=True)
             last = text.strip().splitlines()[-1] if text.strip() else "no output"
             raise Failed(f"{name} ended with {done.returncode}: {last[:160]}")
         return done.stdout

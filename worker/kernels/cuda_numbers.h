@@ -109,8 +109,9 @@ QSWEEP_DEVICE void StoreNumbers(const float* numbers, int count, bool aligned,
   }
 }
 
-// What a thread holds of a span: kVectors vectors, the first at `index`, each
-// `step` numbers behind the one before, so that neighbours' vectors touch.
+// Where what a thread holds of a span at a time lies: some vectors, the first
+// at `index`, each `step` numbers behind the one before, so that neighbours'
+// vectors touch.
 struct Hold {
   int64_t index;
   int64_t step;
@@ -118,85 +119,90 @@ struct Hold {
   bool aligned;  // vectors may move whole
 };
 
-// Numbers of a thread: enough that what a group costs a thread is shared by
-// many, and that the reads in flight hide the memory's delay.
-inline constexpr int kHeld = 16;
+// Numbers a thread holds: enough that what a group costs a thread is shared by
+// many, and that the reads in flight hide the memory's delay. Of numbers of
+// half the size twice as many.
+template <typename Format>
+inline constexpr int kHeldOf = 4 * kPerVector<Format>;
+
+// Those numbers as they are stored: in half the registers that 16 bits would
+// take as floats.
+template <typename Format>
+struct Held {
+  Vector16 vectors[kHeldOf<Format> / kPerVector<Format>];
+};
 
 QSWEEP_DEVICE bool IsEmpty(const Hold& hold) { return hold.index >= hold.end; }
 
 // What the thread holds the next time.
 template <typename Format>
 QSWEEP_DEVICE Hold Next(Hold hold) {
-  hold.index += kHeld / kPerVector<Format> * hold.step;
+  hold.index += kHeldOf<Format> / kPerVector<Format> * hold.step;
   return hold;
+}
+
+// How many numbers of vector v lie before the end.
+template <typename Format>
+QSWEEP_DEVICE int CountOf(const Hold& hold, int v) {
+  constexpr int kVector = kPerVector<Format>;
+  const int64_t left = hold.end - (hold.index + v * hold.step);
+  return left >= kVector ? kVector : left > 0 ? static_cast<int>(left) : 0;
 }
 
 template <typename Format>
 QSWEEP_DEVICE bool IsFull(const Hold& hold) {
-  constexpr int kVector = kPerVector<Format>;
+  constexpr int kVectors = kHeldOf<Format> / kPerVector<Format>;
   return hold.aligned &&
-         hold.index + (kHeld / kVector - 1) * hold.step + kVector <= hold.end;
+         CountOf<Format>(hold, kVectors - 1) == kPerVector<Format>;
 }
 
 // Reads what is held; its first number again for what would lie past the end.
 template <typename Format>
-QSWEEP_DEVICE void LoadHeld(const typename Format::Stored* base,
-                            const Hold& hold, float* numbers) {
+QSWEEP_DEVICE Held<Format> LoadHeld(const typename Format::Stored* base,
+                                    const Hold& hold) {
+  using Stored = typename Format::Stored;
   constexpr int kVector = kPerVector<Format>;
-  constexpr int kVectors = kHeld / kVector;
+  constexpr int kVectors = kHeldOf<Format> / kVector;
+  Held<Format> held;
   if (IsFull<Format>(hold)) {
-    Vector16 vectors[kVectors];
     for (int v = 0; v < kVectors; ++v) {
-      vectors[v] = Load(
+      held.vectors[v] = Load(
           reinterpret_cast<const Vector16*>(base + hold.index + v * hold.step));
     }
-    typename Format::Stored stored[kHeld];
-    memcpy(stored, vectors, sizeof(vectors));
-    for (int i = 0; i < kHeld; ++i) {
-      numbers[i] = Format::Decode(stored[i]);
-    }
-    return;
+    return held;
   }
-  numbers[0] = 0;
+  const Stored first = IsEmpty(hold) ? Stored{0} : Load(base + hold.index);
   for (int v = 0; v < kVectors; ++v) {
-    float* of_vector = numbers + v * kVector;
-    const int count = LoadNumbers<Format, kVector>(
-        base, hold.index + v * hold.step, hold.end, hold.aligned, of_vector);
+    const int count = CountOf<Format>(hold, v);
+    Stored stored[kVector];
     for (int i = 0; i < kVector; ++i) {
-      if (i >= count) {
-        of_vector[i] = numbers[0];
-      }
+      stored[i] =
+          i < count ? Load(base + hold.index + v * hold.step + i) : first;
     }
+    memcpy(&held.vectors[v], stored, sizeof(stored));
+  }
+  return held;
+}
+
+template <typename Format>
+QSWEEP_DEVICE void Decode(const Vector16& vector,
+                          float (&numbers)[kPerVector<Format>]) {
+  typename Format::Stored stored[kPerVector<Format>];
+  memcpy(stored, &vector, sizeof(vector));
+  for (int i = 0; i < kPerVector<Format>; ++i) {
+    numbers[i] = Format::Decode(stored[i]);
   }
 }
 
-// Writes what is held, as In's vectors lie, up to the end.
+// Writes vector v of a hold, as In's vectors lie, up to the end. full:
+// IsFull<In>(hold).
 template <typename In, typename Out>
-QSWEEP_DEVICE void StoreHeld(const float* numbers, const Hold& hold,
-                             typename Out::Stored* base) {
+QSWEEP_DEVICE void StoreVector(const float (&numbers)[kPerVector<In>],
+                               const Hold& hold, bool full, int v,
+                               typename Out::Stored* base) {
   constexpr int kVector = kPerVector<In>;
-  if (IsFull<In>(hold)) {
-    for (int i = 0; i < kHeld; i += kVector) {
-      StoreNumbers<Out, kVector>(numbers + i, kVector, true, base,
-                                 hold.index + i / kVector * hold.step);
-    }
-    return;
-  }
-  for (int i = 0; i < kHeld; i += kVector) {
-    const int64_t index = hold.index + i / kVector * hold.step;
-    const int64_t left = hold.end - index;
-    const int count = left >= kVector ? kVector
-                      : left > 0      ? static_cast<int>(left)
-                                      : 0;
-    StoreNumbers<Out, kVector>(numbers + i, count, hold.aligned, base, index);
-  }
-}
-
-// The element that numbers[i] of a hold is.
-template <typename In>
-QSWEEP_DEVICE int64_t IndexOfHeld(const Hold& hold, int i) {
-  constexpr int kVector = kPerVector<In>;
-  return hold.index + i / kVector * hold.step + i % kVector;
+  StoreNumbers<Out, kVector>(numbers, full ? kVector : CountOf<In>(hold, v),
+                             hold.aligned, base, hold.index + v * hold.step);
 }
 
 }  // namespace qsweep::kernels

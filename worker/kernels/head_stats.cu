@@ -76,6 +76,16 @@ QSWEEP_DEVICE Held LoadHeld(const RowTile& tile) {
   return held;
 }
 
+// The steps that LoadWhole will read of a row, a line at a time.
+QSWEEP_DEVICE void PrefetchWhole(const RowTile& tile, int steps) {
+  constexpr int kColumnsOfLine = 128 / sizeof(float);
+  if (ThreadIndex() % (kColumnsOfLine / kColumns) == 0) {
+    for (int step = 0; step < steps; ++step) {
+      Prefetch(tile.logits + ColumnOf(step));
+    }
+  }
+}
+
 // Of the columns this thread has; NaN is never the largest.
 QSWEEP_DEVICE float LargestOf(const RowTile& tile, const Held& held) {
   float largest = -FloatOf(0x7f800000);
@@ -288,6 +298,9 @@ QSWEEP_DEVICE Added AddTile(const RowTile& tile, const RowTile& baseline,
                             float baseline_max, const int32_t* gold,
                             HeadRow& row) {
   const Held held = LoadHeld(tile);
+  if (!kBaseline) {
+    PrefetchWhole(baseline, held.steps);
+  }
   const float of_thread = LargestOf(tile, held);
   const float largest = LargestOfBlock(of_thread);
   const bool has_it = of_thread == largest && largest > -FloatOf(0x7f800000);

@@ -96,29 +96,30 @@ QSWEEP_DEVICE Place PlaceOf(const Work& work) {
 }
 
 template <typename In>
-QSWEEP_DEVICE void LoadWeights(const Work& work, const Hold& hold,
-                               float* weights) {
-  LoadHeld<In>(static_cast<const typename In::Stored*>(work.buffers.weights),
-               hold, weights);
+QSWEEP_DEVICE Held<In> LoadWeights(const Work& work, const Hold& hold) {
+  return LoadHeld<In>(
+      static_cast<const typename In::Stored*>(work.buffers.weights), hold);
 }
 
-QSWEEP_DEVICE float LargestOf(float largest, const float* weights) {
-  for (int i = 0; i < kHeld; ++i) {
-    largest = MaxOf(largest, Magnitude(weights[i]));
+template <typename In>
+QSWEEP_DEVICE float LargestOf(float largest, const Held<In>& held) {
+  for (const Vector16& vector : held.vectors) {
+    float weights[kPerVector<In>];
+    Decode<In>(vector, weights);
+    for (const float weight : weights) {
+      largest = MaxOf(largest, Magnitude(weight));
+    }
   }
   return largest;
 }
 
-// The largest magnitude of the group, for all its lanes. weights: held the
-// first time.
+// The largest magnitude of the group, for all its lanes. held: the first time.
 template <typename In>
-QSWEEP_DEVICE float AbsMax(const Work& work, Hold hold, const float* weights) {
-  float largest = LargestOf(0, weights);
+QSWEEP_DEVICE float AbsMax(const Work& work, Hold hold, const Held<In>& held) {
+  float largest = LargestOf(0, held);
   hold = Next<In>(hold);
   while (!IsEmpty(hold)) {
-    float more[kHeld];
-    LoadWeights<In>(work, hold, more);
-    largest = LargestOf(largest, more);
+    largest = LargestOf(largest, LoadWeights<In>(work, hold));
     hold = Next<In>(hold);
   }
   return LargestOverLanes(largest, 1 << work.team_bits);
@@ -127,9 +128,8 @@ QSWEEP_DEVICE float AbsMax(const Work& work, Hold hold, const float* weights) {
 template <typename In>
 QSWEEP_KERNEL AbsMaxKernel(Work work) {
   const Place place = PlaceOf<In>(work);
-  float weights[kHeld];
-  LoadWeights<In>(work, place.hold, weights);
-  const float largest = AbsMax<In>(work, place.hold, weights);
+  const float largest =
+      AbsMax(work, place.hold, LoadWeights<In>(work, place.hold));
   if (place.lane == 0 && place.group < work.groups) {
     Store(work.buffers.absmax + place.group, largest);
   }
@@ -224,39 +224,46 @@ QSWEEP_KERNEL ScalesKernel(Work work) {
   Store(work.buffers.absmax + group, Add(Multiply(level, largest), mean));
 }
 
-// Replaces the weights by their values.
+// Writes the values of what is held.
 template <typename In, typename Out>
 QSWEEP_DEVICE void Quantize(const Work& work, const Tables& tables,
                             const Hold& hold, float inverse, float scale,
-                            float* weights) {
+                            Held<In>& held) {
+  constexpr int kVector = kPerVector<In>;
+  const bool full = IsFull<In>(hold);
   const bool divides = inverse < kInfinity;
-  if (!divides) {  // by 0, or so little that all but 0 becomes infinite
-    for (int i = 0; i < kHeld; ++i) {
-      weights[i] = weights[i] > 0 ? 1.0f : -1.0f;
-    }
-  }
   const float factor = divides ? inverse : 1.0f;
-  for (int i = 0; i < kHeld; ++i) {
-    weights[i] = Multiply(weights[i], factor);
-  }
-  if (work.buffers.codes != nullptr) {
-    for (int i = 0; i < kHeld; ++i) {
-      const int64_t index = IndexOfHeld<In>(hold, i);
-      if (index < hold.end) {
-        const int bin = BinOf(weights[i]);
-        const int above = weights[i] > tables.thresholds[bin] ? 1 : 0;
-        Store(work.buffers.codes + index,
-              static_cast<uint8_t>(tables.codes[bin] + above));
+  for (int v = 0; v < kHeldOf<In> / kVector; ++v) {
+    Forget(held.vectors[v]);
+    float weights[kVector];
+    Decode<In>(held.vectors[v], weights);
+    if (!divides) {  // by 0, or so little that all but 0 becomes infinite
+      for (float& weight : weights) {
+        weight = weight > 0 ? 1.0f : -1.0f;
       }
     }
+    for (float& weight : weights) {
+      weight = Multiply(weight, factor);
+    }
+    if (work.buffers.codes != nullptr) {
+      const int64_t index = hold.index + v * hold.step;
+      for (int i = 0; i < kVector; ++i) {
+        if (index + i < hold.end) {
+          const int bin = BinOf(weights[i]);
+          const int above = weights[i] > tables.thresholds[bin] ? 1 : 0;
+          Store(work.buffers.codes + index + i,
+                static_cast<uint8_t>(tables.codes[bin] + above));
+        }
+      }
+    }
+    for (float& weight : weights) {
+      const int bin = BinOf(weight);
+      const int above = weight > tables.thresholds[bin] ? 1 : 0;
+      weight = Multiply(tables.levels[above][bin], scale);
+    }
+    StoreVector<In, Out>(weights, hold, full, v,
+                         static_cast<typename Out::Stored*>(work.buffers.out));
   }
-  for (int i = 0; i < kHeld; ++i) {
-    const int bin = BinOf(weights[i]);
-    const int above = weights[i] > tables.thresholds[bin] ? 1 : 0;
-    weights[i] = Multiply(tables.levels[above][bin], scale);
-  }
-  StoreHeld<In, Out>(weights, hold,
-                     static_cast<typename Out::Stored*>(work.buffers.out));
 }
 
 template <typename In, typename Out>
@@ -264,10 +271,9 @@ QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 4) ValuesKernel(Work work) {
   QSWEEP_SHARED(Tables, tables);
   const Place place = PlaceOf<In>(work);
   Hold hold = place.hold;
-  float weights[kHeld];
-  LoadWeights<In>(work, hold, weights);
+  Held<In> held = LoadWeights<In>(work, hold);
   FillTables(work, tables);
-  const float largest = AbsMax<In>(work, hold, weights);
+  const float largest = AbsMax(work, hold, held);
   if (place.group >= work.groups) {
     return;
   }
@@ -278,9 +284,9 @@ QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 4) ValuesKernel(Work work) {
     Store(work.buffers.absmax + place.group, largest);
   }
   while (!IsEmpty(hold)) {
-    Quantize<In, Out>(work, tables, hold, inverse, scale, weights);
+    Quantize<In, Out>(work, tables, hold, inverse, scale, held);
     hold = Next<In>(hold);
-    LoadWeights<In>(work, hold, weights);
+    held = LoadWeights<In>(work, hold);
   }
 }
 
@@ -312,7 +318,7 @@ int LaunchNf4(Work work, bool double_quant, Stream stream) {
                  IsAligned16(work.buffers.weights) &&
                  IsAligned16(work.buffers.out);
   while (work.team_bits < kWarpBits &&
-         kHeld << work.team_bits < work.group_size) {
+         kHeldOf<In> << work.team_bits < work.group_size) {
     ++work.team_bits;
   }
   const int64_t blocks = CeilDiv(work.groups, kThreads >> work.team_bits);

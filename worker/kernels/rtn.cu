@@ -15,7 +15,9 @@ namespace {
 
 constexpr int kInvalidValue = 1;  // cudaErrorInvalidValue
 constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / kWarpThreads;
+// A block's that has a group: so many that it holds 4096 weights.
+template <typename In>
+constexpr int kBlockThreads = 4096 / kHeldOf<In>;
 
 constexpr int64_t kMaxRangeBlocks =
     kRtnWorkspaceBytes / static_cast<int64_t>(sizeof(Range));
@@ -70,71 +72,82 @@ QSWEEP_DEVICE Hold HoldOf(const Work& work, Span span, int64_t thread,
           work.aligned};
 }
 
+template <typename In>
+QSWEEP_DEVICE Held<In> LoadWeights(const Work& work, const Hold& hold) {
+  return LoadHeld<In>(
+      static_cast<const typename In::Stored*>(work.buffers.weights), hold);
+}
+
 // As the arithmetic asked for sees them.
 template <typename In, bool kHalf>
-QSWEEP_DEVICE void LoadWeights(const Work& work, const Hold& hold,
-                               float* weights) {
-  LoadHeld<In>(static_cast<const typename In::Stored*>(work.buffers.weights),
-               hold, weights);
+QSWEEP_DEVICE void DecodeWeights(const Vector16& vector,
+                                 float (&weights)[kPerVector<In>]) {
+  Decode<In>(vector, weights);
   constexpr bool kRounds = kHalf && !kIsFp16<In>;
-  for (int i = 0; i < kHeld; ++i) {
-    weights[i] = Rounded<kRounds>(weights[i]);
+  for (float& weight : weights) {
+    weight = Rounded<kRounds>(weight);
   }
 }
 
 // NaN counts as both infinities.
-QSWEEP_DEVICE Range RangeOf(const Hold& hold, const float* weights) {
+template <typename In, bool kHalf>
+QSWEEP_DEVICE Range RangeOf(const Hold& hold, const Held<In>& held) {
+  Range range = NoWeights();
   if (IsEmpty(hold)) {
-    return NoWeights();
+    return range;
   }
-  Range range = {weights[0], weights[0]};
   float nan_or_zero = 0;  // no minimum sees NaN, this sum does
-  for (int i = 0; i < kHeld; ++i) {
-    range = Joined(range, {weights[i], weights[i]});
-    nan_or_zero = MultiplyAdd(weights[i], 0.0f, nan_or_zero);
+  for (const Vector16& vector : held.vectors) {
+    float weights[kPerVector<In>];
+    DecodeWeights<In, kHalf>(vector, weights);
+    for (const float weight : weights) {
+      range = Joined(range, {weight, weight});
+      nan_or_zero = MultiplyAdd(weight, 0.0f, nan_or_zero);
+    }
   }
   const float infinity = FloatOf(kInfinityBits);
   return nan_or_zero == 0 ? range : Range{-infinity, infinity};
 }
 
-template <typename In>
-QSWEEP_DEVICE void StoreCodes(const Work& work, const Parameters& p,
-                              const Hold& hold, const float* integers) {
-  for (int i = 0; i < kHeld; ++i) {
-    const int64_t index = IndexOfHeld<In>(hold, i);
-    if (index < hold.end) {
-      const float code = Add(integers[i], p.zero);
-      Store(work.buffers.codes + index, static_cast<int16_t>(code));
-    }
-  }
-}
-
-// Replaces the weights by their values.
+// Writes the values of what is held.
 template <typename In, typename Out, bool kHalf>
 QSWEEP_DEVICE void Quantize(const Work& work, const Parameters& p,
-                            const Hold& hold, float* weights) {
-  if (!p.divisor.takes_all) {
-    for (int i = 0; i < kHeld; ++i) {
-      weights[i] = InReach(weights[i], p.divisor);
-    }
-  }
-  for (int i = 0; i < kHeld; ++i) {
-    weights[i] = IntegerOf<kHalf>(weights[i], p);
-  }
-  if (work.buffers.codes != nullptr) {
-    StoreCodes<In>(work, p, hold, weights);
-  }
+                            const Hold& hold, Held<In>& held) {
+  constexpr int kVector = kPerVector<In>;
   constexpr bool kRounds = kHalf && !kIsFp16<Out>;
+  const bool full = IsFull<In>(hold);
   const bool finite = p.scale < FloatOf(kInfinityBits);
   const float step = finite ? p.scale : FloatOf(kNanBits);
-  for (int i = 0; i < kHeld; ++i) {
-    weights[i] = Rounded<kRounds>(Multiply(weights[i], step));
-    if (kIsBf16<Out> && !finite) {
-      weights[i] = step;  // the one NaN it encodes
+  for (int v = 0; v < kHeldOf<In> / kVector; ++v) {
+    Forget(held.vectors[v]);
+    float weights[kVector];
+    DecodeWeights<In, kHalf>(held.vectors[v], weights);
+    if (!p.divisor.takes_all) {
+      for (float& weight : weights) {
+        weight = InReach(weight, p.divisor);
+      }
     }
+    for (float& weight : weights) {
+      weight = IntegerOf<kHalf>(weight, p);
+    }
+    if (work.buffers.codes != nullptr) {
+      const int64_t index = hold.index + v * hold.step;
+      for (int i = 0; i < kVector; ++i) {
+        if (index + i < hold.end) {
+          Store(work.buffers.codes + index + i,
+                static_cast<int16_t>(Add(weights[i], p.zero)));
+        }
+      }
+    }
+    for (float& weight : weights) {
+      weight = Rounded<kRounds>(Multiply(weight, step));
+      if (kIsBf16<Out> && !finite) {
+        weight = step;  // the one NaN it encodes
+      }
+    }
+    StoreVector<In, Out>(weights, hold, full, v,
+                         static_cast<typename Out::Stored*>(work.buffers.out));
   }
-  StoreHeld<In, Out>(weights, hold,
-                     static_cast<typename Out::Stored*>(work.buffers.out));
 }
 
 // Over the 2^lane_bits lanes around this one.
@@ -145,8 +158,10 @@ QSWEEP_DEVICE Range JoinedOverLanes(Range range, int lane_bits) {
   return range;
 }
 
-// Over the block; every thread gets it. Once in a kernel.
+// Over a block of kThreads; every thread gets it. Once in a kernel.
+template <int kThreads>
 QSWEEP_DEVICE Range JoinedOverBlock(Range range) {
+  constexpr int kWarps = kThreads / kWarpThreads;
   struct Ranges {
     Range of_warp[kWarps];
   };
@@ -174,9 +189,9 @@ QSWEEP_KERNEL TeamKernel(Work work, int team_bits) {
   const bool in_use = group < work.groups;
   const Span span = in_use ? SpanOf(work, group) : Span{0, 0};
   const Hold hold = HoldOf<In>(work, span, lane, team);
-  float weights[kHeld];
-  LoadWeights<In, kHalf>(work, hold, weights);
-  const Range range = JoinedOverLanes(RangeOf(hold, weights), team_bits);
+  Held<In> held = LoadWeights<In>(work, hold);
+  const Range range =
+      JoinedOverLanes(RangeOf<In, kHalf>(hold, held), team_bits);
   if (!in_use) {
     return;
   }
@@ -184,17 +199,16 @@ QSWEEP_KERNEL TeamKernel(Work work, int team_bits) {
   if (lane == 0) {
     StoreScale(work, group, p);
   }
-  Quantize<In, Out, kHalf>(work, p, hold, weights);
+  Quantize<In, Out, kHalf>(work, p, hold, held);
 }
 
 // Of what `threads` threads hold of the span from `hold` on.
 template <typename In, bool kHalf>
 QSWEEP_DEVICE Range RangeFrom(const Work& work, Hold hold) {
   Range range = NoWeights();
-  float weights[kHeld];
   for (; !IsEmpty(hold); hold = Next<In>(hold)) {
-    LoadWeights<In, kHalf>(work, hold, weights);
-    range = Joined(range, RangeOf(hold, weights));
+    range =
+        Joined(range, RangeOf<In, kHalf>(hold, LoadWeights<In>(work, hold)));
   }
   return range;
 }
@@ -204,26 +218,26 @@ template <typename In, typename Out, bool kHalf>
 QSWEEP_KERNEL BlockKernel(Work work) {
   const uint32_t group = static_cast<uint32_t>(BlockIndex());
   const Span span = SpanOf(work, group);
-  Hold hold = HoldOf<In>(work, span, ThreadIndex(), kThreads);
-  float weights[kHeld];
-  LoadWeights<In, kHalf>(work, hold, weights);
-  const Range range = JoinedOverBlock(Joined(
-      RangeOf(hold, weights), RangeFrom<In, kHalf>(work, Next<In>(hold))));
+  Hold hold = HoldOf<In>(work, span, ThreadIndex(), kBlockThreads<In>);
+  Held<In> held = LoadWeights<In>(work, hold);
+  const Range range = JoinedOverBlock<kBlockThreads<In>>(
+      Joined(RangeOf<In, kHalf>(hold, held),
+             RangeFrom<In, kHalf>(work, Next<In>(hold))));
   const Parameters p = ParametersOf<kHalf>(range, work.options);
   if (ThreadIndex() == 0) {
     StoreScale(work, group, p);
   }
   while (!IsEmpty(hold)) {
-    Quantize<In, Out, kHalf>(work, p, hold, weights);
+    Quantize<In, Out, kHalf>(work, p, hold, held);
     hold = Next<In>(hold);
-    LoadWeights<In, kHalf>(work, hold, weights);
+    held = LoadWeights<In>(work, hold);
   }
 }
 
 // One group, first launch: a block's range into the workspace.
 template <typename In, bool kHalf>
 QSWEEP_KERNEL RangeKernel(Work work) {
-  const Range range = JoinedOverBlock(RangeFrom<In, kHalf>(
+  const Range range = JoinedOverBlock<kThreads>(RangeFrom<In, kHalf>(
       work,
       HoldOf<In>(work, SpanOf(work, 0), BlockIndex() * kThreads + ThreadIndex(),
                  NumBlocks() * kThreads)));
@@ -240,18 +254,17 @@ QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 4) TensorKernel(Work work) {
     range = Joined(range,
                    Load(static_cast<const Range*>(work.buffers.workspace) + i));
   }
-  range = JoinedOverBlock(range);
+  range = JoinedOverBlock<kThreads>(range);
   const Parameters p = ParametersOf<kHalf>(range, work.options);
   const int64_t thread = BlockIndex() * kThreads + ThreadIndex();
   if (thread == 0) {
     StoreScale(work, 0, p);
   }
-  float weights[kHeld];
   for (Hold hold =
            HoldOf<In>(work, SpanOf(work, 0), thread, NumBlocks() * kThreads);
        !IsEmpty(hold); hold = Next<In>(hold)) {
-    LoadWeights<In, kHalf>(work, hold, weights);
-    Quantize<In, Out, kHalf>(work, p, hold, weights);
+    Held<In> held = LoadWeights<In>(work, hold);
+    Quantize<In, Out, kHalf>(work, p, hold, held);
   }
 }
 
@@ -265,19 +278,19 @@ int LaunchRtn(Work work, Stream stream) {
         (work.group_size % kCount == 0 && work.offset % kCount == 0)));
   work.aligned = groups_start_aligned && IsAligned16(work.buffers.weights) &&
                  IsAligned16(work.buffers.out);
-  if (work.group_size <= kWarpThreads * kHeld) {
+  if (work.group_size <= kWarpThreads * kHeldOf<In>) {
     int team_bits = 0;
-    while (kHeld << team_bits < work.group_size) {
+    while (kHeldOf<In> << team_bits < work.group_size) {
       ++team_bits;
     }
     const Grid grid = {CeilDiv(work.groups, kThreads >> team_bits), kThreads};
     return Launch(TeamKernel<In, Out, kHalf>, grid, stream, work, team_bits);
   }
   if (work.groups > 1) {
-    return Launch(BlockKernel<In, Out, kHalf>, {work.groups, kThreads}, stream,
-                  work);
+    return Launch(BlockKernel<In, Out, kHalf>, {work.groups, kBlockThreads<In>},
+                  stream, work);
   }
-  const int64_t wanted = CeilDiv(work.cols, int64_t{kThreads} * kHeld);
+  const int64_t wanted = CeilDiv(work.cols, int64_t{kThreads} * kHeldOf<In>);
   const Grid grid = {wanted < kMaxRangeBlocks ? wanted : kMaxRangeBlocks,
                      kThreads};
   const int error = Launch(RangeKernel<In, kHalf>, grid, stream, work);
