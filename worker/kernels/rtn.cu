@@ -180,7 +180,8 @@ QSWEEP_DEVICE Range JoinedOverBlock(Range range) {
 
 // A group for each team of 2^team_bits lanes, which hold all of it.
 template <typename In, typename Out, bool kHalf>
-QSWEEP_KERNEL TeamKernel(Work work, int team_bits) {
+QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 5)
+    TeamKernel(Work work, int team_bits) {
   const uint32_t group =
       static_cast<uint32_t>(BlockIndex()) * (kThreads >> team_bits) +
       (static_cast<uint32_t>(ThreadIndex()) >> team_bits);
@@ -215,7 +216,8 @@ QSWEEP_DEVICE Range RangeFrom(const Work& work, Hold hold) {
 
 // A group for each block.
 template <typename In, typename Out, bool kHalf>
-QSWEEP_KERNEL BlockKernel(Work work) {
+QSWEEP_KERNEL QSWEEP_RESIDENT(kBlockThreads<In>, 1024 / kBlockThreads<In>)
+    BlockKernel(Work work) {
   const uint32_t group = static_cast<uint32_t>(BlockIndex());
   const Span span = SpanOf(work, group);
   Hold hold = HoldOf<In>(work, span, ThreadIndex(), kBlockThreads<In>);
