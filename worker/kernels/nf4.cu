@@ -293,7 +293,7 @@ QSWEEP_DEVICE void Quantize(const Work& work, const Tables& tables,
 }
 
 template <typename In, typename Out>
-QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 4) ValuesKernel(Work work) {
+QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 3) ValuesKernel(Work work) {
   QSWEEP_SHARED(Tables, tables);
   const Place place = PlaceOf<In>(work);
   Hold hold = place.hold;
