@@ -18,12 +18,8 @@ constexpr int kScales = 256;  // that share a scale of their own
 // Of equal width, over all quotients: each has one threshold at most.
 constexpr int kBins = 32;
 constexpr float kBinsPerOne = 15.5f;
-// Added to a number of bins, makes 2^-7 of one the last bit: that of a bin's
-// number counts the bytes of a row of the tables.
-constexpr float kFirstBin = 65536.0f + 16.0f;  // 2^16, and bin 0 at -16
-constexpr uint32_t kRowBytes = kWarpThreads * sizeof(float);
-static_assert(kRowBytes == 128);
-constexpr uint32_t kTableBytes = kBins * kRowBytes;
+// Added to a number of bins, makes a quarter of one the last bit.
+constexpr float kFirstBin = 2097152.0f + 16.0f;  // 2^21, and bin 0 at -16
 
 struct Work {
   Nf4Buffers buffers;
@@ -39,12 +35,9 @@ struct Work {
   uint8_t codes[kBins];     // below the threshold
 };
 
-// A row for each bin with a column for each lane of a warp: whatever their bins
-// are, no two lanes meet on a bank of shared memory.
 struct Tables {
-  Vector16 thresholds[kTableBytes / sizeof(Vector16)];
-  // Of quotients not above the threshold, and above.
-  Vector16 levels[2][kTableBytes / sizeof(Vector16)];
+  float thresholds[kBins];
+  float levels[2][kBins];  // of quotients not above the threshold, and above
   int codes[kBins];
 };
 
@@ -59,38 +52,23 @@ QSWEEP_DEVICE float LargestOverLanes(float x, int lanes) {
   return x;
 }
 
-QSWEEP_DEVICE Vector16 FourOf(float x) {
-  const uint32_t bits = BitsOf(x);
-  return {{bits, bits, bits, bits}};
-}
-
 // Every thread of the block calls it once.
 QSWEEP_DEVICE void FillTables(const Work& work, Tables& tables) {
-  constexpr int kRowVectors = kRowBytes / sizeof(Vector16);
-  static_assert(kThreads == kBins * kRowVectors);
-  const int i = ThreadIndex();
-  const int bin = i / kRowVectors;
-  const int code = work.codes[bin];
-  tables.thresholds[i] = FourOf(work.thresholds[bin]);
-  tables.levels[0][i] = FourOf(work.levels[code]);
-  tables.levels[1][i] =
-      FourOf(work.levels[code < kNf4Codes - 1 ? code + 1 : code]);
-  if (i % kRowVectors == 0) {
+  const int bin = ThreadIndex();
+  if (bin < kBins) {
+    const int code = work.codes[bin];
+    tables.thresholds[bin] = work.thresholds[bin];
     tables.codes[bin] = code;
+    tables.levels[0][bin] = work.levels[code];
+    tables.levels[1][bin] = work.levels[code < kNf4Codes - 1 ? code + 1 : code];
   }
   SyncBlock();
 }
 
-// Of the row of x's bin. Never falls as x grows; within the table for any x.
-QSWEEP_DEVICE uint32_t RowOf(float x) {
-  return BitsOf(MultiplyAdd(x, kBinsPerOne, kFirstBin)) &
-         (kTableBytes - kRowBytes);
-}
-
-// `offset` bytes into the tables.
-QSWEEP_DEVICE float FloatAt(const Tables& tables, uint32_t offset) {
-  return *reinterpret_cast<const float*>(
-      reinterpret_cast<const char*>(&tables) + offset);
+// Never falls as x grows; within the table for any x.
+QSWEEP_DEVICE int BinOf(float x) {
+  return static_cast<int>(BitsOf(MultiplyAdd(x, kBinsPerOne, kFirstBin)) >> 2 &
+                          (kBins - 1));
 }
 
 // What this thread has of its group; nothing behind the last group.
@@ -253,8 +231,6 @@ QSWEEP_DEVICE void Quantize(const Work& work, const Tables& tables,
                             Held<In>& held) {
   constexpr int kVector = kPerVector<In>;
   const bool full = IsFull<In>(hold);
-  const auto column =
-      static_cast<uint32_t>(ThreadIndex() % kWarpThreads * 4);  // bytes
   const bool divides = inverse < kInfinity;
   const float factor = divides ? inverse : 1.0f;
   for (int v = 0; v < kHeldOf<In> / kVector; ++v) {
@@ -273,19 +249,17 @@ QSWEEP_DEVICE void Quantize(const Work& work, const Tables& tables,
       const int64_t index = hold.index + v * hold.step;
       for (int i = 0; i < kVector; ++i) {
         if (index + i < hold.end) {
-          const uint32_t row = RowOf(weights[i]);
-          const int above = weights[i] > FloatAt(tables, row) ? 1 : 0;
+          const int bin = BinOf(weights[i]);
+          const int above = weights[i] > tables.thresholds[bin] ? 1 : 0;
           Store(work.buffers.codes + index + i,
-                static_cast<uint8_t>(tables.codes[row / kRowBytes] + above));
+                static_cast<uint8_t>(tables.codes[bin] + above));
         }
       }
     }
     for (float& weight : weights) {
-      uint32_t level = RowOf(weight) | column;
-      if (weight > FloatAt(tables, level)) {
-        level += kTableBytes;
-      }
-      weight = Multiply(FloatAt(tables, kTableBytes + level), scale);
+      const int bin = BinOf(weight);
+      const int above = weight > tables.thresholds[bin] ? 1 : 0;
+      weight = Multiply(tables.levels[above][bin], scale);
     }
     StoreVector<In, Out>(weights, hold, full, v,
                          static_cast<typename Out::Stored*>(work.buffers.out));
@@ -293,7 +267,7 @@ QSWEEP_DEVICE void Quantize(const Work& work, const Tables& tables,
 }
 
 template <typename In, typename Out>
-QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 3) ValuesKernel(Work work) {
+QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 4) ValuesKernel(Work work) {
   QSWEEP_SHARED(Tables, tables);
   const Place place = PlaceOf<In>(work);
   Hold hold = place.hold;
@@ -316,13 +290,13 @@ QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 3) ValuesKernel(Work work) {
   }
 }
 
-// The bin whose row RowOf finds on the device.
-int BinOf(float x) {
+// As BinOf on the device.
+int HostBinOf(float x) {
   const auto shifted = static_cast<float>(static_cast<double>(x) * kBinsPerOne +
                                           static_cast<double>(kFirstBin));
   uint32_t bits = 0;
   memcpy(&bits, &shifted, sizeof(bits));
-  return static_cast<int>(bits / kRowBytes % kBins);
+  return static_cast<int>(bits >> 2 & (kBins - 1));
 }
 
 void FillBins(Work& work) {
@@ -331,7 +305,7 @@ void FillBins(Work& work) {
   for (int bin = 0; bin < kBins; ++bin) {
     work.codes[bin] = static_cast<uint8_t>(code);
     const bool has_one =
-        code < kNf4Codes - 1 && BinOf(Nf4Threshold(code)) == bin;
+        code < kNf4Codes - 1 && HostBinOf(Nf4Threshold(code)) == bin;
     work.thresholds[bin] = has_one ? Nf4Threshold(code) : kInfinity;
     code += has_one ? 1 : 0;
   }
