@@ -49,7 +49,8 @@ inline constexpr ErrorCode kNothingToQuantize = {
     "No tensor of the model is in the quantizer's scope."};
 inline constexpr ErrorCode kExpandsTooFar = {
     "QS1051", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
-    "The spec expands to more configurations or tasks than allowed."};
+    "The spec expands to more than a job may have: configurations, "
+    "measurements, tasks or texts to calibrate on."};
 inline constexpr ErrorCode kUnknownEvaluation = {
     "QS1052", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "The evaluation does not exist."};
