@@ -71,6 +71,23 @@ absl::StatusOr<v1::CheckDatabaseResponse> FindProblems(Reader& reader) {
   return response;
 }
 
+// What was computed of deleted jobs goes when the last of them is deleted.
+v1::CollectGarbageResponse CollectResults(Reader& reader, AnalysisCache& cache,
+                                          bool dry_run,
+                                          v1::CollectGarbageResponse reply) {
+  const absl::StatusOr<int64_t> freed =
+      dry_run ? 0 : DropResultsOfDeletedJobs(reader, cache);
+  const absl::StatusOr<int64_t> held = cache.BytesHeld();
+  if (!freed.ok()) {  // the jobs are gone: the call has done its work
+    LogWarning(absl::StrCat("results of deleted jobs stay until the next: ",
+                            freed.status().message()));
+  } else if (held.ok()) {
+    reply.set_results_freed_bytes(static_cast<uint64_t>(*freed));
+    reply.set_results_bytes(static_cast<uint64_t>(*held));
+  }
+  return reply;
+}
+
 class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
  public:
   CoordinatorServiceImpl(Loop& loop, ReaderPool& readers, AnalysisCache& cache,
@@ -267,7 +284,6 @@ UnaryReactor* CoordinatorServiceImpl::GetResults(
   return reactor;
 }
 
-// What was computed of deleted jobs goes when the last of them is deleted.
 UnaryReactor* CoordinatorServiceImpl::CollectGarbage(
     Context* context, const v1::CollectGarbageRequest* request,
     v1::CollectGarbageResponse* response) {
@@ -282,18 +298,14 @@ UnaryReactor* CoordinatorServiceImpl::CollectGarbage(
   }
   loop_.Post(*request, [this, finish, dry = request->dry_run()](
                            absl::StatusOr<v1::CollectGarbageResponse> reply) {
-    if (!reply.ok() || dry || reply->more()) {
+    if (!reply.ok() || reply->more()) {
       finish(std::move(reply));
       return;
     }
-    readers_.Post([this, finish, reply = *std::move(reply)](Reader& reader) {
-      const absl::Status dropped = DropResultsOfDeletedJobs(reader, cache_);
-      if (!dropped.ok()) {  // the jobs are gone: the call has done its work
-        LogWarning(absl::StrCat("results of deleted jobs stay until the next: ",
-                                dropped.message()));
-      }
-      finish(reply);
-    });
+    readers_.Post(
+        [this, finish, dry, reply = *std::move(reply)](Reader& reader) {
+          finish(CollectResults(reader, cache_, dry, reply));
+        });
   });
   return reactor;
 }

@@ -347,21 +347,24 @@ absl::StatusOr<v1::GetResultsResponse> ComputeResults(
 
 // What is saved is asked for first: a job that begins and ends meanwhile is not
 // among it.
-absl::Status DropResultsOfDeletedJobs(Reader& reader, AnalysisCache& cache) {
+absl::StatusOr<int64_t> DropResultsOfDeletedJobs(Reader& reader,
+                                                 AnalysisCache& cache) {
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<JobNumber> saved, cache.Jobs());
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<JobNumber> jobs,
                           reader.ReadJobNumbers());
   int64_t dropped = 0;
+  int64_t bytes = 0;
   for (const JobNumber job : saved) {
     if (!std::ranges::binary_search(jobs, job)) {
-      QSWEEP_RETURN_IF_ERROR(cache.Drop(job));
+      QSWEEP_ASSIGN_OR_RETURN(const int64_t freed, cache.Drop(job));
+      bytes += freed;
       ++dropped;
     }
   }
   LogInfo(absl::StrCat("the results of ", dropped,
                        " deleted jobs were dropped, those of ",
                        saved.size() - static_cast<size_t>(dropped), " kept"));
-  return absl::OkStatus();
+  return bytes;
 }
 
 }  // namespace qsweep

@@ -1,6 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_SERVICE_JOB_RESULTS_H_
 #define QSWEEP_COORDINATOR_SERVICE_JOB_RESULTS_H_
 
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -25,9 +26,10 @@ absl::StatusOr<v1::GetResultsResponse> ComputeResults(
     Reader& reader, AnalysisCache& cache, const v1::JobSummary& job,
     const v1::GetResultsRequest& request, const std::function<bool()>& stop);
 
-// Drops what the cache has of jobs that were deleted, and logs how many.
-// Errors: the reader's and the cache's.
-absl::Status DropResultsOfDeletedJobs(Reader& reader, AnalysisCache& cache);
+// Drops what the cache has of jobs that were deleted, and logs how many. How
+// many bytes that frees. Errors: the reader's and the cache's.
+absl::StatusOr<int64_t> DropResultsOfDeletedJobs(Reader& reader,
+                                                 AnalysisCache& cache);
 
 }  // namespace qsweep
 

@@ -84,17 +84,29 @@ class SqliteAnalysisCache : public AnalysisCache {
     }
   }
 
-  absl::Status Drop(JobNumber job) override {
+  absl::StatusOr<int64_t> Drop(JobNumber job) override {
     MutexLock lock(mutex_);
+    QSWEEP_ASSIGN_OR_RETURN(const int64_t before, CountBytes());
     QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kBegin));
     absl::Status status = statements_.Run(sql::kDropResultRows, job);
     if (status.ok()) {
       status = statements_.Run(sql::kDropResults, job);
     }
-    return End(std::move(status));
+    QSWEEP_RETURN_IF_ERROR(End(std::move(status)));
+    QSWEEP_ASSIGN_OR_RETURN(const int64_t after, CountBytes());
+    return before - after;
+  }
+
+  absl::StatusOr<int64_t> BytesHeld() override {
+    MutexLock lock(mutex_);
+    return CountBytes();
   }
 
  private:
+  absl::StatusOr<int64_t> CountBytes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return database_.QueryInteger(sql::kCountUsedBytes);
+  }
+
   // Of a transaction.
   absl::Status End(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (status.ok()) {

@@ -1,6 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_STORE_ANALYSIS_CACHE_H_
 #define QSWEEP_COORDINATOR_STORE_ANALYSIS_CACHE_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,9 +41,12 @@ class AnalysisCache {
   // The jobs that something is saved for.
   virtual absl::StatusOr<std::vector<JobNumber>> Jobs() = 0;
 
-  // Forgets what is saved for the job. The file keeps its size; what is saved
-  // next fills it.
-  virtual absl::Status Drop(JobNumber job) = 0;
+  // Forgets what is saved for the job; how many bytes that frees. The file
+  // keeps its size; what is saved next fills it.
+  virtual absl::StatusOr<int64_t> Drop(JobNumber job) = 0;
+
+  // What the file holds, bytes: its size less what was freed.
+  virtual absl::StatusOr<int64_t> BytesHeld() = 0;
 
   // Replaces what is saved for the job.
   virtual absl::Status Save(JobNumber job, absl::string_view key,

@@ -464,6 +464,9 @@ inline constexpr const char kDropResultRows[] =
     "DELETE FROM result WHERE job = ?";
 inline constexpr const char kDropResults[] =
     "DELETE FROM result_set WHERE job = ?";
+inline constexpr const char kCountUsedBytes[] =
+    "SELECT (page_count - freelist_count) * page_size "
+    "FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
 inline constexpr const char kListResults[] = "SELECT job FROM result_set";
 inline constexpr const char kAddResultRow[] =
     "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "

@@ -66,19 +66,27 @@ absl::StatusOr<ExitCode> CollectGarbage(Context& context) {
   QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
   uint64_t jobs = 0;
   uint64_t tasks = 0;
-  bool more = true;
-  while (more) {
-    QSWEEP_ASSIGN_OR_RETURN(const v1::CollectGarbageResponse response,
-                            client->CollectGarbage(request));
+  v1::CollectGarbageResponse response;
+  do {
+    QSWEEP_ASSIGN_OR_RETURN(response, client->CollectGarbage(request));
     jobs += response.jobs();
     tasks += response.tasks();
-    more = response.more();
-  }
+  } while (response.more());
   Table table;
   table.kind = "GarbageCollection";
   table.columns = {{"jobs", dry ? "JOBS TO DELETE" : "JOBS", Form::kNumber},
-                   {"tasks", "TASKS", Form::kNumber}};
-  table.rows.push_back({jobs, tasks});
+                   {"tasks", "TASKS", Form::kNumber},
+                   {"results_bytes", "RESULTS HELD", Form::kBytes},
+                   {"results_freed_bytes", "RESULTS FREED", Form::kBytes}};
+  // Of the last call; none from a coordinator of an older version.
+  const auto bytes = [](bool known, uint64_t count) {
+    return known ? Value(count) : Value();
+  };
+  table.rows.push_back(
+      {jobs, tasks,
+       bytes(response.has_results_bytes(), response.results_bytes()),
+       bytes(response.has_results_freed_bytes(),
+             response.results_freed_bytes())});
   QSWEEP_RETURN_IF_ERROR(context.Print(table));
   context.Note(dry ? "nothing was deleted; leave out --dry-run"
                    : "measurements stay: what they measured is not run again");
@@ -111,7 +119,8 @@ std::vector<Command> AdminCommands() {
                  {"dry-run", 0, "", "only counts"}},
        .notes = "With their tasks, events and computed results. Measurements "
                 "stay, so nothing is\nmeasured again. The newest job is never "
-                "deleted.",
+                "deleted. Results are what DIR/analysis.db\nholds of all jobs; "
+                "the file keeps its size, what is freed is filled again.",
        .run = CollectGarbage},
   };
 }

@@ -166,12 +166,23 @@ TEST_F(RealCoordinatorTest, DropsTheResultsOfDeletedJobs) {
     return jobs;
   };
   EXPECT_THAT(saved(), UnorderedElementsAre(JobNumber(1), JobNumber(2)));
-  const Outcome counted =
-      Run({"admin", "gc", "--older-than", "0s", "--dry-run"});
-  EXPECT_EQ(counted.code, 0) << counted.err;
+  const auto collect = [this](std::vector<std::string> flags) {
+    std::vector<std::string> args = {"admin", "gc", "--older-than",
+                                     "0s",    "-o", "json"};
+    args.insert(args.end(), flags.begin(), flags.end());
+    const Outcome outcome = Run(args);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return Json::parse(outcome.out)["items"][0];
+  };
+  const Json counted = collect({"--dry-run"});
+  EXPECT_EQ(counted["results_freed_bytes"], 0);
   EXPECT_THAT(saved(), UnorderedElementsAre(JobNumber(1), JobNumber(2)));
-  const Outcome deleted = Run({"admin", "gc", "--older-than", "0s"});
-  EXPECT_EQ(deleted.code, 0) << deleted.err;
+  const Json deleted = collect({});
+  EXPECT_GT(deleted["results_freed_bytes"], 0);
+  EXPECT_GT(deleted["results_bytes"], 0);
+  EXPECT_EQ(counted["results_bytes"].get<int64_t>(),
+            deleted["results_bytes"].get<int64_t>() +
+                deleted["results_freed_bytes"].get<int64_t>());
   EXPECT_THAT(saved(), UnorderedElementsAre(JobNumber(2)));
 }
 
