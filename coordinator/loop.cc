@@ -259,6 +259,13 @@ void Loop::PostWatch(Caller caller, v1::WatchJobRequest request,
       MakeWatchCall(std::move(caller), std::move(request), std::move(sink)));
 }
 
+// The step that it brings asks all sinks.
+void Loop::PostRoom() {
+  impl_->queue.Push(
+      {.run = [](LoopCore&) {}, .refuse = [](const absl::Status&) {}},
+      /*always=*/true);
+}
+
 void Loop::Post(Caller caller, v1::CommitResultRequest request,
                 Reply<v1::CommitResultResponse> reply) {
   if (request.results().empty()) {

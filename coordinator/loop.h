@@ -59,7 +59,8 @@ class WatchSink {
   // frame may be dropped silently (true).
   virtual bool Send(v1::WatchEvent event) = 0;
   // How many events Send takes now: old ones are sent no faster than the
-  // client reads them.
+  // client reads them. After 0 the sink calls Loop::PostRoom, from any thread,
+  // once there is some or its client is gone; until then nobody asks again.
   virtual int Room() = 0;
   // The last call. OK after the event that ends the job.
   virtual void Close(absl::Status status) = 0;
@@ -166,6 +167,8 @@ class Loop {
   // through sink->Close.
   void PostWatch(Caller caller, v1::WatchJobRequest request,
                  std::shared_ptr<WatchSink> sink);
+  // A sink that had no room has some.
+  void PostRoom();
 
   // Workers' calls.
   void Post(Caller caller, v1::CommitResultRequest request,

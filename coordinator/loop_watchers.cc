@@ -15,7 +15,6 @@ namespace qsweep {
 namespace {
 
 constexpr int kSlice = 500;  // events read at once: the loop has more to do
-constexpr absl::Duration kFullPause = absl::Milliseconds(100);
 
 }  // namespace
 
@@ -170,8 +169,8 @@ absl::Status Watchers::Advance(const State& state, Store& store) {
 SteadyTime Watchers::NextAdvance(SteadyTime now) const {
   SteadyTime next = SteadyTime::InfiniteFuture();
   for (const Watcher& watcher : watchers_) {
-    if (!watcher.caught_up || !watcher.greeted) {
-      next = std::min(next, watcher.full ? now + kFullPause : now);
+    if (!watcher.greeted || (!watcher.caught_up && !watcher.full)) {
+      next = now;
     }
   }
   return next;

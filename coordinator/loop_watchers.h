@@ -34,7 +34,7 @@ class Watchers {
   // of jobs that ended. Errors: the store's.
   absl::Status Advance(const State& state, Store& store);
   // When Advance has something to do again: at once while a watcher has not
-  // read all old events, a moment later when its client must read first.
+  // been sent all old events, but not while its client must read first.
   SteadyTime NextAdvance(SteadyTime now) const;
   void CloseAll(const absl::Status& why);
   // Those whose caller's token is not valid any more.

@@ -24,7 +24,8 @@ using WriteReactor = grpc::ServerWriteReactor<v1::WatchEvent>;
 // reads too slowly is cut and resumes from its last sequence number.
 class WatchOutbox : public WatchSink {
  public:
-  explicit WatchOutbox(WriteReactor* reactor) : reactor_(reactor) {}
+  WatchOutbox(WriteReactor* reactor, Loop& loop)
+      : reactor_(reactor), loop_(loop) {}
 
   bool Send(v1::WatchEvent event) override {
     MutexLock lock(mutex_);
@@ -52,18 +53,11 @@ class WatchOutbox : public WatchSink {
     return true;
   }
 
-  // Half of the buffer: the rest is for what happens meanwhile. A stream that
-  // has ended takes all, to say so.
   int Room() override {
     MutexLock lock(mutex_);
-    if (finish_.has_value()) {
-      return kWatchEventsMax;
-    }
-    const int room = kWatchEventsMax / 2 - static_cast<int>(queue_.size());
-    // Not a read for a few.
-    return queue_bytes_ > kWatchBytesMax / 2 || room < kWatchEventsMax / 8
-               ? 0
-               : room;
+    const int room = RoomNow();
+    asked_in_vain_ = room == 0;
+    return room;
   }
 
   void Close(absl::Status status) override {
@@ -76,27 +70,58 @@ class WatchOutbox : public WatchSink {
 
   // The client is gone.
   void Cancel() {
-    MutexLock lock(mutex_);
+    {
+      MutexLock lock(mutex_);
+      Drop();
+      Advance();
+    }
+    TellOfRoom();
+  }
+
+  void WriteDone(bool ok) {
+    {
+      MutexLock lock(mutex_);
+      writing_ = false;
+      if (!ok) {
+        Drop();
+      }
+      Advance();
+    }
+    TellOfRoom();
+  }
+
+ private:
+  // Half of the buffer: the rest is for what happens meanwhile. A stream that
+  // has ended takes all, to say so.
+  int RoomNow() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (finish_.has_value()) {
+      return kWatchEventsMax;
+    }
+    const int room = kWatchEventsMax / 2 - static_cast<int>(queue_.size());
+    // Not a read for a few.
+    return queue_bytes_ > kWatchBytesMax / 2 || room < kWatchEventsMax / 4
+               ? 0
+               : room;
+  }
+
+  void TellOfRoom() {
+    {
+      MutexLock lock(mutex_);
+      if (!asked_in_vain_ || RoomNow() == 0) {
+        return;
+      }
+      asked_in_vain_ = false;
+    }
+    loop_.PostRoom();
+  }
+
+  void Drop() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     queue_.clear();
     if (!finish_.has_value()) {
       finish_ = absl::CancelledError("the watcher is gone");
     }
-    Advance();
   }
 
-  void WriteDone(bool ok) {
-    MutexLock lock(mutex_);
-    writing_ = false;
-    if (!ok) {
-      queue_.clear();
-      if (!finish_.has_value()) {
-        finish_ = absl::CancelledError("the watcher is gone");
-      }
-    }
-    Advance();
-  }
-
- private:
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (writing_ || finished_) {
       return;
@@ -107,7 +132,12 @@ class WatchOutbox : public WatchSink {
       queue_bytes_ =
           queue_.empty() ? 0 : queue_bytes_ - outgoing_.ByteSizeLong();
       writing_ = true;
-      reactor_->StartWrite(&outgoing_);
+      // Many small messages go to the socket together.
+      grpc::WriteOptions options;
+      if (!queue_.empty()) {
+        options.set_buffer_hint();
+      }
+      reactor_->StartWrite(&outgoing_, options);
     } else if (finish_.has_value()) {
       finished_ = true;  // the reactor may be gone after this
       reactor_->Finish(ToGrpcStatus(*finish_));
@@ -116,17 +146,20 @@ class WatchOutbox : public WatchSink {
 
   Mutex mutex_;
   WriteReactor* const reactor_;  // alive until finished_
+  Loop& loop_;
   v1::WatchEvent outgoing_ ABSL_GUARDED_BY(mutex_);
   std::deque<v1::WatchEvent> queue_ ABSL_GUARDED_BY(mutex_);
   size_t queue_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> finish_ ABSL_GUARDED_BY(mutex_);
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  bool asked_in_vain_ ABSL_GUARDED_BY(mutex_) = false;  // for room
 };
 
 class WatchReactor : public WriteReactor {
  public:
-  WatchReactor() : outbox_(std::make_shared<WatchOutbox>(this)) {}
+  explicit WatchReactor(Loop& loop)
+      : outbox_(std::make_shared<WatchOutbox>(this, loop)) {}
   const std::shared_ptr<WatchOutbox>& outbox() const { return outbox_; }
 
   void OnWriteDone(bool ok) override { outbox_->WriteDone(ok); }
@@ -141,7 +174,7 @@ class WatchReactor : public WriteReactor {
 
 WriteReactor* NewWatchReactor(Loop& loop, const v1::WatchJobRequest& request,
                               absl::StatusOr<Caller> caller) {
-  auto* reactor = new WatchReactor;
+  auto* reactor = new WatchReactor(loop);
   // Its end may delete the reactor; the outbox is ours until we return.
   const std::shared_ptr<WatchOutbox> outbox = reactor->outbox();
   if (caller.ok()) {

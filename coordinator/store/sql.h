@@ -353,9 +353,15 @@ inline constexpr const char kReadModel[] =
     "SELECT description FROM model WHERE digest = ?";
 inline constexpr const char kReadCorpus[] =
     "SELECT body FROM corpus WHERE digest = ?";
+// By the job's own numbers, which have an index and grow as `seq` does: else
+// each page would look at all events of the job. ?2 is mostly one of them.
 inline constexpr const char kReadEvents[] =
     "SELECT seq, time_us, job_seq, task, worker, kind, from_state, to_state, "
-    "epoch, reason FROM event WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?";
+    "epoch, reason FROM event WHERE job = ?1 AND job_seq > "
+    "CASE WHEN ?2 = 0 THEN 0 ELSE coalesce("
+    "(SELECT job_seq FROM event WHERE seq = ?2 AND job = ?1), "
+    "(SELECT job_seq FROM event WHERE job = ?1 AND seq <= ?2 "
+    "ORDER BY job_seq DESC LIMIT 1), 0) END ORDER BY job_seq LIMIT ?3";
 inline constexpr const char kHasDuplicate[] =
     "SELECT 1 FROM duplicate_result "
     "WHERE task = ? AND epoch = ? AND payload_digest = ?";

@@ -413,6 +413,13 @@ TEST_P(StoreContract, ReadsEventsAboveANumber) {
   EXPECT_EQ((*events)[0].job_seq(), 2u);
   EXPECT_EQ((*events)[1].seq(), 4u);
   EXPECT_EQ(store_->ReadEvents(JobNumber(1), EventSeq(0), 1)->size(), 1u);
+  EXPECT_EQ(store_->ReadEvents(JobNumber(1), EventSeq(4), 1)->size(), 0u);
+  // A number of another job's event.
+  const auto others = store_->ReadEvents(JobNumber(1), EventSeq(2), 10);
+  QSWEEP_ASSERT_OK(others);
+  ASSERT_EQ(others->size(), 2u);
+  EXPECT_EQ((*others)[0].seq(), 3u);
+  EXPECT_EQ(store_->ReadEvents(JobNumber(2), EventSeq(1), 10)->size(), 1u);
 }
 
 TEST_P(StoreContract, MovesACorpusName_WhenAddedWithOtherTexts) {

@@ -473,4 +473,11 @@ void CoordinatorProcess::Watch(v1::WatchJobRequest request,
   WakeSoon();
 }
 
+void CoordinatorProcess::TellOfRoom() {
+  if (loop_ != nullptr) {
+    loop_->PostRoom();
+    WakeSoon();
+  }
+}
+
 }  // namespace qsweep::sim

@@ -88,6 +88,8 @@ class CoordinatorProcess {
   void PutArtifact(Node from, const Digest& digest, std::string bytes,
                    Reply<v1::PutArtifactResponse> answer);
   void Watch(v1::WatchJobRequest request, std::shared_ptr<WatchSink> sink);
+  // A sink that had no room has some.
+  void TellOfRoom();
   // For sinks: false: the process is dead and says nothing any more.
   bool Speaks();
   // What a message waits for on top of the network: the syncs of this step.

@@ -52,8 +52,12 @@ class SimulatedClient::Sink : public WatchSink {
     const bool sent = client_.network_.SendInOrder(
         kCoordinator, client_.node_, &watch.last_delivery,
         [client = &client_, job = job_, connection = connection_,
-         waiting = waiting_, event = std::move(event)] {
+         waiting = waiting_, wants_room = wants_room_,
+         event = std::move(event)] {
           --*waiting;
+          if (std::exchange(*wants_room, false)) {
+            client->coordinator_.TellOfRoom();
+          }
           Watch& w = client->watches_.at(job);
           if (w.connected && w.connection == connection) {
             client->TakeEvent(w, event);
@@ -68,6 +72,7 @@ class SimulatedClient::Sink : public WatchSink {
   int Room() override {
     stored_ = client_.oracles_.durable().last_event();
     room_ = RoomNow();
+    *wants_room_ = room_ == 0;
     return room_;
   }
   void Close(absl::Status status) override {
@@ -122,6 +127,7 @@ class SimulatedClient::Sink : public WatchSink {
   int room_ = 0;     // left of the last answer
   EventSeq stored_;  // by then
   const std::shared_ptr<int> waiting_ = std::make_shared<int>(0);
+  const std::shared_ptr<bool> wants_room_ = std::make_shared<bool>(false);
 };
 
 SimulatedClient::SimulatedClient(Node node, std::string owner,

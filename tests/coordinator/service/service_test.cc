@@ -23,6 +23,7 @@
 
 #include "common/rpc/coordinator_client.h"
 #include "coordinator/service/server.h"
+#include "coordinator/service/watch_reactor.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/fake_worker.h"
 #include "tests/support/small_sweep.h"
@@ -214,6 +215,69 @@ TEST_F(ServiceTest, WatchesFromASequenceNumber) {
   EXPECT_EQ(CodeOf(client_->WatchJob(
                 request, [](const v1::WatchEvent&) { return true; })),
             "QS4020");
+}
+
+// The loop sends no more than there is room for, and hears when there is some.
+TEST_F(ServiceTest, SendsAllOldEvents_WhenTheyAreMoreThanItsBuffer) {
+  AddCorpus();
+  QSWEEP_ASSERT_OK(client_->SubmitJob(SmallSweepRequest()));
+  for (int i = 0; i < kWatchEventsMax; ++i) {
+    v1::ControlJobRequest control;
+    *control.mutable_job() = Job();
+    control.set_action(i % 2 == 0 ? v1::JOB_ACTION_PAUSE
+                                  : v1::JOB_ACTION_RESUME);
+    QSWEEP_ASSERT_OK(client_->ControlJob(control));
+  }
+  v1::CancelJobRequest cancel;
+  *cancel.mutable_job() = Job();
+  QSWEEP_ASSERT_OK(client_->CancelJob(cancel));
+  v1::WatchJobRequest request;
+  *request.mutable_job() = Job();
+  int events = 0;
+  QSWEEP_EXPECT_OK(client_->WatchJob(request, [&](const v1::WatchEvent& event) {
+    events += event.has_durable();
+    EXPECT_EQ(event.durable().job_seq(), static_cast<uint64_t>(events));
+    return true;
+  }));
+  EXPECT_GT(events, kWatchEventsMax);
+}
+
+TEST_F(ServiceTest, ShowsAJobAndPlansItAgain_AsItIsStored) {
+  AddCorpus();
+  v1::SubmitJobRequest request = SmallSweepRequest();
+  request.mutable_spec()->add_languages("eng");
+  request.mutable_spec()->mutable_calibration()->set_corpus("texts");
+  request.mutable_spec()->set_quantizers(0, "gptq:bits=4,group=4");
+  const auto submitted = client_->SubmitJob(request);
+  QSWEEP_ASSERT_OK(submitted);
+  v1::GetJobRequest get;
+  *get.mutable_job() = Job();
+  const auto job = client_->GetJob(get);
+  QSWEEP_ASSERT_OK(job);
+  EXPECT_EQ(job->summary().job_uuid(), request.job_uuid());
+  EXPECT_EQ(job->spec().name(), "sweep");
+  EXPECT_EQ(job->plan().SerializeAsString(),
+            submitted->plan().SerializeAsString());
+  ASSERT_EQ(job->models_size(), 1);
+  EXPECT_EQ(job->models(0).digest(), request.models(0).digest());
+  EXPECT_EQ(job->corpus().name(), "texts");
+  ASSERT_EQ(job->corpus().languages_size(), 1);
+  EXPECT_EQ(job->corpus().languages(0).language(), "eng");
+  EXPECT_GT(job->last_seq(), 0u);
+
+  v1::CancelJobRequest cancel;
+  *cancel.mutable_job() = Job();
+  QSWEEP_ASSERT_OK(client_->CancelJob(cancel));
+  v1::ControlJobRequest retry;
+  *retry.mutable_job() = Job();
+  retry.set_action(v1::JOB_ACTION_RETRY);
+  const auto retried = client_->ControlJob(retry);
+  QSWEEP_ASSERT_OK(retried);
+  EXPECT_EQ(retried->summary().state(), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(retried->summary().measurements_total(),
+            job->summary().measurements_total());
+  *retry.mutable_job() = Job("77");
+  EXPECT_EQ(CodeOf(client_->ControlJob(retry)), "QS4020");
 }
 
 TEST_F(ServiceTest, CarriesArtifactsBothWays) {

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -18,6 +19,7 @@
 #include "coordinator/core/state.h"
 #include "coordinator/store/database_file.h"
 #include "coordinator/store/schema.h"
+#include "coordinator/store/sql.h"
 #include "coordinator/store/sqlite.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/sweep_batches.h"
@@ -27,6 +29,10 @@ namespace qsweep::testing {
 namespace {
 
 namespace fs = std::filesystem;
+
+using ::testing::Each;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -39,6 +45,23 @@ Database OpenPlain(const std::string& path) {
   auto database = Database::Open(path, Database::Mode::kReadWriteCreate);
   EXPECT_EQ(database.status(), absl::OkStatus());
   return *std::move(database);
+}
+
+// A watcher that catches up reads page after page.
+TEST(ReadEvents, LooksAtNoMoreEventsThanItReturns) {
+  TempDir directory;
+  auto database = OpenWriter(directory / "coordinator.db");
+  QSWEEP_ASSERT_OK(database);
+  auto plan =
+      database->Prepare(absl::StrCat("EXPLAIN QUERY PLAN ", sql::kReadEvents));
+  QSWEEP_ASSERT_OK(plan);
+  std::vector<std::string> steps;
+  while (*plan->Step()) {
+    steps.emplace_back(plan->Text(3));
+  }
+  ASSERT_FALSE(steps.empty());
+  EXPECT_THAT(steps[0], HasSubstr("(job=? AND job_seq>?)"));
+  EXPECT_THAT(steps, Each(Not(HasSubstr("TEMP B-TREE"))));
 }
 
 TEST(OpenWriter, SetsEveryPragma) {
