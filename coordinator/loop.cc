@@ -115,8 +115,12 @@ void Loop::Post(v1::CancelJobRequest request,
 }
 
 void Loop::Post(v1::ControlJobRequest request,
-                Reply<v1::ControlJobResponse> reply) {
-  impl_->Forward(RunControlJob, std::move(request), std::move(reply));
+                Reply<v1::ControlJobResponse> reply,
+                std::shared_ptr<const PreparedSubmit> prepared) {
+  impl_->queue.Push(MakeCall<v1::ControlJobResponse>(
+      [request = std::move(request), prepared = std::move(prepared)](
+          LoopCore& core) { return RunControlJob(core, request, prepared); },
+      std::move(reply)));
 }
 
 void Loop::Post(v1::ExplainTaskRequest request,

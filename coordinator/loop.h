@@ -128,7 +128,10 @@ class Loop {
   void Post(v1::SubmitJobRequest request, Reply<v1::SubmitJobResponse> reply,
             std::shared_ptr<const PreparedSubmit> prepared = nullptr);
   void Post(v1::CancelJobRequest request, Reply<v1::CancelJobResponse> reply);
-  void Post(v1::ControlJobRequest request, Reply<v1::ControlJobResponse> reply);
+  // prepared: of a RETRY, what PrepareSubmit makes of what the job was planned
+  // from; null, or of another job: it is made on the loop thread if need be.
+  void Post(v1::ControlJobRequest request, Reply<v1::ControlJobResponse> reply,
+            std::shared_ptr<const PreparedSubmit> prepared = nullptr);
   void Post(v1::ExplainTaskRequest request,
             Reply<v1::ExplainTaskResponse> reply);
   void Post(v1::ControlWorkerRequest request,
@@ -136,6 +139,8 @@ class Loop {
   void Post(v1::CollectGarbageRequest request,
             Reply<v1::CollectGarbageResponse> reply);
   void Post(v1::ListJobsRequest request, Reply<v1::ListJobsResponse> reply);
+  // Summary and last_seq: the rest is what a reader finds in the database, of
+  // a large job in seconds.
   void Post(v1::GetJobRequest request, Reply<v1::GetJobResponse> reply);
   void Post(v1::ListTasksRequest request, Reply<v1::ListTasksResponse> reply);
   void Post(v1::ListWorkersRequest request,

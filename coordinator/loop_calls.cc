@@ -114,31 +114,10 @@ absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
 
 absl::StatusOr<v1::GetJobResponse> RunGetJob(LoopCore& core,
                                              const v1::GetJobRequest& request) {
-  QSWEEP_RETURN_IF_ERROR(core.Flush());
   QSWEEP_ASSIGN_OR_RETURN(const JobNumber number,
                           ResolveJob(core.state(), request.job().text()));
-  QSWEEP_ASSIGN_OR_RETURN(StoredJob stored, core.store().ReadJob(number));
   v1::GetJobResponse response;
   *response.mutable_summary() = MakeJobSummary(core.state().job(number));
-  *response.mutable_spec() = std::move(stored.spec);
-  *response.mutable_plan() = std::move(stored.plan);
-  for (const Digest& digest : stored.models) {
-    QSWEEP_ASSIGN_OR_RETURN(const auto model, core.store().ReadModel(digest));
-    *response.add_models() = *model;
-  }
-  QSWEEP_ASSIGN_OR_RETURN(const auto corpus,
-                          core.store().ReadCorpus(stored.corpus));
-  v1::Corpus& chosen = *response.mutable_corpus();
-  chosen.set_name(corpus->name());
-  chosen.set_digest(corpus->digest());
-  chosen.set_license(corpus->license());
-  const std::set<std::string> wanted(stored.languages.begin(),
-                                     stored.languages.end());
-  for (const v1::CorpusLanguage& language : corpus->languages()) {
-    if (wanted.contains(language.language())) {
-      *chosen.add_languages() = language;
-    }
-  }
   response.set_last_seq(
       static_cast<uint64_t>(core.state().last_event().value()));
   return response;

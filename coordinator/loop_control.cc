@@ -23,7 +23,8 @@ namespace {
 
 constexpr uint64_t kDrainDeadlineMaxMs = uint64_t{30} * 24 * 3600 * 1000;
 
-absl::StatusOr<JobNumber> Retry(LoopCore& core, JobNumber number) {
+absl::StatusOr<JobNumber> Retry(LoopCore& core, JobNumber number,
+                                std::shared_ptr<const PreparedSubmit> ahead) {
   QSWEEP_RETURN_IF_ERROR(core.Flush());
   const Job& job = core.state().job(number);
   if (job.state == v1::JOB_STATE_SUCCEEDED) {
@@ -32,20 +33,24 @@ absl::StatusOr<JobNumber> Retry(LoopCore& core, JobNumber number) {
   if (!NeedsNewPlan(job)) {
     return Carry(core, DecideRetryTasks(core.state(), number, core.now()));
   }
-  QSWEEP_ASSIGN_OR_RETURN(PreparedSubmit prepared, PrepareStored(core, number));
-  if (!SubmitPlanner(core.state(), prepared, core.settings(), job).at_once()) {
-    core.plans().Replan(
-        core, std::make_unique<PreparedSubmit>(std::move(prepared)), job);
+  std::shared_ptr<const PreparedSubmit> prepared = std::move(ahead);
+  if (prepared == nullptr || prepared->job != number) {
+    QSWEEP_ASSIGN_OR_RETURN(PreparedSubmit now, PrepareStored(core, number));
+    prepared = std::make_shared<const PreparedSubmit>(std::move(now));
+  }
+  if (!SubmitPlanner(core.state(), *prepared, core.settings(), job).at_once()) {
+    core.plans().Replan(core, std::move(prepared), job);
     return number;
   }
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<PanelStatuses> measured,
-                          ReadPanelStatuses(core, prepared));
-  return Carry(core, DecideReplan(core.state(), number, prepared, measured,
+                          ReadPanelStatuses(core, *prepared));
+  return Carry(core, DecideReplan(core.state(), number, *prepared, measured,
                                   core.settings(), core.now()));
 }
 
-absl::StatusOr<JobNumber> RunAction(LoopCore& core, JobNumber number,
-                                    const v1::ControlJobRequest& request) {
+absl::StatusOr<JobNumber> RunAction(
+    LoopCore& core, JobNumber number, const v1::ControlJobRequest& request,
+    std::shared_ptr<const PreparedSubmit> ahead) {
   const State& state = core.state();
   switch (request.action()) {
     case v1::JOB_ACTION_PAUSE:
@@ -57,7 +62,7 @@ absl::StatusOr<JobNumber> RunAction(LoopCore& core, JobNumber number,
       return Carry(core,
                    DecideStop(state, number, request.reason(), core.now()));
     case v1::JOB_ACTION_RETRY:
-      return Retry(core, number);
+      return Retry(core, number, std::move(ahead));
     case v1::JOB_ACTION_PRIORITY:
       return Carry(
           core, DecidePriority(state, number, request.priority(), core.now()));
@@ -85,11 +90,13 @@ absl::StatusOr<v1::CancelJobResponse> RunCancel(
 }
 
 absl::StatusOr<v1::ControlJobResponse> RunControlJob(
-    LoopCore& core, const v1::ControlJobRequest& request) {
+    LoopCore& core, const v1::ControlJobRequest& request,
+    std::shared_ptr<const PreparedSubmit> ahead) {
   QSWEEP_ASSIGN_OR_RETURN(const JobNumber number,
                           ResolveJob(core.state(), request.job().text()));
   QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
-  QSWEEP_RETURN_IF_ERROR(RunAction(core, number, request).status());
+  QSWEEP_RETURN_IF_ERROR(
+      RunAction(core, number, request, std::move(ahead)).status());
   v1::ControlJobResponse response;
   *response.mutable_summary() = MakeJobSummary(core.state().job(number));
   return response;

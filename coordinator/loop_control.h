@@ -1,6 +1,8 @@
 #ifndef QSWEEP_COORDINATOR_LOOP_CONTROL_H_
 #define QSWEEP_COORDINATOR_LOOP_CONTROL_H_
 
+#include <memory>
+
 #include "absl/status/statusor.h"
 
 #include "coordinator/loop_core.h"
@@ -13,8 +15,10 @@ namespace qsweep {
 
 absl::StatusOr<v1::CancelJobResponse> RunCancel(
     LoopCore& core, const v1::CancelJobRequest& request);
+// ahead: as Loop::Post's.
 absl::StatusOr<v1::ControlJobResponse> RunControlJob(
-    LoopCore& core, const v1::ControlJobRequest& request);
+    LoopCore& core, const v1::ControlJobRequest& request,
+    std::shared_ptr<const PreparedSubmit> ahead);
 absl::StatusOr<v1::ExplainTaskResponse> RunExplainTask(
     LoopCore& core, const v1::ExplainTaskRequest& request);
 absl::StatusOr<v1::ControlWorkerResponse> RunControlWorker(

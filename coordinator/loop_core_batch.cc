@@ -28,11 +28,14 @@ bool ChangesTokens(const Mutation& mutation) {
          std::holds_alternative<TokenRevoked>(mutation);
 }
 
-// What a load leaves to write says nothing about what failed before it.
+// What a load leaves to write, to plan a job on, says nothing about what failed
+// before it.
 bool IsProgress(const Mutation& mutation) {
+  const auto* task = std::get_if<JobTaskAdded>(&mutation);
   return IsDurable(mutation) &&
          !std::holds_alternative<CoordinatorStarted>(mutation) &&
-         !std::holds_alternative<JobPlanningResumed>(mutation);
+         !std::holds_alternative<JobPlanningResumed>(mutation) &&
+         (task == nullptr || task->num_measurements >= 0);
 }
 
 }  // namespace

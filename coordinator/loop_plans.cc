@@ -45,6 +45,7 @@ struct LongPlans::Plan {
   std::unique_ptr<SubmitPlanner> check;  // a plan that changes nothing
   std::unique_ptr<SubmitPlanner> planner;
   size_t next_slice = 0;
+  bool cleared = true;  // of what the job had before
   bool documents_added = false;
   bool over = false;  // activated, on its way to disk; or its job has ended
   std::vector<Waiting> waiting;
@@ -78,6 +79,7 @@ void LongPlans::Replan(LoopCore& core,
   plan->prepared = std::move(prepared);
   plan->planner = std::make_unique<SubmitPlanner>(core.state(), *plan->prepared,
                                                   core.settings(), job);
+  plan->cleared = false;
   plan->documents_added = true;
   for (const auto& old : plans_) {
     if (old->job == job.number) {
@@ -135,9 +137,13 @@ absl::Status LongPlans::Step(LoopCore& core) {
   if (plan.planner == nullptr) {
     return plan.prepared == nullptr ? Prepare(core, plan) : Check(core, plan);
   }
-  if (!plan.documents_added) {
+  if (!plan.cleared || !plan.documents_added) {
     Draft draft(core.state(), core.now());
-    plan.documents_added = !plan.planner->AddDocuments(draft);
+    if (!plan.cleared) {
+      plan.cleared = !plan.planner->Clear(draft);
+    } else {
+      plan.documents_added = !plan.planner->AddDocuments(draft);
+    }
     core.Apply(draft.Take());
     return absl::OkStatus();
   }
@@ -168,9 +174,7 @@ absl::Status LongPlans::Prepare(LoopCore& core, Plan& plan) {
   plan.planner = std::make_unique<SubmitPlanner>(core.state(), *plan.prepared,
                                                  core.settings(),
                                                  core.state().job(plan.job));
-  Draft draft(core.state(), core.now());
-  plan.planner->Resume(draft);
-  core.Apply(draft.Take());
+  plan.cleared = false;
   return absl::OkStatus();
 }
 

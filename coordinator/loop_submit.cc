@@ -111,7 +111,11 @@ absl::StatusOr<PreparedSubmit> PrepareStored(LoopCore& core, JobNumber job) {
                           core.store().ReadCorpus(stored.corpus));
   QSWEEP_ASSIGN_OR_RETURN(CorpusPointer calibration,
                           StoredCalibrationCorpus(core, request.spec()));
-  return PrepareSubmit(request, std::move(corpus), std::move(calibration));
+  QSWEEP_ASSIGN_OR_RETURN(
+      PreparedSubmit prepared,
+      PrepareSubmit(request, std::move(corpus), std::move(calibration)));
+  prepared.job = job;
+  return prepared;
 }
 
 absl::StatusOr<std::vector<PanelStatuses>> ReadPanelStatuses(

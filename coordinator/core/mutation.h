@@ -118,8 +118,8 @@ struct JobDocumentsAdded {
   std::vector<JobDocument> documents;
 };
 
-// The planning of a job begins again: of the measurements its tasks bring none
-// is counted yet. plan: with what is known before.
+// The planning of a job begins again, and of the measurements its tasks bring
+// none is counted. plan: with what is known before.
 struct JobPlanningResumed {
   JobNumber job;
   std::shared_ptr<const v1::JobPlan> plan;
@@ -187,11 +187,13 @@ struct TaskAdded {
 };
 
 // The job wants the task's result. It may want it already: a plan that is made
-// in slices then found more that the task brings.
+// in slices then found more that the task brings, or begins again and takes
+// back what it counted.
 struct JobTaskAdded {
   JobNumber job;
   TaskId task;
-  int64_t num_measurements = 0;  // of the job's that this task brings
+  int64_t num_measurements =
+      0;  // of the job's that this task brings; < 0: back
 };
 struct JobTaskRemoved {
   JobNumber job;

@@ -59,9 +59,6 @@ void State::On(const JobDocumentsAdded&) {}
 void State::On(const JobPlanningResumed& m) {
   Job& job = jobs_.at(m.job);
   QSWEEP_CHECK(job.state == v1::JOB_STATE_PLANNING);
-  for (auto& [task, measurements] : job.tasks) {
-    measurements = 0;
-  }
   job.measurements_total = static_cast<int64_t>(m.plan->measurements());
   job.measurements_reused = static_cast<int64_t>(m.plan->measurements_reused());
   job.measurements_done = job.measurements_reused;

@@ -31,6 +31,7 @@ struct SubmitPanel {
 // A request that is valid, expanded on its models and corpus.
 struct PreparedSubmit {
   JobUuid uuid;
+  JobNumber job;  // that is planned again; not valid: it is new
   Digest spec_digest;
   std::string owner;
   bool dry_run = false;

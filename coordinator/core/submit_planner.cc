@@ -64,19 +64,6 @@ void SubmitPlanner::ShareLiveTasks(const State& state, const PlanSlice& slice,
         ShareTask(state, slice, d, task, missing);
       }
     }
-    const auto given_up = given_up_on_.find(document);
-    if (given_up == given_up_on_.end()) {
-      continue;
-    }
-    for (const TaskId id : given_up->second) {
-      const Task& task = state.task(id);
-      const TaskGroup& group = state.group(task.group);
-      if (group.model_digest == model &&
-          group.prototype->evaluation() == panel.evaluation &&
-          std::ranges::binary_search(task.jobs, number_)) {
-        ShareTask(state, slice, d, task, missing);
-      }
-    }
   }
 }
 

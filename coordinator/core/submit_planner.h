@@ -33,12 +33,12 @@ struct PlanSlice {
 //   QSWEEP_RETURN_IF_ERROR(planner.Check());
 //   planner.Begin(draft), planner.AddTasks(draft), planner.Start(draft)
 // A large one in one decision a slice, between which the state goes on:
-//   Begin; for each slice: Plan, AddTasks; Activate
+//   Begin; Clear until it is done; for each slice: Plan, AddTasks; Activate
 // Each slice looks at what is measured and at what live tasks will bring now,
 // so it plans no key that came on its way since; its tasks are the job's at
-// once and nobody's to lease before Activate. After a restart Resume instead of
-// Begin, and all slices again: what the job has stays.
-// Borrows `prepared` and `settings`. Single-thread.
+// once and nobody's to lease before Activate. After a restart the same without
+// Begin: what the job has stays, but for what was given up, which is tried
+// again. Borrows `prepared` and `settings`. Single-thread.
 class SubmitPlanner {
  public:
   // Of a new job. The speed of the workers is that of now.
@@ -65,10 +65,12 @@ class SubmitPlanner {
   absl::Status Check() const;
   const v1::JobPlan& plan() const { return plan_; }
 
-  // JobAdded, or JobReopened without the tasks the job has not got.
+  // JobAdded or JobReopened. At once: without the tasks the job has not got.
   void Begin(Draft& draft);
-  // What comes before Plan when the job is PLANNING.
-  void Resume(Draft& draft);
+  // Of a large job that was there before, the next of the tasks it has: those
+  // that were given up are the job's no more, and what the others bring is not
+  // counted until it is planned. False: all are done, the plan begins.
+  bool Clear(Draft& draft);
   // The next documents of a job that has many; false: it has them all.
   bool AddDocuments(Draft& draft);
   // The tasks of the slices planned since the last call.
@@ -146,6 +148,7 @@ class SubmitPlanner {
   bool at_once_ = true;
   std::vector<PlanSlice> slices_;
   size_t documents_added_ = 0;
+  TaskId cleared_;  // the last of the job's that was
 
   v1::JobPlan plan_;
   int64_t num_keys_ = 0;  // in all
@@ -157,9 +160,6 @@ class SubmitPlanner {
   absl::flat_hash_map<std::pair<size_t, TaskGroupId>, std::vector<int>>
       indexes_of_;
   std::vector<absl::flat_hash_map<Digest, int>> position_of_;  // by panel
-  // Tasks that the job, found PLANNING, had and that were given up since: it
-  // has them still, and none of their keys is planned again.
-  absl::flat_hash_map<Digest, std::vector<TaskId>> given_up_on_;
   absl::flat_hash_set<TaskId> seen_;  // shared, or the job's before it resumed
 
   // Since the last AddTasks.

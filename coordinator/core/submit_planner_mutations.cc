@@ -14,6 +14,7 @@ namespace qsweep {
 namespace {
 
 constexpr size_t kDocuments = 2000;  // written in one step, of a large job
+constexpr int64_t kClearedPerPlanned = 2;  // tasks, in the time of a slice
 
 }  // namespace
 
@@ -23,14 +24,32 @@ void SubmitPlanner::Begin(Draft& draft) {
     return;
   }
   documents_added_ = prepared_.num_documents();
-  Reopen(draft);
-  if (!at_once_) {
-    Resume(draft);
+  if (at_once_) {
+    Reopen(draft);
+  } else {
+    ReopenJob(draft, draft.state().job(number_), PlanNow());
   }
 }
 
-void SubmitPlanner::Resume(Draft& draft) {
+bool SubmitPlanner::Clear(Draft& draft) {
+  const auto& tasks = draft.state().job(number_).tasks;
+  auto entry = tasks.upper_bound(cleared_);
+  const int64_t most = kClearedPerPlanned * settings_.plan_slice_tasks;
+  for (int64_t i = 0; i < most && entry != tasks.end(); ++i, ++entry) {
+    cleared_ = entry->first;
+    if (draft.state().task(cleared_).given_up()) {
+      draft.Add(JobTaskRemoved{.job = number_, .task = cleared_});
+    } else if (entry->second > 0) {
+      draft.Add(JobTaskAdded{.job = number_,
+                             .task = cleared_,
+                             .num_measurements = -int64_t{entry->second}});
+    }
+  }
+  if (entry != tasks.end()) {
+    return true;
+  }
   draft.Add(JobPlanningResumed{.job = number_, .plan = PlanNow()});
+  return false;
 }
 
 // Of a large job what is known before its slices are planned.
@@ -126,14 +145,14 @@ void SubmitPlanner::AddJob(Draft& draft) {
   draft.AddJobEvent(number_, {.kind = "job_submitted", .to = "PLANNING"});
 }
 
-// Of its old tasks the job keeps those that are DONE.
+// Of its old tasks a small job keeps those that are DONE.
 void SubmitPlanner::Reopen(Draft& draft) {
   const Job& job = draft.state().job(number_);
   std::vector<TaskId> given_up;
   for (const auto& [id, measurements] : job.tasks) {
     if (draft.state().task(id).state != v1::TASK_STATE_DONE) {
       given_up.push_back(id);
-    } else if (at_once_) {
+    } else {
       plan_.set_measurements_reused(plan_.measurements_reused() -
                                     static_cast<uint64_t>(measurements));
     }
@@ -169,7 +188,7 @@ void SubmitPlanner::AddTask(Draft& draft, const NewTask& task,
                             TaskId& next) const {
   const Task* known = draft.state().FindGivenUp(task.content_key);
   if (known != nullptr) {
-    // Cancelled or given up before. Of a job planned again Reopen removed it.
+    // Cancelled or given up before. Of a job planned again it was removed.
     ReviveTask(draft, *known, number_);
   } else {
     draft.Add(TaskAdded{

@@ -59,16 +59,6 @@ SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
     tries_.emplace_back(prepared.models[m], std::move(configurations));
   }
   CutSlices();
-  if (job != nullptr && job->state == v1::JOB_STATE_PLANNING) {
-    for (const auto& [id, measurements] : job->tasks) {
-      if (const Task& task = state.task(id);
-          task.given_up() && !task.history->audit_of.valid()) {
-        for (const DocumentRef& ref : task.documents) {
-          given_up_on_[state.documents()[ref.document]].push_back(id);
-        }
-      }
-    }
-  }
 }
 
 // Of the workers that the job admits: the live ones, or when none is live those

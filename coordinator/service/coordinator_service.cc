@@ -13,11 +13,11 @@
 #include "common/base/error_codes.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
-#include "coordinator/core/submit.h"
 #include "coordinator/service/artifact_reactors.h"
 #include "coordinator/service/export_reactor.h"
 #include "coordinator/service/forward.h"
 #include "coordinator/service/job_results.h"
+#include "coordinator/service/job_source.h"
 #include "coordinator/service/watch_reactor.h"
 #include "coordinator/store/schema.h"
 #include "qsweep/v1/coordinator.grpc.pb.h"
@@ -41,26 +41,6 @@ absl::StatusOr<v1::BackupResponse> BackUp(Reader& reader,
   response.set_bytes(static_cast<uint64_t>(info.bytes));
   response.mutable_removed()->Add(info.removed.begin(), info.removed.end());
   return response;
-}
-
-// What takes seconds for a large corpus, in which the loop would serve nobody.
-// Null: it cannot be prepared, and the loop says why.
-std::shared_ptr<const PreparedSubmit> PrepareAhead(
-    Reader& reader, const v1::SubmitJobRequest& request) {
-  auto corpus = reader.ReadCorpus(request.spec().corpus());
-  const std::string& named = request.spec().calibration().corpus();
-  std::shared_ptr<const v1::Corpus> calibration;
-  if (!named.empty()) {
-    calibration = reader.ReadCorpus(named).value_or(nullptr);
-  }
-  if (!corpus.ok() || (calibration == nullptr && !named.empty())) {
-    return nullptr;
-  }
-  auto prepared =
-      PrepareSubmit(request, *std::move(corpus), std::move(calibration));
-  return prepared.ok()
-             ? std::make_shared<const PreparedSubmit>(*std::move(prepared))
-             : nullptr;
 }
 
 absl::StatusOr<v1::CheckDatabaseResponse> FindProblems(Reader& reader) {
@@ -112,18 +92,14 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
     return Forward(context, "ListJobs", *request, response);
   }
   UnaryReactor* GetJob(Context* context, const v1::GetJobRequest* request,
-                       v1::GetJobResponse* response) override {
-    return Forward(context, "GetJob", *request, response);
-  }
+                       v1::GetJobResponse* response) override;
   UnaryReactor* CancelJob(Context* context, const v1::CancelJobRequest* request,
                           v1::CancelJobResponse* response) override {
     return Forward(context, "CancelJob", *request, response);
   }
   UnaryReactor* ControlJob(Context* context,
                            const v1::ControlJobRequest* request,
-                           v1::ControlJobResponse* response) override {
-    return Forward(context, "ControlJob", *request, response);
-  }
+                           v1::ControlJobResponse* response) override;
   UnaryReactor* ExplainTask(Context* context,
                             const v1::ExplainTaskRequest* request,
                             v1::ExplainTaskResponse* response) override {
@@ -252,6 +228,64 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   const Authenticator& authenticator_;
   const AuthorityDigest certificate_authority_;
 };
+
+UnaryReactor* CoordinatorServiceImpl::GetJob(Context* context,
+                                             const v1::GetJobRequest* request,
+                                             v1::GetJobResponse* response) {
+  UnaryReactor* reactor = context->DefaultReactor();
+  const Reply<v1::GetJobResponse> finish = FinishWith(reactor, response);
+  if (absl::Status status =
+          authenticator_.CallerOf(*context, "GetJob").status();
+      !status.ok()) {
+    finish(status);
+    return reactor;
+  }
+  loop_.Post(*request, [this, finish](absl::StatusOr<v1::GetJobResponse> job) {
+    if (!job.ok()) {
+      finish(job.status());
+      return;
+    }
+    readers_.Post([finish, job = *std::move(job)](Reader& reader) {
+      finish(DescribeJob(reader, job));
+    });
+  });
+  return reactor;
+}
+
+// A job that has ended is expanded again before the loop plans it.
+UnaryReactor* CoordinatorServiceImpl::ControlJob(
+    Context* context, const v1::ControlJobRequest* request,
+    v1::ControlJobResponse* response) {
+  if (request->action() != v1::JOB_ACTION_RETRY) {
+    return Forward(context, "ControlJob", *request, response);
+  }
+  UnaryReactor* reactor = context->DefaultReactor();
+  const Reply<v1::ControlJobResponse> finish = FinishWith(reactor, response);
+  if (absl::Status status =
+          authenticator_.CallerOf(*context, "ControlJob").status();
+      !status.ok()) {
+    finish(status);
+    return reactor;
+  }
+  loop_.Post(request->job(), [this, request,
+                              finish](absl::StatusOr<v1::JobSummary> job) {
+    if (!job.ok()) {
+      finish(job.status());
+      return;
+    }
+    v1::ControlJobRequest retry = *request;
+    retry.mutable_job()->set_text(absl::StrCat(job->job_number()));
+    if (job->finished_at_us() == 0 || job->state() == v1::JOB_STATE_SUCCEEDED) {
+      loop_.Post(std::move(retry), finish);
+      return;
+    }
+    readers_.Post([this, finish, retry = std::move(retry),
+                   job = *std::move(job)](Reader& reader) {
+      loop_.Post(retry, finish, PrepareAgainAhead(reader, job));
+    });
+  });
+  return reactor;
+}
 
 // The loop knows which job is meant; a reader thread does the rest, after the
 // analysis thread when that is at the same job: what it leaves in the cache is

@@ -121,7 +121,6 @@ absl::Status MutationWriter::On(const JobDocumentsAdded& m) {
 }
 
 absl::Status MutationWriter::On(const JobPlanningResumed& m) {
-  QSWEEP_RETURN_IF_ERROR(statements_.Run(sql::kForgetMeasurements, m.job));
   return statements_.Run(sql::kSetJobPlan, m.job,
                          Blob{m.plan->SerializeAsString()},
                          std::optional<int64_t>());

@@ -53,6 +53,9 @@ class SqliteReader : public Reader {
   }
 
   absl::StatusOr<std::vector<JobNumber>> ReadJobNumbers() override;
+  absl::StatusOr<JobSource> ReadJobSource(JobNumber job) override;
+  absl::StatusOr<std::vector<std::string>> ReadJobLanguages(
+      JobNumber job) override;
   absl::StatusOr<std::vector<int64_t>> ExportConfigurations(
       JobNumber job) override;
   absl::StatusOr<std::vector<v1::MeasurementRow>> ExportRows(
@@ -103,6 +106,9 @@ class SqliteReader : public Reader {
   bool Stopped() const { return stop_ != nullptr && *stop_ && (*stop_)(); }
   absl::StatusOr<JobRows> ReadAll(JobNumber job);
   absl::Status ReadHead(JobNumber job, JobRows& rows);
+  absl::StatusOr<std::vector<v1::ModelDescription>> ReadModels(JobNumber job);
+  absl::StatusOr<std::shared_ptr<const v1::Corpus>> ReadStoredCorpus(
+      const Digest& digest);
   absl::Status ReadLists(JobNumber job, JobRows& rows);
 
   const std::string directory_;
@@ -123,6 +129,48 @@ absl::StatusOr<std::vector<JobNumber>> SqliteReader::ReadJobNumbers() {
         return absl::OkStatus();
       }));
   return jobs;
+}
+
+absl::StatusOr<JobSource> SqliteReader::ReadJobSource(JobNumber job) {
+  StartDeadline();
+  JobSource source;
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadJobHead,
+      [&source](const Statement& row) -> absl::Status {
+        QSWEEP_ASSIGN_OR_RETURN(source.spec, ProtoColumn<v1::JobSpec>(row, 0));
+        QSWEEP_ASSIGN_OR_RETURN(v1::Corpus corpus,
+                                ProtoColumn<v1::Corpus>(row, 1));
+        source.corpus = std::make_shared<const v1::Corpus>(std::move(corpus));
+        QSWEEP_ASSIGN_OR_RETURN(source.plan, ProtoColumn<v1::JobPlan>(row, 2));
+        return absl::OkStatus();
+      },
+      job));
+  if (source.corpus == nullptr) {
+    return MakeError(kJobNotFound, absl::StrCat("no job ", job.value()));
+  }
+  QSWEEP_ASSIGN_OR_RETURN(source.models, ReadModels(job));
+  if (source.spec.has_calibration()) {
+    QSWEEP_ASSIGN_OR_RETURN(
+        const Digest digest,
+        Digest::FromBytes(source.spec.calibration().corpus_digest()));
+    QSWEEP_ASSIGN_OR_RETURN(source.calibration_corpus,
+                            ReadStoredCorpus(digest));
+  }
+  return source;
+}
+
+absl::StatusOr<std::vector<std::string>> SqliteReader::ReadJobLanguages(
+    JobNumber job) {
+  StartDeadline();
+  std::vector<std::string> languages;
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadJobLanguages,
+      [&languages](const Statement& row) {
+        languages.push_back(row.Text(0));
+        return absl::OkStatus();
+      },
+      job));
+  return languages;
 }
 
 absl::StatusOr<std::vector<int64_t>> SqliteReader::ExportConfigurations(
@@ -209,15 +257,22 @@ absl::StatusOr<JobConfiguration> ConfigurationOf(const Statement& row) {
   return configuration;
 }
 
-absl::Status SqliteReader::ReadLists(JobNumber job, JobRows& rows) {
+absl::StatusOr<std::vector<v1::ModelDescription>> SqliteReader::ReadModels(
+    JobNumber job) {
+  std::vector<v1::ModelDescription> models;
   QSWEEP_RETURN_IF_ERROR(ForEach(
       sql::kReadJobModelDescriptions,
-      [&](const Statement& row) -> absl::Status {
-        QSWEEP_ASSIGN_OR_RETURN(rows.models.emplace_back(),
+      [&models](const Statement& row) -> absl::Status {
+        QSWEEP_ASSIGN_OR_RETURN(models.emplace_back(),
                                 ProtoColumn<v1::ModelDescription>(row, 0));
         return absl::OkStatus();
       },
       job));
+  return models;
+}
+
+absl::Status SqliteReader::ReadLists(JobNumber job, JobRows& rows) {
+  QSWEEP_ASSIGN_OR_RETURN(rows.models, ReadModels(job));
   QSWEEP_ASSIGN_OR_RETURN(const Compute compute,
                           FromProto(rows.spec.compute()));
   QSWEEP_RETURN_IF_ERROR(ForEach(
@@ -287,6 +342,24 @@ absl::StatusOr<JobRows> SqliteReader::ReadAll(JobNumber job) {
     return std::tuple(row.configuration, row.evaluation, row.document);
   });
   return rows;
+}
+
+absl::StatusOr<std::shared_ptr<const v1::Corpus>>
+SqliteReader::ReadStoredCorpus(const Digest& digest) {
+  std::shared_ptr<const v1::Corpus> corpus;
+  QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kReadCorpus,
+      [&corpus](const Statement& row) -> absl::Status {
+        QSWEEP_ASSIGN_OR_RETURN(v1::Corpus body,
+                                ProtoColumn<v1::Corpus>(row, 0));
+        corpus = std::make_shared<const v1::Corpus>(std::move(body));
+        return absl::OkStatus();
+      },
+      Blob{digest.bytes()}));
+  if (corpus == nullptr) {
+    return MakeError(kUnknownCorpus, absl::StrCat("no corpus ", digest.hex()));
+  }
+  return corpus;
 }
 
 absl::StatusOr<std::shared_ptr<const v1::Corpus>> SqliteReader::ReadCorpus(

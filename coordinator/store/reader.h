@@ -39,6 +39,16 @@ struct JobRows {
   std::vector<Row> rows;  // sorted by the three indexes; holes while it runs
 };
 
+// What a job was planned from, and its plan.
+struct JobSource {
+  v1::JobSpec spec;
+  v1::JobPlan plan;
+  std::vector<v1::ModelDescription> models;  // parallel to spec.models
+  // All its languages, under the name it was added first.
+  std::shared_ptr<const v1::Corpus> corpus;
+  std::shared_ptr<const v1::Corpus> calibration_corpus;  // null: none
+};
+
 // A part of an artifact.
 struct ArtifactPart {
   uint64_t total_size = 0;
@@ -59,6 +69,11 @@ class Reader {
 
   // All jobs that were not deleted, ascending.
   virtual absl::StatusOr<std::vector<JobNumber>> ReadJobNumbers() = 0;
+  // Takes seconds for a large corpus. NOT_FOUND QS4020.
+  virtual absl::StatusOr<JobSource> ReadJobSource(JobNumber job) = 0;
+  // Of the job's documents, first seen first; looks at each of them.
+  virtual absl::StatusOr<std::vector<std::string>> ReadJobLanguages(
+      JobNumber job) = 0;
   // Ids of a job's configurations in the order of the measurement export.
   virtual absl::StatusOr<std::vector<int64_t>> ExportConfigurations(
       JobNumber job) = 0;

@@ -111,8 +111,6 @@ inline constexpr const char kAddTask[] =
 inline constexpr const char kAddJobTask[] =
     "INSERT INTO job_task (job, task, measurements) VALUES (?1, ?2, ?3) "
     "ON CONFLICT (job, task) DO UPDATE SET measurements = measurements + ?3";
-inline constexpr const char kForgetMeasurements[] =
-    "UPDATE job_task SET measurements = 0 WHERE job = ?";
 inline constexpr const char kRemoveJobTask[] =
     "DELETE FROM job_task WHERE job = ? AND task = ?";
 
@@ -409,7 +407,7 @@ inline constexpr const char kExportMeasurements[] =
     "ORDER BY e.text, jd.language, jd.document_id";
 
 inline constexpr const char kReadJobHead[] =
-    "SELECT j.spec, k.body FROM job AS j JOIN corpus AS k "
+    "SELECT j.spec, k.body, j.plan FROM job AS j JOIN corpus AS k "
     "ON k.digest = j.corpus WHERE j.number = ? AND j.purged = 0";
 inline constexpr const char kReadJobModelDescriptions[] =
     "SELECT m.description FROM job_model AS jm JOIN model AS m "

@@ -519,7 +519,6 @@ absl::StatusOr<StoredJob> SqliteStore::ReadJob(JobNumber job) {
             MakeError(kJobNotFound, absl::StrCat("no job ", job.value())),
             job));
   QSWEEP_ASSIGN_OR_RETURN(stored.spec, ProtoColumn<v1::JobSpec>(*row, 0));
-  QSWEEP_ASSIGN_OR_RETURN(stored.plan, ProtoColumn<v1::JobPlan>(*row, 1));
   QSWEEP_ASSIGN_OR_RETURN(stored.corpus, DigestColumn(*row, 2));
   row->Reset();
   QSWEEP_ASSIGN_OR_RETURN(row, statements_.Get(sql::kReadJobModels));
@@ -527,19 +526,10 @@ absl::StatusOr<StoredJob> SqliteStore::ReadJob(JobNumber job) {
   while (true) {
     QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
     if (!more) {
-      break;
+      return stored;
     }
     QSWEEP_ASSIGN_OR_RETURN(const Digest model, DigestColumn(*row, 0));
     stored.models.push_back(model);
-  }
-  QSWEEP_ASSIGN_OR_RETURN(row, statements_.Get(sql::kReadJobLanguages));
-  row->BindAll(job);
-  while (true) {
-    QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
-    if (!more) {
-      return stored;
-    }
-    stored.languages.push_back(row->Text(0));
   }
 }
 

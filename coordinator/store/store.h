@@ -20,10 +20,8 @@ namespace qsweep {
 // What is durable of a job and not in State.
 struct StoredJob {
   v1::JobSpec spec;
-  v1::JobPlan plan;
   std::vector<Digest> models;  // parallel to spec.models
   Digest corpus;
-  std::vector<std::string> languages;  // of its documents, first seen first
 };
 
 // The disk, as intentions: batches of mutations, and the few reads that

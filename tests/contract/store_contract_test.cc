@@ -358,13 +358,11 @@ TEST_P(StoreContract, ReadsWhatStateDoesNotHold) {
   const auto job = store_->ReadJob(JobNumber(1));
   QSWEEP_ASSERT_OK(job);
   EXPECT_EQ(job->spec.name(), "sweep-1");
-  EXPECT_EQ(job->plan.measurements(), 12u);
   const auto plan = store_->ReadPlan(JobNumber(1));
   QSWEEP_ASSERT_OK(plan);
-  EXPECT_EQ(plan->SerializeAsString(), job->plan.SerializeAsString());
+  EXPECT_EQ(plan->measurements(), 12u);
   EXPECT_THAT(job->models, ElementsAre(SweepModel()));
   EXPECT_EQ(job->corpus, SweepCorpus());
-  EXPECT_THAT(job->languages, ElementsAre("eng", "fra"));
   const auto task = store_->ReadTaskSpec(TaskId(2));  // DONE
   QSWEEP_ASSERT_OK(task);
   EXPECT_EQ(task->task_id(), 2u);

@@ -208,6 +208,41 @@ TEST(ExplainTask, AnswersByNumber) {
   EXPECT_EQ(CodeOf(*harness.Call<v1::ExplainTaskResponse>(request)), "QS4021");
 }
 
+// The job that a selector means may be another between the preparation and the
+// loop's turn.
+TEST(ControlJob, RetriesWithWhatWasPreparedAhead_IfItIsOfTheSameJob) {
+  for (const int64_t of : {1, 2}) {
+    LoopHarness harness;
+    harness.AddCorpus(3);
+    QSWEEP_ASSERT_OK(harness.Submit({}));
+    v1::CancelJobRequest cancel;
+    cancel.mutable_job()->set_text("1");
+    QSWEEP_ASSERT_OK(*harness.Call<v1::CancelJobResponse>(cancel));
+    auto prepared = std::make_shared<PreparedSubmit>(*PrepareSubmit(
+        SweepRequest(),
+        std::make_shared<const v1::Corpus>(SmallCorpus(3).corpus)));
+    prepared->job = JobNumber(of);
+    prepared->num_texts = 7;  // to tell it from one made on the loop
+    v1::ControlJobRequest retry;
+    retry.mutable_job()->set_text("1");
+    retry.set_action(v1::JOB_ACTION_RETRY);
+    bool answered = false;
+    harness.loop().Post(
+        retry,
+        [&answered](const auto& response) {
+          QSWEEP_EXPECT_OK(response);
+          answered = true;
+        },
+        prepared);
+    QSWEEP_ASSERT_OK(harness.Step());
+    EXPECT_TRUE(answered);
+    EXPECT_EQ(harness.state().job(JobNumber(1)).state, v1::JOB_STATE_QUEUED);
+    const auto plan = harness.store().ReadPlan(JobNumber(1));
+    QSWEEP_ASSERT_OK(plan);
+    EXPECT_EQ(plan->documents(), of == 1 ? 7u : 6u);
+  }
+}
+
 TEST(CollectGarbage, ComesInTheBatchInWhichAJobEnds) {
   LoopHarness harness;
   std::vector<uint64_t> ended;

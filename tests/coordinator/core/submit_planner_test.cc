@@ -60,12 +60,20 @@ class Sliced {
       planner.Activate(draft, planner.documents_skipped());
     });
   }
-  // As after a restart.
-  void Resume() {
+  // As after a restart; in how many pieces it is cleared.
+  int Resume() {
     next_ = 0;
     planner_ = std::make_unique<SubmitPlanner>(
         state_, prepared_, kSlicedSettings, state_.job(number()));
-    Do([](SubmitPlanner& planner, Draft& draft) { planner.Resume(draft); });
+    int pieces = 0;
+    bool more = true;
+    while (more) {
+      Do([&more](SubmitPlanner& planner, Draft& draft) {
+        more = planner.Clear(draft);
+      });
+      ++pieces;
+    }
+    return pieces;
   }
   JobNumber number() const { return planner_->number(); }
   const SubmitPlanner& planner() const { return *planner_; }
@@ -236,8 +244,7 @@ TEST(SubmitPlanner, KeepsItsTasks_WhenItResumes) {
   }
 }
 
-// It does not start over on behalf of a job that happened to be planned.
-TEST(SubmitPlanner, KeepsATaskThatWasGivenUp_WhenItResumes) {
+TEST(SubmitPlanner, TriesAgainWhatWasGivenUp_WhenItResumes) {
   State state = StateBuilder().Build();
   Sliced sliced(state);
   sliced.Begin();
@@ -249,9 +256,26 @@ TEST(SubmitPlanner, KeepsATaskThatWasGivenUp_WhenItResumes) {
   while (sliced.Slice()) {
   }
   sliced.Activate();
-  EXPECT_EQ(state.task(poison).state, v1::TASK_STATE_QUARANTINED);
+  EXPECT_EQ(state.task(poison).state, v1::TASK_STATE_READY);
   EXPECT_EQ(CountedOf(state, sliced.number()), kSweepMeasurements);
   EXPECT_THAT(KeysOf(state, sliced.number()), SizeIs(kSweepMeasurements));
+}
+
+TEST(SubmitPlanner, ClearsWhatItHasInPieces_WhenItResumes) {
+  State state = StateBuilder().Build();
+  Sliced sliced(state);
+  sliced.Begin();
+  while (sliced.Slice()) {
+  }
+  const auto& tasks = state.job(sliced.number()).tasks;
+  const size_t before = tasks.size();
+  state.Apply(TaskStateChanged{.task = tasks.begin()->first,
+                               .to = v1::TASK_STATE_QUARANTINED});
+  const int pieces = sliced.Resume();
+  EXPECT_GT(pieces, 1);
+  EXPECT_LT(pieces, static_cast<int>(before));
+  EXPECT_EQ(tasks.size(), before - 1);
+  EXPECT_EQ(CountedOf(state, sliced.number()), 0);
 }
 
 TEST(SubmitPlanner, CutsForTheWorkersLastSeen_WhenNoneIsLive) {

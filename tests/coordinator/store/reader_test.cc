@@ -136,6 +136,22 @@ TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
   EXPECT_EQ(CodeOf(reader_->ReadJobRows(JobNumber(2), {})), "QS4020");
 }
 
+TEST_F(ReaderTest, ReadsWhatAJobWasPlannedFrom) {
+  CommitWholeSweep();
+  const auto source = reader_->ReadJobSource(JobNumber(1));
+  QSWEEP_ASSERT_OK(source);
+  EXPECT_EQ(source->spec.name(), "sweep-1");
+  EXPECT_EQ(source->plan.measurements(), 12u);
+  ASSERT_EQ(source->models.size(), 1u);
+  EXPECT_EQ(source->models[0].digest(), SweepModel().bytes());
+  ASSERT_NE(source->corpus, nullptr);
+  EXPECT_EQ(source->corpus->digest(), SweepCorpus().bytes());
+  EXPECT_EQ(source->calibration_corpus, nullptr);
+  EXPECT_EQ(*reader_->ReadJobLanguages(JobNumber(1)),
+            (std::vector<std::string>{"eng", "fra"}));
+  EXPECT_EQ(CodeOf(reader_->ReadJobSource(JobNumber(77))), "QS4020");
+}
+
 TEST_F(ReaderTest, KeepsTheLargestNoise_ByComputeAndEngine) {
   const std::vector<std::vector<Mutation>> batches = WholeSweep();
   double told = 4e-7;
