@@ -4,12 +4,10 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <set>
 #include <system_error>
 #include <thread>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error.h"
@@ -17,6 +15,7 @@
 #include "common/base/status_macros.h"
 #include "coordinator/store/codec.h"
 #include "coordinator/store/database_file.h"
+#include "coordinator/store/measured_rows.h"
 #include "coordinator/store/mutation_writer.h"
 #include "coordinator/store/row_ids.h"
 #include "coordinator/store/sql.h"
@@ -31,10 +30,6 @@ constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kIdlePages = (int64_t{1} << 20) / kPageBytes;
 constexpr int64_t kPassivePages = (int64_t{8} << 20) / kPageBytes;
 constexpr int64_t kTruncatePages = (int64_t{64} << 20) / kPageBytes;
-// Rows of configurations that nobody asked for are passed over up to this many
-// in a row; then a look-up of its own is cheaper.
-constexpr int64_t kPassedOver = 16;
-
 // A database that takes long to check is checked while it is loaded.
 constexpr uintmax_t kCheckedBeside = uintmax_t{64} << 20;
 
@@ -61,25 +56,6 @@ class PageCheck {
   std::thread thread_;
 };
 
-// Where something that is stored stands in what was asked for.
-struct Place {
-  int64_t id = 0;
-  size_t index = 0;
-};
-
-// Cuts places, sorted by id, at the gaps.
-std::vector<std::span<const Place>> RunsOf(std::span<const Place> places) {
-  std::vector<std::span<const Place>> runs;
-  size_t first = 0;
-  for (size_t i = 1; i <= places.size(); ++i) {
-    if (i == places.size() || places[i].id - places[i - 1].id > kPassedOver) {
-      runs.push_back(places.subspan(first, i - first));
-      first = i;
-    }
-  }
-  return runs;
-}
-
 class SqliteStore : public Store {
  public:
   // page_check: that of this database, which nobody waited for; may be null.
@@ -92,6 +68,7 @@ class SqliteStore : public Store {
         database_(std::move(database)),
         statements_(database_),
         ids_(statements_),
+        rows_(statements_, ids_),
         writer_(statements_, ids_) {
     sqlite3_wal_hook(
         database_.handle(),
@@ -123,20 +100,33 @@ class SqliteStore : public Store {
   absl::Status Commit(std::span<const Mutation> batch) override;
   absl::StatusOr<std::vector<v1::RowStatus>> MeasuredStatuses(
       absl::string_view evaluation, std::span<const Digest> configurations,
-      std::span<const Digest> documents) override;
+      std::span<const Digest> documents) override {
+    QSWEEP_RETURN_IF_ERROR(BeginRead());
+    return rows_.Statuses(evaluation, configurations, documents);
+  }
   absl::StatusOr<std::vector<std::optional<StoredRow>>> ReadMeasurements(
       absl::string_view evaluation, std::span<const Digest> configurations,
-      std::span<const Digest> documents) override;
-
+      std::span<const Digest> documents) override {
+    QSWEEP_RETURN_IF_ERROR(BeginRead());
+    return rows_.Read(evaluation, configurations, documents);
+  }
   absl::StatusOr<std::vector<std::vector<Digest>>> ReadCodes(
-      std::span<const Digest> configurations) override;
-
+      std::span<const Digest> configurations) override {
+    QSWEEP_RETURN_IF_ERROR(Health());
+    return rows_.Codes(configurations);
+  }
   absl::StatusOr<int64_t> CountSkipped(
       JobNumber job, absl::string_view evaluation,
-      std::span<const SkippedKey> more) override;
+      std::span<const SkippedKey> more) override {
+    QSWEEP_RETURN_IF_ERROR(Health());
+    return rows_.CountSkipped(job, evaluation, more);
+  }
   absl::StatusOr<int64_t> CountMoreSkipped(
       JobNumber job, absl::string_view evaluation,
-      std::span<const SkippedKey> more) override;
+      std::span<const SkippedKey> more) override {
+    QSWEEP_RETURN_IF_ERROR(Health());
+    return rows_.CountMoreSkipped(job, evaluation, more);
+  }
   absl::StatusOr<v1::TaskSpec> ReadTaskSpec(TaskId task) override;
   absl::StatusOr<StoredJob> ReadJob(JobNumber job) override;
   absl::StatusOr<v1::JobPlan> ReadPlan(JobNumber job) override;
@@ -177,12 +167,6 @@ class SqliteStore : public Store {
 
  private:
   absl::Status WriteAll(std::span<const Mutation> batch);
-  // Ids of evaluations and documents.
-  using DocumentKeys = std::set<std::pair<int64_t, int64_t>>;
-  // Those of `keys` under `evaluation` that are the job's.
-  absl::StatusOr<DocumentKeys> FindJobKeys(JobNumber job,
-                                           absl::string_view evaluation,
-                                           std::span<const SkippedKey> keys);
   // One of the statements' deletions of a purged job; whether it was not all.
   absl::StatusOr<bool> PurgeRows(const char* sql, int64_t job, int rows);
   absl::StatusOr<bool> PurgeOne(int rows);
@@ -191,6 +175,10 @@ class SqliteStore : public Store {
   absl::Status Begin() {
     return database_.in_transaction() ? absl::OkStatus()
                                       : statements_.Run(sql::kBegin);
+  }
+  absl::Status BeginRead() {
+    QSWEEP_RETURN_IF_ERROR(Health());
+    return Begin();
   }
   // A failure is fatal.
   void Rollback();
@@ -202,17 +190,6 @@ class SqliteStore : public Store {
   // Rolls back and says what a failure inside a transaction means.
   absl::Status Abandon(absl::Status error, bool in_commit);
   absl::Status Checkpoint(int mode);
-  // The places of what is stored of them, by id.
-  absl::StatusOr<std::vector<Place>> PlacesOf(
-      absl::StatusOr<int64_t> (RowIds::*find)(const Digest&),
-      std::span<const Digest> digests);
-  // use(statement, index of configuration, index of document) for each stored
-  // row of configurations x documents. The configuration's id is column 0 of
-  // the statement, which reads a range of them of one document.
-  template <typename Use>
-  absl::Status ForEachMeasured(const char* sql, absl::string_view evaluation,
-                               std::span<const Digest> configurations,
-                               std::span<const Digest> documents, Use use);
   template <typename... Args>
   absl::StatusOr<Statement*> First(const char* sql, const absl::Status& missing,
                                    const Args&... args) {
@@ -231,6 +208,7 @@ class SqliteStore : public Store {
   Database database_;
   StatementCache statements_;  // after database_: finalized before it closes
   RowIds ids_;
+  MeasuredRows rows_;
   MutationWriter writer_;
   int64_t wal_pages_ = 0;
   absl::Status fatal_;  // of what no statement tells: rollback, checkpoint
@@ -308,185 +286,6 @@ absl::Status SqliteStore::Checkpoint(int mode) {
     fatal_ = error;
   }
   return error;
-}
-
-absl::StatusOr<std::vector<Place>> SqliteStore::PlacesOf(
-    absl::StatusOr<int64_t> (RowIds::*find)(const Digest&),
-    std::span<const Digest> digests) {
-  std::vector<Place> places;
-  for (size_t i = 0; i < digests.size(); ++i) {
-    QSWEEP_ASSIGN_OR_RETURN(const int64_t id, (ids_.*find)(digests[i]));
-    if (id != 0) {
-      places.push_back({.id = id, .index = i});
-    }
-  }
-  std::ranges::sort(places, {}, &Place::id);
-  return places;
-}
-
-template <typename Use>
-absl::Status SqliteStore::ForEachMeasured(
-    const char* sql, absl::string_view evaluation,
-    std::span<const Digest> configurations, std::span<const Digest> documents,
-    Use use) {
-  QSWEEP_RETURN_IF_ERROR(Health());
-  QSWEEP_RETURN_IF_ERROR(Begin());
-  QSWEEP_ASSIGN_OR_RETURN(const int64_t evaluation_id,
-                          ids_.Evaluation(evaluation));
-  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Place> columns,
-                          PlacesOf(&RowIds::Configuration, configurations));
-  if (evaluation_id == 0 || columns.empty()) {
-    return absl::OkStatus();
-  }
-  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Place> rows,
-                          PlacesOf(&RowIds::Document, documents));
-  // Mostly nobody has measured any of them.
-  if (rows.empty()) {
-    return absl::OkStatus();
-  }
-  QSWEEP_ASSIGN_OR_RETURN(Statement * any, statements_.Get(sql::kHasRows));
-  any->BindAll(evaluation_id, rows.front().id, rows.back().id);
-  QSWEEP_ASSIGN_OR_RETURN(const bool has_rows, any->Step());
-  any->Reset();
-  if (!has_rows) {
-    return absl::OkStatus();
-  }
-  const std::vector<std::span<const Place>> runs = RunsOf(columns);
-  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql));
-  for (const Place& document : rows) {
-    for (const std::span<const Place> run : runs) {
-      row->BindAll(evaluation_id, document.id, run.front().id, run.back().id);
-      while (true) {
-        QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
-        if (!more) {
-          break;
-        }
-        for (const Place& column :
-             std::ranges::equal_range(run, row->Integer(0), {}, &Place::id)) {
-          QSWEEP_RETURN_IF_ERROR(use(*row, column.index, document.index));
-        }
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::vector<v1::RowStatus>> SqliteStore::MeasuredStatuses(
-    absl::string_view evaluation, std::span<const Digest> configurations,
-    std::span<const Digest> documents) {
-  std::vector<v1::RowStatus> statuses(configurations.size() * documents.size(),
-                                      v1::ROW_STATUS_UNSPECIFIED);
-  QSWEEP_RETURN_IF_ERROR(ForEachMeasured(
-      sql::kReadStatuses, evaluation, configurations, documents,
-      [&](const Statement& row, size_t c, size_t d) -> absl::Status {
-        QSWEEP_ASSIGN_OR_RETURN(statuses[c * documents.size() + d],
-                                RowStatusFromText(row.View(1)));
-        return absl::OkStatus();
-      }));
-  return statuses;
-}
-
-absl::StatusOr<std::vector<std::optional<StoredRow>>>
-SqliteStore::ReadMeasurements(absl::string_view evaluation,
-                              std::span<const Digest> configurations,
-                              std::span<const Digest> documents) {
-  std::vector<std::optional<StoredRow>> values(configurations.size() *
-                                               documents.size());
-  QSWEEP_RETURN_IF_ERROR(ForEachMeasured(
-      sql::kReadMeasurements, evaluation, configurations, documents,
-      [&](const Statement& row, size_t c, size_t d) -> absl::Status {
-        StoredRow& stored = values[c * documents.size() + d].emplace();
-        stored.engine = row.Text(1);
-        stored.device = row.Text(2);
-        QSWEEP_ASSIGN_OR_RETURN(stored.values, MeasurementColumns(row, 3));
-        if (!row.IsNull(14)) {
-          stored.values.set_codes(row.Text(14));
-        }
-        return absl::OkStatus();
-      }));
-  return values;
-}
-
-absl::StatusOr<std::vector<std::vector<Digest>>> SqliteStore::ReadCodes(
-    std::span<const Digest> configurations) {
-  QSWEEP_RETURN_IF_ERROR(Health());
-  std::vector<std::vector<Digest>> codes;
-  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kReadCodes));
-  for (const Digest& configuration : configurations) {
-    codes.emplace_back();
-    QSWEEP_ASSIGN_OR_RETURN(const int64_t id,
-                            ids_.Configuration(configuration));
-    row->BindAll(id);
-    while (true) {
-      QSWEEP_ASSIGN_OR_RETURN(const bool more, row->Step());
-      if (!more) {
-        break;
-      }
-      QSWEEP_ASSIGN_OR_RETURN(codes.back().emplace_back(),
-                              DigestColumn(*row, 0));
-    }
-  }
-  return codes;
-}
-
-absl::StatusOr<int64_t> SqliteStore::CountSkipped(
-    JobNumber job, absl::string_view evaluation,
-    std::span<const SkippedKey> more) {
-  QSWEEP_RETURN_IF_ERROR(Health());
-  DocumentKeys skipped;
-  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kReadSkipped));
-  row->BindAll(job);
-  while (true) {
-    QSWEEP_ASSIGN_OR_RETURN(const bool found, row->Step());
-    if (!found) {
-      break;
-    }
-    skipped.emplace(row->Integer(0), row->Integer(1));
-  }
-  QSWEEP_ASSIGN_OR_RETURN(const DocumentKeys keys,
-                          FindJobKeys(job, evaluation, more));
-  skipped.insert(keys.begin(), keys.end());
-  return static_cast<int64_t>(skipped.size());
-}
-
-absl::StatusOr<SqliteStore::DocumentKeys> SqliteStore::FindJobKeys(
-    JobNumber job, absl::string_view evaluation,
-    std::span<const SkippedKey> keys) {
-  DocumentKeys found;
-  // A document is looked up until one of its configurations is the job's.
-  absl::flat_hash_set<Digest> seen;
-  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kFindJobKey));
-  for (const SkippedKey& key : keys) {
-    if (seen.contains(key.document)) {
-      continue;
-    }
-    row->BindAll(job, Blob{key.configuration.bytes()}, evaluation,
-                 Blob{key.document.bytes()});
-    QSWEEP_ASSIGN_OR_RETURN(const bool is_job_key, row->Step());
-    if (is_job_key) {
-      seen.insert(key.document);
-      found.emplace(row->Integer(0), row->Integer(1));
-    }
-  }
-  row->Reset();
-  return found;
-}
-
-absl::StatusOr<int64_t> SqliteStore::CountMoreSkipped(
-    JobNumber job, absl::string_view evaluation,
-    std::span<const SkippedKey> more) {
-  QSWEEP_RETURN_IF_ERROR(Health());
-  QSWEEP_ASSIGN_OR_RETURN(const DocumentKeys keys,
-                          FindJobKeys(job, evaluation, more));
-  int64_t count = 0;
-  QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql::kHasSkipped));
-  for (const auto& [evaluation_id, document] : keys) {
-    row->BindAll(job, evaluation_id, document);
-    QSWEEP_ASSIGN_OR_RETURN(const bool counted, row->Step());
-    count += counted ? 0 : 1;
-  }
-  row->Reset();
-  return count;
 }
 
 absl::StatusOr<v1::TaskSpec> SqliteStore::ReadTaskSpec(TaskId task) {
