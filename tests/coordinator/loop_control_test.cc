@@ -1,9 +1,11 @@
 // Calls that change or question what is there, through the real loop and store.
+#include <memory>
 #include <set>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "coordinator/core/submit.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/loop_harness.h"
 #include "tests/support/state_builder.h"
