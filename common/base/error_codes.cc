@@ -12,6 +12,7 @@ std::span<const ErrorCode* const> AllErrorCodes() {
       &kBadSelector,
       &kLayerOutOfRange,
       &kUnknownComponent,
+      &kKeptOfCalibrated,
       &kUnknownMethod,
       &kUnknownQuantizerParameter,
       &kUnsupportedBits,

@@ -32,6 +32,9 @@ inline constexpr ErrorCode kLayerOutOfRange = {
 inline constexpr ErrorCode kUnknownComponent = {
     "QS1012", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "A layer set names a component the model does not have."};
+inline constexpr ErrorCode kKeptOfCalibrated = {
+    "QS1013", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
+    "A layer set keeps the largest weights of a calibrated quantizer."};
 inline constexpr ErrorCode kUnknownMethod = {
     "QS1020", absl::StatusCode::kInvalidArgument, ExitCode::kUsage,
     "The quantizer method does not exist or this build does not have it."};

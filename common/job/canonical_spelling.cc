@@ -27,7 +27,7 @@ Scheme MainScheme(const ModelDescription& model,
   std::map<Scheme, int64_t> elements;
   for (size_t i = 0; i < model.tensors.size(); ++i) {
     if (configuration.schemes[i]) {
-      elements[configuration.schemes[i]->WithoutPath()] +=
+      elements[configuration.schemes[i]->InQuantizer()] +=
           model.tensors[i].num_elements();
     }
   }
@@ -35,6 +35,15 @@ Scheme MainScheme(const ModelDescription& model,
              elements.begin(), elements.end(),
              [](const auto& a, const auto& b) { return a.second < b.second; })
       ->first;
+}
+
+// What is kept by magnitude, in all tensors that can.
+int KeptMillionths(const Configuration& configuration) {
+  int kept = 0;
+  for (const std::optional<Scheme>& scheme : configuration.schemes) {
+    kept = std::max(kept, scheme ? scheme->kept_millionths : 0);
+  }
+  return kept;
 }
 
 // Of the scopes that have every quantized tensor, the first with the fewest
@@ -68,7 +77,7 @@ class Selectors {
       in_scope_.push_back(InScope(quantizer.scope, model.tensors[i]));
       bits_.push_back(scheme ? scheme->bits : 0);
       done_[i] = !in_scope_[i] ||
-                 (scheme && scheme->WithoutPath() == quantizer.scheme);
+                 (scheme && scheme->InQuantizer() == quantizer.scheme);
       left_ += done_[i] ? 0 : 1;
     }
   }
@@ -148,8 +157,11 @@ Spelling CanonicalSpelling(const ModelDescription& model,
   }
   const Quantizer quantizer = {.scheme = MainScheme(model, configuration),
                                .scope = SmallestScope(model, configuration)};
-  const auto layer_set =
-      LayerSet::Parse(Selectors(model, configuration, quantizer).Find());
+  std::string text = Selectors(model, configuration, quantizer).Find();
+  if (const int kept = KeptMillionths(configuration); kept != 0) {
+    text = absl::StrCat(text == "none" ? "" : text + "+", KeptShareText(kept));
+  }
+  const auto layer_set = LayerSet::Parse(text);
   if (layer_set.ok()) {
     const auto resolved = ResolveLayerSet(*layer_set, model);
     if (resolved.ok() && resolved->text == configuration.layer_set_text &&

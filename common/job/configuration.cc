@@ -43,6 +43,8 @@ Overhead MeasureOverhead(const ModelDescription& model,
   double kept = 0;
   double extra_bits = 0;
   double unprotected_bits = 0;
+  double rounded = 0;  // weights of tensors whose largest are kept
+  double rounded_bits = 0;
   for (size_t i = 0; i < model.tensors.size(); ++i) {
     const TensorDescription& tensor = model.tensors[i];
     const double elements = static_cast<double>(tensor.num_elements());
@@ -60,8 +62,20 @@ Overhead MeasureOverhead(const ModelDescription& model,
       protected_params += elements;
       extra_bits += elements * (kKeptBits - bits);
     } else {
-      extra_bits += elements * (EffectiveBits(*schemes[i], tensor) - bits);
+      const double own_bits = EffectiveBits(*schemes[i], tensor);
+      extra_bits += elements * (own_bits - bits);
+      if (schemes[i]->kept_millionths != 0) {
+        rounded += elements;
+        rounded_bits += elements * own_bits;
+      }
     }
+  }
+  if (rounded > 0) {
+    const double kept_here = std::min(
+        static_cast<double>(NumKept(model, resolved.kept_millionths)), rounded);
+    protected_params += kept_here;
+    kept += kept_here;
+    extra_bits += kept_here * (kKeptBits - rounded_bits / rounded);
   }
   return {.params = protected_params / total,
           .layers = static_cast<double>(resolved.layers.size()) / model.layers,
@@ -113,6 +127,14 @@ absl::Status CheckMethodTakes(const Scheme& scheme,
                      absl::StrCat("int", scheme.bits, " for ", tensor.name,
                                   " under gptq, which has 2, 3, 4 and 8 bits"),
                      "layers", "Use one of these, or rtn.");
+  }
+  if (scheme.calibrated() && scheme.kept_millionths != 0) {
+    return MakeError(
+        kKeptOfCalibrated,
+        absl::StrCat(KeptShareText(scheme.kept_millionths), " under ",
+                     NameOf(kMethodNames, scheme.method),
+                     ", whose rounding of a weight makes up for others"),
+        "layers", "Use rtn, nf4 or hqq, or protect layers.");
   }
   if (scheme.calibrated() && scheme.calibration_texts == 0) {
     return MakeError(kMissingField,
@@ -216,7 +238,7 @@ bool Configuration::baseline() const {
 }
 
 bool InScope(Scope scope, const TensorDescription& tensor) {
-  const bool weight = NameHas(tensor, "weight");
+  const bool weight = IsWeightNamed(tensor);
   switch (scope) {
     case Scope::kLinear:
       return IsLinear(tensor.component) && !tensor.bias;
@@ -264,6 +286,9 @@ absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
     Scheme scheme = quantizer.scheme;
     if (choice.choice == Choice::kBits) {
       scheme.bits = choice.bits;
+    }
+    if (IsWeightNamed(model.tensors[i])) {
+      scheme.kept_millionths = resolved.kept_millionths;
     }
     QSWEEP_RETURN_IF_ERROR(CheckMethodTakes(scheme, model.tensors[i]));
     configuration.schemes[i] = scheme;

@@ -16,7 +16,9 @@
 namespace qsweep {
 
 // What one configuration protects, as shares of the model; quantizer scope
-// applies: a tensor that would not be quantized anyway is not protected.
+// applies: a tensor that would not be quantized anyway is not protected. What a
+// layer set keeps by magnitude counts as if all of it were in tensors that are
+// quantized, as far as they go: where it is, only the weights say.
 struct Overhead {
   double params = 0;  // protected / total parameters
   double layers = 0;  // layers protected as a whole / layers
@@ -53,9 +55,9 @@ bool InScope(Scope scope, const TensorDescription& tensor);
 
 // Expands quantizer + layer set over the model's tensors. A set that protects
 // the whole scope is the baseline, whatever the quantizer. INVALID_ARGUMENT:
-// QS1011, QS1012, QS1050 (scope empty on this model), QS1042, QS1043, QS1003 (a
-// calibrated method without texts), QS1004 with the field "replicate" (groups
-// so long that it shifts no boundary).
+// QS1011, QS1012, QS1013, QS1050 (scope empty on this model), QS1042, QS1043,
+// QS1003 (a calibrated method without texts), QS1004 with the field "replicate"
+// (groups so long that it shifts no boundary).
 absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
                                                 const Quantizer& quantizer,
                                                 const LayerSet& layer_set,

@@ -15,6 +15,7 @@
 #include "common/base/status_macros.h"
 #include "common/job/did_you_mean.h"
 #include "common/job/layer_set_components.h"
+#include "common/job/quantizer.h"
 
 namespace qsweep {
 namespace {
@@ -80,7 +81,8 @@ class ItemParser {
           ClosestMatch(name, known)
               ? DidYouMeanHint(name, known)
               : "Layers are written L0, L0-3, L-1, L75%, even, odd; "
-                "components attn, mlp, norm, bias, embed, head.");
+                "components attn, mlp, norm, bias, embed, head; the largest "
+                "weights top5%.");
     }
     item.component = component->name;
     if (at == absl::string_view::npos) {
@@ -184,6 +186,37 @@ class ItemParser {
   size_t offset_;
 };
 
+// "top5%" and the like, or an attempt at it.
+bool LooksLikeTop(absl::string_view text) {
+  return text.size() > 3 && text.substr(0, 3) == "top" &&
+         (absl::ascii_isdigit(text[3]) || text[3] == '.' || text[3] == '-');
+}
+
+// Millionths of "top0.25%".
+absl::StatusOr<int> ParseTop(absl::string_view text, size_t offset) {
+  constexpr char kHint[] =
+      "Write it like top5% or top0.25%: above 0, below 100, with at most four "
+      "decimals.";
+  const absl::string_view number = text.substr(3);
+  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(
+      number.substr(0, number.find('%')), absl::MaxSplits('.', 1));
+  const absl::string_view decimals = parts.second;
+  const std::string digits =
+      absl::StrCat(parts.first, decimals,
+                   std::string(4 - std::min<size_t>(decimals.size(), 4), '0'));
+  int millionths = 0;
+  if (number.find('%') != number.size() - 1 || decimals.size() > 4 ||
+      digits.size() > 8 ||
+      !std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit) ||
+      !absl::SimpleAtoi(digits, &millionths) || millionths < 1 ||
+      millionths >= 1'000'000) {
+    return GrammarError(
+        offset, absl::StrCat("\"", text, "\" is no share of the weights"),
+        kHint);
+  }
+  return millionths;
+}
+
 std::string FormatLayersPart(const Layers& layers) {
   switch (layers.kind) {
     case Layers::Kind::kEvery:
@@ -243,10 +276,21 @@ absl::StatusOr<LayerSet> LayerSet::Parse(absl::string_view text) {
     if (name == "none" || name == "all") {
       return GrammarError(start, absl::StrCat(name, " stands alone, found"));
     }
+    offset += part.size() + 1;
+    if (LooksLikeTop(item_text)) {
+      if (set.kept_millionths_ != 0) {
+        return GrammarError(start, "a second share of the largest weights",
+                            "Name one: top5%.");
+      }
+      QSWEEP_ASSIGN_OR_RETURN(set.kept_millionths_, ParseTop(item_text, start));
+      continue;
+    }
     QSWEEP_ASSIGN_OR_RETURN(Item item, ItemParser(item_text, start).Parse());
     texts.push_back(item.text());
     set.items_.push_back(std::move(item));
-    offset += part.size() + 1;
+  }
+  if (set.kept_millionths_ != 0) {
+    texts.push_back(KeptShareText(set.kept_millionths_));
   }
   set.text_ = absl::StrJoin(texts, "+");
   return set;

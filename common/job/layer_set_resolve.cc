@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -17,6 +18,7 @@
 #include "common/base/status_macros.h"
 #include "common/job/layer_set.h"
 #include "common/job/layer_set_components.h"
+#include "common/job/quantizer.h"
 
 namespace qsweep {
 namespace {
@@ -266,6 +268,20 @@ std::vector<int> Chosen(const std::vector<bool>& chosen) {
 
 }  // namespace
 
+bool IsWeightNamed(const TensorDescription& tensor) {
+  return absl::StrContains(tensor.name, "weight");
+}
+
+int64_t NumKept(const ModelDescription& model, int kept_millionths) {
+  constexpr int64_t kMillion = 1'000'000;
+  int64_t weights = 0;
+  for (const TensorDescription& tensor : model.tensors) {
+    weights += IsWeightNamed(tensor) ? tensor.num_elements() : 0;
+  }
+  return weights / kMillion * kept_millionths +
+         weights % kMillion * kept_millionths / kMillion;
+}
+
 absl::StatusOr<ResolvedLayerSet> ResolveLayerSet(
     const LayerSet& layer_set, const ModelDescription& model) {
   ResolvedLayerSet resolved;
@@ -292,6 +308,12 @@ absl::StatusOr<ResolvedLayerSet> ResolveLayerSet(
     items.push_back(std::move(next));
   }
   resolved.text = FormatResolved(items, model.layers);
+  if (NumKept(model, layer_set.kept_millionths()) > 0) {
+    resolved.kept_millionths = layer_set.kept_millionths();
+    const std::string kept = KeptShareText(resolved.kept_millionths);
+    resolved.text =
+        resolved.text == "none" ? kept : absl::StrCat(resolved.text, "+", kept);
+  }
   resolved.layers = WholeLayers(model, resolved);
   return resolved;
 }

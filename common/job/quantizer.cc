@@ -98,43 +98,57 @@ bool IsUpstream(const Quantizer& quantizer) {
   return quantizer.scope != Scope::kLinear && quantizer.scheme == scheme;
 }
 
+// How a scheme rounds, every value written out.
+std::string RoundingText(const Scheme& scheme) {
+  const char* const method = NameOf(kMethodNames, scheme.method);
+  const std::string granularity =
+      absl::StrCat(";gran=", NameOf(kGranularityNames, scheme.granularity),
+                   ";group=", scheme.group);
+  const int symmetric = scheme.symmetric ? 1 : 0;
+  const char* const scale = NameOf(kScaleNames, scheme.scale);
+  switch (scheme.method) {
+    case Method::kRtn:
+      return absl::StrCat(
+          method, ";bits=", scheme.bits, granularity, ";sym=", symmetric,
+          ";grid=", NameOf(kGridNames, scheme.grid),
+          ";arith=", NameOf(kArithmeticNames, scheme.arithmetic),
+          ";scale=", scale);
+    case Method::kNf4:
+      return absl::StrCat(method, ";bits=4;group=", scheme.group,
+                          ";double_quant=", scheme.double_quant ? 1 : 0);
+    case Method::kHqq:
+      return absl::StrCat(method, ";bits=", scheme.bits,
+                          ";group=", scheme.group, ";axis=", scheme.axis,
+                          ";round_zero=", scheme.round_zero ? 1 : 0);
+    case Method::kGptq:
+      return absl::StrCat(method, ";bits=", scheme.bits, granularity,
+                          ";sym=", symmetric, ";scale=", scale,
+                          ";act_order=", scheme.act_order ? 1 : 0,
+                          ";static_groups=", scheme.static_groups ? 1 : 0,
+                          ";damp=", FormatDamp(scheme.damp_millionths),
+                          CalibrationText(scheme));
+    case Method::kAwq:
+      break;
+  }
+  return absl::StrCat(method, ";bits=", scheme.bits, granularity,
+                      ";sym=", symmetric, ";scale=", scale,
+                      CalibrationText(scheme));
+}
+
 }  // namespace
 
-Scheme Scheme::WithoutPath() const {
+Scheme Scheme::InQuantizer() const {
   Scheme scheme = *this;
   scheme.calibration_path = 0;
+  scheme.kept_millionths = 0;
   return scheme;
 }
 
 std::string Scheme::CanonicalText() const {
-  if (method == Method::kNf4) {
-    return absl::StrCat("nf4;bits=4;group=", group,
-                        ";double_quant=", double_quant ? 1 : 0);
-  }
-  if (method == Method::kHqq) {
-    return absl::StrCat("hqq;bits=", bits, ";group=", group, ";axis=", axis,
-                        ";round_zero=", round_zero ? 1 : 0);
-  }
-  if (method == Method::kGptq) {
-    return absl::StrCat(
-        "gptq;bits=", bits, ";gran=", NameOf(kGranularityNames, granularity),
-        ";group=", group, ";sym=", symmetric ? 1 : 0,
-        ";scale=", NameOf(kScaleNames, scale), ";act_order=", act_order ? 1 : 0,
-        ";static_groups=", static_groups ? 1 : 0,
-        ";damp=", FormatDamp(damp_millionths), CalibrationText(*this));
-  }
-  if (method == Method::kAwq) {
-    return absl::StrCat(
-        "awq;bits=", bits, ";gran=", NameOf(kGranularityNames, granularity),
-        ";group=", group, ";sym=", symmetric ? 1 : 0,
-        ";scale=", NameOf(kScaleNames, scale), CalibrationText(*this));
-  }
-  return absl::StrCat(NameOf(kMethodNames, method), ";bits=", bits,
-                      ";gran=", NameOf(kGranularityNames, granularity),
-                      ";group=", group, ";sym=", symmetric ? 1 : 0,
-                      ";grid=", NameOf(kGridNames, grid),
-                      ";arith=", NameOf(kArithmeticNames, arithmetic),
-                      ";scale=", NameOf(kScaleNames, scale));
+  return absl::StrCat(RoundingText(*this),
+                      kept_millionths == 0
+                          ? ""
+                          : absl::StrCat(";", KeptShareText(kept_millionths)));
 }
 
 double Scheme::EffectiveBits(int64_t rows, int64_t columns) const {
@@ -192,6 +206,14 @@ std::string FormatQuantizer(const Quantizer& quantizer) {
     absl::StrAppend(&text, ",replicate=", scheme.replicate);
   }
   return text;
+}
+
+std::string KeptShareText(int millionths) {
+  std::string decimals =
+      absl::StrCat(absl::Dec(millionths % 10'000, absl::kZeroPad4));
+  decimals.erase(decimals.find_last_not_of('0') + 1);
+  return absl::StrCat("top", millionths / 10'000, decimals.empty() ? "" : ".",
+                      decimals, "%");
 }
 
 std::string CalibrationTextsName(uint64_t calibration_texts) {

@@ -75,13 +75,17 @@ struct Scheme {
   // Which draw of rounding noise: 0 has its groups begin with the row, others
   // shift them (replicate.h).
   int replicate = 0;
-  // kExact, once the scheme is of a tensor of a configuration: ShortDigest of
-  // all before the tensor's layer. Else 0.
+  // The next two are 0 in quantizers, and follow from a configuration once the
+  // scheme is of one of its tensors. kExact: ShortDigest of all before the
+  // tensor's layer.
   uint64_t calibration_path = 0;
+  // The tensor's weights that are among so many of the model's largest keep
+  // their stored values; what is rounded does not depend on it.
+  int kept_millionths = 0;
 
   bool calibrated() const { return calibration != CalibrationMode::kNone; }
   // As quantizers have it: without what follows from a configuration.
-  Scheme WithoutPath() const;
+  Scheme InQuantizer() const;
   auto operator<=>(const Scheme&) const = default;
   // Every value written out, fixed order:
   // "rtn;bits=4;gran=group;group=64;sym=1;grid=absmax; arith=fp32;scale=fp32"
@@ -90,6 +94,7 @@ struct Scheme {
   // "gptq;bits=4;gran=group;group=128;sym=1;scale=fp32;act_order=0;
   // static_groups=0;damp=0.01;calib=fp;texts=0123456789abcdef" (one line), awq
   // what it has of these; calib=exact with ";path=0123456789abcdef" at the end.
+  // All with ";top5%" at the end where weights are kept.
   // Part of the configuration digest, which has the replicate in a line of its
   // own.
   std::string CanonicalText() const;
@@ -97,7 +102,7 @@ struct Scheme {
   // scale its 16 or 32 bits, with a zero point of `bits` more when not
   // symmetric. nf4: fp32 scales, or with double_quant 8 bits each and an fp32
   // for 256 of them; hqq: scale and zero in fp16. A shifted group boundary adds
-  // a group. For the bytes overhead.
+  // a group. As if no weights were kept. For the bytes overhead.
   double EffectiveBits(int64_t rows, int64_t columns) const;
 };
 
@@ -134,6 +139,11 @@ absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
 // "rtn:bits=4,group=64", "rtn:bits=4,gran=channel,sym=0",
 // "upstream:gpu,bits=8".
 std::string FormatQuantizer(const Quantizer& quantizer);
+
+// Stands among the methods of an engine that has Scheme::kept_millionths.
+inline constexpr char kKeepsLargest[] = "top";
+// What layer sets say of Scheme::kept_millionths: 2500 is "top0.25%".
+std::string KeptShareText(int millionths);
 
 // What schemes have of a digest: its first 8 bytes, never 0.
 uint64_t ShortDigest(const Digest& digest);

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
+
 #include "common/base/check.h"
+#include "common/job/quantizer.h"
 
 namespace qsweep {
 namespace {
@@ -382,6 +385,9 @@ TaskGroup MakeTaskGroup(TaskGroupId id,
     const std::string method = c.quantizer().substr(0, c.quantizer().find(':'));
     if (method != "fp") {
       group.methods.insert(method == "upstream" ? "rtn" : method);
+    }
+    if (absl::StrContains(c.layer_set(), kKeepsLargest)) {
+      group.methods.insert(kKeepsLargest);
     }
   }
   return group;

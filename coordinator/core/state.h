@@ -91,7 +91,7 @@ struct TaskGroup {
   Digest model_digest;
   std::vector<Digest> configurations;  // parallel to the prototype's
   std::string evaluation_name;         // "aligned@1": what a worker must list
-  std::set<std::string> methods;       // of its quantizers: "rtn"
+  std::set<std::string> methods;  // of its quantizers: "rtn"; kKeepsLargest
 
   // Memory
   size_t panel = 0;  // State's number of its model and evaluation

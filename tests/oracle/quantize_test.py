@@ -4,6 +4,7 @@
 
 - float32: transformers loads each tiny model and the demo model (GGUF) with the weights and the logits, to
   the last bit, of the model that NumPy has quantized in memory; the tokenizer gives the same ids.
+- with the largest weights of the model kept: as NumPy sorts, rounds and puts them back, to the last bit.
 - gptq: unpacked here, it has the weights of the float32 one.
 - GPTQ checkpoints packed here, v1 and v2, 2, 3, 4 and 8 bits: read as the weights they were made of.
 """
@@ -109,6 +110,34 @@ def compare_float32(name, binary, source, model, texts, encode, root, result):
     reference.restore(model, saved)
 
 
+def compare_kept(name, binary, source, root, result):
+    """top3.125%: one threshold over all parameters that are named weight, whatever is quantized."""
+    stored = {key: values.astype(np.float32) for key, values in load_file(source / "model.safetensors").items()}
+    weights = {key: values for key, values in stored.items() if "weight" in key}
+    magnitudes = np.sort(np.concatenate([np.abs(values).ravel() for values in weights.values()]))
+    kept = int(magnitudes.size * 3125 // 100000)
+    threshold = magnitudes[-kept]
+    for quantizer, linears_only in [("rtn:bits=4,group=32", True), ("upstream:p5-weights,bits=2", False)]:
+        target = root / f"kept-{linears_only}"
+        run(binary, "quantize", "--model", source, "--to", target, "--quantizer", quantizer, "--protect",
+            "L0+top3.125%")
+        written = load_file(target / "model.safetensors")
+        result.equal(name, "tensors", sorted(written), sorted(stored))
+        restored = 0
+        for key, values in weights.items():
+            wanted = values
+            if "layers.0." not in key and (not linears_only or "_proj." in key):
+                if linears_only:
+                    rounded = reference.rtn_group_absmax(values, 4, 32)
+                else:
+                    rounded = reference.rtn_group_absmax(values.reshape(1, -1), 2, values.size).reshape(values.shape)
+                large = np.abs(values) >= threshold
+                wanted = np.where(large, values, rounded)
+                restored += np.count_nonzero(wanted != rounded)
+            result.equal(f"{name} {quantizer} kept", key, np.array_equal(written[key], wanted), True)
+        result.equal(name, "some are kept", restored > 0, True)
+
+
 def compare_packed(name, binary, source, quantizer, root, result):
     folders = {}
     for form in ["float32", "gptq"]:
@@ -175,6 +204,7 @@ def compare_tiny_models(binary, texts, result):
             model = make_tiny_model(options, tokenizer, source, seed)
             compare_float32(name, binary, source, model, texts, lambda text: tokenizer.encode(text).ids,
                             folder, result)
+            compare_kept(name, binary, source, folder, result)
             if options["intermediate_size"] % 16 == 0:  # else the format has no words for it
                 for quantizer in PACKED_QUANTIZERS:
                     compare_packed(name, binary, source, quantizer, folder, result)

@@ -171,6 +171,11 @@ rc::Gen<std::string> AnyLayerSetText(int num_layers) {
           {{5, ""}, {1, ":fp"}, {2, ":int8"}, {2, ":int2"}, {1, ":int4"}});
       items.push_back(*rc::gen::element(item, absl::StrCat(" ", item, " ")));
     }
+    if (*rc::gen::weightedElement<bool>({{3, false}, {1, true}})) {
+      items.insert(items.begin() + *rc::gen::inRange(0, num_items + 1),
+                   *rc::gen::element<std::string>("top5%", "top05.0%", "top1%",
+                                                  "top0.0001%", "top99.5%"));
+    }
     return absl::StrJoin(items, "+");
   });
 }
@@ -183,6 +188,7 @@ RC_GTEST_PROP(LayerSet, ParsesBackToTheSame, ()) {
   RC_ASSERT(again.status() == absl::OkStatus());
   RC_ASSERT(again->text() == set->text());
   RC_ASSERT(again->all() == set->all());
+  RC_ASSERT(again->kept_millionths() == set->kept_millionths());
   RC_ASSERT(again->items().size() == set->items().size());
   for (size_t i = 0; i < set->items().size(); ++i) {
     const LayerSet::Item& a = set->items()[i];
@@ -215,7 +221,8 @@ rc::Gen<ModelDescription> AnyModel() {
 }
 
 bool SameChoices(const ResolvedLayerSet& a, const ResolvedLayerSet& b) {
-  return std::ranges::equal(a.tensors, b.tensors,
+  return a.kept_millionths == b.kept_millionths &&
+         std::ranges::equal(a.tensors, b.tensors,
                             [](const auto& x, const auto& y) {
                               return x.choice == y.choice && x.bits == y.bits;
                             });

@@ -118,6 +118,7 @@ StateBuilder& StateBuilder::Task(const TaskOptions& options) {
   for (const std::string& quantizer : options.quantizers) {
     v1::ConfigurationSpec* configuration = prototype->add_configurations();
     configuration->set_quantizer(quantizer);
+    configuration->set_layer_set(options.layer_set);
     configuration->set_digest(
         TestDigest(absl::StrCat(options.model, " ", quantizer)).bytes());
   }

@@ -43,6 +43,7 @@ struct TaskOptions {
   std::vector<std::string> documents = {"d1", "d2"};
   double estimated_gflops = 0;
   double estimated_seconds = 10;
+  std::string layer_set;  // of all configurations
 };
 
 struct WorkerOptions {

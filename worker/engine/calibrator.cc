@@ -302,7 +302,7 @@ absl::Status Calibrator::RunStep(const CalibrationStep& step,
   if (plain || !step.wanted.empty()) {
     BlockWeights weights;
     QSWEEP_RETURN_IF_ERROR(tensors.MakeBlock(StageVariant(stage.tensors.size()),
-                                             kMode, codes_, pool_, stop_,
+                                             kMode, sources_, pool_, stop_,
                                              weights));
     QSWEEP_RETURN_IF_ERROR(Look(step, linears, tensors,
                                 plain ? std::optional(step.to) : std::nullopt,
@@ -310,8 +310,8 @@ absl::Status Calibrator::RunStep(const CalibrationStep& step,
   }
   if (step.variant && !plain) {
     BlockWeights weights;
-    QSWEEP_RETURN_IF_ERROR(
-        tensors.MakeBlock(*step.variant, kMode, codes_, pool_, stop_, weights));
+    QSWEEP_RETURN_IF_ERROR(tensors.MakeBlock(*step.variant, kMode, sources_,
+                                             pool_, stop_, weights));
     QSWEEP_RETURN_IF_ERROR(Advance(step, weights, step.to, nullptr));
   }
   Report(step, 1);

@@ -98,6 +98,8 @@ class Calibrator {
   ThreadPool& pool_;
   Device& device_;
   CodeCache& codes_;
+  const LargestWeights largest_;  // calibrated quantizers keep none
+  const WeightSources sources_{codes_, largest_};
   const std::stop_token stop_;
   const Progress progress_;
 

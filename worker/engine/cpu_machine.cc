@@ -77,7 +77,8 @@ absl::Status CpuMachine::Embed(int variant, int slot) {
   QSWEEP_ASSIGN_OR_RETURN(
       const kernels::FloatBuffer table,
       std::move(tensors).Take(
-          plan_.embedding.variants[static_cast<size_t>(variant)]));
+          plan_.embedding.variants[static_cast<size_t>(variant)],
+          context_.sources));
   final_norms_done_[static_cast<size_t>(slot)].reset();
   float* row = RowsOf(slot);
   for (const std::span<const int32_t> ids : context_.pass.documents) {
@@ -105,7 +106,7 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   const Stage& stage = plan_.layers[static_cast<size_t>(layer)];
   QSWEEP_RETURN_IF_ERROR(
       layer_->MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
-                        mode_, context_.codes, pool_, context_.stop, block_));
+                        mode_, context_.sources, pool_, context_.stop, block_));
   const auto edges = static_cast<int64_t>(group.edges.size());
   const int64_t unit_rows = std::clamp(
       edges * rows_.count() / (pool_.num_threads() * kUnitsPerThread),
@@ -180,10 +181,11 @@ absl::Status CpuMachine::LoadHeads(std::vector<size_t> variants) {
   const std::vector<int64_t>& shape = head.description(0).shape;
   for (const size_t variant : variants) {
     const StageVariant& schemes = plan_.head.variants[variant];
-    QSWEEP_ASSIGN_OR_RETURN(kernels::FloatBuffer values,
-                            variant == variants.back()
-                                ? std::move(head).Take(schemes)
-                                : head.Make(schemes));
+    QSWEEP_ASSIGN_OR_RETURN(
+        kernels::FloatBuffer values,
+        variant == variants.back()
+            ? std::move(head).Take(schemes, context_.sources)
+            : head.Make(schemes, context_.sources));
     heads_[variant] = Matrix(shape[0], shape[1], std::move(values), mode_);
   }
   return absl::OkStatus();
@@ -208,7 +210,8 @@ absl::Status CpuMachine::LoadHeadAndNorms(
       }
       QSWEEP_ASSIGN_OR_RETURN(
           final_norms_[norm_variant],
-          norm->Make(plan_.final_norm.variants[norm_variant]));
+          norm->Make(plan_.final_norm.variants[norm_variant],
+                     context_.sources));
     }
   }
   return LoadHeads(std::move(heads));

@@ -47,7 +47,7 @@ class CudaMachine : public PassMachine {
         rows_(context_.pass),
         unit_rows_(DeviceBlockRunner::UnitRows(config_, type_)),
         loader_(context_.checkpoint, context_.model, context_.stop),
-        maker_(context_.model, context_.codes, context_.stop),
+        maker_(context_.model, context_.sources, context_.stop),
         runner_(config_, type_),
         head_scorer_(config_, type_),
         final_norms_(plan_.final_norm.variants.size()),

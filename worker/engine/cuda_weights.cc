@@ -14,6 +14,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/kernels/kept_weights_cuda.h"
 #include "worker/kernels/quantize.h"
 #include "worker/kernels/quantize_cuda.h"
 
@@ -67,10 +68,10 @@ Place PlaceOf(Component component, DeviceBlock& block) {
 
 }  // namespace
 
-WeightMaker::WeightMaker(const ModelDescription& model, const CodeCache& codes,
-                         std::stop_token stop)
+WeightMaker::WeightMaker(const ModelDescription& model,
+                         const WeightSources& sources, std::stop_token stop)
     : model_(model),
-      codes_(codes),
+      sources_(sources),
       stop_(std::move(stop)),
       decoders_(NumHostThreads()) {}
 
@@ -201,6 +202,14 @@ absl::Status WeightMaker::Make(const DeviceStage::Tensor& tensor,
   QSWEEP_RETURN_IF_ERROR(CheckHalf(tensor, *scheme,
                                    direct ? out : values_.data(),
                                    direct ? type : FloatType::kFp32));
+  if (scheme->kept_millionths != 0) {
+    QSWEEP_RETURN_IF_ERROR(KernelStatus(kernels::KeepWeightsCuda(
+        {.weights = tensor.values.data(),
+         .out = direct ? out : values_.data(),
+         .weight_type = tensor.type,
+         .out_type = direct ? type : FloatType::kFp32},
+        count, sources_.largest.ThresholdOf(*scheme), ComputeStream())));
+  }
   return direct ? absl::OkStatus()
                 : ConvertOnDevice(values_.data(), FloatType::kFp32, count, out,
                                   type);
@@ -267,7 +276,8 @@ absl::StatusOr<std::vector<WeightMaker::Codes>> WeightMaker::FindCodes(
           return absl::OkStatus();
         }
         const std::string& name = stage.tensors[i].description->name;
-        auto coded = codes_.Find(codes_.Key(model_, name, *variant[i]));
+        auto coded =
+            sources_.codes.Find(sources_.codes.Key(model_, name, *variant[i]));
         if (!coded.ok()) {
           return absl::UnavailableError(absl::StrCat(
               "the codes of ", name, " are gone: ", coded.status().message()));

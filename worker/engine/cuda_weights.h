@@ -10,11 +10,11 @@
 #include "absl/status/statusor.h"
 
 #include "common/job/model_description.h"
-#include "worker/engine/code_cache.h"
 #include "worker/engine/cuda_memory.h"
 #include "worker/engine/cuda_products.h"
 #include "worker/engine/cuda_stages.h"
 #include "worker/engine/thread_pool.h"
+#include "worker/engine/weight_sources.h"
 #include "worker/kernels/coded_tensor.h"
 #include "worker/kernels/cuda_types.h"
 #include "worker/sweep/trie.h"
@@ -44,7 +44,7 @@ struct DeviceTensor {
 // the thread that computes. Everything borrowed must outlive it.
 class WeightMaker {
  public:
-  WeightMaker(const ModelDescription& model, const CodeCache& codes,
+  WeightMaker(const ModelDescription& model, const WeightSources& sources,
               std::stop_token stop);
 
   // FAILED_PRECONDITION: a stage that is no Llama block. UNAVAILABLE: a file of
@@ -76,7 +76,7 @@ class WeightMaker {
                       kernels::FloatType type, void* out);
 
   const ModelDescription& model_;
-  const CodeCache& codes_;
+  const WeightSources sources_;
   const std::stop_token stop_;
   ThreadPool decoders_;
   DeviceBuffer workspace_;

@@ -147,8 +147,9 @@ struct EngineInfo {
   std::string device;       // "cpu", "cuda NVIDIA H200"
   int threads = 0;
   int64_t memory_bytes = 0;
-  std::vector<std::string> methods;  // of tasks' quantizers, as "rtn"
-  std::vector<Compute> computes;     // of the products; fp32 among them
+  // Of tasks' quantizers, as "rtn"; kKeepsLargest.
+  std::vector<std::string> methods;
+  std::vector<Compute> computes;  // of the products; fp32 among them
   double gflops = 0;  // of the products, all threads, measured at the start
   int compute_capability = 0;  // 75 for sm_75; 0: not a GPU
 };

@@ -49,7 +49,7 @@ absl::StatusOr<std::optional<EngineNoise>> MeasureNoise(
           {.checkpoint = context.checkpoint,
            .model = context.model,
            .plan = plan,
-           .codes = context.codes,
+           .sources = context.sources,
            .compute = baseline[0].compute,
            .order = SumOrder::kTwoParts,
            .stop = context.stop,

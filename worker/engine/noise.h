@@ -23,7 +23,7 @@ struct NoiseContext {
   Device& device;
   const Checkpoint& checkpoint;
   const ModelDescription& model;
-  const CodeCache& codes;
+  WeightSources sources;
   const std::string& state_directory;  // for states; "": in memory
   std::stop_token stop;
 };

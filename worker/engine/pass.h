@@ -10,8 +10,8 @@
 
 #include "common/job/model_description.h"
 #include "common/job/quantizer.h"
-#include "worker/engine/code_cache.h"
 #include "worker/engine/products.h"
+#include "worker/engine/weight_sources.h"
 #include "worker/kernels/row_kernels.h"
 #include "worker/model/checkpoint.h"
 #include "worker/sweep/executor.h"
@@ -72,7 +72,7 @@ struct PassContext {
   const Checkpoint& checkpoint;
   const ModelDescription& model;
   const SweepPlan& plan;
-  const CodeCache& codes;  // of every calibrated tensor of the plan
+  WeightSources sources;  // for every scheme of the plan
   Compute compute = Compute::kFp32;
   SumOrder order = SumOrder::kUsual;  // of the products
   std::stop_token stop;

@@ -23,6 +23,7 @@
 #include "worker/engine/code_cache.h"
 #include "worker/engine/device.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/largest_weights.h"
 #include "worker/engine/model_identity.h"
 #include "worker/engine/noise.h"
 #include "worker/engine/pass.h"
@@ -65,7 +66,7 @@ class SweepEngine : public Engine {
         absl::StrCat("qengine ", kVersion, " ", kRevision, " ", device.build);
     info_.device = device.name;
     info_.compute_capability = device.compute_capability;
-    info_.methods = {"rtn", "nf4", "hqq", "gptq", "awq"};
+    info_.methods = {"rtn", "nf4", "hqq", "gptq", "awq", kKeepsLargest};
     info_.computes = ComputesOf(*device_);
     codes_.emplace(options_.cache_dir.empty()
                        ? ""
@@ -123,6 +124,7 @@ class SweepEngine : public Engine {
   std::string identity_;
   std::unique_ptr<Checkpoint> checkpoint_;
   ModelDescription model_;
+  LargestWeights largest_;
   // What the noise has been measured of.
   std::set<std::pair<Digest, Compute>> noise_measured_;
 };
@@ -133,6 +135,7 @@ absl::Status SweepEngine::Load(const std::string& path) {
     return absl::OkStatus();
   }
   checkpoint_.reset();
+  largest_.Clear();
   QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint,
                           Checkpoint::Open(path));
   QSWEEP_ASSIGN_OR_RETURN(model_, checkpoint->Describe(options_.cache_dir));
@@ -235,7 +238,7 @@ absl::Status SweepEngine::RunPass(
           {.checkpoint = *checkpoint_,
            .model = model_,
            .plan = plan,
-           .codes = *codes_,
+           .sources = {*codes_, largest_},
            .compute = task.compute,
            .stop = stop,
            .num_slots = NumSlots(task, plan),
@@ -332,8 +335,12 @@ absl::Status SweepEngine::AddNoise(const EngineTask& task,
     return absl::OkStatus();
   }
   QSWEEP_ASSIGN_OR_RETURN(result.report.noise,
-                          MeasureNoise({*device_, *checkpoint_, model_, *codes_,
-                                        options_.state_dir, stop},
+                          MeasureNoise({*device_,
+                                        *checkpoint_,
+                                        model_,
+                                        {*codes_, largest_},
+                                        options_.state_dir,
+                                        stop},
                                        prepared, result.rows));
   if (result.report.noise) {
     noise_measured_.insert(key);
@@ -362,6 +369,13 @@ absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
   result.report.load_seconds =
       absl::ToDoubleSeconds(Clock::Real().SteadyNow() - begin);
   QSWEEP_RETURN_IF_ERROR(Calibrate(prepared, plan, sink, stop));
+  QSWEEP_RETURN_IF_ERROR(
+      largest_.Find(*checkpoint_, model_, prepared.configurations, pool_, stop,
+                    [&](double done) {
+                      sink.OnProgress({.loading = true,
+                                       .fraction = done,
+                                       .text = "finding the largest weights"});
+                    }));
   for (size_t d = 0; d < task.documents.size(); ++d) {
     const TokenizedDocument& document = prepared.documents[d];
     for (size_t c = 0; c < task.configurations.size(); ++c) {

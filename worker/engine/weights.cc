@@ -14,7 +14,6 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
-#include "worker/kernels/quantize.h"
 
 namespace qsweep {
 namespace {
@@ -95,13 +94,13 @@ absl::StatusOr<StageTensors> StageTensors::Read(const Checkpoint& checkpoint,
 }
 
 absl::Status StageTensors::Write(size_t index, const StageVariant& variant,
+                                 const WeightSources& sources,
                                  float* out) const {
   const Tensor& tensor = tensors_[index];
   const std::span<const float> from = values(index);
   if (variant[index]) {
-    return kernels::FakeQuantize(
-        *variant[index], from, Rows(*tensor.description),
-        Columns(*tensor.description), std::span(out, from.size()));
+    return RoundTensor(*variant[index], *tensor.description, from, sources,
+                       std::span(out, from.size()));
   }
   if (out != from.data()) {
     std::memcpy(out, from.data(), from.size_bytes());
@@ -111,7 +110,7 @@ absl::Status StageTensors::Write(size_t index, const StageVariant& variant,
 
 // Every tensor as a whole, but those of codes, which decode row by row.
 absl::StatusOr<std::vector<StageTensors::Part>> StageTensors::CutParts(
-    const StageVariant& variant, const CodeCache& codes, ThreadPool& pool,
+    const StageVariant& variant, const WeightSources& sources, ThreadPool& pool,
     const std::stop_token& stop) const {
   std::vector<Part> whole(tensors_.size());
   QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
@@ -123,8 +122,8 @@ absl::StatusOr<std::vector<StageTensors::Part>> StageTensors::CutParts(
         if (!variant[index] || !variant[index]->calibrated()) {
           return absl::OkStatus();
         }
-        auto coded =
-            codes.Find(codes.Key(*model_, description.name, *variant[index]));
+        auto coded = sources.codes.Find(
+            sources.codes.Key(*model_, description.name, *variant[index]));
         if (!coded.ok()) {
           return absl::UnavailableError(
               absl::StrCat("the codes of ", description.name,
@@ -150,7 +149,8 @@ absl::StatusOr<std::vector<StageTensors::Part>> StageTensors::CutParts(
 
 absl::Status StageTensors::MakeBlock(const StageVariant& variant,
                                      const ProductMode& mode,
-                                     const CodeCache& codes, ThreadPool& pool,
+                                     const WeightSources& sources,
+                                     ThreadPool& pool,
                                      const std::stop_token& stop,
                                      BlockWeights& weights) const {
   QkvRows rows;
@@ -186,7 +186,7 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
     }
   }
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<Part> parts,
-                          CutParts(variant, codes, pool, stop));
+                          CutParts(variant, sources, pool, stop));
   return pool.ParallelFor(
       static_cast<int64_t>(parts.size()), stop,
       [&](int64_t i, int) -> absl::Status {
@@ -199,7 +199,7 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
                                : place.matrix->row(place.first_row);
         const int64_t count = part.last - part.first;
         if (part.codes == nullptr) {
-          QSWEEP_RETURN_IF_ERROR(Write(part.tensor, variant, out));
+          QSWEEP_RETURN_IF_ERROR(Write(part.tensor, variant, sources, out));
         } else {
           const int64_t columns = Columns(description);
           part.codes->DecodeRows(
@@ -215,17 +215,17 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
 }
 
 absl::StatusOr<kernels::FloatBuffer> StageTensors::Make(
-    const StageVariant& variant) const {
+    const StageVariant& variant, const WeightSources& sources) const {
   QSWEEP_CHECK(tensors_.size() == 1);
   kernels::FloatBuffer result(tensors_[0].values.size());
-  QSWEEP_RETURN_IF_ERROR(Write(0, variant, result.data()));
+  QSWEEP_RETURN_IF_ERROR(Write(0, variant, sources, result.data()));
   return result;
 }
 
 absl::StatusOr<kernels::FloatBuffer> StageTensors::Take(
-    const StageVariant& variant) && {
+    const StageVariant& variant, const WeightSources& sources) && {
   QSWEEP_CHECK(tensors_.size() == 1);
-  QSWEEP_RETURN_IF_ERROR(Write(0, variant, tensors_[0].values.data()));
+  QSWEEP_RETURN_IF_ERROR(Write(0, variant, sources, tensors_[0].values.data()));
   return std::move(tensors_[0].values);
 }
 

@@ -13,9 +13,9 @@
 
 #include "common/job/model_description.h"
 #include "worker/engine/block.h"
-#include "worker/engine/code_cache.h"
 #include "worker/engine/products.h"
 #include "worker/engine/thread_pool.h"
+#include "worker/engine/weight_sources.h"
 #include "worker/kernels/row_kernels.h"
 #include "worker/model/checkpoint.h"
 #include "worker/sweep/trie.h"
@@ -42,20 +42,22 @@ class StageTensors {
     return {values.data(), static_cast<size_t>(values.size())};
   }
 
-  // Weights of a Llama block; those of calibrated schemes from `codes`, which
-  // must have them. `weights`: of the same mode, whose memory is used again, or
+  // Weights of a Llama block, with what their schemes need from `sources`.
+  // `weights`: of the same mode, whose memory is used again, or
   // none. FAILED_
   // PRECONDITION: a stage that is none. UNAVAILABLE: a file of codes that was
   // there is damaged. CANCELLED. After an error `weights` is half written.
   absl::Status MakeBlock(const StageVariant& variant, const ProductMode& mode,
-                         const CodeCache& codes, ThreadPool& pool,
+                         const WeightSources& sources, ThreadPool& pool,
                          const std::stop_token& stop,
                          BlockWeights& weights) const;
   // The only tensor of a stage, row-major: the head, embeddings, a norm's
   // gains. Errors of kernels::FakeQuantize.
-  absl::StatusOr<kernels::FloatBuffer> Make(const StageVariant& variant) const;
+  absl::StatusOr<kernels::FloatBuffer> Make(const StageVariant& variant,
+                                            const WeightSources& sources) const;
   // The same in the tensor's own memory, which is gone from the stage then.
-  absl::StatusOr<kernels::FloatBuffer> Take(const StageVariant& variant) &&;
+  absl::StatusOr<kernels::FloatBuffer> Take(const StageVariant& variant,
+                                            const WeightSources& sources) &&;
 
  private:
   struct Tensor {
@@ -71,12 +73,12 @@ class StageTensors {
   };
 
   absl::StatusOr<std::vector<Part>> CutParts(const StageVariant& variant,
-                                             const CodeCache& codes,
+                                             const WeightSources& sources,
                                              ThreadPool& pool,
                                              const std::stop_token& stop) const;
   // Tensor `index` under the scheme of `variant`, which is not calibrated.
   absl::Status Write(size_t index, const StageVariant& variant,
-                     float* out) const;
+                     const WeightSources& sources, float* out) const;
 
   const ModelDescription* model_ = nullptr;
   std::vector<Tensor> tensors_;  // parallel to the stage's

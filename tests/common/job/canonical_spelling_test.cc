@@ -49,6 +49,9 @@ TEST(CanonicalSpelling, IsTheSame_HoweverTheConfigurationIsWritten) {
                 "L2+L0:int8",
                 {"gptq:bits=4,group=128,calib=exact,texts=0123456789abcdef",
                  "L2+L0:int8"}},
+           Case{"rtn", "top5%+L0-3:int8", {"rtn:bits=8,group=128", "top5%"}},
+           Case{"rtn", "top5%+norm+L2", {"rtn:bits=4,group=128", "L2+top5%"}},
+           Case{"rtn", "top5%+L0-3", {"fp", "all"}},
            Case{"upstream:gpu", "L1", {"upstream:gpu", "L1"}},
            // The embedding is the tied head, so linear weights are left.
            Case{"upstream:gpu", "L1+embed", {"rtn:bits=4,gran=tensor", "L1"}},
@@ -67,8 +70,9 @@ TEST(CanonicalSpelling, ParsesBackToTheSameDigest_OnEveryFamily) {
        {testing::Gpt2Description(), testing::Opt125mDescription()}) {
     for (const char* quantizer :
          {"rtn", "upstream:p5-all", "upstream:gpu", "upstream:fairness-cli"}) {
-      for (const char* layer_set : {"none", "L0", "bias", "attn@L1-2+L5",
-                                    "embed.pos", "norm", "mlp:int8", "even"}) {
+      for (const char* layer_set :
+           {"none", "L0", "bias", "attn@L1-2+L5", "embed.pos", "norm",
+            "mlp:int8", "even", "L0+top2.5%"}) {
         Canonical(model, quantizer, layer_set);
       }
     }

@@ -1,5 +1,6 @@
 #include "common/job/configuration.h"
 
+#include <cmath>
 #include <cstdint>
 #include <fstream>
 #include <optional>
@@ -134,6 +135,74 @@ TEST(Overhead, CountsBytesAgainstTheUnprotectedModel) {
   EXPECT_DOUBLE_EQ(Make(model, "rtn:group=64", "L0:int8").overhead.bytes,
                    layer * 4 / unprotected);
   EXPECT_EQ(Make(model, "rtn:group=64", "none").overhead.bytes, 0);
+}
+
+TEST(Overhead, CountsWhatIsKeptByMagnitude) {
+  // As the earlier work's "5 % of the weights": no other tensor is kept.
+  const ModelDescription gpt2 = Gpt2Description();
+  const Overhead top5 = Make(gpt2, "upstream:p5-weights", "top5%").overhead;
+  EXPECT_DOUBLE_EQ(top5.params, 6'216'883.0 / 124'439'808);
+  EXPECT_DOUBLE_EQ(top5.kept, (6'216'883.0 + 102'144) / 124'439'808);
+  EXPECT_EQ(top5.layers, 0);
+  const ModelDescription model = testing::LlamaDescription(
+      "m", {.layers = 2, .hidden = 64, .key_value = 64, .feed_forward = 64});
+  const double layer = 7 * 64 * 64;
+  const double rest = 32 * 64 + 64 + 4 * 64;
+  const double kept = std::floor((2 * layer + rest) / 10);
+  const double unprotected = 2 * layer * 4.5 + rest * 16;
+  EXPECT_DOUBLE_EQ(Make(model, "rtn:group=64", "top10%").overhead.bytes,
+                   kept * (16 - 4.5) / unprotected);
+  // The kept ones of a layer with 8 bits, half of what is quantized.
+  EXPECT_DOUBLE_EQ(Make(model, "rtn:group=64", "L0:int8+top10%").overhead.bytes,
+                   (layer * 4 + kept * (16 - 6.5)) / unprotected);
+  // No more than what a layer leaves.
+  const Overhead most = Make(model, "rtn:group=64", "L0+top99%").overhead;
+  EXPECT_DOUBLE_EQ(most.params, 2 * layer / (2 * layer + rest));
+  EXPECT_DOUBLE_EQ(most.kept, 1);
+}
+
+TEST(MakeConfiguration, KeepsLargestWeights_NotBiases) {
+  const ModelDescription model = testing::Opt125mDescription();
+  const Configuration all = Make(model, "upstream:p5-all", "L0+top1%");
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    if (model.tensors[i].layer == 0) {
+      EXPECT_FALSE(all.schemes[i]);
+      continue;
+    }
+    ASSERT_TRUE(all.schemes[i]);
+    const bool weight = model.tensors[i].name.ends_with("weight");
+    EXPECT_EQ(all.schemes[i]->kept_millionths, weight ? 10'000 : 0)
+        << model.tensors[i].name;
+  }
+  EXPECT_FALSE(all.unprotected);
+  EXPECT_EQ(all.single_layer, std::nullopt);
+  EXPECT_FALSE(Make(model, "rtn", "top1%").unprotected);
+}
+
+TEST(MakeConfiguration, HasADigestPerShareThatIsKept) {
+  const ModelDescription model = testing::SmolLm2Description();
+  const Configuration one = Make(model, "rtn", "L0+top1%");
+  EXPECT_EQ(one.digest, Make(model, "rtn", "top1.0000%+L0").digest);
+  std::set<Digest> digests = {one.digest};
+  for (const char* other : {"L0", "L0+top1.0001%", "L1+top1%", "top1%"}) {
+    EXPECT_TRUE(digests.insert(Make(model, "rtn", other).digest).second)
+        << other;
+  }
+  EXPECT_THAT(CanonicalText(model, one),
+              HasSubstr("1 q weight rtn;bits=4;gran=group;group=128;sym=1;"
+                        "grid=absmax;arith=fp32;scale=fp32;top1%\n"));
+}
+
+TEST(MakeConfiguration, KeepsNoWeightsOfCalibratedQuantizers) {
+  const ModelDescription model = testing::SmolLm2Description();
+  for (const char* quantizer : {"gptq:group=64,texts=0123456789abcdef",
+                                "awq:group=64,texts=0123456789abcdef"}) {
+    const auto made =
+        ParseConfiguration(model, quantizer, "L0+top5%", Compute::kFp32);
+    EXPECT_EQ(CodeOf(made), "QS1013");
+    EXPECT_THAT(std::string(made.status().message()),
+                HasSubstr("top5% under "));
+  }
 }
 
 TEST(MakeConfiguration, IsTheBaseline_WhenTheWholeScopeIsProtected) {

@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 
 #include "common/base/random.h"
+#include "common/job/quantizer.h"
 #include "tests/support/damage.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/model_descriptions.h"
@@ -46,7 +47,9 @@ TEST(LayerSet, KeepsOneSpellingPerItem) {
         std::pair{"L00:fp", "L0"}, std::pair{"L3-3", "L3"},
         std::pair{"attn@L0-3+mlp@even+q@L75%", "attn@L0-3+mlp@even+q@L75%"},
         std::pair{"L-3--1", "L-3--1"}, std::pair{"none", "none"},
-        std::pair{" all", "all"}, std::pair{"norm+bias", "norm+bias"}}) {
+        std::pair{" all", "all"}, std::pair{"norm+bias", "norm+bias"},
+        std::pair{"top05.00%", "top5%"}, std::pair{"top.25%", "top0.25%"},
+        std::pair{"top99.9999% + L0:int8", "L0:int8+top99.9999%"}}) {
     const auto set = LayerSet::Parse(written);
     QSWEEP_ASSERT_OK(set);
     EXPECT_EQ(set->text(), want);
@@ -81,6 +84,18 @@ TEST(LayerSet, NamesThePosition_WhenTheGrammarIsBroken) {
            Case{"embed@L0", "QS1010", "outside the layers"},
            Case{"atn@L0", "QS1012", "\"atn\""},
            Case{"L0+L1x", "QS1010", "position 6"},
+           Case{"L0+top0%", "QS1010", "position 4"},
+           Case{"top100%", "QS1010", "no share"},
+           Case{"top0.00001%", "QS1010", "no share"},
+           Case{"top5", "QS1010", "no share"},
+           Case{"top5%%", "QS1010", "no share"},
+           Case{"top-5%", "QS1010", "no share"},
+           Case{"top.%", "QS1010", "no share"},
+           Case{"top5%:int8", "QS1010", "no share"},
+           Case{"top5%+L0+top1%", "QS1010",
+                "second share of the largest "
+                "weights at position 10"},
+           Case{"top@L0", "QS1012", "\"top\""},
        }) {
     SCOPED_TRACE(c.text);
     const auto set = LayerSet::Parse(c.text);
@@ -137,6 +152,33 @@ TEST(ResolveLayerSet, IsNone_WhenItNamesNoLayer) {
     EXPECT_EQ(Resolve(text, model).text, "none") << text;
   }
   EXPECT_EQ(Resolve("attn@odd+L0:int8", model).text, "L0:int8");
+}
+
+TEST(ResolveLayerSet, KeepsAShareOfTheLargest_BesideWhatItProtects) {
+  const ModelDescription model = testing::SmolLm2Description();
+  const ResolvedLayerSet resolved = Resolve("L1+top5%+L0", model);
+  EXPECT_EQ(resolved.text, "L0-1+top5%");
+  EXPECT_EQ(resolved.kept_millionths, 50'000);
+  EXPECT_THAT(resolved.layers, ElementsAre(0, 1));
+  EXPECT_EQ(Resolve("top0.0625%", model).text, "top0.0625%");
+  EXPECT_EQ(Resolve("none", model).kept_millionths, 0);
+  // 0.5 of a weight.
+  ModelDescription small = testing::TinyLlamaDescription(1);
+  const auto weights = static_cast<double>(small.num_parameters());
+  const int half = static_cast<int>(1e6 * 0.5 / weights);
+  ASSERT_GT(half, 0);
+  const std::string text = KeptShareText(half);
+  EXPECT_EQ(Resolve("L0+" + text, small).kept_millionths, 0) << text;
+  EXPECT_EQ(Resolve("L0+" + text, small).text, "L0");
+}
+
+// Weight-named parameters, not biases: floor(5 % of 124,337,664).
+TEST(NumKept, IsThatOfTheEarlierWork_OnGpt2) {
+  const ModelDescription gpt2 = testing::Gpt2Description();
+  EXPECT_EQ(NumKept(gpt2, 50'000), 6'216'883);
+  EXPECT_EQ(NumKept(gpt2, 999'999), 124'337'539);
+  EXPECT_EQ(NumKept(gpt2, 1), 124);
+  EXPECT_EQ(NumKept(gpt2, 0), 0);
 }
 
 TEST(ResolveLayerSet, LetsLaterItemsWin) {

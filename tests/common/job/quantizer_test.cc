@@ -60,7 +60,7 @@ TEST(ParseQuantizer, GivesEachMethodItsOwnDefaultsAndMeaning) {
   EXPECT_EQ(exact.CanonicalText(),
             "awq;bits=4;gran=group;group=128;sym=0;scale=fp32;calib=exact;"
             "texts=0123456789abcdef;path=00000000000000ab");
-  EXPECT_EQ(exact.WithoutPath().calibration_path, 0u);
+  EXPECT_EQ(exact.InQuantizer().calibration_path, 0u);
 }
 
 TEST(ParseQuantizer, TakesMinusOneAsChannel) {

@@ -81,6 +81,23 @@ TEST(DecideLease, GrantsOnlyWhatFits) {
   }
 }
 
+TEST(DecideLease, GrantsWhatKeepsLargestWeights_OnlyToEnginesThatCan) {
+  for (const bool can : {false, true}) {
+    WorkerOptions worker;
+    if (can) {
+      worker.methods.push_back("top");
+    }
+    const State state = StateBuilder()
+                            .Job()
+                            .Task({.layer_set = "L0+top5%"})
+                            .Worker("w", worker)
+                            .Build();
+    EXPECT_EQ(
+        GrantedTask(DecideLease(state, TestWorker("w"), kSettings, TestNow())),
+        can ? std::optional<int64_t>(1) : std::nullopt);
+  }
+}
+
 TEST(DecideLease, StartsJobAndCountsEpoch_WhenGranted) {
   const State state = StateBuilder().Job().Task().Worker("w").Build();
   const auto decision =

@@ -81,7 +81,9 @@ class CudaEngineTest : public ::testing::Test {
              {"nf4", "none"},
              {"hqq:bits=4,group=32", "L1"},
              {"upstream:gpu", "L0"},
-             {"upstream:p5-weights", "none"}}) {
+             {"upstream:p5-weights", "none"},
+             {"rtn:bits=4,group=32", "L0+top5%"},
+             {"upstream:p5-weights", "top5%"}}) {
       task.configurations.push_back(
           {.quantizer = quantizer, .layer_set = layer_set});
     }

@@ -9,6 +9,8 @@ if(QSWEEP_TORCH)
               LABELS unit)
   qsweep_test(worker/engine/calibrator DEPS qsweep::base qsweep::job_types qsweep::worker_engine
               LABELS unit TIMEOUT 300)
+  qsweep_test(worker/engine/largest_weights DEPS qsweep::base qsweep::job_types qsweep::model
+              qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/pass DEPS qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS unit)

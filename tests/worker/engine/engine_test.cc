@@ -183,6 +183,113 @@ TEST_F(EngineTest, NaiveEqualsTrieToTheBit) {
   EXPECT_LT(trie.report.layer_evaluations, naive.report.layer_evaluations);
 }
 
+// Four bits, a scale per 32 weights of a row; from that magnitude on, as it is.
+std::vector<float> RoundedButLargest(const std::vector<float>& weights,
+                                     float from) {
+  std::vector<float> rounded = weights;
+  for (size_t begin = 0; begin < weights.size(); begin += 32) {
+    float largest = 0;
+    for (size_t i = begin; i < begin + 32; ++i) {
+      largest = std::max(largest, std::fabs(weights[i]));
+    }
+    const float scale = largest / 7;
+    for (size_t i = begin; i < begin + 32; ++i) {
+      if (std::fabs(weights[i]) < from) {
+        rounded[i] = std::nearbyint(weights[i] / scale) * scale;
+      }
+    }
+  }
+  return rounded;
+}
+
+TEST_F(EngineTest, KeepsTheLargestWeightsOfTheModel) {
+  // Another model whose stored weights are what the configuration makes.
+  std::vector<float> magnitudes;
+  TinyLlama llama;
+  llama.tensor = [&](const std::string&, const std::vector<int64_t>&,
+                     const std::vector<float>& values) {
+    for (const float value : values) {
+      magnitudes.push_back(std::fabs(value));
+    }
+  };
+  TempDir unchanged;
+  llama.WriteTo(unchanged);
+  std::ranges::sort(magnitudes, std::greater<>());
+  const size_t kept = magnitudes.size() / 20;
+  llama.tensor = nullptr;
+  llama.edit = [&](const std::string& name, std::vector<float>& values) {
+    if (name.find("_proj") != std::string::npos &&
+        name.find("layers.0.") == std::string::npos) {
+      values = RoundedButLargest(values, magnitudes[kept - 1]);
+    }
+  };
+  TempDir edited;
+  llama.WriteTo(edited);
+  const auto engine = MakeEngine(2);
+  for (const Compute compute : {Compute::kFp32, Compute::kBf16}) {
+    EngineTask task = Task(*engine);
+    task.compute = compute;
+    task.configurations = {
+        {.quantizer = "rtn:bits=4,group=32", .layer_set = "L0+top5%"},
+        {.quantizer = "rtn:bits=4,group=32", .layer_set = "L0"}};
+    const EngineResult result = Run(*engine, task);
+    task.model_path = edited.path();
+    task.model_digest = Digest();
+    task.configurations = {{.quantizer = "fp", .layer_set = "all"}};
+    const EngineResult want = Run(*engine, task);
+    ASSERT_EQ(result.rows.size(), 2 * want.rows.size());
+    for (size_t d = 0; d < want.rows.size(); ++d) {
+      EXPECT_EQ(result.rows[2 * d].nll_sum, want.rows[d].nll_sum) << d;
+      EXPECT_NE(result.rows[2 * d].nll_sum, result.rows[2 * d + 1].nll_sum);
+    }
+  }
+}
+
+TEST_F(EngineTest, KeepsTheLargestWeights_HoweverTheWorkIsShared) {
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  task.configurations = {
+      {.quantizer = "rtn:bits=4,group=32", .layer_set = "none"},
+      {.quantizer = "rtn:bits=4,group=32", .layer_set = "top5%"},
+      {.quantizer = "rtn:bits=4,group=32", .layer_set = "L1+top5%"},
+      {.quantizer = "rtn:bits=4,group=32", .layer_set = "top0.5%"},
+      {.quantizer = "nf4", .layer_set = "top5%"},
+      {.quantizer = "hqq", .layer_set = "L0:int8+top5%"},
+      {.quantizer = "rtn:group=32,replicate=1", .layer_set = "top5%"},
+      // Embeddings, head and norms in the tensors' own memory.
+      {.quantizer = "upstream:p5-weights", .layer_set = "top20%"},
+      {.quantizer = "upstream:p5-weights", .layer_set = "top99.9999%"}};
+  const EngineResult trie = Run(*engine, task);
+  task.naive = true;
+  EXPECT_EQ(Values(Run(*MakeEngine(1), task)), Values(trie));
+  // Nine and the baseline; "top5%" and "L1+top5%" share the first layer alone.
+  EXPECT_EQ(trie.report.layer_evaluations, 10 * 3 - 1);
+  // All but one of the weights.
+  const size_t n = task.configurations.size();
+  for (size_t d = 0; d < task.documents.size(); ++d) {
+    EXPECT_LT(trie.rows[d * n + 8].kl_sum, trie.rows[d * n + 7].kl_sum);
+    EXPECT_LT(trie.rows[d * n + 8].kl_sum, 1e-3);
+    EXPECT_NE(trie.rows[d * n + 1].nll_sum, trie.rows[d * n].nll_sum);
+  }
+}
+
+TEST_F(EngineTest, StopsWhileItLooksForTheLargestWeights) {
+  const auto engine = MakeEngine(1);
+  EngineTask task = Task(*engine);
+  task.configurations = {
+      {.quantizer = "rtn:bits=4,group=32", .layer_set = "top5%"}};
+  std::stop_source stop;
+  RecordingSink sink;
+  sink.then = [&](const EngineProgress& progress) {
+    if (progress.text == "finding the largest weights") {
+      stop.request_stop();
+    }
+  };
+  EXPECT_TRUE(
+      absl::IsCancelled(engine->Run(task, sink, stop.get_token()).status()));
+  EXPECT_EQ(Run(*engine, task).rows.size(), task.documents.size());
+}
+
 TEST_F(EngineTest, RowsAreEqualToTheBit_WhenThreadsDiffer) {
   const auto one = MakeEngine(1);
   const EngineTask task = Task(*one);

@@ -43,6 +43,13 @@ absl::Status CheckScheme(const Scheme& scheme) {
         "that a replicate adds",
         "--quantizer", "Leave replicate out.");
   }
+  if (scheme.kept_millionths != 0) {
+    return NotInFormat(
+        "a GPTQ checkpoint has no room for single weights that keep their "
+        "values",
+        "--protect",
+        absl::StrCat("Leave ", KeptShareText(scheme.kept_millionths), " out."));
+  }
   if (scheme.arithmetic != Arithmetic::kFp32) {
     return NotInFormat("readers of GPTQ checkpoints do not multiply in fp16",
                        "--quantizer", "Leave arith=fp16 out.");

@@ -22,13 +22,16 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "common/job/configuration.h"
+#include "worker/engine/code_cache.h"
 #include "worker/engine/commands/commands.h"
 #include "worker/engine/commands/gptq_format.h"
 #include "worker/engine/commands/interrupts.h"
 #include "worker/engine/commands/stderr_sink.h"
 #include "worker/engine/commands/texts.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/largest_weights.h"
 #include "worker/engine/thread_pool.h"
+#include "worker/engine/weight_sources.h"
 #include "worker/kernels/coded_tensor.h"
 #include "worker/kernels/row_kernels.h"
 #include "worker/model/checkpoint.h"
@@ -97,6 +100,12 @@ class WeightsWriter {
                     {"qsweep.quantizer", configuration_.quantizer_text},
                     {"qsweep.layer_set", configuration_.layer_set_text}}));
     ThreadPool pool(threads);
+    QSWEEP_RETURN_IF_ERROR(largest_.Find(
+        checkpoint_, model_, std::span(&configuration_, 1), pool, stop,
+        [&sink](double done) {
+          sink.OnProgress(
+              {.fraction = done, .text = "finding the largest weights"});
+        }));
     const auto count = static_cast<int64_t>(model_.tensors.size());
     const int64_t step = 2 * int64_t{threads};
     for (int64_t first = 0; first < count; first += step) {
@@ -180,7 +189,7 @@ class WeightsWriter {
       return WritePacked(tensor, coded);
     } else {
       QSWEEP_RETURN_IF_ERROR(
-          kernels::FakeQuantize(*scheme, values, rows, columns, values));
+          RoundTensor(*scheme, tensor, values, sources_, values));
     }
     return file_->Write(tensor.name, BytesOf(values));
   }
@@ -211,6 +220,9 @@ class WeightsWriter {
   const Configuration& configuration_;
   const bool pack_;
   Engine* const engine_;
+  const CodeCache codes_{"", "", 0};  // the engine has them
+  LargestWeights largest_;
+  const WeightSources sources_{codes_, largest_};
   std::unique_ptr<SafetensorsFile> file_;
 };
 

@@ -156,6 +156,7 @@ TEST_F(QuantizeTest, WritesWhatScoreMeasures) {
         Case{"upstream:p5-all", "embed", false},
         Case{"upstream:gpu,bits=8", "none", true},
         Case{"hqq:bits=3,group=32", "mlp@L0", true},
+        Case{"upstream:p5-weights", "L1+top2.5%", true},
         Case{"gptq:bits=3,group=32,calib=exact", "L1", true}}) {
     SCOPED_TRACE(c.quantizer);
     WriteModel({.tied_head = c.tied});

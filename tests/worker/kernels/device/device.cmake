@@ -3,12 +3,13 @@
 set(device_cases worker/kernels/device/decoder_rows_cases.cc worker/kernels/device/dequantize_int4_cases.cc
     worker/kernels/device/device_weights.cc worker/kernels/device/gptq_cases.cc
     worker/kernels/device/head_stats_cases.cc
-    worker/kernels/device/hqq_cases.cc worker/kernels/device/nf4_cases.cc
+    worker/kernels/device/hqq_cases.cc worker/kernels/device/kept_weights_cases.cc
+    worker/kernels/device/nf4_cases.cc
     worker/kernels/device/rtn_cases.cc support/kernel_references.cc)
 set(kernels_dir ${PROJECT_SOURCE_DIR}/worker/kernels)
 set(kernel_sources ${kernels_dir}/decoder_rows.cu ${kernels_dir}/dequantize_int4.cu ${kernels_dir}/gptq.cu
     ${kernels_dir}/head_stats.cu
-    ${kernels_dir}/hqq.cu ${kernels_dir}/nf4.cu ${kernels_dir}/rtn.cu)
+    ${kernels_dir}/hqq.cu ${kernels_dir}/kept_weights.cu ${kernels_dir}/nf4.cu ${kernels_dir}/rtn.cu)
 
 # ThreadSanitizer does not know the emulation's fibers, and there is one thread.
 if(NOT QSWEEP_SANITIZE MATCHES thread)

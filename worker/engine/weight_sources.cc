@@ -1,0 +1,27 @@
+#include "worker/engine/weight_sources.h"
+
+#include "common/base/status_macros.h"
+#include "worker/kernels/kept_weights.h"
+#include "worker/kernels/quantize.h"
+
+namespace qsweep {
+
+absl::Status RoundTensor(const Scheme& scheme,
+                         const TensorDescription& description,
+                         std::span<const float> weights,
+                         const WeightSources& sources, std::span<float> out) {
+  const int64_t rows = description.shape.size() < 2 ? 1 : description.shape[0];
+  const int64_t columns = description.num_elements() / rows;
+  const auto round = [&] {
+    return kernels::FakeQuantize(scheme, weights, rows, columns, out);
+  };
+  if (scheme.kept_millionths == 0) {
+    return round();
+  }
+  const kernels::KeptWeights kept(weights, sources.largest.ThresholdOf(scheme));
+  QSWEEP_RETURN_IF_ERROR(round());
+  kept.Restore(out);
+  return absl::OkStatus();
+}
+
+}  // namespace qsweep
