@@ -45,6 +45,7 @@ std::span<const ErrorCode* const> AllErrorCodes() {
       &kModelDigestMismatch,
       &kBadModelConfig,
       &kTensorShapeMismatch,
+      &kCheckpointDiffers,
       &kUnreachable,
       &kPortInUse,
       &kDirectoryInUse,

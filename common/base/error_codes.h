@@ -134,6 +134,9 @@ inline constexpr ErrorCode kBadModelConfig = {
 inline constexpr ErrorCode kTensorShapeMismatch = {
     "QS3012", absl::StatusCode::kDataLoss, ExitCode::kFailed,
     "A tensor's shape disagrees with the model's configuration."};
+inline constexpr ErrorCode kCheckpointDiffers = {
+    "QS3013", absl::StatusCode::kFailedPrecondition, ExitCode::kFailed,
+    "A ready checkpoint is not of the model whose weights it is to replace."};
 inline constexpr ErrorCode kUnreachable = {
     "QS4001", absl::StatusCode::kUnavailable, ExitCode::kUnreachable,
     "The coordinator does not answer."};

@@ -155,8 +155,12 @@ Spelling CanonicalSpelling(const ModelDescription& model,
   if (configuration.baseline()) {
     return {"fp", "all"};
   }
-  const Quantizer quantizer = {.scheme = MainScheme(model, configuration),
-                               .scope = SmallestScope(model, configuration)};
+  const Scheme scheme = MainScheme(model, configuration);
+  const Quantizer quantizer = {
+      .scheme = scheme,
+      .scope = scheme.method == Method::kCheckpoint
+                   ? Scope::kP5All
+                   : SmallestScope(model, configuration)};
   std::string text = Selectors(model, configuration, quantizer).Find();
   if (const int kept = KeptMillionths(configuration); kept != 0) {
     text = absl::StrCat(text == "none" ? "" : text + "+", KeptShareText(kept));

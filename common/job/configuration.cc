@@ -38,6 +38,10 @@ Overhead MeasureOverhead(const ModelDescription& model,
                          const Quantizer& quantizer,
                          const ResolvedLayerSet& resolved,
                          const std::vector<std::optional<Scheme>>& schemes) {
+  // A ready checkpoint replaces all, but has other bits of linear layers alone.
+  const Scope scope = quantizer.scheme.method == Method::kCheckpoint
+                          ? Scope::kLinear
+                          : quantizer.scope;
   double total = 0;
   double protected_params = 0;
   double kept = 0;
@@ -49,10 +53,11 @@ Overhead MeasureOverhead(const ModelDescription& model,
     const TensorDescription& tensor = model.tensors[i];
     const double elements = static_cast<double>(tensor.num_elements());
     total += elements;
-    if (!schemes[i]) {
+    const bool in_scope = InScope(scope, tensor);
+    if (!schemes[i] || !in_scope) {
       kept += elements;
     }
-    if (!InScope(quantizer.scope, tensor)) {
+    if (!in_scope) {
       unprotected_bits += elements * kKeptBits;
       continue;
     }
@@ -127,6 +132,18 @@ absl::Status CheckMethodTakes(const Scheme& scheme,
                      absl::StrCat("int", scheme.bits, " for ", tensor.name,
                                   " under gptq, which has 2, 3, 4 and 8 bits"),
                      "layers", "Use one of these, or rtn.");
+  }
+  if (scheme.method == Method::kCheckpoint && scheme.bits != kAsStored) {
+    return MakeError(kUnsupportedBits,
+                     absl::StrCat("int", scheme.bits, " for ", tensor.name,
+                                  " of a checkpoint, which is as it is stored"),
+                     "layers",
+                     "Protect these layers, or name a checkpoint "
+                     "with these bits.");
+  }
+  if (scheme.method == Method::kCheckpoint && scheme.checkpoint == 0) {
+    return MakeError(kMissingField, "the checkpoint's digest is not known",
+                     "digest", "Submit with qctl, which looks at its files.");
   }
   if (scheme.calibrated() && scheme.kept_millionths != 0) {
     return MakeError(

@@ -56,8 +56,9 @@ bool InScope(Scope scope, const TensorDescription& tensor);
 // Expands quantizer + layer set over the model's tensors. A set that protects
 // the whole scope is the baseline, whatever the quantizer. INVALID_ARGUMENT:
 // QS1011, QS1012, QS1013, QS1050 (scope empty on this model), QS1042, QS1043,
-// QS1003 (a calibrated method without texts), QS1004 with the field "replicate"
-// (groups so long that it shifts no boundary).
+// QS1003 (a calibrated method without texts, a checkpoint without digest),
+// QS1004 with the field "replicate" (groups so long that it shifts no
+// boundary).
 absl::StatusOr<Configuration> MakeConfiguration(const ModelDescription& model,
                                                 const Quantizer& quantizer,
                                                 const LayerSet& layer_set,

@@ -193,7 +193,7 @@ absl::StatusOr<std::vector<WantedQuantizer>> WantedQuantizers(
     if (!found) {
       return MakeError(
           kBadValue,
-          absl::StrCat("texts=", CalibrationTextsName(written),
+          absl::StrCat("texts=", ShortDigestText(written),
                        " are not those that `calibration` chooses"),
           field, "Leave texts out.");
     }
@@ -226,7 +226,7 @@ absl::StatusOr<ExpandedModel> ExpandModel(
         const auto info = GetErrorInfo(configuration.status());
         const bool about_quantizer =
             info && (info->code == kNothingToQuantize.code ||
-                     info->field == "replicate");
+                     info->field == "replicate" || info->field == "digest");
         return At(configuration.status(), about_quantizer ? field : next.field);
       }
       collector.Add(*std::move(configuration), next.set.text());

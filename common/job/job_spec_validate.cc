@@ -172,6 +172,14 @@ absl::Status CheckQuantizers(const v1::JobSpec& spec) {
     if (!quantizer.ok()) {
       return At(quantizer.status(), Indexed("quantizers", i));
     }
+    if (quantizer->scheme.method == Method::kCheckpoint &&
+        !absl::StartsWith(quantizer->checkpoint_path, "/")) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat("the checkpoint's path \"", quantizer->checkpoint_path,
+                       "\" is not absolute: workers run elsewhere"),
+          Indexed("quantizers", i), "Write checkpoint:path=/DIR.");
+    }
   }
   return absl::OkStatus();
 }

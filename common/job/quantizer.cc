@@ -1,8 +1,10 @@
 #include "common/job/quantizer.h"
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "common/job/quantizer_names.h"
 #include "common/job/replicate.h"
@@ -74,7 +76,7 @@ std::string FormatCalibrated(const Scheme& scheme) {
   }
   if (chosen) {
     absl::StrAppend(&text,
-                    ",texts=", CalibrationTextsName(scheme.calibration_texts));
+                    ",texts=", ShortDigestText(scheme.calibration_texts));
   }
   return text;
 }
@@ -83,11 +85,25 @@ std::string FormatCalibrated(const Scheme& scheme) {
 std::string CalibrationText(const Scheme& scheme) {
   return absl::StrCat(
       ";calib=", NameOf(kCalibrationModeNames, scheme.calibration),
-      ";texts=", CalibrationTextsName(scheme.calibration_texts),
+      ";texts=", ShortDigestText(scheme.calibration_texts),
       scheme.calibration == CalibrationMode::kExact
           ? absl::StrCat(";path=",
                          absl::Hex(scheme.calibration_path, absl::kZeroPad16))
           : "");
+}
+
+std::string FormatCheckpoint(const Quantizer& quantizer) {
+  const Scheme& scheme = quantizer.scheme;
+  std::vector<std::string> parts;
+  if (!quantizer.checkpoint_path.empty()) {
+    parts.push_back(absl::StrCat("path=", quantizer.checkpoint_path));
+  }
+  if (scheme.checkpoint != 0) {
+    parts.push_back(
+        absl::StrCat("digest=", ShortDigestText(scheme.checkpoint)));
+    parts.push_back(absl::StrCat("bits=", scheme.stored_millibits / 1000.0));
+  }
+  return absl::StrCat("checkpoint:", absl::StrJoin(parts, ","));
 }
 
 bool IsUpstream(const Quantizer& quantizer) {
@@ -127,6 +143,9 @@ std::string RoundingText(const Scheme& scheme) {
                           ";static_groups=", scheme.static_groups ? 1 : 0,
                           ";damp=", FormatDamp(scheme.damp_millionths),
                           CalibrationText(scheme));
+    case Method::kCheckpoint:
+      return absl::StrCat(method,
+                          ";digest=", ShortDigestText(scheme.checkpoint));
     case Method::kAwq:
       break;
   }
@@ -152,6 +171,9 @@ std::string Scheme::CanonicalText() const {
 }
 
 double Scheme::EffectiveBits(int64_t rows, int64_t columns) const {
+  if (method == Method::kCheckpoint) {
+    return stored_millibits / 1000.0;
+  }
   if (method == Method::kNf4 || method == Method::kHqq) {
     const int64_t elements = rows * columns;
     const int64_t groups = (elements + GroupOffset(*this) + group - 1) / group;
@@ -179,6 +201,9 @@ std::string FormatQuantizer(const Quantizer& quantizer) {
         "upstream:", ScopeName(quantizer.scope),
         scheme.bits == 4 ? "" : absl::StrCat(",bits=", scheme.bits),
         FormatStorage(scheme));
+  }
+  if (scheme.method == Method::kCheckpoint) {
+    return FormatCheckpoint(quantizer);
   }
   std::string text;
   if (scheme.method == Method::kNf4) {
@@ -216,8 +241,8 @@ std::string KeptShareText(int millionths) {
                       decimals, "%");
 }
 
-std::string CalibrationTextsName(uint64_t calibration_texts) {
-  return absl::StrCat(absl::Hex(calibration_texts, absl::kZeroPad16));
+std::string ShortDigestText(uint64_t digest) {
+  return absl::StrCat(absl::Hex(digest, absl::kZeroPad16));
 }
 
 Digest CalibrationDigest(std::span<const Digest> documents) {

@@ -15,7 +15,8 @@ namespace qsweep {
 
 // Plain structs, free of proto: the engine's torch files include this header.
 
-enum class Method { kRtn, kNf4, kHqq, kGptq, kAwq };
+// kCheckpoint: values are those of another, ready checkpoint of the model.
+enum class Method { kRtn, kNf4, kHqq, kGptq, kAwq, kCheckpoint };
 enum class Granularity { kTensor, kChannel, kGroup };  // what shares one scale
 enum class Grid { kAbsmax, kGptq, kAwq };              // scale and zero rules
 enum class Arithmetic {
@@ -44,11 +45,15 @@ enum class Scope {
   kFairnessCli
 };
 
+// Scheme::bits of kCheckpoint: as its file has them.
+inline constexpr int kAsStored = 16;
+inline constexpr int kMostMillibits = 64'000;
+
 // How one tensor is quantized. Value type; equality is equality of the
 // arithmetic.
 struct Scheme {
   Method method = Method::kRtn;
-  int bits = 4;  // 2..8
+  int bits = 4;  // 2..8; kCheckpoint: kAsStored
   Granularity granularity = Granularity::kGroup;
   int group =
       128;  // consecutive input elements that share a scale; 0 unless kGroup
@@ -75,6 +80,11 @@ struct Scheme {
   // Which draw of rounding noise: 0 has its groups begin with the row, others
   // shift them (replicate.h).
   int replicate = 0;
+  // kCheckpoint: ShortDigest of the checkpoint's model digest; 0: nobody has
+  // looked at it yet. And what its linear layers take, in thousandths of bits a
+  // weight: follows from the digest, so it is not part of CanonicalText.
+  uint64_t checkpoint = 0;
+  int stored_millibits = 0;
   // The next two are 0 in quantizers, and follow from a configuration once the
   // scheme is of one of its tensors. kExact: ShortDigest of all before the
   // tensor's layer.
@@ -93,7 +103,8 @@ struct Scheme {
   // "hqq;bits=4;group=64;axis=1;round_zero=1"; gptq:
   // "gptq;bits=4;gran=group;group=128;sym=1;scale=fp32;act_order=0;
   // static_groups=0;damp=0.01;calib=fp;texts=0123456789abcdef" (one line), awq
-  // what it has of these; calib=exact with ";path=0123456789abcdef" at the end.
+  // what it has of these; calib=exact with ";path=0123456789abcdef" at the end;
+  // "checkpoint;digest=0123456789abcdef".
   // All with ";top5%" at the end where weights are kept.
   // Part of the configuration digest, which has the replicate in a line of its
   // own.
@@ -102,7 +113,8 @@ struct Scheme {
   // scale its 16 or 32 bits, with a zero point of `bits` more when not
   // symmetric. nf4: fp32 scales, or with double_quant 8 bits each and an fp32
   // for 256 of them; hqq: scale and zero in fp16. A shifted group boundary adds
-  // a group. As if no weights were kept. For the bytes overhead.
+  // a group. As if no weights were kept. kCheckpoint: stored_millibits, of
+  // linear layers. For the bytes overhead.
   double EffectiveBits(int64_t rows, int64_t columns) const;
 };
 
@@ -110,6 +122,8 @@ struct Scheme {
 struct Quantizer {
   Scheme scheme;
   Scope scope = Scope::kLinear;
+  // kCheckpoint: where it lies; empty where only its digest is known.
+  std::string checkpoint_path;
 
   auto operator<=>(const Quantizer&) const = default;
 };
@@ -128,10 +142,14 @@ struct Quantizer {
 // texts (16 hexadecimal digits; none: not chosen yet), scope=linear, replicate
 // (0). awq takes bits, group (-1: a row), sym (default 0), scale, calib, texts,
 // scope=linear, replicate (0). Which replicates there are: replicate.h.
+// checkpoint takes path (a model, as --model does; no comma in it), digest (16
+// hexadecimal digits) and bits, the last two set by WithCheckpoint
+// (checkpoint_quantizer.h); its scope is everything.
 // upstream is per tensor, symmetric, absmax over the preset's scope; bits,
 // arith and scale may be given. INVALID_ARGUMENT: QS1020 unknown method or
 // preset; QS1021 unknown parameter; QS1005 one given twice; QS1042 bits; QS1043
-// group; QS1004 any other value. The error's field is the parameter.
+// group; QS1003 a checkpoint without path and digest; QS1004 any other value.
+// The error's field is the parameter.
 absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text);
 
 // The one spelling of a quantizer, which parses back to it: presets by name,
@@ -147,8 +165,7 @@ std::string KeptShareText(int millionths);
 
 // What schemes have of a digest: its first 8 bytes, never 0.
 uint64_t ShortDigest(const Digest& digest);
-// "0123456789abcdef" of Scheme::calibration_texts.
-std::string CalibrationTextsName(uint64_t calibration_texts);
+std::string ShortDigestText(uint64_t digest);  // "0123456789abcdef"
 
 // What identifies calibration texts: SHA-256 of "qsweep-calibration 1\n" and a
 // line with the digest of each document, in their order.

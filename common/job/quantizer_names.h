@@ -15,11 +15,13 @@
 namespace qsweep {
 
 inline constexpr auto kMethodNames =
-    std::to_array<std::pair<Method, const char*>>({{Method::kRtn, "rtn"},
-                                                   {Method::kNf4, "nf4"},
-                                                   {Method::kHqq, "hqq"},
-                                                   {Method::kGptq, "gptq"},
-                                                   {Method::kAwq, "awq"}});
+    std::to_array<std::pair<Method, const char*>>(
+        {{Method::kRtn, "rtn"},
+         {Method::kNf4, "nf4"},
+         {Method::kHqq, "hqq"},
+         {Method::kGptq, "gptq"},
+         {Method::kAwq, "awq"},
+         {Method::kCheckpoint, "checkpoint"}});
 inline constexpr auto kGranularityNames =
     std::to_array<std::pair<Granularity, const char*>>(
         {{Granularity::kTensor, "tensor"},

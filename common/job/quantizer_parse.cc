@@ -29,7 +29,7 @@ namespace {
 
 constexpr int kDefaultGroup = 128;
 constexpr int kLargestGroup = 1 << 20;
-constexpr size_t kLongestText = 512;
+constexpr size_t kLongestText = 2048;  // checkpoints have paths
 
 template <typename Enum, size_t N>
 absl::StatusOr<Enum> ParseName(
@@ -283,21 +283,28 @@ absl::Status ReadDamp(const Parameters& parameters, Scheme& scheme) {
   return absl::OkStatus();
 }
 
+// why: for people, where the digest comes from instead.
+absl::Status ReadShortDigest(const char* key, const std::string& text,
+                             const char* why, uint64_t& digest) {
+  if (text.size() != 16 || !absl::SimpleHexAtoi(text, &digest) ||
+      ShortDigestText(digest) != text || digest == 0) {
+    return MakeError(
+        kBadValue,
+        absl::StrCat(key, "=", text, " is not 16 hexadecimal digits"), key,
+        absl::StrCat("Leave it out: ", why, "."));
+  }
+  return absl::OkStatus();
+}
+
 // calib and texts: where the method has its activations from.
 absl::Status ReadCalibration(const Parameters& parameters, Scheme& scheme) {
   if (const auto text = Find(parameters, "calib")) {
     QSWEEP_ASSIGN_OR_RETURN(scheme.calibration, ParseCalibrationMode(*text));
   }
   if (const auto text = Find(parameters, "texts")) {
-    if (text->size() != 16 ||
-        !absl::SimpleHexAtoi(*text, &scheme.calibration_texts) ||
-        CalibrationTextsName(scheme.calibration_texts) != *text ||
-        scheme.calibration_texts == 0) {
-      return MakeError(
-          kBadValue,
-          absl::StrCat("texts=", *text, " is not 16 hexadecimal digits"),
-          "texts", "Leave it out: it follows from the calibration texts.");
-    }
+    QSWEEP_RETURN_IF_ERROR(
+        ReadShortDigest("texts", *text, "it follows from the calibration texts",
+                        scheme.calibration_texts));
   }
   return absl::OkStatus();
 }
@@ -365,6 +372,51 @@ absl::StatusOr<Quantizer> ParseAwq(absl::string_view text) {
   return quantizer;
 }
 
+absl::StatusOr<Quantizer> ParseCheckpoint(absl::string_view text) {
+  static const std::vector<std::string>& known =
+      *new std::vector<std::string>{"path", "digest", "bits", "id"};
+  constexpr char kFollows[] = "it follows from the checkpoint at the path";
+  QSWEEP_ASSIGN_OR_RETURN(const Parameters parameters,
+                          ParseParameters("checkpoint", text, known));
+  Quantizer quantizer{.scheme = {.method = Method::kCheckpoint,
+                                 .bits = kAsStored,
+                                 .granularity = Granularity::kTensor,
+                                 .group = 0},
+                      .scope = Scope::kP5All};
+  Scheme& scheme = quantizer.scheme;
+  if (const auto id = Find(parameters, "id")) {
+    return MakeError(kBadValue,
+                     absl::StrCat("this version cannot fetch the checkpoint ",
+                                  *id, " from a hub"),
+                     "id", "Download it and write path=DIR.");
+  }
+  quantizer.checkpoint_path = Find(parameters, "path").value_or("");
+  const auto digest = Find(parameters, "digest");
+  if (digest) {
+    QSWEEP_RETURN_IF_ERROR(
+        ReadShortDigest("digest", *digest, kFollows, scheme.checkpoint));
+  } else if (quantizer.checkpoint_path.empty()) {
+    return MakeError(kMissingField, "the checkpoint has no path", "path",
+                     "Write checkpoint:path=DIR.");
+  }
+  const auto bits = Find(parameters, "bits");
+  double number = 0;
+  if (bits && (!absl::SimpleAtod(*bits, &number) || !(number >= 0.001) ||
+               !(number * 1000 <= kMostMillibits))) {
+    return MakeError(kBadValue,
+                     absl::StrCat("bits=", *bits, " is not in 0.001 to 64"),
+                     "bits", absl::StrCat("Leave it out: ", kFollows, "."));
+  }
+  if (bits.has_value() != digest.has_value()) {
+    return MakeError(kBadValue,
+                     "a checkpoint has both digest and bits, or none",
+                     bits ? "bits" : "digest",
+                     "Leave both out: they follow from the checkpoint.");
+  }
+  scheme.stored_millibits = static_cast<int>(std::lround(number * 1000));
+  return quantizer;
+}
+
 absl::StatusOr<Quantizer> ParseUpstream(absl::string_view text) {
   static const std::vector<std::string>& known =
       *new std::vector<std::string>{"bits", "arith", "scale"};
@@ -418,13 +470,10 @@ absl::StatusOr<Quantizer> ParseQuantizer(absl::string_view text) {
     return ParseAwq(split.second);
   }
   if (split.first == "checkpoint") {
-    return MakeError(kUnknownMethod,
-                     "this version has rtn, nf4, hqq, gptq, awq and upstream "
-                     "presets, not checkpoint",
-                     "", "Use rtn:bits=4,group=128 or upstream:gpu.");
+    return ParseCheckpoint(split.second);
   }
-  const std::vector<std::string> methods = {"rtn",  "nf4", "hqq",
-                                            "gptq", "awq", "upstream"};
+  const std::vector<std::string> methods = {
+      "rtn", "nf4", "hqq", "gptq", "awq", "checkpoint", "upstream"};
   return MakeError(
       kUnknownMethod,
       absl::StrCat("there is no quantizer method \"", split.first, "\""), "",

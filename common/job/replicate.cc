@@ -24,6 +24,7 @@ bool HasBoundaries(const Scheme& scheme) {
       return scheme.axis == 1;
     case Method::kGptq:
     case Method::kAwq:
+    case Method::kCheckpoint:
       break;
   }
   return false;
@@ -42,6 +43,10 @@ absl::Status NoBoundariesError(const Scheme& scheme) {
                        " cannot move"),
           "replicate",
           "Leave it out: calibration.seeds draws other texts instead.");
+    case Method::kCheckpoint:
+      return MakeError(kBadValue,
+                       absl::StrCat(what, "a ready checkpoint is as it is"),
+                       "replicate", "Leave it out.");
     case Method::kHqq:
       return MakeError(kBadValue,
                        absl::StrCat(what, "axis=0 has its groups across"),

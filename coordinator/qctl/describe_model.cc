@@ -1,6 +1,7 @@
 #include "coordinator/qctl/describe_model.h"
 
 #include <unistd.h>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -29,7 +30,8 @@ absl::Status EngineError(const ProgramResult& result, const std::string& path) {
 }  // namespace
 
 absl::StatusOr<ModelDescription> DescribeModel(const std::string& binary_dir,
-                                               const std::string& path) {
+                                               const std::string& path,
+                                               const std::string& of) {
   const std::string engine = binary_dir + "/qengine";
   if (access(engine.c_str(), X_OK) != 0) {
     return MakeError(
@@ -38,9 +40,12 @@ absl::StatusOr<ModelDescription> DescribeModel(const std::string& binary_dir,
         "build it (it needs libtorch), or run qctl from the folder "
         "it is in");
   }
-  QSWEEP_ASSIGN_OR_RETURN(
-      const ProgramResult result,
-      RunProgram({engine, "describe", "--model", path, "-o", "json"}));
+  std::vector<std::string> command = {engine, "describe", "--model",
+                                      path,   "-o",       "json"};
+  if (!of.empty()) {
+    command.insert(command.end(), {"--of", of});
+  }
+  QSWEEP_ASSIGN_OR_RETURN(const ProgramResult result, RunProgram(command));
   if (result.exit_code != 0) {
     return EngineError(result, path);
   }

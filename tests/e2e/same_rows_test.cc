@@ -1,15 +1,21 @@
 // A measurement does not depend on who computes it beside whom.
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
 
+#include "common/job/checkpoint_quantizer.h"
+#include "common/job/model_description_proto.h"
+#include "common/job/quantizer.h"
 #include "tests/e2e/local_cluster.h"
 #include "tests/e2e/sweeps.h"
 #include "tests/support/real_engine.h"
 #include "tests/support/temp_dir.h"
+#include "worker/model/checkpoint.h"
 
 namespace qsweep::testing {
 namespace {
@@ -106,6 +112,58 @@ TEST(SameRows, DifferInNothing_WhenEverythingIsMeasuredAgain) {
   EXPECT_GT(cluster.Job(again).tasks_done(), 0u);  // it did run
   EXPECT_EQ(cluster.QueryInteger(kAlarms), 0);
   EXPECT_TRUE(cluster.Rows(again) == rows);
+}
+
+// Pairs of rows of the quantizer and of the checkpoint made with it.
+std::string CheckpointPairs(const std::string& where) {
+  return "SELECT count(*) FROM measurements_v1 a JOIN measurements_v1 b "
+         "USING (layer_set, lang, document) "
+         "WHERE a.quantizer = 'rtn:bits=4,group=32,scale=fp16' "
+         "AND b.quantizer LIKE 'checkpoint:digest=%'" +
+         where;
+}
+
+TEST(SameRows, OfAConfigurationAndTheCheckpointMadeWithIt) {
+  QSWEEP_SKIP_WITHOUT_ENGINE();
+  Sweep sweep = MakeSweep(SweepKind::kRealEngine, kUnits);
+  sweep.cluster.task_seconds = 60;
+  sweep.spec.set_quantizers(0, "rtn:bits=4,group=32,scale=fp16");
+  const TempDir directory;
+  const std::string packed = directory / "packed";
+  ASSERT_EQ(std::system(
+                absl::StrCat(QSWEEP_BINARY_DIR "/bin/qengine quantize --model ",
+                             sweep.spec.models(0).path(), " --to ", packed,
+                             " --format gptq --quantizer ",
+                             sweep.spec.quantizers(0), " >/dev/null 2>&1")
+                    .c_str()),
+            0);
+  const auto described = [&](const std::string& path) {
+    return FormatQuantizer(
+        WithCheckpoint(ParseQuantizer("checkpoint:path=" + path).value(),
+                       Checkpoint::Open(path).value()->Describe("").value(),
+                       FromProto(sweep.model).value())
+            .value());
+  };
+  sweep.spec.add_quantizers(described(packed));
+  LocalCluster cluster(sweep.cluster);
+  ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
+  cluster.StartWorker("w", 2);
+  const std::string job = SubmitSweep(cluster, sweep);
+  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(job, kPatience));
+  const int64_t pairs = (sweep.model.layers() + 1) * 3 * kUnits;
+  EXPECT_EQ(cluster.QueryInteger(CheckpointPairs("")), pairs);
+  EXPECT_EQ(cluster.QueryInteger(CheckpointPairs(
+                " AND a.nll_sum = b.nll_sum AND a.kl_sum = b.kl_sum "
+                "AND a.nll_fp_sum = b.nll_fp_sum AND a.top1 = b.top1")),
+            pairs);
+  // Somewhere else it is the same checkpoint: nothing is left to run.
+  std::filesystem::copy(packed, directory / "moved");
+  sweep.spec.set_quantizers(1, described(directory / "moved"));
+  const std::string moved = cluster.Submit(sweep.spec, sweep.model);
+  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(moved, kPatience));
+  EXPECT_EQ(cluster.Job(moved).measurements_reused(),
+            cluster.Job(moved).measurements_total());
+  EXPECT_EQ(cluster.QueryInteger(kAlarms), 0);
 }
 
 // Pairs of rows of two replicates that are the same in all but that.

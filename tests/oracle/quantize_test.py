@@ -94,6 +94,8 @@ def compare_float32(name, binary, source, model, texts, encode, root, result):
                             f"rtn:bits={BITS},group={GROUP}", "--protect", "L0", "-o", "json"))
     layers = model.config.num_hidden_layers
     result.equal(name, "tensors_quantized", report["items"][0]["tensors_quantized"], 7 * (layers - 1))
+    # It may stand for the source's weights, also where that is a GGUF file with a tokenizer of its own form.
+    run(binary, "describe", "--model", target, "--of", source)
     saved = reference.quantize_linears(model, {0}, BITS, GROUP)
     loaded = AutoModelForCausalLM.from_pretrained(target, attn_implementation="eager").eval()
     result.equal(name, "dtype", loaded.dtype, torch.float32)
@@ -192,6 +194,14 @@ def compare_ready_checkpoint(binary, source, bits, minus_one, root, result):
     result.equal(name, "tensors", sorted(read), sorted(wanted))
     for key, values in wanted.items():
         result.equal(name, key, np.array_equal(read[key], values), True)
+    # As a configuration of the model: layer 0 is the model's.
+    taken = root / f"taken{bits}{minus_one}"
+    run(binary, "quantize", "--model", source, "--to", taken, "--quantizer", f"checkpoint:path={folder}",
+        "--protect", "L0")
+    read, own = load_file(taken / "model.safetensors"), load_file(source / "model.safetensors")
+    for key, values in wanted.items():
+        result.equal(f"{name}, taken", key,
+                     np.array_equal(read[key], own[key] if ".layers.0." in key else values), True)
 
 
 def compare_tiny_models(binary, texts, result):

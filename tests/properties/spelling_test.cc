@@ -73,7 +73,7 @@ void WriteCalibration(QuantizerWriter& writer) {
 rc::Gen<std::string> AnyQuantizerText() {
   return rc::gen::exec([] {
     const std::string method = *rc::gen::element<std::string>(
-        "rtn", "nf4", "hqq", "gptq", "awq", "upstream");
+        "rtn", "nf4", "hqq", "gptq", "awq", "upstream", "checkpoint");
     if (method == "upstream") {
       std::vector<std::string> presets = kScopes;
       presets.erase(presets.begin());
@@ -85,6 +85,12 @@ rc::Gen<std::string> AnyQuantizerText() {
       return writer.Text(",");
     }
     QuantizerWriter writer(method);
+    if (method == "checkpoint") {
+      writer.Maybe("path", {"/m", "/a b/c", "x=y"});
+      writer.Maybe("digest", {"0123456789abcdef", "00000000000000ff"});
+      writer.Maybe("bits", {"4", "4.156", "16.0", "0.001"});
+      return writer.Text();
+    }
     if (method != "nf4") {
       writer.Maybe("bits", kBits);
     }
@@ -273,6 +279,8 @@ rc::Gen<Recipe> AnyRecipe(int num_layers) {
         "rtn:group=4", "rtn:bits=8,group=4", "rtn:bits=2,group=4",
         "rtn:group=4,replicate=1", "rtn:group=4,scope=p5-all",
         "hqq:bits=8,group=8", "upstream:gpu", "upstream:p5-all",
+        "checkpoint:path=/a,digest=0123456789abcdef,bits=4.5",
+        "checkpoint:path=/b,digest=0123456789abcdef,bits=4.5",
         "gptq:group=4,texts=0123456789abcdef",
         "gptq:group=4,texts=0123456789abcdef,calib=exact");
     recipe.layer_set = *AnyLayerSetText(num_layers);

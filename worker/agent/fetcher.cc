@@ -16,11 +16,36 @@
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/job/corpus.h"
+#include "common/job/quantizer.h"
 
 namespace qsweep {
 namespace {
 
 constexpr absl::Duration kFetchPatience = absl::Minutes(2);
+
+absl::Status CheckReadable(const std::string& path, const char* what) {
+  return access(path.c_str(), R_OK) == 0
+             ? absl::OkStatus()
+             : MakeError(kModelNotFound,
+                         absl::StrCat("no ", what, " at '", path,
+                                      "' on this worker: ", strerror(errno)),
+                         what,
+                         absl::StrCat("put the ", what,
+                                      " at the same path on every worker"));
+}
+
+// The ready checkpoints that quantizers name.
+absl::Status LocateCheckpoints(const v1::TaskSpec& task) {
+  for (const v1::ConfigurationSpec& configuration : task.configurations()) {
+    // Errors in its text are the engine's to tell.
+    const auto quantizer = ParseQuantizer(configuration.quantizer());
+    if (quantizer.ok() && !quantizer->checkpoint_path.empty()) {
+      QSWEEP_RETURN_IF_ERROR(
+          CheckReadable(quantizer->checkpoint_path, "checkpoint"));
+    }
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::string> LocateModel(const v1::TaskSpec& task) {
   const v1::ModelReference& model = task.model();
@@ -30,12 +55,7 @@ absl::StatusOr<std::string> LocateModel(const v1::TaskSpec& task) {
                                   model.id(), "'"),
                      "model", "submit a local directory or .gguf file");
   }
-  if (access(model.path().c_str(), R_OK) != 0) {
-    return MakeError(kModelNotFound,
-                     absl::StrCat("no model at '", model.path(),
-                                  "' on this worker: ", strerror(errno)),
-                     "model", "put the model at the same path on every worker");
-  }
+  QSWEEP_RETURN_IF_ERROR(CheckReadable(model.path(), "model"));
   return model.path();
 }
 
@@ -53,6 +73,7 @@ absl::StatusOr<std::shared_ptr<const v1::EngineRun>> Fetcher::Fetch(
   auto run = std::make_shared<v1::EngineRun>();
   *run->mutable_task() = task;
   QSWEEP_ASSIGN_OR_RETURN(*run->mutable_model_path(), LocateModel(task));
+  QSWEEP_RETURN_IF_ERROR(LocateCheckpoints(task));
   for (const v1::TaskLanguage& language : task.languages()) {
     QSWEEP_ASSIGN_OR_RETURN(const Digest digest,
                             Digest::FromBytes(language.artifact_digest()));

@@ -15,17 +15,18 @@
 namespace qsweep {
 
 // Brings what a task needs to this machine: the texts of its languages, from
-// DIR/cache or the coordinator, and the place of its model. Blocks; for one
+// DIR/cache or the coordinator, and the place of its model and of ready
+// checkpoints. Blocks; for one
 // thread.
 class Fetcher {
  public:
   // client must outlive it. sleeper: false ends the repeats of a fetch.
   Fetcher(std::string cache_directory, WorkerClient* client, Sleeper sleeper);
 
-  // The task with its inputs. NOT_FOUND QS3001: the model is not on this
-  // machine. UNAVAILABLE QS4001: no answer for two minutes. Otherwise as
-  // WorkerClient::GetArtifact. DATA_LOSS QS4042: an artifact is not what the
-  // task says.
+  // The task with its inputs. NOT_FOUND QS3001: the model, or a ready
+  // checkpoint, is not on this machine. UNAVAILABLE QS4001: no answer for two
+  // minutes. Otherwise as WorkerClient::GetArtifact. DATA_LOSS QS4042: an
+  // artifact is not what the task says.
   absl::StatusOr<std::shared_ptr<const v1::EngineRun>> Fetch(
       const v1::TaskSpec& task);
 

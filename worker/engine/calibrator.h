@@ -98,8 +98,10 @@ class Calibrator {
   ThreadPool& pool_;
   Device& device_;
   CodeCache& codes_;
-  const LargestWeights largest_;  // calibrated quantizers keep none
-  const WeightSources sources_{codes_, largest_};
+  // No calibrated scheme needs the next two.
+  const LargestWeights largest_;
+  const ReadyCheckpoints checkpoints_{""};
+  const WeightSources sources_{codes_, largest_, checkpoints_};
   const std::stop_token stop_;
   const Progress progress_;
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -100,6 +101,26 @@ class CpuDevice : public Device {
   std::set<ProductShape> checked_;
 };
 
+// What is remembered of a tensor outside the layers while it is rounded in its
+// own memory.
+int64_t KeptBytes(const SweepPlan& plan, int64_t tensor_bytes) {
+  constexpr int64_t kMillion = 1'000'000;
+  int64_t largest = 0;
+  for (const Stage* stage : {&plan.embedding, &plan.head}) {
+    for (const StageVariant& variant : stage->variants) {
+      for (const std::optional<Scheme>& scheme : variant) {
+        if (scheme && scheme->kept_millionths != 0) {
+          const int64_t places = tensor_bytes / (8 * kFloat);
+          const int64_t values =
+              tensor_bytes / kMillion * scheme->kept_millionths;
+          largest = std::max(largest, places + values);
+        }
+      }
+    }
+  }
+  return largest;
+}
+
 // Three layers of weights, or every variant of the head beside its tensor,
 // which is the variant where there is one; and every thread's buffers.
 int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
@@ -130,7 +151,8 @@ int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
     }
   }
   return std::max(3 * *std::ranges::max_element(layers),
-                  (heads == 1 ? 1 : heads + 1) * outside) +
+                  (heads == 1 ? 1 : heads + 1) * outside +
+                      KeptBytes(plan, outside)) +
          threads *
              (attention + rounded +
               BlockRunner::Bytes(

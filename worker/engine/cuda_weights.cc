@@ -122,14 +122,13 @@ absl::Status WeightMaker::MakeBlock(const DeviceStage& stage,
   block.norm1 = reinterpret_cast<const float*>(base + norms);
   block.norm2 = reinterpret_cast<const float*>(base + norms + norm_bytes);
 
-  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Codes> codes,
-                          FindCodes(stage, variant));
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<FromHost> host,
+                          FindOnHost(stage, variant));
   for (size_t i = 0; i < stage.tensors.size(); ++i) {
     const DeviceStage::Tensor& tensor = stage.tensors[i];
     const Place place = PlaceOf(tensor.description->component, block);
     if (place.gains != nullptr) {
-      QSWEEP_RETURN_IF_ERROR(Make(tensor, variant[i], codes[i],
-                                  FloatType::kFp32,
+      QSWEEP_RETURN_IF_ERROR(Make(tensor, variant[i], host[i], FloatType::kFp32,
                                   const_cast<float*>(*place.gains)));
       continue;
     }
@@ -138,7 +137,7 @@ absl::Status WeightMaker::MakeBlock(const DeviceStage& stage,
       first += qkv_rows[static_cast<size_t>(part)];
     }
     QSWEEP_RETURN_IF_ERROR(
-        Make(tensor, variant[i], codes[i], type,
+        Make(tensor, variant[i], host[i], type,
              const_cast<void*>(
                  place.matrix->Rows(first, Rows(*tensor.description)).values)));
   }
@@ -153,10 +152,10 @@ absl::StatusOr<DeviceTensor> WeightMaker::MakeTensor(
   QSWEEP_ASSIGN_OR_RETURN(
       made.memory,
       DeviceBuffer::Allocate(description.num_elements() * BytesOf(type)));
-  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Codes> codes,
-                          FindCodes(stage, variant));
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<FromHost> host,
+                          FindOnHost(stage, variant));
   QSWEEP_RETURN_IF_ERROR(
-      Make(stage.tensors[0], variant[0], codes[0], type, made.memory.data()));
+      Make(stage.tensors[0], variant[0], host[0], type, made.memory.data()));
   made.matrix = {.values = made.memory.data(),
                  .type = type,
                  .outputs = Rows(description),
@@ -171,7 +170,8 @@ void WeightMaker::Release() {
 
 absl::Status WeightMaker::Make(const DeviceStage::Tensor& tensor,
                                const std::optional<Scheme>& scheme,
-                               const Codes& codes, FloatType type, void* out) {
+                               const FromHost& host, FloatType type,
+                               void* out) {
   const TensorDescription& description = *tensor.description;
   const int64_t count = description.num_elements();
   if (stop_.stop_requested()) {
@@ -180,34 +180,46 @@ absl::Status WeightMaker::Make(const DeviceStage::Tensor& tensor,
   if (!scheme) {
     return ConvertOnDevice(tensor.values.data(), tensor.type, count, out, type);
   }
-  if (codes != nullptr) {
-    QSWEEP_CHECK(codes->rows * codes->columns == count);
-    return Decode(*codes, type, out);
+  if (host.codes != nullptr) {
+    QSWEEP_CHECK(host.codes->rows * host.codes->columns == count);
+    QSWEEP_ASSIGN_OR_RETURN(const std::vector<float> values,
+                            Decode(*host.codes));
+    QSWEEP_RETURN_IF_ERROR(Upload(values));
+    return ConvertOnDevice(values_.data(), FloatType::kFp32, count, out, type);
   }
-  QSWEEP_RETURN_IF_ERROR(workspace_.Reserve(kernels::QuantizeWorkspaceBytes(
-      *scheme, Rows(description), Columns(description))));
+  const bool uploaded = scheme->method == Method::kCheckpoint;
   // A kernel writes the type it reads, or fp32.
-  const bool direct = type == tensor.type || type == FloatType::kFp32;
-  if (!direct) {
-    QSWEEP_RETURN_IF_ERROR(values_.Reserve(count * BytesOf(FloatType::kFp32)));
+  const bool direct =
+      !uploaded && (type == tensor.type || type == FloatType::kFp32);
+  if (uploaded) {
+    QSWEEP_RETURN_IF_ERROR(Upload(host.values));
+  } else {
+    QSWEEP_RETURN_IF_ERROR(workspace_.Reserve(kernels::QuantizeWorkspaceBytes(
+        *scheme, Rows(description), Columns(description))));
+    if (!direct) {
+      QSWEEP_RETURN_IF_ERROR(
+          values_.Reserve(count * BytesOf(FloatType::kFp32)));
+    }
   }
-  QSWEEP_RETURN_IF_ERROR(kernels::FakeQuantizeCuda(
-      *scheme, Rows(description), Columns(description),
-      {.weights = tensor.values.data(),
-       .weight_type = tensor.type,
-       .out = direct ? out : values_.data(),
-       .out_type = direct ? type : FloatType::kFp32,
-       .workspace = workspace_.data()},
-      ComputeStream()));
-  QSWEEP_RETURN_IF_ERROR(CheckHalf(tensor, *scheme,
-                                   direct ? out : values_.data(),
-                                   direct ? type : FloatType::kFp32));
+  void* const rounded = direct ? out : values_.data();
+  const FloatType rounded_type = direct ? type : FloatType::kFp32;
+  if (!uploaded) {
+    QSWEEP_RETURN_IF_ERROR(kernels::FakeQuantizeCuda(
+        *scheme, Rows(description), Columns(description),
+        {.weights = tensor.values.data(),
+         .weight_type = tensor.type,
+         .out = rounded,
+         .out_type = rounded_type,
+         .workspace = workspace_.data()},
+        ComputeStream()));
+    QSWEEP_RETURN_IF_ERROR(CheckHalf(tensor, *scheme, rounded, rounded_type));
+  }
   if (scheme->kept_millionths != 0) {
     QSWEEP_RETURN_IF_ERROR(KernelStatus(kernels::KeepWeightsCuda(
         {.weights = tensor.values.data(),
-         .out = direct ? out : values_.data(),
+         .out = rounded,
          .weight_type = tensor.type,
-         .out_type = direct ? type : FloatType::kFp32},
+         .out_type = rounded_type},
         count, sources_.largest.ThresholdOf(*scheme), ComputeStream())));
   }
   return direct ? absl::OkStatus()
@@ -243,10 +255,9 @@ absl::Status WeightMaker::CheckHalf(const DeviceStage::Tensor& tensor,
 }
 
 // What the host made under a calibrated scheme; it decodes, too.
-absl::Status WeightMaker::Decode(const kernels::CodedTensor& codes,
-                                 FloatType type, void* out) {
-  const int64_t count = codes.rows * codes.columns;
-  std::vector<float> values(static_cast<size_t>(count));
+absl::StatusOr<std::vector<float>> WeightMaker::Decode(
+    const kernels::CodedTensor& codes) {
+  std::vector<float> values(static_cast<size_t>(codes.rows * codes.columns));
   QSWEEP_RETURN_IF_ERROR(decoders_.ParallelFor(
       (codes.rows + kDecodedRows - 1) / kDecodedRows, stop_,
       [&](int64_t item, int) -> absl::Status {
@@ -259,30 +270,40 @@ absl::Status WeightMaker::Decode(const kernels::CodedTensor& codes,
                 static_cast<size_t>((last - first) * codes.columns)));
         return absl::OkStatus();
       }));
-  const auto bytes = static_cast<int64_t>(values.size() * sizeof(float));
-  QSWEEP_RETURN_IF_ERROR(values_.Reserve(bytes));
-  QSWEEP_RETURN_IF_ERROR(CopyToDevice(values_.data(), values.data(), bytes));
-  return ConvertOnDevice(values_.data(), FloatType::kFp32, count, out, type);
+  return values;
 }
 
-absl::StatusOr<std::vector<WeightMaker::Codes>> WeightMaker::FindCodes(
+absl::Status WeightMaker::Upload(std::span<const float> values) {
+  const auto bytes = static_cast<int64_t>(values.size_bytes());
+  QSWEEP_RETURN_IF_ERROR(values_.Reserve(bytes));
+  return CopyToDevice(values_.data(), values.data(), bytes);
+}
+
+absl::StatusOr<std::vector<WeightMaker::FromHost>> WeightMaker::FindOnHost(
     const DeviceStage& stage, const StageVariant& variant) {
-  std::vector<Codes> found(stage.tensors.size());
+  std::vector<FromHost> found(stage.tensors.size());
   QSWEEP_RETURN_IF_ERROR(decoders_.ParallelFor(
       static_cast<int64_t>(found.size()), stop_,
       [&](int64_t item, int) -> absl::Status {
         const auto i = static_cast<size_t>(item);
+        const TensorDescription& description = *stage.tensors[i].description;
+        if (variant[i] && variant[i]->method == Method::kCheckpoint) {
+          found[i].values.resize(
+              static_cast<size_t>(description.num_elements()));
+          return sources_.checkpoints.Of(*variant[i])
+              .ReadTensor(description.name, found[i].values);
+        }
         if (!variant[i] || !variant[i]->calibrated()) {
           return absl::OkStatus();
         }
-        const std::string& name = stage.tensors[i].description->name;
-        auto coded =
-            sources_.codes.Find(sources_.codes.Key(model_, name, *variant[i]));
+        auto coded = sources_.codes.Find(
+            sources_.codes.Key(model_, description.name, *variant[i]));
         if (!coded.ok()) {
-          return absl::UnavailableError(absl::StrCat(
-              "the codes of ", name, " are gone: ", coded.status().message()));
+          return absl::UnavailableError(
+              absl::StrCat("the codes of ", description.name,
+                           " are gone: ", coded.status().message()));
         }
-        found[i] = *std::move(coded);
+        found[i].codes = *std::move(coded);
         return absl::OkStatus();
       }));
   return found;

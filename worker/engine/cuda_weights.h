@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <vector>
 
@@ -60,20 +61,24 @@ class WeightMaker {
   void Release();
 
  private:
-  using Codes = std::shared_ptr<const kernels::CodedTensor>;
+  // What the host has of a tensor: its codes where the scheme is calibrated,
+  // its values where a ready checkpoint has them.
+  struct FromHost {
+    std::shared_ptr<const kernels::CodedTensor> codes;
+    std::vector<float> values;
+  };
 
-  // Those of each tensor whose scheme is calibrated.
-  absl::StatusOr<std::vector<Codes>> FindCodes(const DeviceStage& stage,
-                                               const StageVariant& variant);
-  // codes: where the scheme is calibrated.
+  absl::StatusOr<std::vector<FromHost>> FindOnHost(const DeviceStage& stage,
+                                                   const StageVariant& variant);
   absl::Status Make(const DeviceStage::Tensor& tensor,
-                    const std::optional<Scheme>& scheme, const Codes& codes,
+                    const std::optional<Scheme>& scheme, const FromHost& host,
                     kernels::FloatType type, void* out);
   absl::Status CheckHalf(const DeviceStage::Tensor& tensor,
                          const Scheme& scheme, const void* values,
                          kernels::FloatType type);
-  absl::Status Decode(const kernels::CodedTensor& codes,
-                      kernels::FloatType type, void* out);
+  absl::StatusOr<std::vector<float>> Decode(const kernels::CodedTensor& codes);
+  // Into values_.
+  absl::Status Upload(std::span<const float> values);
 
   const ModelDescription& model_;
   const WeightSources sources_;

@@ -78,8 +78,11 @@ void AddDescribe(CLI::App& app, std::function<absl::Status()>& run) {
       app.add_subcommand("describe",
                          "Say what a model is made of.\n\nExamples:\n"
                          "  qengine describe --model models/smollm2-135m\n"
-                         "  qengine describe --model model.gguf -o json");
+                         "  qengine describe --model model.gguf -o json\n"
+                         "  qengine describe --model PACKED --of MODEL");
   AddModel(*command, flags->model);
+  command->add_option("--of", flags->of,
+                      "Model that it must be a ready checkpoint of");
   command->add_option("-o,--output", flags->output, "table or json")
       ->check(CLI::IsMember({"table", "json"}));
   command->callback([&run, flags] {
@@ -113,7 +116,9 @@ void AddScore(CLI::App& app, std::function<absl::Status()>& run) {
       "  qengine score --model MODEL --texts texts.json --quantizer "
       "upstream:gpu --protect L0+L11 -o json\n"
       "  qengine score --model MODEL --texts texts.json --quantizer "
-      "gptq:bits=4,group=64 --calibration other.json");
+      "gptq:bits=4,group=64 --calibration other.json\n"
+      "  qengine score --model MODEL --texts texts.json --quantizer "
+      "checkpoint:path=PACKED");
   AddModel(*command, flags->model);
   command
       ->add_option("--texts", flags->texts,

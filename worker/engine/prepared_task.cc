@@ -39,8 +39,13 @@ absl::Status PrepareConfigurations(const EngineTask& task,
                                    wanted.layer_set),
                       wanted.digest, configuration.digest);
     }
-    if (configuration.baseline() && !baseline) {
-      baseline = static_cast<int>(prepared.configurations.size());
+    if (configuration.baseline()) {
+      baseline =
+          baseline.value_or(static_cast<int>(prepared.configurations.size()));
+    } else {
+      QSWEEP_ASSIGN_OR_RETURN(Quantizer quantizer,
+                              ParseQuantizer(wanted.quantizer));
+      prepared.quantizers.push_back(std::move(quantizer));
     }
     prepared.configurations.push_back(std::move(configuration));
   }

@@ -10,6 +10,7 @@
 #include "common/base/digest.h"
 #include "common/job/configuration.h"
 #include "common/job/model_description.h"
+#include "common/job/quantizer.h"
 #include "worker/engine/calibrator.h"
 #include "worker/engine/engine.h"
 #include "worker/eval/evaluation.h"
@@ -22,6 +23,7 @@ namespace qsweep {
 struct PreparedTask {
   std::vector<Configuration> configurations;  // the task's, then maybe one more
   int baseline = 0;                           // into configurations
+  std::vector<Quantizer> quantizers;          // of those that quantize anything
   std::vector<TokenizedDocument> documents;   // parallel to the task's
   std::vector<double> unigram_nll;  // parallel to the task's documents
   std::vector<CalibrationTokens> calibrations;  // parallel to the task's

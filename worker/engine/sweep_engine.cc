@@ -29,6 +29,7 @@
 #include "worker/engine/pass.h"
 #include "worker/engine/prepared_task.h"
 #include "worker/engine/progress_reporter.h"
+#include "worker/engine/ready_checkpoints.h"
 #include "worker/engine/state_store.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/model/checkpoint.h"
@@ -55,7 +56,7 @@ int NumSlots(const EngineTask& task, const SweepPlan& plan) {
 class SweepEngine : public Engine {
  public:
   SweepEngine(const EngineOptions& options, int threads)
-      : options_(options), pool_(threads) {}
+      : options_(options), pool_(threads), checkpoints_(options.cache_dir) {}
 
   absl::Status Start() {
     QSWEEP_ASSIGN_OR_RETURN(
@@ -66,7 +67,8 @@ class SweepEngine : public Engine {
         absl::StrCat("qengine ", kVersion, " ", kRevision, " ", device.build);
     info_.device = device.name;
     info_.compute_capability = device.compute_capability;
-    info_.methods = {"rtn", "nf4", "hqq", "gptq", "awq", kKeepsLargest};
+    info_.methods = {"rtn", "nf4",        "hqq",        "gptq",
+                     "awq", "checkpoint", kKeepsLargest};
     info_.computes = ComputesOf(*device_);
     codes_.emplace(options_.cache_dir.empty()
                        ? ""
@@ -125,6 +127,7 @@ class SweepEngine : public Engine {
   std::unique_ptr<Checkpoint> checkpoint_;
   ModelDescription model_;
   LargestWeights largest_;
+  ReadyCheckpoints checkpoints_;  // of the last task
   // What the noise has been measured of.
   std::set<std::pair<Digest, Compute>> noise_measured_;
 };
@@ -238,7 +241,7 @@ absl::Status SweepEngine::RunPass(
           {.checkpoint = *checkpoint_,
            .model = model_,
            .plan = plan,
-           .sources = {*codes_, largest_},
+           .sources = {*codes_, largest_, checkpoints_},
            .compute = task.compute,
            .stop = stop,
            .num_slots = NumSlots(task, plan),
@@ -338,7 +341,7 @@ absl::Status SweepEngine::AddNoise(const EngineTask& task,
                           MeasureNoise({*device_,
                                         *checkpoint_,
                                         model_,
-                                        {*codes_, largest_},
+                                        {*codes_, largest_, checkpoints_},
                                         options_.state_dir,
                                         stop},
                                        prepared, result.rows));
@@ -363,6 +366,8 @@ absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
   QSWEEP_RETURN_IF_ERROR(Load(task.model_path));
   QSWEEP_ASSIGN_OR_RETURN(const PreparedTask prepared,
                           PrepareTask(task, *checkpoint_, model_));
+  QSWEEP_RETURN_IF_ERROR(
+      checkpoints_.Open(prepared.quantizers, *checkpoint_, model_));
   const SweepPlan plan = PlanSweep(model_, prepared.configurations);
   EngineResult result;
   // Without calibration: the next task of the model finds the codes there.

@@ -13,6 +13,9 @@ absl::Status RoundTensor(const Scheme& scheme,
   const int64_t rows = description.shape.size() < 2 ? 1 : description.shape[0];
   const int64_t columns = description.num_elements() / rows;
   const auto round = [&] {
+    if (scheme.method == Method::kCheckpoint) {
+      return sources.checkpoints.Of(scheme).ReadTensor(description.name, out);
+    }
     return kernels::FakeQuantize(scheme, weights, rows, columns, out);
   };
   if (scheme.kept_millionths == 0) {

@@ -93,6 +93,7 @@ absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
       break;
     case Method::kGptq:
     case Method::kAwq:
+    case Method::kCheckpoint:
       break;  // refused above
   }
   return absl::OkStatus();

@@ -97,6 +97,7 @@ int64_t QuantizeWorkspaceBytes(const Scheme& scheme, int64_t rows,
     }
     case Method::kGptq:
     case Method::kAwq:
+    case Method::kCheckpoint:
       break;
   }
   return pieces.end;
@@ -118,6 +119,7 @@ absl::Status FakeQuantizeCuda(const Scheme& scheme, int64_t rows, int64_t cols,
       break;
     case Method::kGptq:
     case Method::kAwq:
+    case Method::kCheckpoint:
       break;  // refused above
   }
   if (error != 0) {

@@ -90,10 +90,12 @@ absl::Status CheckPlainScheme(const Scheme& scheme, int64_t rows,
       return CheckHqq(scheme, rows * cols);
     case Method::kGptq:
     case Method::kAwq:
+    case Method::kCheckpoint:
       break;
   }
-  return MakeError(kUnknownMethod, "gptq and awq need calibration", "method",
-                   "Use rtn, nf4 or hqq.");
+  return MakeError(kUnknownMethod,
+                   "gptq and awq need calibration, checkpoint its files",
+                   "method", "Use rtn, nf4 or hqq.");
 }
 
 RtnShape RtnShapeOf(const Scheme& scheme, int64_t rows, int64_t cols) {

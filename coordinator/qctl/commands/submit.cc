@@ -13,8 +13,10 @@
 #include "common/base/error_codes.h"
 #include "common/base/random.h"
 #include "common/base/status_macros.h"
+#include "common/job/checkpoint_quantizer.h"
 #include "common/job/job_spec.h"
 #include "common/job/model_description_proto.h"
+#include "common/job/quantizer.h"
 #include "coordinator/qctl/commands/commands.h"
 #include "coordinator/qctl/commands/spec_flags.h"
 #include "coordinator/qctl/commands/submission_table.h"
@@ -51,6 +53,13 @@ std::string ModelField(const v1::JobSpec& spec, int index) {
                                  : absl::StrCat("models[", index, "]");
 }
 
+std::string AbsoluteModelPath(const Context& context, const std::string& path) {
+  return context.AbsolutePath(absl::StartsWith(path, "~/")
+                                  ? context.environment().Get("HOME") +
+                                        path.substr(1)
+                                  : path);
+}
+
 // Makes model paths absolute: workers run in other folders.
 absl::Status ResolveModelPaths(const Context& context, v1::JobSpec& spec) {
   for (int i = 0; i < spec.models_size(); ++i) {
@@ -64,25 +73,67 @@ absl::Status ResolveModelPaths(const Context& context, v1::JobSpec& spec) {
           ModelField(spec, i),
           "download the model and give the path of its folder");
     }
-    std::string path = model.path();
-    if (absl::StartsWith(path, "~/")) {
-      path = context.environment().Get("HOME") + path.substr(1);
-    }
-    if (!path.empty()) {
-      model.set_path(context.AbsolutePath(path));
+    if (!model.path().empty()) {
+      model.set_path(AbsoluteModelPath(context, model.path()));
     }
   }
   return absl::OkStatus();
 }
 
+// Makes the paths of ready checkpoints absolute.
+absl::Status ResolveCheckpointPaths(const Context& context, v1::JobSpec& spec) {
+  for (int i = 0; i < spec.quantizers_size(); ++i) {
+    auto quantizer = ParseQuantizer(spec.quantizers(i));
+    if (!quantizer.ok() || quantizer->checkpoint_path.empty()) {
+      continue;  // the validation says what is wrong
+    }
+    quantizer->checkpoint_path =
+        AbsoluteModelPath(context, quantizer->checkpoint_path);
+    if (absl::StrContains(quantizer->checkpoint_path, ',')) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat("the path \"", quantizer->checkpoint_path,
+                       "\" has a comma, which ends it in a quantizer"),
+          absl::StrCat("quantizers[", i, "]"), "name a link to it");
+    }
+    spec.set_quantizers(i, FormatQuantizer(*quantizer));
+  }
+  return absl::OkStatus();
+}
+
 // Asks the engine what each model is.
-absl::Status DescribeModels(const Context& context,
-                            v1::SubmitJobRequest& request) {
+absl::StatusOr<std::vector<ModelDescription>> DescribeModels(
+    const Context& context, v1::SubmitJobRequest& request) {
+  std::vector<ModelDescription> models;
   for (const v1::ModelReference& model : request.spec().models()) {
     QSWEEP_ASSIGN_OR_RETURN(
-        const ModelDescription description,
+        models.emplace_back(),
         DescribeModel(context.environment().binary_dir, model.path()));
-    *request.add_models() = ToProto(description);
+    *request.add_models() = ToProto(models.back());
+  }
+  return models;
+}
+
+// And what each ready checkpoint is: their digests become part of the spec.
+absl::Status DescribeCheckpoints(const Context& context,
+                                 const std::vector<ModelDescription>& models,
+                                 v1::JobSpec& spec) {
+  for (int i = 0; i < spec.quantizers_size(); ++i) {
+    QSWEEP_ASSIGN_OR_RETURN(Quantizer quantizer,
+                            ParseQuantizer(spec.quantizers(i)));
+    if (quantizer.scheme.method != Method::kCheckpoint) {
+      continue;
+    }
+    for (size_t m = 0; m < models.size(); ++m) {
+      QSWEEP_ASSIGN_OR_RETURN(
+          const ModelDescription checkpoint,
+          DescribeModel(context.environment().binary_dir,
+                        quantizer.checkpoint_path,
+                        spec.models(static_cast<int>(m)).path()));
+      QSWEEP_ASSIGN_OR_RETURN(quantizer,
+                              WithCheckpoint(quantizer, checkpoint, models[m]));
+    }
+    spec.set_quantizers(i, FormatQuantizer(quantizer));
   }
   return absl::OkStatus();
 }
@@ -168,10 +219,14 @@ absl::StatusOr<ExitCode> DryRun(Context& context,
 
 absl::StatusOr<ExitCode> SubmitSpec(Context& context, v1::JobSpec spec) {
   QSWEEP_RETURN_IF_ERROR(ResolveModelPaths(context, spec));
+  QSWEEP_RETURN_IF_ERROR(ResolveCheckpointPaths(context, spec));
   QSWEEP_RETURN_IF_ERROR(ValidateJobSpec(spec));
   v1::SubmitJobRequest request;
   *request.mutable_spec() = std::move(spec);
-  QSWEEP_RETURN_IF_ERROR(DescribeModels(context, request));
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<ModelDescription> models,
+                          DescribeModels(context, request));
+  QSWEEP_RETURN_IF_ERROR(
+      DescribeCheckpoints(context, models, *request.mutable_spec()));
   request.set_owner(context.environment().Get("USER"));
   if (context.arguments().Has("dry-run")) {
     return DryRun(context, request);

@@ -52,6 +52,13 @@ TEST(CanonicalSpelling, IsTheSame_HoweverTheConfigurationIsWritten) {
            Case{"rtn", "top5%+L0-3:int8", {"rtn:bits=8,group=128", "top5%"}},
            Case{"rtn", "top5%+norm+L2", {"rtn:bits=4,group=128", "L2+top5%"}},
            Case{"rtn", "top5%+L0-3", {"fp", "all"}},
+           Case{"checkpoint:path=/c,digest=0123456789abcdef,bits=4.5",
+                "L2+top5%+L1",
+                {"checkpoint:digest=0123456789abcdef,bits=4.5", "L1-2+top5%"}},
+           Case{"checkpoint:path=/c,digest=0123456789abcdef,bits=4.5",
+                "embed+norm+head",
+                {"checkpoint:digest=0123456789abcdef,bits=4.5",
+                 "norm@L0-3+embed+norm.final"}},
            Case{"upstream:gpu", "L1", {"upstream:gpu", "L1"}},
            // The embedding is the tied head, so linear weights are left.
            Case{"upstream:gpu", "L1+embed", {"rtn:bits=4,gran=tensor", "L1"}},

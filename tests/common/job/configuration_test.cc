@@ -205,6 +205,52 @@ TEST(MakeConfiguration, KeepsNoWeightsOfCalibratedQuantizers) {
   }
 }
 
+constexpr char kCheckpoint[] =
+    "checkpoint:path=/c,digest=0123456789abcdef,bits=4.5";
+
+TEST(MakeConfiguration, TakesEveryTensorOfAReadyCheckpoint) {
+  const ModelDescription model = testing::LlamaDescription(
+      "m", {.layers = 2, .hidden = 64, .key_value = 64, .feed_forward = 64});
+  const Configuration none = Make(model, kCheckpoint, "none");
+  const Configuration first = Make(model, kCheckpoint, "L0");
+  for (size_t i = 0; i < model.tensors.size(); ++i) {
+    EXPECT_TRUE(none.schemes[i]);
+    EXPECT_EQ(first.schemes[i].has_value(), model.tensors[i].layer != 0);
+  }
+  EXPECT_TRUE(none.unprotected);
+  EXPECT_EQ(first.single_layer, 0);
+  EXPECT_THAT(CanonicalText(model, first), HasSubstr("0 q weight fp\n"));
+  EXPECT_THAT(CanonicalText(model, first),
+              HasSubstr("1 q weight checkpoint;digest=0123456789abcdef\n"));
+  // Overhead is of the linear layers, which it has other bits of.
+  const double layer = 7 * 64 * 64;
+  const double rest = 32 * 64 + 64 + 4 * 64;
+  EXPECT_DOUBLE_EQ(first.overhead.bytes,
+                   layer * (16 - 4.5) / (2 * layer * 4.5 + rest * 16));
+  EXPECT_DOUBLE_EQ(first.overhead.params, layer / (2 * layer + rest));
+  EXPECT_DOUBLE_EQ(first.overhead.kept, (layer + rest) / (2 * layer + rest));
+  EXPECT_DOUBLE_EQ(first.overhead.layers, 0.5);
+  EXPECT_EQ(none.overhead.bytes, 0);
+}
+
+TEST(MakeConfiguration, NamesACheckpointByItsDigest_NotItsPath) {
+  const ModelDescription model = testing::TinyLlamaDescription();
+  const Configuration made = Make(model, kCheckpoint, "L0");
+  EXPECT_EQ(
+      made.digest,
+      Make(model, "checkpoint:digest=0123456789abcdef,bits=4.5", "L0").digest);
+  EXPECT_NE(
+      made.digest,
+      Make(model, "checkpoint:path=/c,digest=0123456789abcdee,bits=4.5", "L0")
+          .digest);
+  EXPECT_EQ(CodeOf(ParseConfiguration(model, "checkpoint:path=/c", "L0",
+                                      Compute::kFp32)),
+            "QS1003");
+  EXPECT_EQ(
+      CodeOf(ParseConfiguration(model, kCheckpoint, "L0:int8", Compute::kFp32)),
+      "QS1042");
+}
+
 TEST(MakeConfiguration, IsTheBaseline_WhenTheWholeScopeIsProtected) {
   const ModelDescription model = testing::TinyLlamaDescription();
   const Configuration baseline = MakeBaseline(model, Compute::kFp32);

@@ -178,9 +178,8 @@ TEST(ExpandJob, MakesAConfigurationPerSeed_OfCalibratedQuantizers) {
     quantizers.push_back(expanded.configuration.quantizer_text);
   }
   const auto with_texts = [&](size_t seed) {
-    return absl::StrCat(
-        "gptq:bits=4,group=4,calib=fp,texts=",
-        CalibrationTextsName(expansion->calibrations[seed].texts));
+    return absl::StrCat("gptq:bits=4,group=4,calib=fp,texts=",
+                        ShortDigestText(expansion->calibrations[seed].texts));
   };
   const std::string rtn = "rtn:bits=4,group=4";
   EXPECT_THAT(
@@ -201,7 +200,7 @@ TEST(ExpandJob, MakesAConfigurationPerSeed_OfCalibratedQuantizers) {
   EXPECT_EQ(
       sequential->models[0].configurations[4].configuration.quantizer_text,
       absl::StrCat("gptq:bits=4,group=4,calib=qpath,texts=",
-                   CalibrationTextsName(first.texts)));
+                   ShortDigestText(first.texts)));
   ASSERT_EQ(first.documents.size(), 4u);  // two of each language, the same ids
   std::vector<Digest> digests;
   for (const ExpandedCalibration::Document& document : first.documents) {
@@ -252,7 +251,7 @@ TEST(ExpandJob, TakesAQuantizerWithItsTexts_WhenTheyAreThoseOfASeed) {
   const uint64_t second =
       ExpandJob(spec, models, TwoLanguages(), &texts)->calibrations[1].texts;
   spec.set_quantizers(
-      1, absl::StrCat("gptq:group=4,texts=", CalibrationTextsName(second)));
+      1, absl::StrCat("gptq:group=4,texts=", ShortDigestText(second)));
   const auto expansion = ExpandJob(spec, models, TwoLanguages(), &texts);
   QSWEEP_ASSERT_OK(expansion);
   EXPECT_EQ(expansion->models[0].configurations.size(), 1u + 3 + 3);
@@ -344,6 +343,18 @@ TEST(ExpandJob, KeepsTheNoneOfEachQuantizer_WhenAnotherWritesItFirst) {
     }
   }
   EXPECT_THAT(unprotected, ElementsAre("rtn:bits=8 none", "rtn:bits=4 none"));
+}
+
+TEST(ExpandJob, MeasuresACheckpointOnce_UnderTwoPaths) {
+  v1::JobSpec spec = SweepSpec();
+  spec.set_quantizers(0, "checkpoint:path=/a,digest=0123456789abcdef,bits=4");
+  spec.add_quantizers("checkpoint:path=/b,digest=0123456789abcdef,bits=4");
+  const auto expansion = Expand(spec, TinyLlamaDescription(), TwoLanguages());
+  QSWEEP_ASSERT_OK(expansion);
+  // Baseline, none, and each of two layers.
+  EXPECT_EQ(expansion->num_configurations(), 4);
+  EXPECT_EQ(expansion->models[0].configurations[1].configuration.quantizer_text,
+            "checkpoint:path=/a,digest=0123456789abcdef,bits=4");
 }
 
 TEST(ExpandJob, MapsLayersByDepth_AcrossModels) {
@@ -479,6 +490,11 @@ TEST(ExpandJob, NamesTheField_WhenTheModelDoesNotFit) {
                 "QS1011", "layers"},
            Case{"quantizer", [](v1::JobSpec& s) { s.set_quantizers(0, "x"); },
                 "QS1020", "quantizers[0]"},
+           Case{"checkpoint that nobody has looked at",
+                [](v1::JobSpec& s) {
+                  s.set_quantizers(0, "checkpoint:path=/c");
+                },
+                "QS1003", "quantizers[0]"},
            Case{"language", [](v1::JobSpec& s) { s.add_languages("xyz"); },
                 "QS2101", "languages[0]"},
            Case{"reference", [](v1::JobSpec& s) { s.set_reference("xyz"); },

@@ -274,6 +274,14 @@ TEST(ValidateJobSpec, NamesTheField) {
   EXPECT_EQ(FieldOf(validate("[rtn]", "[rtn, qat]")), "quantizers[1]");
   EXPECT_EQ(CodeOf(validate("[rtn]", "[rtn, qat]")), "QS1020");
   EXPECT_EQ(CodeOf(validate("[rtn]", "[]")), "QS1003");
+  EXPECT_EQ(CodeOf(validate("[rtn]", "[rtn, 'checkpoint:path=./m']")),
+            "QS1004");
+  EXPECT_EQ(FieldOf(validate("[rtn]", "[rtn, 'checkpoint:path=./m']")),
+            "quantizers[1]");
+  EXPECT_EQ(CodeOf(validate("[rtn]",
+                            "['checkpoint:digest=0123456789abcdef,bits=4']")),
+            "QS1004");
+  QSWEEP_EXPECT_OK(validate("[rtn]", "['checkpoint:path=/m']"));
   EXPECT_EQ(CodeOf(validate("/models/", "org/")), "QS1004");
   EXPECT_EQ(CodeOf(validate("/models/", "./")), "QS1004");
   EXPECT_EQ(CodeOf(validate("LayerSweep", "Mmlu")), "QS1053");

@@ -116,6 +116,11 @@ TEST(FormatQuantizer, HasOneSpelling_ThatParsesBack) {
                 "scale=fp16,static_groups=1",
                 "gptq:bits=4,group=128,sym=0,scale=fp16,act_order=1,"
                 "static_groups=1,damp=0.05,calib=fp,texts=00ff000000000001"},
+           Case{"checkpoint: path = /m/a b=c", "checkpoint:path=/m/a b=c"},
+           Case{"checkpoint:bits=4.5000,digest=0123456789abcdef,path=/m",
+                "checkpoint:path=/m,digest=0123456789abcdef,bits=4.5"},
+           Case{"checkpoint:digest=0123456789abcdef,bits=16",
+                "checkpoint:digest=0123456789abcdef,bits=16"},
        }) {
     SCOPED_TRACE(c.written);
     const auto quantizer = ParseQuantizer(c.written);
@@ -137,7 +142,16 @@ TEST(ParseQuantizer, RefusesWhatDoesNotExist) {
            Case{"", "QS1020", ""},
            Case{"rnt:bits=4", "QS1020", ""},
            Case{"fp", "QS1020", ""},
-           Case{"checkpoint:group=128", "QS1020", ""},
+           Case{"checkpoint:group=128", "QS1021", "group"},
+           Case{"checkpoint", "QS1003", "path"},
+           Case{"checkpoint:id=TheBloke/Llama-2-7B-GPTQ", "QS1004", "id"},
+           Case{"checkpoint:path=/m,digest=12,bits=4", "QS1004", "digest"},
+           Case{"checkpoint:path=/m,bits=4", "QS1004", "bits"},
+           Case{"checkpoint:digest=0123456789abcdef", "QS1004", "digest"},
+           Case{"checkpoint:digest=0123456789abcdef,bits=65", "QS1004", "bits"},
+           Case{"checkpoint:digest=0123456789abcdef,bits=0", "QS1004", "bits"},
+           Case{"checkpoint:path=/m,replicate=1", "QS1021", "replicate"},
+           Case{"checkpoint:path=/a,b", "QS1021", "b"},
            Case{"upstream:p5", "QS1020", ""},
            Case{"upstream:linear", "QS1020", ""},
            Case{"rtn:bit=4", "QS1021", "bit"},
@@ -215,7 +229,7 @@ TEST(CalibrationTexts, FollowFromEachDocumentAndTheirOrder) {
   EXPECT_EQ(
       CalibrationDigest(std::vector<Digest>{a, b}),
       Digest::Of("qsweep-calibration 1\n" + a.hex() + "\n" + b.hex() + "\n"));
-  EXPECT_EQ(CalibrationTextsName(CalibrationTexts(std::vector<Digest>{a, b})),
+  EXPECT_EQ(ShortDigestText(CalibrationTexts(std::vector<Digest>{a, b})),
             CalibrationDigest(std::vector<Digest>{a, b}).hex().substr(0, 16));
   EXPECT_NE(CalibrationTexts(std::vector<Digest>{a, b}),
             CalibrationTexts(std::vector<Digest>{b, a}));

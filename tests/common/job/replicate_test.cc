@@ -66,6 +66,8 @@ TEST(CheckReplicate, SaysWhyAndWhatToDo) {
            Case{"hqq:axis=0", "axis=0", "Use axis=1."},
            Case{"gptq", "those of gptq cannot move",
                 "Leave it out: calibration.seeds draws other texts instead."},
+           Case{"checkpoint:path=/m", "a ready checkpoint is as it is",
+                "Leave it out."},
        }) {
     const auto refused = ReplicateOf(*ParseQuantizer(c.quantizer), 64);
     EXPECT_EQ(FieldOf(refused), "replicate");

@@ -433,6 +433,30 @@ TEST_F(QctlTest, PassesOnWhatTheEngineSaysOfAModel) {
                     HasSubstr("fetch it again")));
 }
 
+TEST_F(QctlTest, LooksAtTheReadyCheckpointOfAQuantizer) {
+  Serve();
+  InstallEngine();
+  std::vector<std::string> args = SubmitArgs();
+  args.back() = "checkpoint:path=packed";
+  const Outcome outcome = Run(args);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const v1::JobSpec& spec = fake_->received().submits[0].spec();
+  // As the engine describes it.
+  const std::string digest =
+      testing::LlamaDescription("tiny", {}).digest.hex().substr(0, 16);
+  EXPECT_EQ(spec.quantizers(0),
+            absl::StrCat("checkpoint:path=", dir_, "/packed,digest=", digest,
+                         ",bits=16"));
+  args.back() = "checkpoint:path=~/packed";
+  EXPECT_EQ(Run(args).code, 0);
+  EXPECT_EQ(fake_->received().submits[1].spec().quantizers(0),
+            spec.quantizers(0));
+  args.back() = "checkpoint:path=packed,digest=0123456789abcdef,bits=4";
+  const Outcome other = Run(args);
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, HasSubstr("QS3010"));
+}
+
 TEST_F(QctlTest, ExplainsHubIds) {
   Serve();
   InstallEngine();

@@ -169,6 +169,19 @@ TEST_F(AgentTest, GivesTheTaskBack_WhenTheModelIsNotHere) {
   End(*agent);
 }
 
+TEST_F(AgentTest, GivesTheTaskBack_WhenAReadyCheckpointIsNotHere) {
+  const auto agent = Start();
+  Welcome();
+  v1::DesiredState state = Desired(1);
+  state.mutable_leases(0)->mutable_spec()->add_configurations()->set_quantizer(
+      "checkpoint:path=/nowhere,digest=0123456789abcdef,bits=4");
+  service_->Push(state);
+  const v1::ErrorDetail detail = service_->NextRelease().failure().detail();
+  EXPECT_EQ(detail.code(), "QS3001");
+  EXPECT_EQ(detail.field(), "checkpoint");
+  End(*agent);
+}
+
 TEST_F(AgentTest, BeatsOn_WhileTheEngineHangsAndTheCommitsFail) {
   setenv("QSWEEP_FAKE_HANG_ON", "2", 1);
   const auto agent = Start();

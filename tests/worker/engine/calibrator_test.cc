@@ -102,7 +102,7 @@ class CalibratorTest : public ::testing::Test {
       }
       task.languages.push_back(std::move(language));
     }
-    const std::string name = CalibrationTextsName(CalibrationTexts(digests));
+    const std::string name = ShortDigestText(CalibrationTexts(digests));
     for (const std::string& quantizer : quantizers) {
       for (const char* layers : {"none", "L0", "mlp@L1+L2:int8"}) {
         task.configurations.push_back(

@@ -20,6 +20,7 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/ready_checkpoints.h"
 
 namespace qsweep {
 namespace {
@@ -136,6 +137,29 @@ class CudaEngineTest : public ::testing::Test {
   std::unique_ptr<Engine> cuda_;
   std::unique_ptr<Engine> cpu_;
 };
+
+TEST_F(CudaEngineTest, TakesWeightsFromAReadyCheckpoint) {
+  const TempDir directory;
+  TinyLlama().WriteTo(directory);
+  const TempDir other;
+  TinyLlama({.seed = 2}).WriteTo(other);
+  EngineTask task = Task(directory);
+  const std::string quantizer =
+      CompleteQuantizer("checkpoint:path=" + other.path(),
+                        *cpu_->Describe(directory.path()).value(), "")
+          .value();
+  task.configurations = {{.quantizer = quantizer, .layer_set = "none"},
+                         {.quantizer = quantizer, .layer_set = "L0+top5%"}};
+  const EngineResult cuda = Run(*cuda_, task);
+  EXPECT_LT(LargestDifference(cuda, Run(*cpu_, task)), 1e-4);
+  EngineTask own = task;
+  own.model_path = other.path();
+  own.configurations = {{.quantizer = "fp", .layer_set = "all"}};
+  const EngineResult want = Run(*cuda_, own);
+  for (size_t d = 0; d < want.rows.size(); ++d) {
+    EXPECT_EQ(cuda.rows[2 * d].nll_sum, want.rows[d].nll_sum);
+  }
+}
 
 TEST_F(CudaEngineTest, NamesTheLibraryOfItsProducts_InTheFingerprint) {
   EXPECT_THAT(cuda_->info().fingerprint,
@@ -342,7 +366,7 @@ TEST_F(CudaEngineTest, MakesTheCodesThatTheCpuMakes) {
     digests.push_back(Digest::Of(language.texts.back()));
   }
   task.languages.push_back(std::move(language));
-  const std::string texts = CalibrationTextsName(CalibrationTexts(digests));
+  const std::string texts = ShortDigestText(CalibrationTexts(digests));
   task.configurations.clear();
   for (const char* quantizer :
        {"gptq:bits=4,group=32", "gptq:bits=3,group=-1,sym=0",

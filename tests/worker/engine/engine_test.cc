@@ -19,6 +19,7 @@
 #include "tests/support/error_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
+#include "worker/engine/ready_checkpoints.h"
 
 namespace qsweep {
 namespace {
@@ -271,6 +272,82 @@ TEST_F(EngineTest, KeepsTheLargestWeights_HoweverTheWorkIsShared) {
     EXPECT_LT(trie.rows[d * n + 8].kl_sum, 1e-3);
     EXPECT_NE(trie.rows[d * n + 1].nll_sum, trie.rows[d * n].nll_sum);
   }
+}
+
+// The text of a quantizer that takes its weights from there.
+std::string CheckpointQuantizer(const TempDir& directory,
+                                const ModelDescription& model) {
+  return CompleteQuantizer("checkpoint:path=" + directory.path(), model, "")
+      .value();
+}
+
+TEST_F(EngineTest, TakesWeightsFromAReadyCheckpoint) {
+  // Of other weights everywhere.
+  TempDir other;
+  TinyLlama({.seed = 2}).WriteTo(other);
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  const std::string quantizer =
+      CheckpointQuantizer(other, *engine->Describe(directory_.path()).value());
+  task.configurations = {
+      {.quantizer = quantizer, .layer_set = "none"},
+      {.quantizer = quantizer, .layer_set = "L0"},
+      {.quantizer = quantizer, .layer_set = "L0+L2+embed"},
+      {.quantizer = quantizer, .layer_set = "embed+norm+L0-1"},
+      {.quantizer = quantizer, .layer_set = "top20%"},
+      {.quantizer = "rtn:bits=4,group=32", .layer_set = "L0"}};
+  const EngineResult result = Run(*engine, task);
+  task.naive = true;
+  EXPECT_EQ(Values(Run(*MakeEngine(1), task)), Values(result));
+  EngineTask own = task;
+  own.naive = false;
+  own.model_path = other.path();
+  own.model_digest = Digest();
+  own.configurations = {{.quantizer = "fp", .layer_set = "all"}};
+  const EngineResult want = Run(*engine, own);
+  EngineTask base = task;
+  base.configurations = own.configurations;
+  const EngineResult fp = Run(*engine, base);
+  const size_t n = task.configurations.size();
+  for (size_t d = 0; d < task.documents.size(); ++d) {
+    EXPECT_EQ(result.rows[d * n].nll_sum, want.rows[d].nll_sum);
+    EXPECT_EQ(result.rows[d * n].nll_fp_sum, fp.rows[d].nll_sum);
+    for (size_t c = 1; c < n; ++c) {
+      EXPECT_NE(result.rows[d * n + c].nll_sum, want.rows[d].nll_sum);
+      EXPECT_NE(result.rows[d * n + c].nll_sum, fp.rows[d].nll_sum);
+    }
+  }
+}
+
+TEST_F(EngineTest, RefusesACheckpointThatIsNotWhatTheTaskSays) {
+  TempDir other;
+  TinyLlama llama{.seed = 2};
+  llama.WriteTo(other);
+  const auto engine = MakeEngine(1);
+  EngineTask task = Task(*engine);
+  const ModelDescription model = *engine->Describe(directory_.path()).value();
+  const std::string quantizer = CheckpointQuantizer(other, model);
+  task.configurations = {{.quantizer = quantizer, .layer_set = "none"}};
+  EXPECT_EQ(Run(*engine, task).rows.size(), task.documents.size());
+  // Other weights at the same path.
+  llama.seed = 3;
+  llama.WriteTo(other);
+  EXPECT_EQ(CodeOf(RunError(*engine, task)), "QS3010");
+  // Constants that no shape tells.
+  std::string config = llama.Config();
+  config.replace(config.find("10000.0"), 7, "20000.0");
+  other.Write("config.json", config);
+  task.configurations[0].quantizer = CheckpointQuantizer(other, model);
+  const absl::Status refused = RunError(*engine, task);
+  EXPECT_EQ(CodeOf(refused), "QS3013");
+  EXPECT_THAT(std::string(refused.message()),
+              ::testing::HasSubstr("base of the rotary embedding 20000"));
+  // Where it lies is not known, or it was not looked at.
+  task.configurations[0].quantizer =
+      "checkpoint:digest=0123456789abcdef,bits=4";
+  EXPECT_EQ(CodeOf(RunError(*engine, task)), "QS3001");
+  task.configurations[0].quantizer = "checkpoint:path=" + other.path();
+  EXPECT_EQ(CodeOf(RunError(*engine, task)), "QS1003");
 }
 
 TEST_F(EngineTest, StopsWhileItLooksForTheLargestWeights) {

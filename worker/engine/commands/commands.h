@@ -30,8 +30,10 @@ absl::Status RunServe(const EngineFlags& flags);
 
 struct DescribeFlags {
   std::string model;
+  std::string of;  // a model that this one must be a ready checkpoint of; or ""
   std::string output = "table";  // or "json"
 };
+// Errors of Checkpoint::Open and Describe; QS3013.
 absl::Status RunDescribe(const DescribeFlags& flags, const Print& print);
 
 struct TokenizeFlags {

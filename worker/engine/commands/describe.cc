@@ -11,9 +11,11 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "common/job/checkpoint_quantizer.h"
 #include "common/job/model_description.h"
 #include "common/job/model_description_json.h"
 #include "worker/engine/commands/commands.h"
+#include "worker/engine/ready_checkpoints.h"
 #include "worker/model/checkpoint.h"
 
 namespace qsweep {
@@ -81,6 +83,16 @@ absl::Status RunDescribe(const DescribeFlags& flags, const Print& print) {
                           Checkpoint::Open(flags.model));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription model,
                           checkpoint->Describe(ModelCacheDir()));
+  if (!flags.of.empty()) {
+    QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> base,
+                            Checkpoint::Open(flags.of));
+    QSWEEP_ASSIGN_OR_RETURN(const ModelDescription of,
+                            base->Describe(ModelCacheDir()));
+    const Quantizer quantizer{.scheme = {.method = Method::kCheckpoint},
+                              .checkpoint_path = flags.model};
+    QSWEEP_RETURN_IF_ERROR(WithCheckpoint(quantizer, model, of).status());
+    QSWEEP_RETURN_IF_ERROR(CheckIsOf(flags.model, *checkpoint, *base));
+  }
   print(flags.output == "json" ? FormatModelDescriptionJson(model)
                                : FormatTable(model));
   return absl::OkStatus();

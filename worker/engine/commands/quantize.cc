@@ -30,6 +30,7 @@
 #include "worker/engine/commands/texts.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/largest_weights.h"
+#include "worker/engine/ready_checkpoints.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/engine/weight_sources.h"
 #include "worker/kernels/coded_tensor.h"
@@ -99,6 +100,12 @@ class WeightsWriter {
                     {"qsweep.configuration", configuration_.digest.hex()},
                     {"qsweep.quantizer", configuration_.quantizer_text},
                     {"qsweep.layer_set", configuration_.layer_set_text}}));
+    if (!configuration_.baseline()) {
+      QSWEEP_ASSIGN_OR_RETURN(const Quantizer quantizer,
+                              ParseQuantizer(configuration_.quantizer_text));
+      QSWEEP_RETURN_IF_ERROR(
+          checkpoints_.Open(std::span(&quantizer, 1), checkpoint_, model_));
+    }
     ThreadPool pool(threads);
     QSWEEP_RETURN_IF_ERROR(largest_.Find(
         checkpoint_, model_, std::span(&configuration_, 1), pool, stop,
@@ -222,7 +229,8 @@ class WeightsWriter {
   Engine* const engine_;
   const CodeCache codes_{"", "", 0};  // the engine has them
   LargestWeights largest_;
-  const WeightSources sources_{codes_, largest_};
+  ReadyCheckpoints checkpoints_{ModelCacheDir()};
+  const WeightSources sources_{codes_, largest_, checkpoints_};
   std::unique_ptr<SafetensorsFile> file_;
 };
 
@@ -326,6 +334,9 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
       task.evaluation,
       EvaluationText("hf-text", model.tokenizer_digest, /*max_tokens=*/0));
   QSWEEP_RETURN_IF_ERROR(AddCalibration(flags.calibration, task));
+  QSWEEP_ASSIGN_OR_RETURN(task.configurations[0].quantizer,
+                          CompleteQuantizer(task.configurations[0].quantizer,
+                                            model, ModelCacheDir()));
   QSWEEP_ASSIGN_OR_RETURN(
       const Configuration configuration,
       ParseConfiguration(model, task.configurations[0].quantizer,

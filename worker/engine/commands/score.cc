@@ -18,6 +18,7 @@
 #include "worker/engine/commands/stderr_sink.h"
 #include "worker/engine/commands/texts.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/ready_checkpoints.h"
 
 namespace qsweep {
 namespace {
@@ -125,6 +126,9 @@ absl::StatusOr<EngineTask> MakeTask(const ScoreFlags& flags,
     return BadTexts(flags.texts, "--texts", "holds no text");
   }
   QSWEEP_RETURN_IF_ERROR(AddCalibration(flags.calibration, task));
+  QSWEEP_ASSIGN_OR_RETURN(task.configurations[0].quantizer,
+                          CompleteQuantizer(task.configurations[0].quantizer,
+                                            model, ModelCacheDir()));
   return task;
 }
 

@@ -93,8 +93,8 @@ absl::Status AddCalibration(const std::string& path, EngineTask& task) {
   if (wanted != 0 && wanted != texts) {
     return MakeError(
         kBadValue,
-        absl::StrCat("the texts of ", path, " are ",
-                     CalibrationTextsName(texts), ", not those of ", text),
+        absl::StrCat("the texts of ", path, " are ", ShortDigestText(texts),
+                     ", not those of ", text),
         "--calibration", "Leave texts out of the quantizer.");
   }
   wanted = texts;

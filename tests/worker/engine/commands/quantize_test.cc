@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -124,17 +125,26 @@ class QuantizeTest : public ::testing::Test {
     return WeightsOf(Target(name));
   }
 
-  std::vector<double> Nll(const std::string& path,
-                          const std::vector<std::string>& flags) const {
+  std::vector<Json> Rows(const std::string& path,
+                         const std::vector<std::string>& flags) const {
     std::vector<std::string> arguments = {"score", "--model", path, "--texts",
                                           texts_};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     const Output output = Run(arguments);
     EXPECT_EQ(output.code, 0) << output.error;
-    std::vector<double> nll;
+    std::vector<Json> rows;
     std::istringstream lines(output.out);
     for (std::string line; std::getline(lines, line);) {
-      nll.push_back(Json::parse(line)["nll_sum"].get<double>());
+      rows.push_back(Json::parse(line));
+    }
+    return rows;
+  }
+
+  std::vector<double> Nll(const std::string& path,
+                          const std::vector<std::string>& flags) const {
+    std::vector<double> nll;
+    for (const Json& row : Rows(path, flags)) {
+      nll.push_back(row["nll_sum"].get<double>());
     }
     return nll;
   }
@@ -207,6 +217,90 @@ TEST_F(QuantizeTest, PacksTheSameWeights_AsItWritesInFloat32) {
     EXPECT_LT(fs::file_size(Target(name + "-packed") + "/model.safetensors"),
               fs::file_size(Target(name) + "/model.safetensors"));
   }
+}
+
+// A ready checkpoint as a configuration of the model it was made of, against
+// that model's baseline.
+TEST_F(QuantizeTest, ReadyCheckpointScoresAsTheConfigurationItWasMadeOf) {
+  WriteModel({.layers = 3});
+  int number = 0;
+  for (const std::string quantizer :
+       {"rtn:bits=4,group=32,scale=fp16",
+        "gptq:bits=3,group=32,sym=0,act_order=1,scale=fp16"}) {
+    SCOPED_TRACE(quantizer);
+    std::vector<std::string> flags = {"--quantizer", quantizer};
+    if (absl::StartsWith(quantizer, "gptq")) {
+      flags.insert(flags.end(), {"--calibration", calibration_});
+    }
+    const std::string packed = Target(absl::StrCat("packed", ++number));
+    std::vector<std::string> pack = {"quantize", "--model",  model(), "--to",
+                                     packed,     "--format", "gptq"};
+    pack.insert(pack.end(), flags.begin(), flags.end());
+    const Output output = Run(pack);
+    ASSERT_EQ(output.code, 0) << output.error;
+    for (const char* protect : {"none", "L0", "L0-1+mlp@L2"}) {
+      SCOPED_TRACE(protect);
+      const auto rows = [&](std::vector<std::string> how) {
+        how.insert(how.end(), {"--protect", protect});
+        return Rows(model(), how);
+      };
+      const std::vector<Json> ready =
+          rows({"--quantizer", "checkpoint:path=" + packed});
+      const std::vector<Json> made = rows(flags);
+      ASSERT_EQ(ready.size(), 2u);
+      ASSERT_EQ(made.size(), 2u);
+      for (size_t i = 0; i < ready.size(); ++i) {
+        for (const char* field : {"nll_sum", "nll_fp_sum", "kl_sum", "top1",
+                                  "tokens", "model", "layer_set"}) {
+          EXPECT_EQ(ready[i][field], made[i][field]) << field;
+        }
+        EXPECT_NE(ready[i]["configuration"], made[i]["configuration"]);
+        EXPECT_NE(ready[i]["nll_sum"], ready[i]["nll_fp_sum"]);
+      }
+    }
+    // And written in float32 again.
+    EXPECT_EQ(Quantized(absl::StrCat("again", number),
+                        {"--quantizer", "checkpoint:path=" + packed}),
+              WeightsOf(packed));
+  }
+}
+
+TEST_F(QuantizeTest, RefusesACheckpointOfAnotherModel) {
+  WriteModel({.layers = 3});
+  const TempDir other;
+  TinyLlama({.layers = 2}).WriteTo(other);
+  const auto score = [&](const std::string& quantizer) {
+    return Run({"score", "--model", model(), "--texts", texts_, "--quantizer",
+                quantizer});
+  };
+  Output output = score("checkpoint:path=" + other.path());
+  EXPECT_EQ(output.code, 1);
+  EXPECT_THAT(output.error, AllOf(HasSubstr("QS3013"),
+                                  HasSubstr("layers: 2, the model's 3")));
+  // As qctl asks at a submit.
+  output = Run({"describe", "--model", other.path(), "--of", model()});
+  EXPECT_EQ(output.code, 1);
+  EXPECT_THAT(output.error, HasSubstr("layers: 2, the model's 3"));
+  TinyLlama({.layers = 3, .seed = 2}).WriteTo(other);
+  EXPECT_EQ(Run({"describe", "--model", other.path(), "--of", model()}).code,
+            0);
+  // Two tokens change places.
+  other.Write("tokenizer.json",
+              absl::StrReplaceAll(ReadFile(other / "tokenizer.json"),
+                                  {{R"(\u0061": 97)", R"(\u0061": 98)"},
+                                   {R"(\u0062": 98)", R"(\u0062": 97)"}}));
+  output = score("checkpoint:path=" + other.path());
+  EXPECT_EQ(output.code, 1);
+  EXPECT_THAT(output.error,
+              AllOf(HasSubstr("QS3013"),
+                    HasSubstr("its token 97 is \"b\", the model's \"a\"")));
+  output = score("checkpoint:path=/nowhere");
+  EXPECT_EQ(output.code, 3);
+  EXPECT_THAT(output.error, HasSubstr("QS3001"));
+  output =
+      score("checkpoint:path=" + model() + ",digest=0123456789abcdef,bits=32");
+  EXPECT_EQ(output.code, 1);
+  EXPECT_THAT(output.error, HasSubstr("QS3010"));
 }
 
 TEST_F(QuantizeTest, SaysInBothConfigurations_HowItPacked) {
