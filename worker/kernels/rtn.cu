@@ -180,8 +180,7 @@ QSWEEP_DEVICE Range JoinedOverBlock(Range range) {
 
 // A group for each team of 2^team_bits lanes, which hold all of it.
 template <typename In, typename Out, bool kHalf>
-QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 5)
-    TeamKernel(Work work, int team_bits) {
+QSWEEP_KERNEL TeamKernel(Work work, int team_bits) {
   const uint32_t group =
       static_cast<uint32_t>(BlockIndex()) * (kThreads >> team_bits) +
       (static_cast<uint32_t>(ThreadIndex()) >> team_bits);
