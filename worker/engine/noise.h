@@ -13,6 +13,7 @@
 #include "worker/engine/code_cache.h"
 #include "worker/engine/device.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/pass.h"
 #include "worker/engine/prepared_task.h"
 #include "worker/model/checkpoint.h"
 
@@ -24,15 +25,17 @@ struct NoiseContext {
   const Checkpoint& checkpoint;
   const ModelDescription& model;
   WeightSources sources;
-  const std::string& state_directory;  // for states; "": in memory
+  // For states that do not fit into memory; "": they must.
+  const std::string& state_directory;
   std::stop_token stop;
+  PassProgress progress;
 };
 
 // Scores the first documents that have been scored, up to kNoiseRows rows and
 // one at least, under the baseline once more, with every product summed in
 // another order: what their losses differ by is arithmetic, not quantization.
-// rows: of the task, document-major. Nothing: no document could be scored.
-// CANCELLED; errors of the device.
+// rows: of the task, document-major. Nothing: no document could be scored, or
+// there is no room for it. CANCELLED; errors of the device.
 absl::StatusOr<std::optional<EngineNoise>> MeasureNoise(
     const NoiseContext& context, const PreparedTask& prepared,
     std::span<const EngineRow> rows);

@@ -1,5 +1,7 @@
 #include "worker/engine/progress_reporter.h"
 
+#include <utility>
+
 #include "absl/time/time.h"
 
 namespace qsweep {
@@ -13,50 +15,30 @@ void ProgressReporter::StartPass(const Pass& pass,
                                  const std::vector<size_t>& documents) {
   pass_ = &pass;
   documents_ = &documents;
-  cells_told_ = 0;
-}
-
-// Of the pass: pairs of language and configuration whose documents are all
-// summed.
-size_t ProgressReporter::FinishedCells() const {
-  size_t finished = 0;
-  std::vector<bool> whole(task_.languages.size());
-  for (size_t c = 0; c < task_.configurations.size(); ++c) {
-    std::vector<bool> present(task_.languages.size());
-    whole.assign(whole.size(), true);
-    for (size_t d = 0; d < documents_->size(); ++d) {
-      const auto language =
-          static_cast<size_t>(task_.documents[(*documents_)[d]].language);
-      present[language] = true;
-      whole[language] = whole[language] && pass_->sums[c][d].final;
-    }
-    for (size_t language = 0; language < whole.size(); ++language) {
-      finished += present[language] && whole[language];
-    }
-  }
-  return finished;
 }
 
 void ProgressReporter::Report(double pass_work, const std::string& step) {
   pass_work_ = pass_work;
-  const SteadyTime now = Clock::Real().SteadyNow();
-  const size_t cells = FinishedCells();
-  if (step == last_step_ && cells == cells_told_ &&
-      now - last_time_ < kInterval) {
-    return;
+  // First of all: this is called for every tile, and the sums are many.
+  if (step != last_step_ ||
+      Clock::Real().SteadyNow() - last_time_ >= kInterval) {
+    Tell(step);
   }
-  cells_told_ = cells;
-  last_step_ = step;
-  last_time_ = now;
-  sink_.OnProgress({.fraction = (work_before_ + pass_work) / total_work_,
-                    .text = step,
-                    .partial = Partials()});
 }
 
 void ProgressReporter::EndPass() {
   AddPass(finished_);
-  work_before_ += pass_work_;
+  work_before_ += std::exchange(pass_work_, 0);
   pass_ = nullptr;
+  Tell(last_step_);
+}
+
+void ProgressReporter::Tell(const std::string& step) {
+  last_step_ = step;
+  last_time_ = Clock::Real().SteadyNow();
+  sink_.OnProgress({.fraction = (work_before_ + pass_work_) / total_work_,
+                    .text = step,
+                    .partial = Partials()});
 }
 
 void ProgressReporter::AddPass(Sums& sums) const {
@@ -77,7 +59,9 @@ void ProgressReporter::AddPass(Sums& sums) const {
 
 std::vector<EnginePartial> ProgressReporter::Partials() const {
   Sums sums = finished_;
-  AddPass(sums);
+  if (pass_ != nullptr) {
+    AddPass(sums);
+  }
   std::vector<EnginePartial> partials;
   for (size_t language = 0; language < sums.size(); ++language) {
     for (size_t c = 0; c < sums[language].size(); ++c) {

@@ -21,28 +21,28 @@ class ProgressReporter {
 
   // documents: of the task, that pass.documents are.
   void StartPass(const Pass& pass, const std::vector<size_t>& documents);
-  // pass_work: done of the pass so far. A new step is told at once, and so is
-  // a language that is finished under a configuration.
+  // pass_work: done of the pass so far. A new step is told at once, more of one
+  // after a while.
   void Report(double pass_work, const std::string& step);
-  // Keeps the sums of the finished pass.
+  // Tells the sums of the finished pass, and keeps them.
   void EndPass();
+  // A step behind the passes.
+  void Tell(const std::string& step);
 
  private:
   using Sums = std::vector<std::vector<DocumentSums>>;  // [language][config]
 
-  size_t FinishedCells() const;
   void AddPass(Sums& sums) const;
   std::vector<EnginePartial> Partials() const;
 
   const EngineTask& task_;
   const double total_work_;
   EngineSink& sink_;
-  const Pass* pass_ = nullptr;
+  const Pass* pass_ = nullptr;  // while one runs
   const std::vector<size_t>* documents_ = nullptr;
   double work_before_ = 0;  // of earlier passes
   double pass_work_ = 0;
   Sums finished_;
-  size_t cells_told_ = 0;  // FinishedCells of the last report
   std::string last_step_;
   SteadyTime last_time_;
 };

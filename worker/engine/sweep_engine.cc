@@ -16,6 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
 #include "common/job/configuration.h"
@@ -27,10 +28,10 @@
 #include "worker/engine/model_identity.h"
 #include "worker/engine/noise.h"
 #include "worker/engine/pass.h"
+#include "worker/engine/pass_room.h"
 #include "worker/engine/prepared_task.h"
 #include "worker/engine/progress_reporter.h"
 #include "worker/engine/ready_checkpoints.h"
-#include "worker/engine/state_store.h"
 #include "worker/engine/thread_pool.h"
 #include "worker/model/checkpoint.h"
 #include "worker/sweep/executor.h"
@@ -47,10 +48,6 @@ int64_t PeakMemory() {
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<int64_t>(usage.ru_maxrss) << 10;
-}
-
-int NumSlots(const EngineTask& task, const SweepPlan& plan) {
-  return task.naive ? 2 : plan.trie.num_slots;  // as the executors ask for
 }
 
 class SweepEngine : public Engine {
@@ -109,11 +106,15 @@ class SweepEngine : public Engine {
                        const std::vector<bool>& states_in_file,
                        ProgressReporter& reporter, const std::stop_token& stop,
                        EngineResult& result);
+  // reporter: made where there is something to compute.
   absl::Status RunPasses(const EngineTask& task, const PreparedTask& prepared,
                          const SweepPlan& plan, EngineSink& sink,
-                         const std::stop_token& stop, EngineResult& result);
-  absl::Status AddNoise(const EngineTask& task, const PreparedTask& prepared,
-                        const std::stop_token& stop, EngineResult& result);
+                         const std::stop_token& stop,
+                         std::optional<ProgressReporter>& reporter,
+                         EngineResult& result);
+  void AddNoise(const EngineTask& task, const PreparedTask& prepared,
+                const std::stop_token& stop, ProgressReporter& reporter,
+                EngineResult& result);
 
   const EngineOptions options_;
   ThreadPool pool_;
@@ -128,7 +129,7 @@ class SweepEngine : public Engine {
   ModelDescription model_;
   LargestWeights largest_;
   ReadyCheckpoints checkpoints_;  // of the last task
-  // What the noise has been measured of.
+  // What the noise has been measured of, or cannot be.
   std::set<std::pair<Digest, Compute>> noise_measured_;
 };
 
@@ -184,31 +185,21 @@ absl::StatusOr<PassPlan> SweepEngine::CutPasses(const EngineTask& task,
   }
   const int64_t longest =
       rows.empty() ? 0 : *std::max_element(rows.begin(), rows.end());
-  const ModelConfig& config = checkpoint_->config();
-  const int64_t working =
-      device_->WorkingBytes(config, model_, plan, task.compute, longest);
-  std::vector<int64_t> uses = StateUses(plan, task.naive);
-  if (!device_->KeepsNormedCopies()) {
-    uses.resize(static_cast<size_t>(NumSlots(task, plan)));
+  const PassRoom room =
+      FindPassRoom(*device_, checkpoint_->config(), model_, plan, task.compute,
+                   task.naive, longest, options_.state_dir);
+  const PassLimits& limits = room.limits;
+  if (std::optional<PassPlan> passes = PlanPasses(rows, room.uses, limits)) {
+    return *std::move(passes);
   }
   const bool files =
       device_->KeepsStatesInFiles() && !options_.state_dir.empty();
-  const PassLimits limits = {
-      .memory = info_.memory_bytes - working,
-      .file_room = files ? RoomIn(options_.state_dir) : 0,
-      .state_row = device_->StateBytes(config),
-      .other_row = device_->RowBytes(plan),
-      .row_step = device_->RowStep(),
-      .weights = WeightBytesPerPass(model_, plan, task.naive)};
-  if (std::optional<PassPlan> passes = PlanPasses(rows, uses, limits)) {
-    return *std::move(passes);
-  }
   const int64_t states =
-      StateBytes(limits, longest) * static_cast<int64_t>(uses.size());
+      StateBytes(limits, longest) * static_cast<int64_t>(room.uses.size());
   const int64_t least =
-      working + limits.other_row * longest + (files ? 0 : states);
+      room.working_bytes + limits.other_row * longest + (files ? 0 : states);
   std::string text = absl::StrCat(
-      "Weights and buffers take ", working >> 20,
+      "Weights and buffers take ", room.working_bytes >> 20,
       " MiB, and the states of a document of ", longest, " tokens ",
       states >> 20, " MiB; the engine may use ", info_.memory_bytes >> 20,
       " MiB. The least that works is ", least, " bytes");
@@ -244,7 +235,7 @@ absl::Status SweepEngine::RunPass(
            .sources = {*codes_, largest_, checkpoints_},
            .compute = task.compute,
            .stop = stop,
-           .num_slots = NumSlots(task, plan),
+           .num_slots = NumSlots(plan, task.naive),
            .states_in_file = states_in_file,
            .state_directory = options_.state_dir,
            .pass = pass,
@@ -276,6 +267,7 @@ absl::Status SweepEngine::RunPasses(const EngineTask& task,
                                     const PreparedTask& prepared,
                                     const SweepPlan& plan, EngineSink& sink,
                                     const std::stop_token& stop,
+                                    std::optional<ProgressReporter>& reporter,
                                     EngineResult& result) {
   QSWEEP_ASSIGN_OR_RETURN(const PassPlan cut, CutPasses(task, prepared, plan));
   int64_t total_rows = 0;
@@ -300,10 +292,10 @@ absl::Status SweepEngine::RunPasses(const EngineTask& task,
          .text = absl::StrCat("keeping ", cut.file_bytes >> 20,
                               " MiB of states in ", options_.state_dir)});
   }
-  ProgressReporter reporter(task, total_work, sink);
+  reporter.emplace(task, total_work, sink);
   for (const std::vector<size_t>& documents : cut.passes) {
     QSWEEP_RETURN_IF_ERROR(RunPass(task, prepared, plan, documents, cut.in_file,
-                                   reporter, stop, result));
+                                   *reporter, stop, result));
   }
   std::vector<Digest> codes;
   for (const Configuration& configuration : prepared.configurations) {
@@ -327,28 +319,36 @@ absl::Status SweepEngine::RunPasses(const EngineTask& task,
   return absl::OkStatus();
 }
 
-// Measures the noise of a model and compute, once.
-absl::Status SweepEngine::AddNoise(const EngineTask& task,
-                                   const PreparedTask& prepared,
-                                   const std::stop_token& stop,
-                                   EngineResult& result) {
+// Measures the noise of a model and compute, once. The rows are there: nothing
+// that happens here may lose them.
+void SweepEngine::AddNoise(const EngineTask& task, const PreparedTask& prepared,
+                           const std::stop_token& stop,
+                           ProgressReporter& reporter, EngineResult& result) {
   const std::pair key(model_.digest, task.compute);
   if (!task.measure_noise || !device_->Reorders() ||
       noise_measured_.contains(key)) {
-    return absl::OkStatus();
+    return;
   }
-  QSWEEP_ASSIGN_OR_RETURN(result.report.noise,
-                          MeasureNoise({*device_,
-                                        *checkpoint_,
-                                        model_,
-                                        {*codes_, largest_, checkpoints_},
-                                        options_.state_dir,
-                                        stop},
-                                       prepared, result.rows));
-  if (result.report.noise) {
+  absl::StatusOr<std::optional<EngineNoise>> noise =
+      MeasureNoise({*device_,
+                    *checkpoint_,
+                    model_,
+                    {*codes_, largest_, checkpoints_},
+                    options_.state_dir,
+                    stop,
+                    [&](double, const std::string& step) {
+                      reporter.Tell(absl::StrCat("noise floor: ", step));
+                    }},
+                   prepared, result.rows);
+  if (noise.ok()) {
+    result.report.noise = *noise;
+  } else if (!absl::IsCancelled(noise.status())) {
+    LogWarning(absl::StrCat("The noise floor is not known: ",
+                            noise.status().message()));
+  }
+  if (noise.ok() ? noise->has_value() : !absl::IsCancelled(noise.status())) {
     noise_measured_.insert(key);
   }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
@@ -397,10 +397,14 @@ absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
     }
   }
   const SteadyTime ready = Clock::Real().SteadyNow();
-  QSWEEP_RETURN_IF_ERROR(RunPasses(task, prepared, plan, sink, stop, result));
+  std::optional<ProgressReporter> reporter;
+  QSWEEP_RETURN_IF_ERROR(
+      RunPasses(task, prepared, plan, sink, stop, reporter, result));
   result.report.run_seconds =
       absl::ToDoubleSeconds(Clock::Real().SteadyNow() - ready);
-  QSWEEP_RETURN_IF_ERROR(AddNoise(task, prepared, stop, result));
+  if (reporter) {
+    AddNoise(task, prepared, stop, *reporter, result);
+  }
   result.report.memory_peak_bytes = PeakMemory();
   result.report.device_memory_peak_bytes = device_->PeakBytes();
   return result;

@@ -425,6 +425,47 @@ TEST_F(EngineTest, MeasuresItsNoise_OnceForAModelAndCompute) {
   EXPECT_LT(second.report.noise->nll_per_token, 0.01);
 }
 
+TEST_F(EngineTest, MeasuresItsNoiseInMemory_WhenItsFolderHasNoRoom) {
+  const auto engine = MakeEngine(1);
+  EngineTask task = Task(*engine);
+  task.measure_noise = true;
+  const EngineResult want = Run(*engine, task);
+  ASSERT_TRUE(want.report.noise.has_value());
+  const EngineResult got = Run(*MakeEngine(1, 0, "/proc"), task);
+  EXPECT_EQ(Values(got), Values(want));
+  ASSERT_TRUE(got.report.noise.has_value());
+  EXPECT_EQ(got.report.noise->nll_per_token, want.report.noise->nll_per_token);
+  // And in a file where the rest is.
+  const TempDir states;
+  const EngineResult small =
+      Run(*MakeEngine(1, kLeastMemory, states.path()), task);
+  ASSERT_TRUE(small.report.noise.has_value());
+  EXPECT_EQ(small.report.noise->nll_per_token,
+            want.report.noise->nll_per_token);
+}
+
+TEST_F(EngineTest, KeepsTheRows_WhenItIsStoppedWhileItMeasuresItsNoise) {
+  const auto engine = MakeEngine(1);
+  EngineTask task = Task(*engine);
+  const EngineResult want = Run(*engine, task);
+  task.measure_noise = true;
+  std::stop_source stop;
+  RecordingSink sink;
+  sink.then = [&](const EngineProgress& progress) {
+    if (progress.text == "noise floor: layer 1 of 3") {
+      EXPECT_EQ(progress.partial.size(),
+                task.languages.size() * task.configurations.size());
+      stop.request_stop();
+    }
+  };
+  const auto got = engine->Run(task, sink, stop.get_token());
+  EXPECT_TRUE(stop.stop_requested());
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_EQ(Values(*got), Values(want));
+  EXPECT_FALSE(got->report.noise.has_value());
+  EXPECT_TRUE(Run(*engine, task).report.noise.has_value());
+}
+
 TEST_F(EngineTest, RefusesADigestOfAnotherCompute) {
   const auto engine = MakeEngine(1);
   EngineTask task = Task(*engine);
