@@ -90,7 +90,7 @@ def compare_float32(name, binary, source, model, texts, encode, root, result):
     """model: what transformers makes of the source, unquantized. texts: the last is also scored, which
     takes long and, of equal weights, tells no more."""
     target = root / "float32"
-    report = json.loads(run(binary, "quantize", "--model", source, "--to", target, "--quantizer",
+    report = json.loads(run(binary, "quantize", "--model", source, "--out", target, "--quantizer",
                             f"rtn:bits={BITS},group={GROUP}", "--protect", "L0", "-o", "json"))
     layers = model.config.num_hidden_layers
     result.equal(name, "tensors_quantized", report["items"][0]["tensors_quantized"], 7 * (layers - 1))
@@ -144,7 +144,7 @@ def compare_packed(name, binary, source, quantizer, root, result):
     folders = {}
     for form in ["float32", "gptq"]:
         folders[form] = root / f"{form}-{quantizer}"
-        run(binary, "quantize", "--model", source, "--to", folders[form], "--quantizer", quantizer,
+        run(binary, "quantize", "--model", source, "--out", folders[form], "--quantizer", quantizer,
             "--protect", "L0+q@L1", "--format", form)
     config = json.loads((folders["gptq"] / "quantize_config.json").read_text())
     plain, packed = (load_file(folders[form] / "model.safetensors") for form in ["float32", "gptq"])
@@ -189,7 +189,7 @@ def compare_ready_checkpoint(binary, source, bits, minus_one, root, result):
     described = json.loads(run(binary, "describe", "--model", folder, "-o", "json"))["items"][0]
     result.equal(name, "prequantized", described["prequantized"],
                  "prequantized8" if bits == 8 else "prequantized")
-    run(binary, "quantize", "--model", folder, "--to", target)
+    run(binary, "quantize", "--model", folder, "--out", target)
     read = load_file(target / "model.safetensors")
     result.equal(name, "tensors", sorted(read), sorted(wanted))
     for key, values in wanted.items():

@@ -29,7 +29,7 @@ Examples:
   qengine score --model models/smollm2-135m --texts texts.json
   qengine score --model models/smollm2-135m --texts texts.json \
       --quantizer rtn:bits=4,group=64 --protect L0+L-1 --eval aligned
-  qengine quantize --model models/smollm2-135m --to smollm2-4bit \
+  qengine quantize --model models/smollm2-135m --out smollm2-4bit \
       --quantizer rtn:bits=4,group=64
   echo 'Hello there' | qengine tokenize --model models/smollm2-135m
   qengine selftest)";
@@ -154,16 +154,16 @@ void AddQuantize(CLI::App& app, std::function<absl::Status()>& run) {
       "quantize",
       "Write a model as a configuration has it: a Hugging Face "
       "directory.\n\nExamples:\n"
-      "  qengine quantize --model MODEL --to NEW --quantizer "
+      "  qengine quantize --model MODEL --out NEW --quantizer "
       "rtn:bits=4,group=64 --protect L0+L-1\n"
-      "  qengine quantize --model MODEL --to NEW --quantizer "
+      "  qengine quantize --model MODEL --out NEW --quantizer "
       "rtn:bits=4,scale=fp16 --format gptq\n"
-      "  qengine quantize --model MODEL --to NEW --quantizer "
+      "  qengine quantize --model MODEL --out NEW --quantizer "
       "gptq:bits=4,scale=fp16 --calibration texts.json --format gptq\n"
-      "  qengine quantize --model model.gguf --to NEW");
+      "  qengine quantize --model model.gguf --out NEW");
   AddModel(*command, flags->model);
   command
-      ->add_option("--to", flags->target,
+      ->add_option("--out", flags->target,
                    "Directory to make; it must not be there yet")
       ->required();
   command->add_option("--quantizer", flags->quantizer,

@@ -118,7 +118,7 @@ class QuantizeTest : public ::testing::Test {
   Weights Quantized(const std::string& name,
                     const std::vector<std::string>& flags) const {
     std::vector<std::string> arguments = {"quantize", "--model", model(),
-                                          "--to", Target(name)};
+                                          "--out", Target(name)};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     const Output output = Run(arguments);
     EXPECT_EQ(output.code, 0) << output.error;
@@ -329,7 +329,7 @@ TEST_F(QuantizeTest, UnpacksAReadyCheckpoint) {
   GptqLlama packed{.act_order = true};
   const TempDir source;
   packed.WriteTo(source);
-  const Output output = Run({"quantize", "--model", source.path(), "--to",
+  const Output output = Run({"quantize", "--model", source.path(), "--out",
                              Target("new"), "-o", "json"});
   EXPECT_EQ(output.code, 0) << output.error;
   const Json item = Json::parse(output.out)["items"][0];
@@ -353,62 +353,62 @@ TEST_F(QuantizeTest, LeavesNothing_WhenItRefuses) {
   };
   const std::string to = Target("new");
   for (const Case& c : {
-           Case{{"--to", Target("there")}, 1, "QS7002", "there already"},
-           Case{{"--to", Target("none/new")}, 1, "QS7002", "none/new"},
-           Case{{"--to", to, "--quantizer", "rtn", "--protect", "L9"},
+           Case{{"--out", Target("there")}, 1, "QS7002", "there already"},
+           Case{{"--out", Target("none/new")}, 1, "QS7002", "none/new"},
+           Case{{"--out", to, "--quantizer", "rtn", "--protect", "L9"},
                 2,
                 "QS1011",
                 "L9"},
-           Case{{"--to", to, "--quantizer", "gptq:bits=4"},
+           Case{{"--out", to, "--quantizer", "gptq:bits=4"},
                 2,
                 "QS1003",
                 "calibration"},
-           Case{{"--to", to, "--quantizer", "awq:calib=exact"},
+           Case{{"--out", to, "--quantizer", "awq:calib=exact"},
                 2,
                 "QS1003",
                 "calibration"},
-           Case{{"--to", to, "--quantizer", "rtn", "--calibration",
+           Case{{"--out", to, "--quantizer", "rtn", "--calibration",
                  calibration_},
                 2,
                 "QS1004",
                 "not calibrated"},
-           Case{{"--to", to, "--protect", "L0"}, 2, "QS1004", "--protect"},
-           Case{{"--to", to, "--format", "gptq"}, 2, "QS1004", "nothing"},
-           Case{{"--to", to, "--format", "gptq", "--quantizer", "rtn"},
+           Case{{"--out", to, "--protect", "L0"}, 2, "QS1004", "--protect"},
+           Case{{"--out", to, "--format", "gptq"}, 2, "QS1004", "nothing"},
+           Case{{"--out", to, "--format", "gptq", "--quantizer", "rtn"},
                 2,
                 "QS1004",
                 "scale=fp16"},
-           Case{{"--to", to, "--format", "gptq", "--quantizer", "nf4"},
+           Case{{"--out", to, "--format", "gptq", "--quantizer", "nf4"},
                 2,
                 "QS1004",
                 "integer codes"},
-           Case{{"--to", to, "--format", "gptq", "--quantizer",
+           Case{{"--out", to, "--format", "gptq", "--quantizer",
                  "rtn:group=32,scale=fp16,replicate=1"},
                 2,
                 "QS1004",
                 "replicate"},
-           Case{{"--to", to, "--format", "gptq", "--quantizer",
+           Case{{"--out", to, "--format", "gptq", "--quantizer",
                  "rtn:arith=fp16,scale=fp16"},
                 2,
                 "QS1004",
                 "arith=fp16"},
-           Case{{"--to", to, "--format", "gptq", "--quantizer",
+           Case{{"--out", to, "--format", "gptq", "--quantizer",
                  "upstream:gpu,scale=fp16"},
                 2,
                 "QS1004",
                 "scope=linear"},
-           Case{{"--to", to, "--format", "gptq", "--quantizer",
+           Case{{"--out", to, "--format", "gptq", "--quantizer",
                  "rtn:bits=5,scale=fp16"},
                 2,
                 "QS1042",
                 "5 bits"},
-           Case{{"--to", to, "--format", "gptq", "--quantizer",
+           Case{{"--out", to, "--format", "gptq", "--quantizer",
                  "rtn:bits=4,group=20,scale=fp16"},
                 2,
                 "QS1042",
                 "32-bit words"},
-           Case{{"--to", to, "--format", "awq"}, 2, "", "--format"},
-           Case{{}, 2, "", "--to"},
+           Case{{"--out", to, "--format", "awq"}, 2, "", "--format"},
+           Case{{}, 2, "", "--out"},
        }) {
     std::vector<std::string> arguments = {"quantize", "--model", model()};
     arguments.insert(arguments.end(), c.flags.begin(), c.flags.end());
@@ -436,7 +436,7 @@ TEST_F(QuantizeTest, LeavesNothing_WhenItIsInterrupted) {
       sigprocmask(SIG_BLOCK, &signals, nullptr);
       raise(number);
       execl(QSWEEP_BINARY_DIR "/bin/qengine", "qengine", "quantize", "--model",
-            model().c_str(), "--to", Target("new").c_str(), nullptr);
+            model().c_str(), "--out", Target("new").c_str(), nullptr);
       _exit(127);
     }
     int status = 0;
