@@ -74,7 +74,8 @@ std::string Digest::bytes() const {
 
 std::string Digest::hex() const { return absl::BytesToHexString(bytes()); }
 
-absl::StatusOr<Digest> DigestOfFile(const std::string& path) {
+absl::StatusOr<Digest> DigestOfFile(const std::string& path,
+                                    const Stopped& stopped) {
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
       std::fopen(path.c_str(), "rb"), &std::fclose);
   if (!file) {
@@ -83,8 +84,14 @@ absl::StatusOr<Digest> DigestOfFile(const std::string& path) {
   }
   DigestBuilder builder;
   std::vector<char> buffer(1 << 20);
-  while (const size_t size =
-             std::fread(buffer.data(), 1, buffer.size(), file.get())) {
+  while (true) {
+    if (IsStopped(stopped)) {
+      return absl::CancelledError(absl::StrCat("told to stop reading ", path));
+    }
+    const size_t size = std::fread(buffer.data(), 1, buffer.size(), file.get());
+    if (size == 0) {
+      break;
+    }
     builder.Update(absl::string_view(buffer.data(), size));
   }
   if (std::ferror(file.get()) != 0) {

@@ -10,6 +10,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "common/base/stopped.h"
+
 namespace qsweep {
 
 // A SHA-256. Immutable value; the all-zero digest means "none".
@@ -58,8 +60,10 @@ class DigestBuilder {
   std::unique_ptr<Impl> impl_;
 };
 
-// SHA-256 of a file's bytes. NOT_FOUND, UNAVAILABLE (read error).
-absl::StatusOr<Digest> DigestOfFile(const std::string& path);
+// SHA-256 of a file's bytes. `stopped` is asked before each MiB. NOT_FOUND,
+// UNAVAILABLE (read error), CANCELLED.
+absl::StatusOr<Digest> DigestOfFile(const std::string& path,
+                                    const Stopped& stopped = {});
 
 }  // namespace qsweep
 

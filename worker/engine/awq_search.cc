@@ -6,6 +6,8 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "common/base/check.h"
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
@@ -47,14 +49,18 @@ AwqSearch::AwqSearch(const ModelConfig& config, const StageTensors& tensors,
       sample_step_(std::max<int64_t>(1, positions / kSamples)) {}
 
 int64_t AwqSearch::Bytes(const ModelConfig& config, int64_t positions,
-                         size_t units, int64_t columns, int64_t group) {
+                         size_t units, int64_t columns, int64_t group,
+                         int threads) {
   const int64_t widths = 2 * int64_t{config.hidden_size} +
                          int64_t{config.heads} * config.head_dim +
                          config.intermediate_size;
   // A copy of one input's samples is divided by its scales.
   const int64_t floats = 2 * positions * config.hidden_size +
-                         2 * kSamples * (widths + columns) + columns * group;
-  return floats * static_cast<int64_t>(sizeof(float)) +
+                         2 * kSamples * (widths + columns) +
+                         columns / group * kernels::AwqGramSize(group) +
+                         threads * kGramRows * group;
+  return threads * kernels::AwqLimitsBytes(group) +
+         floats * static_cast<int64_t>(sizeof(float)) +
          static_cast<int64_t>(units) * widths *
              static_cast<int64_t>(sizeof(double));
 }
@@ -114,10 +120,15 @@ absl::Status AwqSearch::Measure() {
       magnitudes_[i][c] =
           static_cast<float>(sum / static_cast<double>(positions_));
       if (!std::isfinite(magnitudes_[i][c])) {
-        return MakeError(kSingularHessian,
-                         "The calibration texts give the layer inputs that are "
-                         "not finite.",
-                         "calibration", "Take other texts.");
+        const auto reader = std::ranges::find(
+            linears_, static_cast<BlockInput>(i), &Linear::input);
+        return MakeError(
+            kSingularHessian,
+            absl::StrCat("The inputs of ",
+                         tensors_.description(reader->tensor).name,
+                         " are not finite on the calibration texts."),
+            "calibration",
+            "The model's activations overflow on these texts; take others.");
       }
     }
   }
@@ -265,26 +276,29 @@ absl::StatusOr<std::vector<float>> AwqSearch::Grams(const Scheme& scheme,
   for (size_t i = 0; i < samples.size(); ++i) {
     samples[i] /= scales[i % scales.size()];
   }
-  std::vector<float> grams(static_cast<size_t>(columns * size));
-  // Upper triangles, some rows of one at a time.
+  std::vector<float> grams(
+      static_cast<size_t>(columns / size * kernels::AwqGramSize(size)));
+  // Upper triangles, some rows of one at a time, and from them both.
   const int64_t panels = (size + kGramRows - 1) / kGramRows;
   QSWEEP_RETURN_IF_ERROR(
       pool_.ParallelFor(columns / size * panels, stop_, [&](int64_t item, int) {
         const int64_t first = item % panels * kGramRows;
-        const int64_t column = item / panels * size;
-        AddGram(samples.data() + column, rows, columns, size, first,
-                std::min(kGramRows, size - first),
-                grams.data() + column * size);
+        const int64_t group = item / panels;
+        const int64_t count = std::min(kGramRows, size - first);
+        std::vector<float> upper(static_cast<size_t>(count * size));
+        AddGram(samples.data() + group * size, rows, columns, size, first,
+                count, upper.data());
+        float* const gram = grams.data() + group * kernels::AwqGramSize(size);
+        for (int64_t i = first; i < first + count; ++i) {
+          for (int64_t j = i; j < size; ++j) {
+            const float value =
+                upper[static_cast<size_t>((i - first) * size + j)];
+            gram[kernels::AwqGramPlace(size, i, j)] = value;
+            gram[kernels::AwqGramPlace(size, j, i)] = value;
+          }
+        }
         return absl::OkStatus();
       }));
-  for (int64_t column = 0; column < columns; column += size) {
-    float* const gram = grams.data() + column * size;
-    for (int64_t i = 0; i < size; ++i) {
-      for (int64_t j = 0; j < i; ++j) {
-        gram[i * size + j] = gram[j * size + i];
-      }
-    }
-  }
   return grams;
 }
 
@@ -307,12 +321,15 @@ absl::StatusOr<kernels::CodedTensor> AwqSearch::Quantize(const Scheme& scheme,
       (rows + kRowsPerItem - 1) / kRowsPerItem, stop_, [&](int64_t item, int) {
         const int64_t first = item * kRowsPerItem;
         const int64_t last = std::min(first + kRowsPerItem, rows);
-        kernels::QuantizeAwqRows(
-            scheme,
-            values.subspan(static_cast<size_t>(first * columns),
-                           static_cast<size_t>((last - first) * columns)),
-            grams, first, last, coded);
-        return absl::OkStatus();
+        return kernels::QuantizeAwqRows(
+                   scheme,
+                   values.subspan(
+                       static_cast<size_t>(first * columns),
+                       static_cast<size_t>((last - first) * columns)),
+                   grams, first, last, coded,
+                   [this] { return stop_.stop_requested(); })
+                   ? absl::OkStatus()
+                   : absl::CancelledError("The run was cancelled.");
       }));
   return coded;
 }

@@ -49,7 +49,8 @@ class AwqSearch {
   // What one takes at most: of a block whose widest input, and widest group of
   // inputs, are these.
   static int64_t Bytes(const ModelConfig& config, int64_t positions,
-                       size_t units, int64_t columns, int64_t group);
+                       size_t units, int64_t columns, int64_t group,
+                       int threads);
 
   // weights: not quantized; changed and changed back. positions, units: of all
   // texts.
@@ -59,6 +60,7 @@ class AwqSearch {
             std::stop_token stop, RunBlock run_block);
 
   // Looks at the block's inputs and outputs. Before the next.
+  // FAILED_PRECONDITION QS5012: inputs that are not finite. CANCELLED.
   absl::Status Measure();
   // The codes of a linear layer. CANCELLED.
   absl::StatusOr<kernels::CodedTensor> Quantize(const Scheme& scheme,
@@ -78,6 +80,7 @@ class AwqSearch {
   // than `least` where it is found to be that.
   absl::StatusOr<double> Loss(BlockInput input, double least);
   float* PlaceOf(const Linear& linear);
+  // As kernels::AwqLimits takes them.
   absl::StatusOr<std::vector<float>> Grams(const Scheme& scheme,
                                            BlockInput input,
                                            const Scales& scales);

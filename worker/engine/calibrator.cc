@@ -55,11 +55,17 @@ absl::Status CheckScales(const Scheme& scheme, absl::string_view tensor,
     return absl::OkStatus();
   }
   const bool half = scheme.scale == ScaleStorage::kFp16;
-  return MakeError(kSingularHessian,
-                   absl::StrCat("The ", half ? "scales" : "weights", " of ",
-                                tensor, " overflow while it is quantized."),
-                   half ? "scale" : "damp",
-                   half ? "Use scale=fp32, or damp=0.1." : "Use damp=0.1.");
+  const bool damps = scheme.method == Method::kGptq;
+  return MakeError(
+      kSingularHessian,
+      absl::StrCat("The ", half ? "scales" : "weights", " of ", tensor,
+                   " overflow while it is quantized."),
+      half    ? "scale"
+      : damps ? "damp"
+              : "method",
+      half    ? damps ? "Use scale=fp32, or damp=0.1." : "Use scale=fp32."
+      : damps ? "Use damp=0.1."
+              : "Use gptq, rtn or nf4.");
 }
 
 }  // namespace
@@ -153,8 +159,9 @@ absl::Status Calibrator::CheckMemory(const CalibrationTokens& tokens,
     for (const CalibratedLinear& one : step.awq) {
       const int64_t group =
           one.scheme.group == 0 ? one.columns : one.scheme.group;
-      awq = std::max(awq, AwqSearch::Bytes(config_, tokens.num_tokens(), units,
-                                           one.columns, group));
+      awq = std::max(awq,
+                     AwqSearch::Bytes(config_, tokens.num_tokens(), units,
+                                      one.columns, group, pool_.num_threads()));
       codes = std::max(codes, one.rows * one.columns);
     }
     work = std::max({work, awq + codes, GptqLayer::Bytes(step.gptq)});
@@ -178,12 +185,12 @@ absl::Status Calibrator::CheckMemory(const CalibrationTokens& tokens,
                                pool_.num_threads()) +
       std::max(embedding, work + 3 * layer);
   if (bytes > memory_bytes) {
-    return MakeError(kOutOfMemory,
-                     absl::StrCat("Calibration takes ", bytes >> 20,
-                                  " MiB, and the engine may use ",
-                                  memory_bytes >> 20, " MiB."),
-                     "--memory",
-                     "Give the engine more memory, or take fewer texts.");
+    return MakeError(
+        kOutOfMemory,
+        absl::StrCat("Calibration takes ", bytes >> 20,
+                     " MiB, and the engine may use ", memory_bytes >> 20,
+                     " MiB. The least that works is ", bytes, " bytes."),
+        "--memory", "Give the engine more memory, or take fewer texts.");
   }
   return absl::OkStatus();
 }

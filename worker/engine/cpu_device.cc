@@ -18,6 +18,7 @@
 #include "worker/engine/head.h"
 #include "worker/engine/products.h"
 #include "worker/engine/self_check.h"
+#include "worker/kernels/quantize.h"
 #include "worker/kernels/row_kernels.h"
 
 namespace qsweep {
@@ -62,7 +63,8 @@ class CpuDevice : public Device {
     }
     return absl::OkStatus();
   }
-  absl::Status CheckProductsOf(const ModelConfig& config) override;
+  absl::Status CheckProductsOf(const ModelConfig& config,
+                               const std::stop_token& stop) override;
   double MeasureGflops() override {
     gflops_ = qsweep::MeasureGflops(pool_);
     return gflops_;
@@ -137,6 +139,23 @@ int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
       outside = std::max(outside, bytes);
     }
   }
+  int64_t scratch = 0;  // of a quantizer, one tensor at a time
+  const auto add = [&](const Stage& stage) {
+    for (const StageVariant& variant : stage.variants) {
+      for (size_t t = 0; t < variant.size(); ++t) {
+        const TensorDescription& tensor =
+            model.tensors[static_cast<size_t>(stage.tensors[t])];
+        if (variant[t] && !variant[t]->calibrated()) {
+          scratch =
+              std::max(scratch, kernels::FakeQuantizeBytes(
+                                    *variant[t], 1, tensor.num_elements()));
+        }
+      }
+    }
+  };
+  add(plan.embedding);
+  add(plan.head);
+  std::ranges::for_each(plan.layers, add);
   const auto heads = static_cast<int64_t>(plan.head.variants.size());
   const int threads = pool_.num_threads();
   const int64_t rotary = longest_rows * config.head_dim * kFloat;
@@ -157,11 +176,12 @@ int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
              (attention + rounded +
               BlockRunner::Bytes(
                   config, std::max(CpuMachine::kMaxUnitRows, longest_rows))) +
-         HeadScorer::Bytes(threads, ScoredTogether(plan)) + rotary +
+         HeadScorer::Bytes(threads, ScoredTogether(plan)) + rotary + scratch +
          kReserveBytes;
 }
 
-absl::Status CpuDevice::CheckProductsOf(const ModelConfig& config) {
+absl::Status CpuDevice::CheckProductsOf(const ModelConfig& config,
+                                        const std::stop_token& stop) {
   std::set<ProductShape> shapes;
   for (const std::vector<ProductShape>& part :
        {BlockRunner::Products(config), HeadScorer::Products(config)}) {
@@ -177,10 +197,10 @@ absl::Status CpuDevice::CheckProductsOf(const ModelConfig& config) {
   const double operations = kCheckSeconds * gflops_ * 1e9;
   const std::vector<ProductShape> all(shapes.begin(), shapes.end());
   QSWEEP_RETURN_IF_ERROR(
-      CheckShapes(MultiplyTile, ProductMode(), all, operations, pool_));
+      CheckShapes(MultiplyTile, ProductMode(), all, operations, stop, pool_));
   if (native_bf16_) {
     QSWEEP_RETURN_IF_ERROR(
-        CheckShapes(MultiplyTile, kNative, all, operations, pool_));
+        CheckShapes(MultiplyTile, kNative, all, operations, stop, pool_));
   }
   checked_.merge(shapes);
   return absl::OkStatus();

@@ -78,7 +78,7 @@ absl::Status CpuMachine::Embed(int variant, int slot) {
       const kernels::FloatBuffer table,
       std::move(tensors).Take(
           plan_.embedding.variants[static_cast<size_t>(variant)],
-          context_.sources));
+          context_.sources, pool_, context_.stop));
   final_norms_done_[static_cast<size_t>(slot)].reset();
   float* row = RowsOf(slot);
   for (const std::span<const int32_t> ids : context_.pass.documents) {
@@ -184,8 +184,9 @@ absl::Status CpuMachine::LoadHeads(std::vector<size_t> variants) {
     QSWEEP_ASSIGN_OR_RETURN(
         kernels::FloatBuffer values,
         variant == variants.back()
-            ? std::move(head).Take(schemes, context_.sources)
-            : head.Make(schemes, context_.sources));
+            ? std::move(head).Take(schemes, context_.sources, pool_,
+                                   context_.stop)
+            : head.Make(schemes, context_.sources, pool_, context_.stop));
     heads_[variant] = Matrix(shape[0], shape[1], std::move(values), mode_);
   }
   return absl::OkStatus();
@@ -210,8 +211,8 @@ absl::Status CpuMachine::LoadHeadAndNorms(
       }
       QSWEEP_ASSIGN_OR_RETURN(
           final_norms_[norm_variant],
-          norm->Make(plan_.final_norm.variants[norm_variant],
-                     context_.sources));
+          norm->Make(plan_.final_norm.variants[norm_variant], context_.sources,
+                     pool_, context_.stop));
     }
   }
   return LoadHeads(std::move(heads));

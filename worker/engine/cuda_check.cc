@@ -279,10 +279,14 @@ absl::Status CheckCudaProducts() {
   return absl::OkStatus();
 }
 
-absl::Status CheckCudaProductsOf(const std::vector<DeviceProduct>& products) {
+absl::Status CheckCudaProductsOf(const std::vector<DeviceProduct>& products,
+                                 const std::stop_token& stop) {
   Random random(24);
   for (const FloatType type : {FloatType::kFp32, FloatType::kFp16}) {
     for (const DeviceProduct& product : products) {
+      if (stop.stop_requested()) {
+        return absl::CancelledError("The run was cancelled.");
+      }
       QSWEEP_RETURN_IF_ERROR(ProductCheck(product, type, random).Run());
     }
   }

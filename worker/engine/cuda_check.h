@@ -1,6 +1,7 @@
 #ifndef QSWEEP_WORKER_ENGINE_CUDA_CHECK_H_
 #define QSWEEP_WORKER_ENGINE_CUDA_CHECK_H_
 
+#include <stop_token>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,7 +19,8 @@ absl::Status CheckCudaProducts();
 
 // The same of these products, those of a model. A fraction of a second each for
 // a model of 7e9 weights.
-absl::Status CheckCudaProductsOf(const std::vector<DeviceProduct>& products);
+absl::Status CheckCudaProductsOf(const std::vector<DeviceProduct>& products,
+                                 const std::stop_token& stop);
 
 // Multiplications and additions per second, in 1e9, of fp32 products of a
 // decoder's size; 0: they failed. About a tenth of a second.

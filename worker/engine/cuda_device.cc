@@ -65,7 +65,8 @@ class CudaDevice : public Device {
   }
   bool Reorders() const override { return false; }
   absl::Status CheckReproducible() override { return CheckCudaProducts(); }
-  absl::Status CheckProductsOf(const ModelConfig& config) override;
+  absl::Status CheckProductsOf(const ModelConfig& config,
+                               const std::stop_token& stop) override;
   double MeasureGflops() override { return MeasureCudaGflops(); }
   int64_t StateBytes(const ModelConfig& config) const override {
     return CudaStateBytes(config);
@@ -102,7 +103,8 @@ class CudaDevice : public Device {
   std::set<DeviceProduct> checked_;
 };
 
-absl::Status CudaDevice::CheckProductsOf(const ModelConfig& config) {
+absl::Status CudaDevice::CheckProductsOf(const ModelConfig& config,
+                                         const std::stop_token& stop) {
   std::set<DeviceProduct> products;
   for (const std::vector<DeviceProduct>& part :
        {DeviceBlockRunner::Products(config),
@@ -113,7 +115,7 @@ absl::Status CudaDevice::CheckProductsOf(const ModelConfig& config) {
     return checked_.contains(product);
   });
   const absl::Status checked =
-      CheckCudaProductsOf({products.begin(), products.end()});
+      CheckCudaProductsOf({products.begin(), products.end()}, stop);
   ReleaseUnusedMemory();  // pieces of these sizes do not come again
   QSWEEP_RETURN_IF_ERROR(checked);
   checked_.merge(products);

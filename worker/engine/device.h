@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -46,8 +47,9 @@ class Device {
 
   // The same of the products of a model, once for each shape. A second or two,
   // less than the model takes to be read. FAILED_PRECONDITION QS5005; on a GPU
-  // also QS5006, QS5013.
-  virtual absl::Status CheckProductsOf(const ModelConfig& config) = 0;
+  // also QS5006, QS5013. CANCELLED: then it is asked again.
+  virtual absl::Status CheckProductsOf(const ModelConfig& config,
+                                       const std::stop_token& stop) = 0;
 
   // Multiplications and additions of the products per second, in 1e9.
   virtual double MeasureGflops() = 0;

@@ -21,16 +21,26 @@ FactorKey KeyOf(const CalibratedLinear& linear) {
   return {linear.input, linear.scheme.damp_millionths, linear.scheme.act_order};
 }
 
-// The mean of what was summed over `positions`, and the lower triangle.
-void FinishHessian(int64_t columns, int64_t positions, float* hessian) {
+// Of the rows from `first` on, the mean of what was summed over `positions`,
+// and the same in the lower triangle; a square of both at a time.
+void FinishPanel(int64_t columns, int64_t positions, int64_t first,
+                 float* hessian) {
   const float factor = 2.0f / static_cast<float>(positions);
-  for (int64_t i = 0; i < columns; ++i) {
-    for (int64_t j = i; j < columns; ++j) {
-      const float value = hessian[i * columns + j] * factor;
-      hessian[i * columns + j] = value;
-      hessian[j * columns + i] = value;
+  const int64_t last = std::min(first + kPanelRows, columns);
+  for (int64_t begin = first; begin < columns; begin += kPanelRows) {
+    const int64_t end = std::min(begin + kPanelRows, columns);
+    for (int64_t i = first; i < last; ++i) {
+      for (int64_t j = std::max(i, begin); j < end; ++j) {
+        const float value = hessian[i * columns + j] * factor;
+        hessian[i * columns + j] = value;
+        hessian[j * columns + i] = value;
+      }
     }
   }
+}
+
+absl::Status Cancelled() {
+  return absl::CancelledError("The run was cancelled.");
 }
 
 }  // namespace
@@ -87,10 +97,13 @@ absl::Status GptqLayer::Add(std::span<const BlockInputs> units) {
       static_cast<int64_t>(items.size()), stop_, [&](int64_t index, int) {
         const Item& item = items[static_cast<size_t>(index)];
         for (const BlockInputs& unit : units) {
+          if (stop_.stop_requested()) {
+            return Cancelled();
+          }
           const BlockInputs::Rows& input = unit.inputs[item.input];
           AddGram(input.values.data(), unit.rows, input.stride, input.width,
                   item.first, std::min(kPanelRows, input.width - item.first),
-                  hessians_[item.input].data());
+                  hessians_[item.input].data() + item.first * input.width);
         }
         return absl::OkStatus();
       });
@@ -98,16 +111,7 @@ absl::Status GptqLayer::Add(std::span<const BlockInputs> units) {
 
 absl::StatusOr<GptqLayer::Factors> GptqLayer::Factor(
     const StageTensors& tensors) const {
-  const kernels::ParallelFor parallel =
-      [this](int64_t count, const std::function<void(int64_t)>& item) {
-        return pool_
-            .ParallelFor(count, stop_,
-                         [&item](int64_t index, int) {
-                           item(index);
-                           return absl::OkStatus();
-                         })
-            .ok();
-      };
+  const kernels::ParallelFor parallel = OnPool(pool_, stop_);
   Factors factors;
   std::map<FactorKey, size_t> places;  // in `all`
   for (const CalibratedLinear& one : linears_) {
@@ -133,8 +137,14 @@ absl::Status GptqLayer::Quantize(const StageTensors& tensors, int64_t positions,
   std::set<BlockInput> finished;
   for (const CalibratedLinear& linear : linears_) {
     if (finished.insert(linear.input).second) {
-      FinishHessian(linear.columns, positions,
-                    hessians_[static_cast<size_t>(linear.input)].data());
+      float* const hessian =
+          hessians_[static_cast<size_t>(linear.input)].data();
+      QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
+          (linear.columns + kPanelRows - 1) / kPanelRows, stop_,
+          [&](int64_t panel, int) {
+            FinishPanel(linear.columns, positions, panel * kPanelRows, hessian);
+            return absl::OkStatus();
+          }));
     }
   }
   QSWEEP_ASSIGN_OR_RETURN(const Factors factors, Factor(tensors));
@@ -166,6 +176,9 @@ absl::Status GptqLayer::Quantize(const StageTensors& tensors, int64_t positions,
         return absl::OkStatus();
       }));
   for (size_t l = 0; l < linears_.size(); ++l) {
+    if (stop_.stop_requested()) {
+      return Cancelled();
+    }
     QSWEEP_RETURN_IF_ERROR(store(linears_[l], std::move(coded[l])));
   }
   return absl::OkStatus();

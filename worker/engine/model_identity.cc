@@ -6,11 +6,12 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
-#include <sys/stat.h>
+
+#include "worker/model/model_cache.h"
 
 namespace qsweep {
 
-std::string IdentityOf(const std::string& path) {
+std::string IdentityOfModel(const std::string& path) {
   std::set<std::string> files = {path};
   std::error_code ignored;  // of what cannot be read, Checkpoint::Open tells
   for (const auto& entry : std::filesystem::directory_iterator(path, ignored)) {
@@ -18,10 +19,7 @@ std::string IdentityOf(const std::string& path) {
   }
   std::string identity;
   for (const std::string& file : files) {
-    struct stat info = {};
-    stat(file.c_str(), &info);
-    absl::StrAppend(&identity, file, " ", info.st_ino, " ", info.st_size, " ",
-                    info.st_mtim.tv_sec, " ", info.st_mtim.tv_nsec, "\n");
+    absl::StrAppend(&identity, file, " ", IdentityOfFile(file), "\n");
   }
   return identity;
 }

@@ -8,7 +8,7 @@ namespace qsweep {
 // Changes when a file of the model is replaced or written to: names, sizes,
 // times and inodes of the file, or of all files of the directory. What cannot
 // be read counts as empty.
-std::string IdentityOf(const std::string& path);
+std::string IdentityOfModel(const std::string& path);
 
 }  // namespace qsweep
 

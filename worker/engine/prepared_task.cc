@@ -26,6 +26,11 @@ absl::Status Mismatch(absl::string_view what, const Digest& wanted,
       "", "Give this worker the model the job was submitted with.");
 }
 
+absl::Status CheckStop(const std::stop_token& stop) {
+  return stop.stop_requested() ? absl::CancelledError("The run was cancelled.")
+                               : absl::OkStatus();
+}
+
 absl::Status PrepareConfigurations(const EngineTask& task,
                                    const ModelDescription& model,
                                    PreparedTask& prepared) {
@@ -60,12 +65,14 @@ absl::Status PrepareConfigurations(const EngineTask& task,
 // What a calibration reads: as the model would be given it, cut to its context.
 absl::Status PrepareCalibrations(const EngineTask& task,
                                  const Checkpoint& checkpoint,
+                                 const std::stop_token& stop,
                                  PreparedTask& prepared) {
   std::set<uint64_t> known;
   for (const EngineCalibration& calibration : task.calibrations) {
     CalibrationTokens tokens;
     std::vector<Digest> digests;
     for (const EngineDocument& document : calibration.documents) {
+      QSWEEP_RETURN_IF_ERROR(CheckStop(stop));
       const auto language = static_cast<size_t>(document.language);
       const auto text = static_cast<size_t>(document.text);
       if (language >= task.languages.size() ||
@@ -105,6 +112,7 @@ absl::Status PrepareCalibrations(const EngineTask& task,
 
 absl::Status PrepareDocuments(const EngineTask& task,
                               const Checkpoint& checkpoint,
+                              const std::stop_token& stop,
                               PreparedTask& prepared) {
   QSWEEP_ASSIGN_OR_RETURN(const Evaluation evaluation,
                           ParseEvaluation(task.evaluation));
@@ -129,6 +137,7 @@ absl::Status PrepareDocuments(const EngineTask& task,
       continue;
     }
     for (const std::string& text : language.texts) {
+      QSWEEP_RETURN_IF_ERROR(CheckStop(stop));
       QSWEEP_ASSIGN_OR_RETURN(
           TokenizedDocument document,
           TokenizeDocument(tokenizer, evaluation,
@@ -154,14 +163,15 @@ absl::Status PrepareDocuments(const EngineTask& task,
 
 absl::StatusOr<PreparedTask> PrepareTask(const EngineTask& task,
                                          const Checkpoint& checkpoint,
-                                         const ModelDescription& model) {
+                                         const ModelDescription& model,
+                                         const std::stop_token& stop) {
   if (!task.model_digest.empty() && task.model_digest != model.digest) {
     return Mismatch("model", task.model_digest, model.digest);
   }
   PreparedTask prepared;
   QSWEEP_RETURN_IF_ERROR(PrepareConfigurations(task, model, prepared));
-  QSWEEP_RETURN_IF_ERROR(PrepareCalibrations(task, checkpoint, prepared));
-  QSWEEP_RETURN_IF_ERROR(PrepareDocuments(task, checkpoint, prepared));
+  QSWEEP_RETURN_IF_ERROR(PrepareCalibrations(task, checkpoint, stop, prepared));
+  QSWEEP_RETURN_IF_ERROR(PrepareDocuments(task, checkpoint, stop, prepared));
   return prepared;
 }
 

@@ -1,6 +1,7 @@
 #ifndef QSWEEP_WORKER_ENGINE_PREPARED_TASK_H_
 #define QSWEEP_WORKER_ENGINE_PREPARED_TASK_H_
 
+#include <stop_token>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,10 +31,12 @@ struct PreparedTask {
 };
 
 // Checks everything the task names against the model. Errors: those of
-// Engine::Run that need no weights.
+// Engine::Run that need no weights. CANCELLED; stop is looked at before each
+// text.
 absl::StatusOr<PreparedTask> PrepareTask(const EngineTask& task,
                                          const Checkpoint& checkpoint,
-                                         const ModelDescription& model);
+                                         const ModelDescription& model,
+                                         const std::stop_token& stop);
 
 }  // namespace qsweep
 

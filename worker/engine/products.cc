@@ -205,8 +205,7 @@ void AddGram(const float* rows, int64_t num_rows, int64_t row_stride,
   UseOneThread();
   const c10::InferenceMode no_gradients;
   const int64_t width = columns - first;
-  at::Tensor result =
-      View(sum + first * columns + first, {count, width}, {columns, 1});
+  at::Tensor result = View(sum + first, {count, width}, {columns, 1});
   result.addmm_(View(rows + first, {count, num_rows}, {1, row_stride}),
                 View(rows + first, {num_rows, width}, {row_stride, 1}));
 }

@@ -97,11 +97,10 @@ ProductShape RoundedShape(const ProductShape& shape);
 // Of a thread, for products of rounded rows of at most so many inputs.
 int64_t RoundedBytes(int64_t inputs);
 
-// sum[first + i][first + j] += sum over r of rows[r][first + i] *
+// sum[i][first + j] += sum over r of rows[r][first + i] *
 // rows[r][first + j], for i < count and first + j < columns: rows first to
-// first
-// + count of the upper triangle of X^T X, and what is beside it. Bits depend on
-// the arguments alone. sum: [columns, columns].
+// first + count of the upper triangle of X^T X, and what is beside it. Bits
+// depend on the arguments alone. sum: those rows alone, [count, columns].
 void AddGram(const float* rows, int64_t num_rows, int64_t row_stride,
              int64_t columns, int64_t first, int64_t count, float* sum);
 

@@ -282,9 +282,13 @@ absl::Status CheckReproducible(Multiply multiply, Attend attend,
 
 absl::Status CheckShapes(Multiply multiply, const ProductMode& mode,
                          const std::vector<ProductShape>& shapes,
-                         double operations, ThreadPool& pool) {
+                         double operations, const std::stop_token& stop,
+                         ThreadPool& pool) {
   Random random(24);
   for (const ProductShape& shape : shapes) {
+    if (stop.stop_requested()) {
+      return absl::CancelledError("The run was cancelled.");
+    }
     const Reference reference(multiply, mode, shape, random);
     QSWEEP_RETURN_IF_ERROR(reference.CheckValues());
     // Each trial takes two products, on a thread.

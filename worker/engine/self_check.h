@@ -2,6 +2,7 @@
 #define QSWEEP_WORKER_ENGINE_SELF_CHECK_H_
 
 #include <cstdint>
+#include <stop_token>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,10 +31,12 @@ absl::Status CheckProducts(Multiply multiply, const ProductMode& mode,
                            ThreadPool& pool);
 
 // The same of products of these shapes, as often as so many operations allow:
-// at some places at least, at all if they are small.
+// at some places at least, at all if they are small. CANCELLED; stop is looked
+// at before each.
 absl::Status CheckShapes(Multiply multiply, const ProductMode& mode,
                          const std::vector<ProductShape>& shapes,
-                         double operations, ThreadPool& pool);
+                         double operations, const std::stop_token& stop,
+                         ThreadPool& pool);
 
 // Multiplications and additions per second, in 1e9, of products of the head's
 // kind on all threads. About a tenth of a second.

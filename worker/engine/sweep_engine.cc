@@ -81,7 +81,7 @@ class SweepEngine : public Engine {
 
   absl::StatusOr<const ModelDescription*> Describe(
       const std::string& model_path) override {
-    QSWEEP_RETURN_IF_ERROR(Load(model_path));
+    QSWEEP_RETURN_IF_ERROR(Load(model_path, std::stop_token()));
     return &model_;
   }
 
@@ -94,7 +94,7 @@ class SweepEngine : public Engine {
   }
 
  private:
-  absl::Status Load(const std::string& path);
+  absl::Status Load(const std::string& path, const std::stop_token& stop);
   absl::Status Calibrate(const PreparedTask& prepared, const SweepPlan& plan,
                          EngineSink& sink, const std::stop_token& stop);
   absl::StatusOr<PassPlan> CutPasses(const EngineTask& task,
@@ -133,8 +133,9 @@ class SweepEngine : public Engine {
   std::set<std::pair<Digest, Compute>> noise_measured_;
 };
 
-absl::Status SweepEngine::Load(const std::string& path) {
-  const std::string identity = IdentityOf(path);
+absl::Status SweepEngine::Load(const std::string& path,
+                               const std::stop_token& stop) {
+  const std::string identity = IdentityOfModel(path);
   if (checkpoint_ != nullptr && path == path_ && identity == identity_) {
     return absl::OkStatus();
   }
@@ -142,8 +143,10 @@ absl::Status SweepEngine::Load(const std::string& path) {
   largest_.Clear();
   QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint,
                           Checkpoint::Open(path));
-  QSWEEP_ASSIGN_OR_RETURN(model_, checkpoint->Describe(options_.cache_dir));
-  QSWEEP_RETURN_IF_ERROR(device_->CheckProductsOf(checkpoint->config()));
+  QSWEEP_ASSIGN_OR_RETURN(model_, checkpoint->Describe(options_.cache_dir, [&] {
+    return stop.stop_requested();
+  }));
+  QSWEEP_RETURN_IF_ERROR(device_->CheckProductsOf(checkpoint->config(), stop));
   checkpoint_ = std::move(checkpoint);
   path_ = path;
   identity_ = identity;
@@ -363,9 +366,9 @@ absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
         "compute", "Use --compute fp32.");
   }
   sink.OnProgress({.loading = true, .text = "reading the model"});
-  QSWEEP_RETURN_IF_ERROR(Load(task.model_path));
+  QSWEEP_RETURN_IF_ERROR(Load(task.model_path, stop));
   QSWEEP_ASSIGN_OR_RETURN(const PreparedTask prepared,
-                          PrepareTask(task, *checkpoint_, model_));
+                          PrepareTask(task, *checkpoint_, model_, stop));
   QSWEEP_RETURN_IF_ERROR(
       checkpoints_.Open(prepared.quantizers, *checkpoint_, model_));
   const SweepPlan plan = PlanSweep(model_, prepared.configurations);

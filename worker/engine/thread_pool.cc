@@ -107,4 +107,17 @@ absl::Status ThreadPool::ParallelFor(int64_t count, std::stop_token stop,
   return batch.status;
 }
 
+kernels::ParallelFor OnPool(ThreadPool& pool, std::stop_token stop) {
+  return [&pool, stop = std::move(stop)](
+             int64_t count, const std::function<void(int64_t)>& item) {
+    return pool
+        .ParallelFor(count, stop,
+                     [&item](int64_t index, int) {
+                       item(index);
+                       return absl::OkStatus();
+                     })
+        .ok();
+  };
+}
+
 }  // namespace qsweep

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 
 #include "common/base/mutex.h"
+#include "worker/kernels/parallel_for.h"
 
 namespace qsweep {
 
@@ -51,6 +52,10 @@ class ThreadPool {
   int working_ ABSL_GUARDED_BY(mutex_) = 0;  // own threads inside batch_
   std::vector<std::jthread> threads_;
 };
+
+// The same for the kernels, which are told to stop with `stop`. pool must
+// outlive what is returned.
+kernels::ParallelFor OnPool(ThreadPool& pool, std::stop_token stop);
 
 }  // namespace qsweep
 

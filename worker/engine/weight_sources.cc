@@ -9,14 +9,16 @@ namespace qsweep {
 absl::Status RoundTensor(const Scheme& scheme,
                          const TensorDescription& description,
                          std::span<const float> weights,
-                         const WeightSources& sources, std::span<float> out) {
+                         const WeightSources& sources,
+                         const kernels::ParallelFor& parallel,
+                         std::span<float> out) {
   const int64_t rows = description.shape.size() < 2 ? 1 : description.shape[0];
   const int64_t columns = description.num_elements() / rows;
   const auto round = [&] {
     if (scheme.method == Method::kCheckpoint) {
       return sources.checkpoints.Of(scheme).ReadTensor(description.name, out);
     }
-    return kernels::FakeQuantize(scheme, weights, rows, columns, out);
+    return kernels::FakeQuantize(scheme, weights, rows, columns, out, parallel);
   };
   if (scheme.kept_millionths == 0) {
     return round();

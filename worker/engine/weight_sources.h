@@ -10,6 +10,7 @@
 #include "worker/engine/code_cache.h"
 #include "worker/engine/largest_weights.h"
 #include "worker/engine/ready_checkpoints.h"
+#include "worker/kernels/parallel_for.h"
 
 namespace qsweep {
 
@@ -23,11 +24,14 @@ struct WeightSources {
 
 // The values of a tensor under a scheme that is not calibrated. weights: as the
 // file has them, row-major; may be `out`. Errors of kernels::FakeQuantize,
-// after which nothing is written, and of Checkpoint::ReadTensor. Any thread.
+// after which nothing is written, and of Checkpoint::ReadTensor. The bits do
+// not depend on `parallel`. Any thread.
 absl::Status RoundTensor(const Scheme& scheme,
                          const TensorDescription& description,
                          std::span<const float> weights,
-                         const WeightSources& sources, std::span<float> out);
+                         const WeightSources& sources,
+                         const kernels::ParallelFor& parallel,
+                         std::span<float> out);
 
 }  // namespace qsweep
 

@@ -18,7 +18,7 @@
 namespace qsweep {
 namespace {
 
-constexpr int kDecodedRows = 64;  // of codes, by one thread at a time
+constexpr int64_t kPartRows = 64;  // of a tensor, by one thread at a time
 
 int64_t Rows(const TensorDescription& tensor) {
   return tensor.shape.size() < 2 ? 1 : tensor.shape[0];
@@ -94,13 +94,14 @@ absl::StatusOr<StageTensors> StageTensors::Read(const Checkpoint& checkpoint,
 }
 
 absl::Status StageTensors::Write(size_t index, const StageVariant& variant,
-                                 const WeightSources& sources,
+                                 const WeightSources& sources, ThreadPool& pool,
+                                 const std::stop_token& stop,
                                  float* out) const {
-  const Tensor& tensor = tensors_[index];
+  const TensorDescription& description = *tensors_[index].description;
   const std::span<const float> from = values(index);
   if (variant[index]) {
-    return RoundTensor(*variant[index], *tensor.description, from, sources,
-                       std::span(out, from.size()));
+    return RoundTensor(*variant[index], description, from, sources,
+                       OnPool(pool, stop), std::span(out, from.size()));
   }
   if (out != from.data()) {
     std::memcpy(out, from.data(), from.size_bytes());
@@ -108,17 +109,15 @@ absl::Status StageTensors::Write(size_t index, const StageVariant& variant,
   return absl::OkStatus();
 }
 
-// Every tensor as a whole, but those of codes, which decode row by row.
-absl::StatusOr<std::vector<StageTensors::Part>> StageTensors::CutParts(
+absl::StatusOr<std::vector<StageTensors::Codes>> StageTensors::FindCodes(
     const StageVariant& variant, const WeightSources& sources, ThreadPool& pool,
     const std::stop_token& stop) const {
-  std::vector<Part> whole(tensors_.size());
+  std::vector<Codes> found(tensors_.size());
   QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
-      static_cast<int64_t>(whole.size()), stop,
+      static_cast<int64_t>(found.size()), stop,
       [&](int64_t i, int) -> absl::Status {
         const auto index = static_cast<size_t>(i);
         const TensorDescription& description = *tensors_[index].description;
-        whole[index] = {.tensor = index, .last = Rows(description)};
         if (!variant[index] || !variant[index]->calibrated()) {
           return absl::OkStatus();
         }
@@ -131,20 +130,10 @@ absl::StatusOr<std::vector<StageTensors::Part>> StageTensors::CutParts(
         }
         QSWEEP_CHECK((*coded)->rows == Rows(description) &&
                      (*coded)->columns == Columns(description));
-        whole[index].codes = *std::move(coded);
+        found[index] = *std::move(coded);
         return absl::OkStatus();
       }));
-  std::vector<Part> parts;
-  for (const Part& part : whole) {
-    const int64_t step =
-        part.codes == nullptr ? part.last : int64_t{kDecodedRows};
-    for (int64_t first = 0; first < part.last; first += step) {
-      parts.push_back(part);
-      parts.back().first = first;
-      parts.back().last = std::min(part.last, first + step);
-    }
-  }
-  return parts;
+  return found;
 }
 
 absl::Status StageTensors::MakeBlock(const StageVariant& variant,
@@ -185,27 +174,52 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
       *place.matrix = Matrix(outputs, Columns(description), mode);
     }
   }
-  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Part> parts,
-                          CutParts(variant, sources, pool, stop));
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<Codes> coded,
+                          FindCodes(variant, sources, pool, stop));
+  const auto place_of = [&](size_t index) {
+    return PlaceOf(tensors_[index].description->component, rows, weights);
+  };
+  const auto out_of = [](const Place& place) {
+    return place.gains != nullptr ? place.gains->data()
+                                  : place.matrix->row(place.first_row);
+  };
+  // One quantized tensor after another, each on all threads; then what is left
+  // to do of all, some rows at a time.
+  struct Part {
+    size_t tensor = 0;
+    int64_t first = 0;  // row
+    int64_t last = 0;
+  };
+  std::vector<Part> parts;
+  for (size_t t = 0; t < tensors_.size(); ++t) {
+    if (variant[t] && coded[t] == nullptr) {
+      QSWEEP_RETURN_IF_ERROR(
+          Write(t, variant, sources, pool, stop, out_of(place_of(t))));
+    }
+    const int64_t all = Rows(*tensors_[t].description);
+    for (int64_t first = 0; first < all; first += kPartRows) {
+      parts.push_back({.tensor = t,
+                       .first = first,
+                       .last = std::min(all, first + kPartRows)});
+    }
+  }
   return pool.ParallelFor(
       static_cast<int64_t>(parts.size()), stop,
       [&](int64_t i, int) -> absl::Status {
         const Part& part = parts[static_cast<size_t>(i)];
-        const TensorDescription& description =
-            *tensors_[part.tensor].description;
-        const Place place = PlaceOf(description.component, rows, weights);
-        float* const out = place.gains != nullptr
-                               ? place.gains->data()
-                               : place.matrix->row(place.first_row);
+        const int64_t columns = Columns(*tensors_[part.tensor].description);
+        const Place place = place_of(part.tensor);
         const int64_t count = part.last - part.first;
-        if (part.codes == nullptr) {
-          QSWEEP_RETURN_IF_ERROR(Write(part.tensor, variant, sources, out));
-        } else {
-          const int64_t columns = Columns(description);
-          part.codes->DecodeRows(
-              part.first, part.last,
-              std::span(out + part.first * columns,
-                        static_cast<size_t>(count * columns)));
+        const std::span<float> out(out_of(place) + part.first * columns,
+                                   static_cast<size_t>(count * columns));
+        if (coded[part.tensor] != nullptr) {
+          coded[part.tensor]->DecodeRows(part.first, part.last, out);
+        } else if (!variant[part.tensor]) {
+          std::ranges::copy(
+              values(part.tensor)
+                  .subspan(static_cast<size_t>(part.first * columns),
+                           out.size()),
+              out.begin());
         }
         if (place.matrix != nullptr) {
           place.matrix->RoundRows(place.first_row + part.first, count);
@@ -215,17 +229,20 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
 }
 
 absl::StatusOr<kernels::FloatBuffer> StageTensors::Make(
-    const StageVariant& variant, const WeightSources& sources) const {
+    const StageVariant& variant, const WeightSources& sources, ThreadPool& pool,
+    const std::stop_token& stop) const {
   QSWEEP_CHECK(tensors_.size() == 1);
   kernels::FloatBuffer result(tensors_[0].values.size());
-  QSWEEP_RETURN_IF_ERROR(Write(0, variant, sources, result.data()));
+  QSWEEP_RETURN_IF_ERROR(Write(0, variant, sources, pool, stop, result.data()));
   return result;
 }
 
 absl::StatusOr<kernels::FloatBuffer> StageTensors::Take(
-    const StageVariant& variant, const WeightSources& sources) && {
+    const StageVariant& variant, const WeightSources& sources, ThreadPool& pool,
+    const std::stop_token& stop) && {
   QSWEEP_CHECK(tensors_.size() == 1);
-  QSWEEP_RETURN_IF_ERROR(Write(0, variant, sources, tensors_[0].values.data()));
+  QSWEEP_RETURN_IF_ERROR(
+      Write(0, variant, sources, pool, stop, tensors_[0].values.data()));
   return std::move(tensors_[0].values);
 }
 

@@ -54,31 +54,29 @@ class StageTensors {
   // The only tensor of a stage, row-major: the head, embeddings, a norm's
   // gains. Errors of kernels::FakeQuantize.
   absl::StatusOr<kernels::FloatBuffer> Make(const StageVariant& variant,
-                                            const WeightSources& sources) const;
+                                            const WeightSources& sources,
+                                            ThreadPool& pool,
+                                            const std::stop_token& stop) const;
   // The same in the tensor's own memory, which is gone from the stage then.
   absl::StatusOr<kernels::FloatBuffer> Take(const StageVariant& variant,
-                                            const WeightSources& sources) &&;
+                                            const WeightSources& sources,
+                                            ThreadPool& pool,
+                                            const std::stop_token& stop) &&;
 
  private:
   struct Tensor {
     const TensorDescription* description = nullptr;
     kernels::FloatBuffer values;
   };
-  // A part of a block that one thread makes: rows first..last - 1 of a tensor.
-  struct Part {
-    size_t tensor = 0;
-    std::shared_ptr<const kernels::CodedTensor> codes;  // or none
-    int64_t first = 0;
-    int64_t last = 0;
-  };
-
-  absl::StatusOr<std::vector<Part>> CutParts(const StageVariant& variant,
-                                             const WeightSources& sources,
-                                             ThreadPool& pool,
-                                             const std::stop_token& stop) const;
+  using Codes = std::shared_ptr<const kernels::CodedTensor>;
+  // Of each tensor whose scheme is calibrated.
+  absl::StatusOr<std::vector<Codes>> FindCodes(
+      const StageVariant& variant, const WeightSources& sources,
+      ThreadPool& pool, const std::stop_token& stop) const;
   // Tensor `index` under the scheme of `variant`, which is not calibrated.
   absl::Status Write(size_t index, const StageVariant& variant,
-                     const WeightSources& sources, float* out) const;
+                     const WeightSources& sources, ThreadPool& pool,
+                     const std::stop_token& stop, float* out) const;
 
   const ModelDescription* model_ = nullptr;
   std::vector<Tensor> tensors_;  // parallel to the stage's

@@ -3,6 +3,9 @@
 
 #include <cstdint>
 
+#include "common/base/stopped.h"
+#include "worker/kernels/gptq_blocks.h"
+
 namespace qsweep::kernels {
 
 // AWQ of Lin et al. (2306.00978) as in its authors' program, on the CPU: before
@@ -49,12 +52,28 @@ void AwqCpu(const float* weights, int64_t rows, int64_t columns,
 
 // What each group is best clipped to: of its largest magnitude times 1, 0.95,
 // .. 0.55 the one with the least squared error of its part of the outputs, the
-// first of equal ones. grams: for each group of columns [group_size,
-// group_size], the sums of products of the inputs that are divided by the
-// column scales. limits: [rows, groups].
-void AwqLimits(const float* weights, int64_t rows, int64_t columns,
+// first of equal ones. grams: for each group of columns its Gram matrix, the
+// sums of products of the inputs that are divided by the column scales. limits:
+// [rows, groups]. False: it was stopped. `stopped` is asked ten times for each
+// group and 64 rows.
+bool AwqLimits(const float* weights, int64_t rows, int64_t columns,
                const float* column_scales, const float* grams,
-               const AwqOptions& options, float* limits);
+               const AwqOptions& options, const Stopped& stopped,
+               float* limits);
+// What it takes beside its arguments.
+int64_t AwqLimitsBytes(int64_t group_size);
+
+// How a Gram matrix lies in memory: in panels of kPanel columns, one after the
+// other; floats, which are 0 where there is no element. Place: of element (i,
+// j).
+constexpr int64_t AwqGramSize(int64_t group_size) {
+  const int64_t padded = (group_size + kPanel - 1) / kPanel * kPanel;
+  return padded * padded;
+}
+constexpr int64_t AwqGramPlace(int64_t group_size, int64_t i, int64_t j) {
+  const int64_t padded = (group_size + kPanel - 1) / kPanel * kPanel;
+  return j / kPanel * padded * kPanel + i * kPanel + j % kPanel;
+}
 
 }  // namespace qsweep::kernels
 

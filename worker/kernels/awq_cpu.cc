@@ -59,34 +59,35 @@ class LimitSearch {
         loops_(BestQuantizerLoops()),
         count_(count),
         panels_((count + kPanel - 1) / kPanel),
-        gram_(panels_ * panels_ * kPanel * kPanel),
         scaled_(kRowTile * count),
         clipped_(kRowTile * count),
         values_(kRowTile * count),
         lost_(panels_ * kRowTile * kPanel),
         products_(panels_ * kRowTile * kPanel) {
-    std::fill_n(gram_.data(), gram_.size(), 0.0f);
     std::fill_n(lost_.data(), lost_.size(), 0.0f);
   }
 
-  // The group that is looked at from now on.
-  void SetGram(const float* gram) {
-    for (int64_t i = 0; i < count_; ++i) {
-      for (int64_t j = 0; j < count_; ++j) {
-        gram_.data()[j / kPanel * panels_ * kPanel * kPanel + i * kPanel +
-                     j % kPanel] = gram[i * count_ + j];
-      }
-    }
+  // The group that is looked at from now on; borrowed.
+  void SetGram(const float* gram) { gram_ = gram; }
+
+  static int64_t Bytes(int64_t count) {
+    const int64_t padded = (count + kPanel - 1) / kPanel * kPanel;
+    return kRowTile * (3 * count + 2 * padded) *
+           static_cast<int64_t>(sizeof(float));
   }
 
   float* scaled_row(int64_t r) { return scaled_.data() + r * count_; }
 
-  // limits: one for each of the first `rows` of scaled_row.
-  void Find(int64_t rows, int64_t limit_step, float* limits) {
+  // limits: one for each of the first `rows` of scaled_row. False: stopped.
+  bool Find(int64_t rows, int64_t limit_step, const Stopped& stopped,
+            float* limits) {
     float largest[kRowTile];
     double least[kRowTile];
     loops_.nf4_scales(scaled_.data(), rows * count_, count_, largest);
     for (int step = 0; step < kClips; ++step) {
+      if (IsStopped(stopped)) {
+        return false;
+      }
       const double share = 1 - static_cast<double>(step) / kClipSteps;
       const auto limit = [&](int64_t r) {
         return static_cast<float>(static_cast<double>(largest[r]) * share);
@@ -105,6 +106,7 @@ class LimitSearch {
         }
       }
     }
+    return true;
   }
 
  private:
@@ -119,7 +121,7 @@ class LimitSearch {
       }
     }
     std::fill_n(products_.data(), products_.size(), 0.0f);
-    loops_.fp32.subtract_product(lost_.data(), kStep, gram_.data(),
+    loops_.fp32.subtract_product(lost_.data(), kStep, gram_,
                                  panels_ * kPanel * kPanel, panels_,
                                  products_.data(), kStep, rows, panels_);
   }
@@ -140,7 +142,7 @@ class LimitSearch {
   const QuantizerLoops& loops_;
   const int64_t count_;
   const int64_t panels_;
-  AlignedArray<float> gram_;    // in panels
+  const float* gram_ = nullptr;
   AlignedArray<float> scaled_;  // [kRowTile, count], and the next two
   AlignedArray<float> clipped_;
   AlignedArray<float> values_;  // what the codes stand for
@@ -195,23 +197,31 @@ void AwqCpu(const float* weights, int64_t rows, int64_t columns,
   }
 }
 
-void AwqLimits(const float* weights, int64_t rows, int64_t columns,
+int64_t AwqLimitsBytes(int64_t group_size) {
+  return LimitSearch::Bytes(group_size);
+}
+
+bool AwqLimits(const float* weights, int64_t rows, int64_t columns,
                const float* column_scales, const float* grams,
-               const AwqOptions& options, float* limits) {
+               const AwqOptions& options, const Stopped& stopped,
+               float* limits) {
   const int64_t count = options.group_size;
   const int64_t groups = options.groups_per_row(columns);
   LimitSearch search(count, options);
   for (int64_t g = 0; g < groups; ++g) {
-    search.SetGram(grams + g * count * count);
+    search.SetGram(grams + g * AwqGramSize(count));
     for (int64_t first = 0; first < rows; first += kRowTile) {
       const int64_t some = std::min(kRowTile, rows - first);
       for (int64_t r = 0; r < some; ++r) {
         ScaleGroup(weights + (first + r) * columns + g * count,
                    column_scales + g * count, count, search.scaled_row(r));
       }
-      search.Find(some, groups, limits + first * groups + g);
+      if (!search.Find(some, groups, stopped, limits + first * groups + g)) {
+        return false;
+      }
     }
   }
+  return true;
 }
 
 }  // namespace qsweep::kernels

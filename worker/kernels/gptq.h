@@ -2,11 +2,11 @@
 #define QSWEEP_WORKER_KERNELS_GPTQ_H_
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "worker/kernels/aligned_array.h"
 #include "worker/kernels/gptq_options.h"
+#include "worker/kernels/parallel_for.h"
 
 namespace qsweep::kernels {
 
@@ -21,13 +21,6 @@ namespace qsweep::kernels {
 // W_B + (W - Q) R[before, B] U[B, B], of all blocks before, which is the same
 // sum. Nothing is inverted but R's diagonal blocks: a third of the work, and
 // fewer roundings.
-
-// Calls item(0 .. count - 1), each once, in any order and on any threads, and
-// returns true when all are done; false: it was told to stop, and some are not.
-using ParallelFor = std::function<bool(
-    int64_t count, const std::function<void(int64_t)>& item)>;
-// One after another.
-bool InSequence(int64_t count, const std::function<void(int64_t)>& item);
 
 // What the inputs of a layer say, the same for every matrix that reads them.
 // Movable.

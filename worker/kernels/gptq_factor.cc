@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <numeric>
 #include <type_traits>
 #include <utility>
@@ -209,13 +208,6 @@ class Factorization {
 };
 
 }  // namespace
-
-bool InSequence(int64_t count, const std::function<void(int64_t)>& item) {
-  for (int64_t i = 0; i < count; ++i) {
-    item(i);
-  }
-  return true;
-}
 
 float GptqFactor::Upper(int64_t i, int64_t j) const {
   const int64_t block = j / kBlock;

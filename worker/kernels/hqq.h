@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "worker/kernels/parallel_for.h"
+
 namespace qsweep::kernels {
 
 // Half-quadratic quantization of Badri and Shaji (Mobius Labs, 2023), with the
@@ -37,10 +39,14 @@ struct HqqOptions {
 //
 // weights: `count` finite values, a multiple of group_size. out: `count`, may
 // be weights itself. inverse and zeros, or nullptr: i and z of each group.
-// codes, or nullptr: `count`, in the order of the weights. Any thread; one call
-// uses one.
-void HqqCpu(const float* weights, int64_t count, HqqOptions options, float* out,
-            float* inverse, float* zeros, uint8_t* codes);
+// codes, or nullptr: `count`, in the order of the weights. The bits do not
+// depend on `parallel`. False: it was told to stop, and the rest is not
+// written.
+bool HqqCpu(const float* weights, int64_t count, HqqOptions options, float* out,
+            float* inverse, float* zeros, uint8_t* codes,
+            const ParallelFor& parallel = InSequence);
+// What it takes beside its arguments.
+int64_t HqqBytes(int64_t count, const HqqOptions& options);
 
 }  // namespace qsweep::kernels
 

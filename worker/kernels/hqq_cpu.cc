@@ -143,24 +143,92 @@ float Step(const float* weights, int64_t group_size, float levels,
   return sums.error;
 }
 
-// weights: groups one after another.
-std::vector<Group> Solve(const float* weights, int64_t count,
-                         const HqqOptions& options) {
-  const float levels = static_cast<float>((1 << options.bits) - 1);
-  const int64_t num_groups = options.groups(count);
-  std::vector<Group> groups;
-  groups.reserve(static_cast<size_t>(num_groups));
-  for (int64_t g = 0; g < num_groups; ++g) {
-    const Span span = SpanOf(g, count, options);
-    groups.push_back(Start(weights + span.begin, span.count, options));
+// Groups of axis 0 that are gathered together: their weights are neighbours.
+constexpr int64_t kGathered = 16;
+
+// The groups of a tensor, some of them at a time.
+class Groups {
+ public:
+  Groups(const float* weights, int64_t count, const HqqOptions& options)
+      : weights_(weights),
+        count_(count),
+        options_(options),
+        num_groups_(options.groups(count)),
+        groups_per_item_(
+            std::max<int64_t>(kItemWeights / options.group_size, 1)) {}
+
+  int64_t size() const { return num_groups_; }
+  int64_t items() const {
+    return (num_groups_ + groups_per_item_ - 1) / groups_per_item_;
   }
+
+  // visit(g, weights, their number) of each group of an item.
+  template <typename Visit>
+  void ForEach(int64_t item, const Visit& visit) const {
+    const int64_t first = item * groups_per_item_;
+    const int64_t last = std::min(first + groups_per_item_, num_groups_);
+    if (options_.axis == 1) {
+      for (int64_t g = first; g < last; ++g) {
+        const Span span = SpanOf(g, count_, options_);
+        visit(g, weights_ + span.begin, span.count);
+      }
+      return;
+    }
+    const int64_t size = options_.group_size;
+    std::vector<float> gathered(static_cast<size_t>(kGathered * size));
+    for (int64_t begin = first; begin < last; begin += kGathered) {
+      const int64_t some = std::min(kGathered, last - begin);
+      for (int64_t i = 0; i < size; ++i) {
+        for (int64_t g = 0; g < some; ++g) {
+          gathered[static_cast<size_t>(g * size + i)] =
+              weights_[i * num_groups_ + begin + g];
+        }
+      }
+      for (int64_t g = 0; g < some; ++g) {
+        visit(begin + g, gathered.data() + g * size, size);
+      }
+    }
+  }
+
+  // Of a group's weight i.
+  int64_t PlaceOf(int64_t g, int64_t i) const {
+    return options_.axis == 1 ? SpanOf(g, count_, options_).begin + i
+                              : i * num_groups_ + g;
+  }
+
+ private:
+  const float* const weights_;
+  const int64_t count_;
+  const HqqOptions& options_;
+  const int64_t num_groups_;
+  const int64_t groups_per_item_;
+};
+
+// False: told to stop.
+bool Solve(const Groups& tensor, int64_t count, const HqqOptions& options,
+           const ParallelFor& parallel, std::vector<Group>& groups) {
+  const float levels = static_cast<float>((1 << options.bits) - 1);
+  if (!parallel(tensor.items(), [&](int64_t item) {
+        tensor.ForEach(item, [&](int64_t g, const float* w, int64_t size) {
+          groups[static_cast<size_t>(g)] = Start(w, size, options);
+        });
+      })) {
+    return false;
+  }
+  std::vector<float> errors(groups.size());
   float best = std::numeric_limits<float>::infinity();
   for (int step = 0; step < kSteps; ++step) {
+    if (!parallel(tensor.items(), [&](int64_t item) {
+          tensor.ForEach(item, [&](int64_t g, const float* w, int64_t size) {
+            const auto group = static_cast<size_t>(g);
+            errors[group] = Step(w, size, levels, groups[group]);
+          });
+        })) {
+      return false;
+    }
     double sums[kGroupLanes] = {};
-    for (int64_t g = 0; g < num_groups; ++g) {
-      const Span span = SpanOf(g, count, options);
-      sums[g % kGroupLanes] += Step(weights + span.begin, span.count, levels,
-                                    groups[static_cast<size_t>(g)]);
+    for (size_t g = 0; g < errors.size(); ++g) {
+      sums[g % kGroupLanes] += errors[g];
     }
     const auto mean =
         static_cast<float>(Folded(sums) / static_cast<double>(count));
@@ -169,65 +237,47 @@ std::vector<Group> Solve(const float* weights, int64_t count,
     }
     best = mean;
   }
-  return groups;
-}
-
-// [rows, cols] -> [cols, rows].
-template <typename T>
-std::vector<T> Transposed(const T* values, int64_t rows, int64_t cols) {
-  std::vector<T> result(static_cast<size_t>(rows * cols));
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t col = 0; col < cols; ++col) {
-      result[static_cast<size_t>(col * rows + row)] = values[row * cols + col];
-    }
-  }
-  return result;
-}
-
-void QuantizeGroups(const float* weights, int64_t count,
-                    const HqqOptions& options, float* out, float* inverse,
-                    float* zeros, uint8_t* codes) {
-  const float levels = static_cast<float>((1 << options.bits) - 1);
-  const std::vector<Group> groups = Solve(weights, count, options);
-  for (int64_t g = 0; g < options.groups(count); ++g) {
-    const Group& group = groups[static_cast<size_t>(g)];
-    const float scale = 1.0f / group.inverse;
-    const Span span = SpanOf(g, count, options);
-    for (int64_t i = span.begin; i < span.begin + span.count; ++i) {
-      const float q = CodeOf(weights[i], group, levels);
-      if (codes != nullptr) {
-        codes[i] = static_cast<uint8_t>(q);
-      }
-      out[i] = (q - group.zero) * scale;
-    }
-    if (inverse != nullptr) {
-      inverse[g] = group.inverse;
-    }
-    if (zeros != nullptr) {
-      zeros[g] = group.zero;
-    }
-  }
+  return true;
 }
 
 }  // namespace
 
-void HqqCpu(const float* weights, int64_t count, HqqOptions options, float* out,
-            float* inverse, float* zeros, uint8_t* codes) {
-  if (options.axis == 1) {
-    QuantizeGroups(weights, count, options, out, inverse, zeros, codes);
-    return;
+bool HqqCpu(const float* weights, int64_t count, HqqOptions options, float* out,
+            float* inverse, float* zeros, uint8_t* codes,
+            const ParallelFor& parallel) {
+  const Groups tensor(weights, count, options);
+  std::vector<Group> groups(static_cast<size_t>(tensor.size()));
+  if (!Solve(tensor, count, options, parallel, groups)) {
+    return false;
   }
-  const int64_t groups = count / options.group_size;
-  std::vector<float> values = Transposed(weights, options.group_size, groups);
-  std::vector<uint8_t> column_codes(codes == nullptr ? 0 : values.size());
-  QuantizeGroups(values.data(), count, options, values.data(), inverse, zeros,
-                 codes == nullptr ? nullptr : column_codes.data());
-  values = Transposed(values.data(), groups, options.group_size);
-  std::copy(values.begin(), values.end(), out);
-  if (codes != nullptr) {
-    column_codes = Transposed(column_codes.data(), groups, options.group_size);
-    std::copy(column_codes.begin(), column_codes.end(), codes);
-  }
+  const float levels = static_cast<float>((1 << options.bits) - 1);
+  // A group's weights are read before they may be written over.
+  return parallel(tensor.items(), [&](int64_t item) {
+    tensor.ForEach(item, [&](int64_t g, const float* w, int64_t size) {
+      const Group& group = groups[static_cast<size_t>(g)];
+      const float scale = 1.0f / group.inverse;
+      const int64_t first = tensor.PlaceOf(g, 0);
+      const int64_t step = tensor.PlaceOf(g, 1) - first;
+      for (int64_t i = 0; i < size; ++i) {
+        const float q = CodeOf(w[i], group, levels);
+        if (codes != nullptr) {
+          codes[first + i * step] = static_cast<uint8_t>(q);
+        }
+        out[first + i * step] = (q - group.zero) * scale;
+      }
+      if (inverse != nullptr) {
+        inverse[g] = group.inverse;
+      }
+      if (zeros != nullptr) {
+        zeros[g] = group.zero;
+      }
+    });
+  });
+}
+
+int64_t HqqBytes(int64_t count, const HqqOptions& options) {
+  return options.groups(count) *
+         static_cast<int64_t>(sizeof(Group) + sizeof(float));
 }
 
 }  // namespace qsweep::kernels

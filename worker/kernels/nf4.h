@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "worker/kernels/parallel_for.h"
+
 namespace qsweep::kernels {
 
 // NF4 of Dettmers et al., QLoRA (arXiv 2305.14314), as bitsandbytes computes
@@ -57,9 +59,11 @@ struct Nf4Options {
 //
 // weights: `count` finite values. out: `count`, may be weights itself. absmax,
 // or nullptr: a group's scale, after double_quant. codes, or nullptr: `count`.
-// Any thread; one call uses one.
-void Nf4Cpu(const float* weights, int64_t count, Nf4Options options, float* out,
-            float* absmax, uint8_t* codes);
+// The bits do not depend on `parallel`. False: it was told to stop, and the
+// rest is not written.
+bool Nf4Cpu(const float* weights, int64_t count, Nf4Options options, float* out,
+            float* absmax, uint8_t* codes,
+            const ParallelFor& parallel = InSequence);
 
 }  // namespace qsweep::kernels
 

@@ -77,8 +77,8 @@ void QuantizeScales(std::vector<float>& scales) {
 
 }  // namespace
 
-void Nf4Cpu(const float* weights, int64_t count, Nf4Options options, float* out,
-            float* absmax, uint8_t* codes) {
+bool Nf4Cpu(const float* weights, int64_t count, Nf4Options options, float* out,
+            float* absmax, uint8_t* codes, const ParallelFor& parallel) {
   const QuantizerLoops& loops = BestQuantizerLoops();
   const int64_t group_size = options.group_size;
   // The shorter first group by itself, and what is behind it.
@@ -86,12 +86,22 @@ void Nf4Cpu(const float* weights, int64_t count, Nf4Options options, float* out,
       options.offset > 0 ? std::min(group_size - options.offset, count) : 0;
   const int64_t skipped = first > 0 ? 1 : 0;  // groups
   const int64_t rest = count - first;
+  const int64_t step =
+      std::max<int64_t>(kItemWeights / group_size, 1) * group_size;
+  const int64_t items = (rest + step - 1) / step;
   std::vector<float> scales;  // of all groups, where they depend on each other
   if (options.double_quant) {
     scales.resize(static_cast<size_t>(options.groups(count)));
     loops.nf4_scales(weights, first, group_size, scales.data());
-    loops.nf4_scales(weights + first, rest, group_size,
-                     scales.data() + skipped);
+    const bool found = parallel(items, [&](int64_t item) {
+      const int64_t begin = item * step;
+      loops.nf4_scales(weights + first + begin, std::min(step, rest - begin),
+                       group_size,
+                       scales.data() + skipped + begin / group_size);
+    });
+    if (!found) {
+      return false;
+    }
     QuantizeScales(scales);
   }
   const auto behind = [](auto* array, int64_t offset) {
@@ -99,8 +109,13 @@ void Nf4Cpu(const float* weights, int64_t count, Nf4Options options, float* out,
   };
   const float* const given = options.double_quant ? scales.data() : nullptr;
   loops.nf4(weights, first, group_size, given, out, absmax, codes);
-  loops.nf4(weights + first, rest, group_size, behind(given, skipped),
-            out + first, behind(absmax, skipped), behind(codes, first));
+  return parallel(items, [&](int64_t item) {
+    const int64_t begin = first + item * step;
+    const int64_t group = skipped + item * step / group_size;
+    loops.nf4(weights + begin, std::min(step, count - begin), group_size,
+              behind(given, group), out + begin, behind(absmax, group),
+              behind(codes, begin));
+  });
 }
 
 }  // namespace qsweep::kernels

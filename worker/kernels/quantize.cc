@@ -1,6 +1,8 @@
 #include "worker/kernels/quantize.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -30,30 +32,115 @@ AwqOptions AwqOptionsOf(const Scheme& scheme, int64_t columns) {
           .half_scale = scheme.scale == ScaleStorage::kFp16};
 }
 
+// An rtn scheme over a matrix, some rows at a time, or some of the tensor where
+// it is one group.
+class RtnParts {
+ public:
+  RtnParts(const Scheme& scheme, std::span<const float> weights, int64_t rows,
+           int64_t cols)
+      : weights_(weights),
+        one_group_(scheme.granularity == Granularity::kTensor),
+        shape_(RtnShapeOf(scheme, rows, cols)),
+        options_(RtnOptionsOf(scheme)),
+        step_(one_group_ ? kItemWeights
+                         : std::max<int64_t>(kItemWeights / cols, 1) * cols) {}
+
+  // Before Quantize. False: told to stop.
+  bool FindRange(const ParallelFor& parallel) {
+    if (!one_group_) {
+      return true;
+    }
+    std::vector<std::array<float, 2>> ranges(static_cast<size_t>(count()));
+    if (!parallel(count(), [&](int64_t part) {
+          const std::span<const float> own = Weights(part);
+          BestQuantizerLoops().rtn_range(
+              own.data(), static_cast<int64_t>(own.size()), options_,
+              ranges[static_cast<size_t>(part)].data());
+        })) {
+      return false;
+    }
+    range_ = ranges.front();
+    for (const auto& [least, largest] : ranges) {
+      range_[0] = std::min(range_[0], least);
+      range_[1] = std::max(range_[1], largest);
+    }
+    return true;
+  }
+
+  int64_t count() const {
+    return (static_cast<int64_t>(weights_.size()) + step_ - 1) / step_;
+  }
+  int64_t first(int64_t part) const { return part * step_; }
+  std::span<const float> Weights(int64_t part) const {
+    const auto begin = static_cast<size_t>(first(part));
+    return weights_.subspan(
+        begin, std::min(static_cast<size_t>(step_), weights_.size() - begin));
+  }
+
+  // out: as many values as the part has weights.
+  void Quantize(int64_t part, float* out) const {
+    const std::span<const float> own = Weights(part);
+    const auto size = static_cast<int64_t>(own.size());
+    const auto whole = static_cast<int64_t>(weights_.size());
+    if (one_group_) {
+      BestQuantizerLoops().rtn_in_range(own.data(), size, whole, range_.data(),
+                                        options_, out);
+      return;
+    }
+    RtnShape shape = shape_;
+    shape.rows = size / shape.cols;
+    shape.whole = whole;
+    RtnCpu(own.data(), shape, options_, out, /*scales=*/nullptr,
+           /*codes=*/nullptr);
+  }
+
+ private:
+  const std::span<const float> weights_;
+  const bool one_group_;
+  const RtnShape shape_;
+  const RtnOptions options_;
+  const int64_t step_;  // weights of a part
+  std::array<float, 2> range_ = {};
+};
+
+absl::Status ToldToStop() { return absl::CancelledError("told to stop"); }
+
 // No scale of weights up to this is more than fp16 holds, nor is a span.
 constexpr float kFitsHalf = 32000;
 
-// Whether weights, scales and values are finite where they are rounded to fp16.
-absl::Status CheckHalf(const Scheme& scheme, std::span<const float> weights,
-                       const RtnShape& shape) {
+// Whether the values are finite where they, or scales, are rounded to fp16:
+// those of a scale that is not are not either. parts: with their range.
+absl::Status CheckHalf(const Scheme& scheme, const RtnParts& parts,
+                       const ParallelFor& parallel) {
   const RtnOptions options = RtnOptionsOf(scheme);
   if (!options.half_scale && !options.half_arithmetic) {
     return absl::OkStatus();
   }
-  const auto count = static_cast<int64_t>(weights.size());
-  float largest = 0;
-  BestQuantizerLoops().nf4_scales(weights.data(), count, count, &largest);
+  std::vector<float> magnitudes(static_cast<size_t>(parts.count()));
+  if (!parallel(parts.count(), [&](int64_t part) {
+        const std::span<const float> own = parts.Weights(part);
+        const auto size = static_cast<int64_t>(own.size());
+        BestQuantizerLoops().nf4_scales(own.data(), size, size,
+                                        &magnitudes[static_cast<size_t>(part)]);
+      })) {
+    return ToldToStop();
+  }
+  const float largest = *std::ranges::max_element(magnitudes);
   if (largest <= kFitsHalf) {
     return absl::OkStatus();
   }
-  std::vector<float> values(weights.size());
-  std::vector<float> scales(
-      static_cast<size_t>(shape.rows * shape.groups_per_row()));
-  RtnCpu(weights.data(), shape, options, values.data(), scales.data(),
-         /*codes=*/nullptr);
-  const auto finite = [](float x) { return std::isfinite(x); };
-  if (std::ranges::all_of(scales, finite) &&
-      std::ranges::all_of(values, finite)) {
+  std::atomic<bool> finite = true;
+  if (!parallel(parts.count(), [&](int64_t part) {
+        std::vector<float> values(parts.Weights(part).size());
+        parts.Quantize(part, values.data());
+        if (!std::ranges::all_of(values,
+                                 [](float x) { return std::isfinite(x); })) {
+          finite = false;
+        }
+      })) {
+    return ToldToStop();
+  }
+  if (finite) {
     return absl::OkStatus();
   }
   const absl::string_view field = options.half_arithmetic ? "arith" : "scale";
@@ -63,10 +150,28 @@ absl::Status CheckHalf(const Scheme& scheme, std::span<const float> weights,
                    field, absl::StrCat("Use ", field, "=fp32."));
 }
 
+absl::Status FakeQuantizeRtn(const Scheme& scheme,
+                             std::span<const float> weights, int64_t rows,
+                             int64_t cols, std::span<float> out,
+                             const ParallelFor& parallel) {
+  RtnParts parts(scheme, weights, rows, cols);
+  if (!parts.FindRange(parallel)) {
+    return ToldToStop();
+  }
+  QSWEEP_RETURN_IF_ERROR(CheckHalf(scheme, parts, parallel));
+  return parallel(parts.count(),
+                  [&](int64_t part) {
+                    parts.Quantize(part, out.data() + parts.first(part));
+                  })
+             ? absl::OkStatus()
+             : ToldToStop();
+}
+
 }  // namespace
 
 absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
-                          int64_t rows, int64_t cols, std::span<float> out) {
+                          int64_t rows, int64_t cols, std::span<float> out,
+                          const ParallelFor& parallel) {
   QSWEEP_CHECK(rows >= 0 && cols >= 0);
   QSWEEP_CHECK(static_cast<int64_t>(weights.size()) == rows * cols);
   QSWEEP_CHECK(out.size() == weights.size());
@@ -75,28 +180,36 @@ absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
   if (count == 0) {
     return absl::OkStatus();
   }
+  bool done = true;
   switch (scheme.method) {
-    case Method::kRtn: {
-      const RtnShape shape = RtnShapeOf(scheme, rows, cols);
-      QSWEEP_RETURN_IF_ERROR(CheckHalf(scheme, weights, shape));
-      RtnCpu(weights.data(), shape, RtnOptionsOf(scheme), out.data(),
-             /*scales=*/nullptr, /*codes=*/nullptr);
-      break;
-    }
+    case Method::kRtn:
+      return FakeQuantizeRtn(scheme, weights, rows, cols, out, parallel);
     case Method::kNf4:
-      Nf4Cpu(weights.data(), count, Nf4OptionsOf(scheme), out.data(),
-             /*absmax=*/nullptr, /*codes=*/nullptr);
+      done = Nf4Cpu(weights.data(), count, Nf4OptionsOf(scheme), out.data(),
+                    /*absmax=*/nullptr, /*codes=*/nullptr, parallel);
       break;
     case Method::kHqq:
-      HqqCpu(weights.data(), count, HqqOptionsOf(scheme), out.data(),
-             /*inverse=*/nullptr, /*zeros=*/nullptr, /*codes=*/nullptr);
+      done = HqqCpu(weights.data(), count, HqqOptionsOf(scheme), out.data(),
+                    /*inverse=*/nullptr, /*zeros=*/nullptr, /*codes=*/nullptr,
+                    parallel);
       break;
     case Method::kGptq:
     case Method::kAwq:
     case Method::kCheckpoint:
       break;  // refused above
   }
-  return absl::OkStatus();
+  return done ? absl::OkStatus() : ToldToStop();
+}
+
+int64_t FakeQuantizeBytes(const Scheme& scheme, int64_t rows, int64_t cols) {
+  const int64_t count = rows * cols;
+  if (scheme.method == Method::kHqq) {
+    return HqqBytes(count, HqqOptionsOf(scheme));
+  }
+  return scheme.method == Method::kNf4 && scheme.double_quant
+             ? Nf4OptionsOf(scheme).groups(count) *
+                   static_cast<int64_t>(sizeof(float))
+             : 0;
 }
 
 absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
@@ -111,7 +224,9 @@ absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
     return coded;
   }
   const RtnShape shape = RtnShapeOf(scheme, rows, cols);
-  QSWEEP_RETURN_IF_ERROR(CheckHalf(scheme, weights, shape));
+  RtnParts parts(scheme, weights, rows, cols);
+  parts.FindRange(InSequence);
+  QSWEEP_RETURN_IF_ERROR(CheckHalf(scheme, parts, InSequence));
   std::vector<float> values(weights.size());
   std::vector<float> scales(
       static_cast<size_t>(shape.rows * shape.groups_per_row()));
@@ -166,7 +281,7 @@ absl::StatusOr<GptqFactor> FactorHessian(const Scheme& scheme,
   const GptqFactoring done = FactorForGptq(hessian.data(), columns, damp,
                                            scheme.act_order, parallel, factor);
   if (done == GptqFactoring::kStopped) {
-    return absl::CancelledError("told to stop");
+    return ToldToStop();
   }
   if (done == GptqFactoring::kSingular) {
     const bool finite = std::all_of(hessian.begin(), hessian.end(),
@@ -230,20 +345,22 @@ CodedTensor StartAwq(const Scheme& scheme, int64_t rows,
   return coded;
 }
 
-void QuantizeAwqRows(const Scheme& scheme, std::span<const float> weights,
+bool QuantizeAwqRows(const Scheme& scheme, std::span<const float> weights,
                      std::span<const float> grams, int64_t first, int64_t last,
-                     CodedTensor& coded) {
+                     CodedTensor& coded, const Stopped& stopped) {
   const AwqOptions options = AwqOptionsOf(scheme, coded.columns);
   QSWEEP_CHECK(first <= last && last <= coded.rows);
   QSWEEP_CHECK(static_cast<int64_t>(weights.size()) ==
                (last - first) * coded.columns);
-  QSWEEP_CHECK(grams.empty() || static_cast<int64_t>(grams.size()) ==
-                                    coded.columns * options.group_size);
+  QSWEEP_CHECK(grams.empty() ||
+               static_cast<int64_t>(grams.size()) ==
+                   coded.groups * AwqGramSize(options.group_size));
   std::vector<float> limits(
       grams.empty() ? 0 : static_cast<size_t>((last - first) * coded.groups));
-  if (!grams.empty()) {
-    AwqLimits(weights.data(), last - first, coded.columns,
-              coded.column_scales.data(), grams.data(), options, limits.data());
+  if (!grams.empty() && !AwqLimits(weights.data(), last - first, coded.columns,
+                                   coded.column_scales.data(), grams.data(),
+                                   options, stopped, limits.data())) {
+    return false;
   }
   AwqCpu(weights.data(), last - first, coded.columns,
          coded.column_scales.data(), grams.empty() ? nullptr : limits.data(),
@@ -251,6 +368,7 @@ void QuantizeAwqRows(const Scheme& scheme, std::span<const float> weights,
          {.codes = coded.codes.data() + first * coded.columns,
           .scales = coded.scales.data() + first * coded.groups,
           .zeros = coded.zeros.data() + first * coded.groups});
+  return true;
 }
 
 }  // namespace qsweep::kernels

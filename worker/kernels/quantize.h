@@ -8,27 +8,34 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "common/base/stopped.h"
 #include "common/job/quantizer.h"
 #include "worker/kernels/awq.h"
 #include "worker/kernels/coded_tensor.h"
 #include "worker/kernels/gptq.h"
+#include "worker/kernels/parallel_for.h"
 
 namespace qsweep::kernels {
 
 // Quantizes a weight matrix and writes back the values its codes stand for.
 // weights, out: [rows, cols] row-major, groups along cols (the input
 // dimension); may be one buffer. A vector is one row. Finite values in, finite
-// values out. Any thread; one call uses one. INVALID_ARGUMENT: QS1020 a method
-// this build does not have or that needs calibration, QS1042 bits, QS1043 group
-// (the AWQ grid's must divide cols, HQQ's rows * cols), QS1004 an asymmetric
-// absmax grid, a replicate that CheckReplicate (common/job/replicate.h)
-// refuses, or weights that are too large for fp16 where the scheme asks for it.
-// Nothing is written after an error.
+// values out. The bits do not depend on `parallel`. INVALID_ARGUMENT: QS1020 a
+// method this build does not have or that needs calibration, QS1042 bits,
+// QS1043 group (the AWQ grid's must divide cols, HQQ's rows * cols), QS1004 an
+// asymmetric absmax grid, a replicate that CheckReplicate
+// (common/job/replicate.h) refuses, or weights that are too large for fp16
+// where the scheme asks for it. Nothing is written after one. CANCELLED:
+// `parallel` was told to stop, and the rest is not written.
 absl::Status FakeQuantize(const Scheme& scheme, std::span<const float> weights,
-                          int64_t rows, int64_t cols, std::span<float> out);
+                          int64_t rows, int64_t cols, std::span<float> out,
+                          const ParallelFor& parallel = InSequence);
+// What it takes beside its arguments, of a scheme that it accepts.
+int64_t FakeQuantizeBytes(const Scheme& scheme, int64_t rows, int64_t cols);
 
 // The codes of an rtn scheme with arith=fp32, which decode to what FakeQuantize
-// writes, but for the sign of a zero. Shapes, threads and errors as there.
+// writes, but for the sign of a zero. Shapes and errors as there. Any thread;
+// one call uses one.
 absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
                                             std::span<const float> weights,
                                             int64_t rows, int64_t cols);
@@ -54,12 +61,12 @@ void QuantizeRows(const Scheme& scheme, const GptqFactor& factor,
                   CodedTensor& coded);
 
 // AWQ's last step, of rows alone as above. column_scales: [columns]. grams: as
-// AwqLimits takes them; empty: groups are not clipped.
+// AwqLimits takes them; empty: groups are not clipped. False: it was stopped.
 CodedTensor StartAwq(const Scheme& scheme, int64_t rows,
                      std::span<const float> column_scales);
-void QuantizeAwqRows(const Scheme& scheme, std::span<const float> weights,
+bool QuantizeAwqRows(const Scheme& scheme, std::span<const float> weights,
                      std::span<const float> grams, int64_t first, int64_t last,
-                     CodedTensor& coded);
+                     CodedTensor& coded, const Stopped& stopped = {});
 
 }  // namespace qsweep::kernels
 

@@ -54,6 +54,14 @@ struct QuantizerLoops {
   void (*rtn_half)(const float* weights, const RtnShape& shape,
                    const RtnOptions& options, float* out, float* scales,
                    int16_t* codes);
+  // RtnCpu for parts of one group. The least and the largest of some weights,
+  // `range`; and the values of some weights of a group whose range that is, of
+  // `whole` weights.
+  void (*rtn_range)(const float* weights, int64_t count,
+                    const RtnOptions& options, float* range);
+  void (*rtn_in_range)(const float* weights, int64_t count, int64_t whole,
+                       const float* range, const RtnOptions& options,
+                       float* out);
   // Nf4Cpu for groups whose scales are given; nullptr: each has its largest
   // magnitude.
   void (*nf4)(const float* weights, int64_t count, int64_t group_size,

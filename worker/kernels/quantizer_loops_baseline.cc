@@ -14,6 +14,8 @@ const QuantizerLoops& QuantizerLoopsBaseline() {
       .round_columns = RoundColumns,
       .rtn = QuantizeAll<Fp32>,
       .rtn_half = QuantizeAll<Fp16>,
+      .rtn_range = RtnRange,
+      .rtn_in_range = RtnInRange,
       .nf4 = Nf4,
       .nf4_scales = Nf4Scales,
   };

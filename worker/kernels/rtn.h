@@ -38,6 +38,9 @@ struct RtnShape {
   // Elements that the first group of a row lacks: another replicate. 0 to
   // group_size - 1.
   int64_t offset = 0;
+  // Elements of the matrix that these rows are a part of; 0: they are all of
+  // it. Values of a large one are written past the caches.
+  int64_t whole = 0;
   int64_t groups_per_row() const {
     return (cols + offset + group_size - 1) / group_size;
   }

@@ -17,6 +17,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "worker/model/checkpoint_parts.h"
+#include "worker/model/model_cache.h"
 #include "worker/model/prequantized.h"
 #include "worker/model/weight_digest.h"
 
@@ -53,9 +54,10 @@ class FileCheckpoint final : public Checkpoint {
   const Tokenizer& tokenizer() const override { return *parts_.tokenizer; }
 
   absl::StatusOr<ModelDescription> Describe(
-      const std::string& cache_dir) const override {
+      const std::string& cache_dir, const Stopped& stopped) const override {
     ModelDescription description;
-    QSWEEP_ASSIGN_OR_RETURN(description.digest, WeightsDigest(cache_dir));
+    QSWEEP_ASSIGN_OR_RETURN(description.digest,
+                            WeightsDigest(cache_dir, stopped));
     description.tokenizer_digest = parts_.tokenizer->digest();
     description.name = parts_.name;
     description.family = parts_.config.family;
@@ -80,7 +82,22 @@ class FileCheckpoint final : public Checkpoint {
         linears.push_back(tensor.source.tensor);
       }
     }
-    description.prequantized = DetectPrequantized(linears, packed);
+    // The digest has all that the answer follows from.
+    const std::string key =
+        absl::StrCat("prequantized 1 ", description.digest.hex());
+    const std::string name =
+        absl::StrCat("model-", description.digest.hex().substr(0, 32));
+    if (!cache_dir.empty()) {
+      if (auto known = FindFact(cache_dir, name, key)) {
+        description.prequantized = *std::move(known);
+        return description;
+      }
+    }
+    QSWEEP_ASSIGN_OR_RETURN(description.prequantized,
+                            DetectPrequantized(linears, packed, stopped));
+    if (!cache_dir.empty()) {
+      KeepFact(cache_dir, name, key, description.prequantized);
+    }
     return description;
   }
 
@@ -150,14 +167,16 @@ class FileCheckpoint final : public Checkpoint {
     }
   }
 
-  absl::StatusOr<Digest> WeightsDigest(const std::string& cache_dir) const {
+  absl::StatusOr<Digest> WeightsDigest(const std::string& cache_dir,
+                                       const Stopped& stopped) const {
     std::string text = "qsweep model 1\n";
     for (const FilePtr& file : parts_.config_files) {
       absl::StrAppend(&text, "config ", Digest::Of(TextOf(*file)).hex(), "\n");
     }
     for (const FilePtr& file : parts_.weights) {
-      QSWEEP_ASSIGN_OR_RETURN(const Digest digest,
-                              CachedDigestOfFile(file->path(), cache_dir));
+      QSWEEP_ASSIGN_OR_RETURN(
+          const Digest digest,
+          CachedDigestOfFile(file->path(), cache_dir, stopped));
       absl::StrAppend(&text, "weights ", digest.hex(), "\n");
     }
     return Digest::Of(text);

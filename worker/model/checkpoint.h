@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "common/base/stopped.h"
 #include "common/job/model_description.h"
 #include "worker/model/config.h"
 #include "worker/model/tensor_type.h"
@@ -43,9 +44,10 @@ class Checkpoint {
 
   // Reads the tensors' headers and hashes the weight files (digest cached
   // beside `cache_dir` by path, size, mtime, inode; "": no cache). Takes as
-  // long as reading the files once, the first time.
+  // long as reading the files once, the first time. `stopped` is asked before
+  // each MiB, and before each row that is looked at. CANCELLED.
   virtual absl::StatusOr<ModelDescription> Describe(
-      const std::string& cache_dir) const = 0;
+      const std::string& cache_dir, const Stopped& stopped = {}) const = 0;
 
   // Dequantizes, unpacks or widens one tensor to fp32, row-major, in Hugging
   // Face layout (Q and K rows of llama-architecture GGUF files un-permuted).

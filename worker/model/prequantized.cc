@@ -112,8 +112,9 @@ void CountRow(std::span<const float> row, bool is_float, Share& four_bits,
 
 }  // namespace
 
-std::string DetectPrequantized(std::span<const StoredTensor> tensors,
-                               std::span<const PackedWeights> packed) {
+absl::StatusOr<std::string> DetectPrequantized(
+    std::span<const StoredTensor> tensors,
+    std::span<const PackedWeights> packed, const Stopped& stopped) {
   int64_t total = 0;
   for (const PackedWeights& weights : packed) {
     total += weights.rows * (weights.columns / kBlock);
@@ -143,6 +144,15 @@ std::string DetectPrequantized(std::span<const StoredTensor> tensors,
         tensor.data.size() / static_cast<size_t>(tensor.shape[0]);
     row.resize(static_cast<size_t>(tensor.shape[1]));
     for (int64_t i = 0; i < tensor.shape[0]; ++i) {
+      if (four_bits.reached()) {
+        return "prequantized";  // whatever the rest holds
+      }
+      if (four_bits.cannot_reach() && eight_bits.reached()) {
+        return "prequantized8";
+      }
+      if (IsStopped(stopped)) {
+        return absl::CancelledError("told to stop looking at the weights");
+      }
       if (four_bits.cannot_reach() &&
           (!is_float || eight_bits.cannot_reach())) {
         eight_bits.Add(!is_float, (tensor.shape[0] - i) * blocks);

@@ -5,6 +5,9 @@
 #include <span>
 #include <string>
 
+#include "absl/status/statusor.h"
+
+#include "common/base/stopped.h"
 #include "worker/model/tensor_type.h"
 
 namespace qsweep {
@@ -24,10 +27,12 @@ struct PackedWeights {
 // the whole row; what is left of a row after its last whole block is not
 // counted.) tensors: the block linears, 2-D; packed: those of packed files,
 // which hold as many values as their bits say. Reads until the answer is
-// certain: about a tenth of an ordinary model, all of a quantized one, nothing
-// of one stored in 4-bit types.
-std::string DetectPrequantized(std::span<const StoredTensor> tensors,
-                               std::span<const PackedWeights> packed = {});
+// certain: about a tenth of an ordinary model, nine tenths of a quantized one,
+// nothing of one stored in 4-bit types. `stopped` is asked before each row.
+// CANCELLED.
+absl::StatusOr<std::string> DetectPrequantized(
+    std::span<const StoredTensor> tensors,
+    std::span<const PackedWeights> packed = {}, const Stopped& stopped = {});
 
 }  // namespace qsweep
 

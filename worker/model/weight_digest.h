@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 
 #include "common/base/digest.h"
+#include "common/base/stopped.h"
 
 namespace qsweep {
 
@@ -13,9 +14,10 @@ namespace qsweep {
 // is remembered there by path, size, modification time and inode, so that a
 // file that was not touched is not read again; a cache that cannot be written
 // costs only time. Safe beside other processes on the same cache. NOT_FOUND
-// QS3001.
+// QS3001; CANCELLED.
 absl::StatusOr<Digest> CachedDigestOfFile(const std::string& path,
-                                          const std::string& cache_dir);
+                                          const std::string& cache_dir,
+                                          const Stopped& stopped);
 
 }  // namespace qsweep
 

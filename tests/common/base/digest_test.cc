@@ -1,7 +1,11 @@
 #include "common/base/digest.h"
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+
+#include "tests/support/temp_dir.h"
 
 namespace qsweep {
 namespace {
@@ -38,6 +42,21 @@ TEST(Digest, RefusesText_ThatIsNoDigest) {
 TEST(DigestOfFile, SaysNotFound_WhenTheFileIsMissing) {
   EXPECT_EQ(DigestOfFile("/nonexistent/file").status().code(),
             absl::StatusCode::kNotFound);
+}
+
+TEST(DigestOfFile, StopsBeforeTheNextMiB_WhenItIsTold) {
+  const testing::TempDir directory;
+  directory.Write("file", std::string(3 << 20, 'x'));
+  int asked = 0;
+  const auto stop_at = [&](int last) {
+    asked = 0;
+    return DigestOfFile(directory / "file",
+                        [&asked, last] { return ++asked == last; });
+  };
+  EXPECT_EQ(stop_at(2).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(asked, 2);
+  EXPECT_EQ(stop_at(100).value(), Digest::Of(std::string(3 << 20, 'x')));
+  EXPECT_EQ(asked, 4);  // 3 MiB, and the end
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include "worker/engine/calibrator.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -25,6 +27,7 @@ namespace qsweep {
 namespace {
 
 using testing::CodeOf;
+using testing::FieldOf;
 using ::testing::HasSubstr;
 using testing::HintOf;
 using testing::TempDir;
@@ -433,6 +436,118 @@ TEST_F(CalibratorTest, RefusesTheTask_WhenMemoryIsTooSmall) {
   const absl::Status exact = error(kEnough, "gptq:group=32,calib=exact");
   EXPECT_EQ(CodeOf(exact), "QS5006");
   EXPECT_THAT(std::string(exact.message()), HasSubstr("Calibration takes"));
+}
+
+TEST_F(CalibratorTest, SaysTheLeastMemoryThatWorks) {
+  const auto error = [this](int64_t bytes) {
+    auto engine =
+        Engine::Create({.device = "cpu", .threads = 2, .memory_bytes = bytes});
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    EngineTask task = Task(**engine, {"awq:bits=4,group=-1"}, 200);
+    task.configurations.resize(1);
+    task.documents.resize(1);
+    return Error(**engine, task);
+  };
+  const absl::Status status = error(300'000);
+  EXPECT_EQ(CodeOf(status), "QS5006");
+  const std::string text(status.message());
+  const std::string before = "The least that works is ";
+  ASSERT_THAT(text, HasSubstr("Calibration takes"));
+  ASSERT_THAT(text, HasSubstr(before));
+  const int64_t least =
+      std::stoll(text.substr(text.find(before) + before.size()));
+  QSWEEP_EXPECT_OK(error(least));
+  EXPECT_THAT(std::string(error(least - 1).message()),
+              HasSubstr("Calibration takes"));
+}
+
+TEST_F(CalibratorTest, DoesNothingMore_WhenItIsStoppedWhileItCalibrates) {
+  // The first word of a layer: gptq says it behind the layer's texts, which are
+  // few, awq with each look at them.
+  for (const auto& [quantizer, stored] :
+       std::vector<std::pair<std::string, int>>{{"gptq:bits=4,group=32", 14},
+                                                {"awq:bits=4,group=-1", 7}}) {
+    const TempDir cache;
+    const auto engine = MakeEngine(2, cache.path());
+    EngineTask task = Task(*engine, {quantizer});
+    class Sink : public EngineSink {
+     public:
+      void OnProgress(const EngineProgress& progress) override {
+        after += stop.stop_requested() ? 1 : 0;
+        if (progress.text == "calibrating: layer 2 of 3") {
+          stop.request_stop();
+        }
+      }
+      std::stop_source stop;
+      int after = 0;
+    } sink;
+    EXPECT_EQ(engine->Run(task, sink, sink.stop.get_token()).status().code(),
+              absl::StatusCode::kCancelled);
+    EXPECT_TRUE(sink.stop.stop_requested());
+    EXPECT_EQ(sink.after, 0);
+    const auto codes = std::distance(
+        std::filesystem::directory_iterator(cache.path() + "/codes"), {});
+    EXPECT_EQ(codes, stored);
+    EXPECT_EQ(Run(*engine, task).size(), 6u);
+  }
+}
+
+TEST_F(CalibratorTest, NamesTheTensor_WhenItsInputsAreNotFinite) {
+  TinyLlama model;
+  model.edit = [](const std::string& name, std::vector<float>& values) {
+    if (name == "model.layers.1.mlp.up_proj.weight" ||
+        name == "model.layers.1.mlp.gate_proj.weight") {
+      std::fill(values.begin(), values.end(), 3e37f);
+    }
+  };
+  model.WriteTo(directory_);
+  const auto engine = MakeEngine(1, "");
+  const absl::Status status =
+      Error(*engine, Task(*engine, {"awq:bits=4,group=32"}));
+  EXPECT_EQ(CodeOf(status), "QS5012");
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("inputs of model.layers.1.mlp.down_proj.weight"));
+  EXPECT_EQ(FieldOf(status), "calibration");
+}
+
+TEST_F(CalibratorTest, OffersNoDamping_WhenAwqOverflows) {
+  TinyLlama model;
+  model.edit = [](const std::string& name, std::vector<float>& values) {
+    if (name == "model.layers.1.self_attn.v_proj.weight") {
+      std::fill(values.begin(), values.begin() + 4, 3e6f);
+    }
+  };
+  model.WriteTo(directory_);
+  const auto engine = MakeEngine(1, "");
+  const absl::Status status =
+      Error(*engine, Task(*engine, {"awq:bits=4,group=32,scale=fp16"}));
+  EXPECT_EQ(CodeOf(status), "QS5012");
+  EXPECT_EQ(FieldOf(status), "scale");
+  EXPECT_EQ(HintOf(status), "Use scale=fp32.");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("layers.1"));
+}
+
+TEST_F(CalibratorTest, KeepsTensorsThatAreAllZero) {
+  TinyLlama model;
+  model.edit = [](const std::string& name, std::vector<float>& values) {
+    if (name.starts_with("model.layers.1.") && name.ends_with("proj.weight")) {
+      std::fill(values.begin(), values.end(), 0.0f);
+    }
+  };
+  model.WriteTo(directory_);
+  const auto engine = MakeEngine(2, "");
+  EngineTask task =
+      Task(*engine, {"awq:bits=4,group=32", "awq:bits=4,group=-1,sym=1"});
+  task.calibrations.resize(1);
+  for (EngineConfiguration& configuration : task.configurations) {
+    configuration.layer_set = "L0+L2";
+  }
+  const Losses zero = Run(*engine, task);
+  ASSERT_FALSE(zero.empty());
+  for (const Loss& loss : zero) {
+    EXPECT_EQ(loss.second, 0);  // KL
+    EXPECT_FALSE(loss.codes.empty());
+  }
 }
 
 }  // namespace

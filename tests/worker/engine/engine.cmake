@@ -12,6 +12,8 @@ if(QSWEEP_TORCH)
   qsweep_test(worker/engine/largest_weights DEPS qsweep::base qsweep::job_types qsweep::model
               qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/pass DEPS qsweep::worker_engine LABELS unit)
+  qsweep_test(worker/engine/prepared_task DEPS qsweep::base qsweep::job_types qsweep::model
+    qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/progress_reporter DEPS qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS unit)

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -72,6 +73,23 @@ std::vector<RowValues> Values(const EngineResult& result) {
     values.push_back(Values(row));
   }
   return values;
+}
+
+// Of a message that says "The least that works is N bytes".
+int64_t LeastBytes(const absl::Status& status) {
+  constexpr absl::string_view kBefore = "The least that works is ";
+  const absl::string_view text = status.message();
+  const size_t at = text.find(kBefore);
+  int64_t bytes = 0;
+  EXPECT_NE(at, absl::string_view::npos) << text;
+  EXPECT_TRUE(absl::SimpleAtoi(
+      at == absl::string_view::npos
+          ? absl::string_view()
+          : text.substr(at + kBefore.size(),
+                        text.find(" bytes", at) - at - kBefore.size()),
+      &bytes))
+      << text;
+  return bytes;
 }
 
 class EngineTest : public ::testing::Test {
@@ -646,6 +664,60 @@ TEST_F(EngineTest, StopsAndGoesOn_WhenCancelled) {
     }
   }
   EXPECT_EQ(Run(*engine, task).rows.size(), 77u);
+}
+
+TEST_F(EngineTest, DoesNothingMore_WhenItIsStoppedWhileItLoads) {
+  const auto engine = MakeEngine(2);
+  const EngineTask task = Task(*MakeEngine(1));
+  std::stop_source stop;
+  RecordingSink sink;
+  sink.then = [&](const EngineProgress&) { stop.request_stop(); };
+  EXPECT_EQ(engine->Run(task, sink, stop.get_token()).status().code(),
+            absl::StatusCode::kCancelled);
+  ASSERT_EQ(sink.seen.size(), 1u);
+  EXPECT_EQ(sink.seen[0].text, "reading the model");
+  EXPECT_EQ(Run(*engine, task).rows.size(), 77u);
+}
+
+TEST_F(EngineTest, SaysTheLeastMemoryThatWorks) {
+  const TempDir states;
+  for (const std::string& directory : {std::string(), states.path()}) {
+    const auto engine = MakeEngine(1, 100'000, directory);
+    const EngineTask task = Task(*engine);
+    const absl::Status status = RunError(*engine, task);
+    EXPECT_EQ(CodeOf(status), "QS5006");
+    const int64_t least = LeastBytes(status);
+    EXPECT_EQ(Run(*MakeEngine(1, least, directory), task).rows.size(), 77u);
+    EXPECT_EQ(CodeOf(RunError(*MakeEngine(1, least - 1, directory), task)),
+              "QS5006");
+  }
+}
+
+// A layer whose weights are all zero adds nothing: whatever quantizes it.
+TEST_F(EngineTest, KeepsTensorsThatAreAllZero) {
+  TinyLlama model;
+  model.edit = [](const std::string& name, std::vector<float>& values) {
+    if (name.starts_with("model.layers.1.") && name.ends_with("proj.weight")) {
+      std::fill(values.begin(), values.end(), 0.0f);
+    }
+  };
+  model.WriteTo(directory_);
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  task.configurations.clear();
+  for (const char* quantizer :
+       {"rtn:bits=4,group=32", "rtn:bits=4,sym=0,group=32",
+        "rtn:bits=4,grid=awq,group=32", "upstream:gpu", "nf4", "nf4:double_quant=1",
+        "hqq:bits=4,group=32", "hqq:bits=4,group=32,axis=0"}) {
+    task.configurations.push_back(
+        {.quantizer = quantizer, .layer_set = "L0+L2+embed+head"});
+  }
+  for (const EngineRow& row : Run(*engine, task).rows) {
+    EXPECT_EQ(row.nll_sum, row.nll_fp_sum)
+        << task.configurations[static_cast<size_t>(row.configuration)]
+               .quantizer;
+    EXPECT_EQ(row.nonfinite, 0u);
+  }
 }
 
 TEST_F(EngineTest, ReportsGrowingProgressAndFinalSums) {

@@ -104,17 +104,19 @@ TEST(CheckShapes, FindsTheShapeThatTheStartUpCheckDoesNotHave) {
   QSWEEP_EXPECT_OK(CheckReproducible(MultiplyWithOwnWay, AttendDocument, pool));
   const std::vector<ProductShape> shapes = {{96, 112, 200, 208},
                                             {1536, 1552, 96, 112}};
-  QSWEEP_EXPECT_OK(CheckShapes(MultiplyTile, ProductMode(), shapes, 1e9, pool));
+  QSWEEP_EXPECT_OK(
+      CheckShapes(MultiplyTile, ProductMode(), shapes, 1e9, {}, pool));
   for (const double operations : {1.0, 1e10}) {
     const absl::Status status = CheckShapes(MultiplyWithOwnWay, ProductMode(),
-                                            shapes, operations, pool);
+                                            shapes, operations, {}, pool);
     EXPECT_EQ(CodeOf(status), "QS5005");
     EXPECT_THAT(status.message(), ::testing::HasSubstr("1536 by 96"));
   }
-  QSWEEP_EXPECT_OK(
-      CheckShapes(MultiplyWithOwnWay, ProductMode(), {shapes[0]}, 1e9, pool));
-  EXPECT_EQ(CodeOf(CheckShapes(MultiplyWrong, ProductMode(), shapes, 1, pool)),
-            "QS5005");
+  QSWEEP_EXPECT_OK(CheckShapes(MultiplyWithOwnWay, ProductMode(), {shapes[0]},
+                               1e9, {}, pool));
+  EXPECT_EQ(
+      CodeOf(CheckShapes(MultiplyWrong, ProductMode(), shapes, 1, {}, pool)),
+      "QS5005");
 }
 
 std::vector<ProductMode> Modes() {

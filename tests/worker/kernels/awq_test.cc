@@ -50,15 +50,18 @@ struct Sample {
   // As AwqLimits takes them.
   std::vector<float> Grams(const std::vector<float>& scales,
                            int64_t group) const {
-    std::vector<float> grams(static_cast<size_t>(kColumns * group));
+    std::vector<float> grams(
+        static_cast<size_t>(kColumns / group * AwqGramSize(group)));
     for (int64_t i = 0; i < kColumns; ++i) {
       for (int64_t j = 0; j < group; ++j) {
         const int64_t other = i / group * group + j;
+        float& gram =
+            grams[static_cast<size_t>(i / group * AwqGramSize(group) +
+                                      AwqGramPlace(group, i % group, j))];
         for (int64_t s = 0; s < kSamples; ++s) {
           const float* const row = inputs.data() + s * kColumns;
-          grams[static_cast<size_t>(i * group + j)] +=
-              row[i] / scales[static_cast<size_t>(i)] * row[other] /
-              scales[static_cast<size_t>(other)];
+          gram += row[i] / scales[static_cast<size_t>(i)] * row[other] /
+                  scales[static_cast<size_t>(other)];
         }
       }
     }
@@ -118,8 +121,8 @@ TEST(Awq, AgreesWithAnIndependentProgramInFp64) {
     const AwqOptions options{
         .bits = bits, .group_size = size, .symmetric = symmetric};
     std::vector<float> limits(static_cast<size_t>(kRows * kColumns / size));
-    AwqLimits(sample.weights.data(), kRows, kColumns, scales.data(),
-              grams.data(), options, limits.data());
+    ASSERT_TRUE(AwqLimits(sample.weights.data(), kRows, kColumns, scales.data(),
+                          grams.data(), options, {}, limits.data()));
     ASSERT_EQ(steps.size(), limits.size());
     std::vector<bool> same;  // limits, but for near ties of the error
     for (size_t g = 0; g < limits.size(); ++g) {
@@ -135,7 +138,8 @@ TEST(Awq, AgreesWithAnIndependentProgramInFp64) {
     EXPECT_LE(std::ranges::count(same, false), 1);
     const Scheme scheme = SchemeOf(bits, group, symmetric);
     CodedTensor coded = StartAwq(scheme, kRows, scales);
-    QuantizeAwqRows(scheme, sample.weights, grams, 0, kRows, coded);
+    ASSERT_TRUE(
+        QuantizeAwqRows(scheme, sample.weights, grams, 0, kRows, coded));
     int differ = 0;
     ASSERT_EQ(codes.size(), coded.codes.size());
     for (size_t i = 0; i < codes.size(); ++i) {
@@ -147,6 +151,39 @@ TEST(Awq, AgreesWithAnIndependentProgramInFp64) {
     EXPECT_LE(differ, 4);  // of 2048
   }
   EXPECT_EQ(modes, 5);
+}
+
+TEST(AwqLimits, Stops_WhenItIsTold) {
+  const Sample sample;
+  const std::vector<float> scales(kColumns, 1.0f);
+  const std::vector<float> grams = sample.Grams(scales, kColumns);
+  const Scheme scheme = SchemeOf(4, 0, false);
+  for (const int last : {1, 2, 10}) {
+    int asked = 0;
+    const Stopped stopped = [&] { return ++asked == last; };
+    CodedTensor coded = StartAwq(scheme, kRows, scales);
+    EXPECT_FALSE(QuantizeAwqRows(scheme, sample.weights, grams, 0, kRows, coded,
+                                 stopped));
+    EXPECT_EQ(asked, last);
+  }
+}
+
+TEST(AwqCpu, KeepsZeros) {
+  const std::vector<float> zeros(kRows * kColumns);
+  const Sample sample;
+  std::vector<float> scales(kColumns);
+  AwqScales(sample.magnitudes.data(), kColumns, 0.5, scales.data());
+  for (const bool symmetric : {false, true}) {
+    const Scheme scheme = SchemeOf(4, 32, symmetric);
+    CodedTensor coded = StartAwq(scheme, kRows, scales);
+    ASSERT_TRUE(QuantizeAwqRows(scheme, zeros, sample.Grams(scales, 32), 0,
+                                kRows, coded));
+    EXPECT_THAT(coded.scales,
+                Each(::testing::Gt(0.0f)));  // of the grid's floor
+    std::vector<float> values(zeros.size(), 1.0f);
+    coded.Decode(values);
+    EXPECT_EQ(values, zeros);
+  }
 }
 
 TEST(AwqScales, AreOne_AtRatioZeroAndForEqualInputs) {

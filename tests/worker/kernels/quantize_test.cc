@@ -11,7 +11,10 @@
 
 #include "gtest/gtest.h"
 
+#include "common/base/random.h"
 #include "tests/support/error_matchers.h"
+#include "worker/kernels/rtn.h"
+#include "worker/kernels/scheme_options.h"
 
 namespace qsweep::kernels {
 namespace {
@@ -279,6 +282,152 @@ TEST(QuantizeToCodes, DecodesToWhatFakeQuantizeWrites) {
   EXPECT_EQ(CodeOf(QuantizeToCodes({.group = 7, .grid = Grid::kAwq}, weights, 3,
                                    kWide)),
             "QS1043");
+}
+
+// Some items large, of every way to cut a tensor.
+class LargeTensorTest : public ::testing::Test {
+ protected:
+  static constexpr int64_t kRows = 300;
+  static constexpr int64_t kColumns = 1024;  // 4.7 items
+
+  LargeTensorTest() {
+    Random random(7);
+    for (int64_t i = 0; i < kRows * kColumns; ++i) {
+      weights_.push_back(static_cast<float>(random.Uniform() - 0.4));
+    }
+  }
+
+  static std::vector<Scheme> Schemes() {
+    std::vector<Scheme> schemes;
+    for (const Granularity granularity :
+         {Granularity::kTensor, Granularity::kChannel, Granularity::kGroup}) {
+      for (const Grid grid : {Grid::kAbsmax, Grid::kGptq, Grid::kAwq}) {
+        for (const bool half : {false, true}) {
+          schemes.push_back(
+              {.granularity = granularity,
+               .group = granularity == Granularity::kGroup ? 64 : 0,
+               .symmetric = grid != Grid::kAwq,
+               .grid = grid,
+               .arithmetic = half ? Arithmetic::kFp16 : Arithmetic::kFp32});
+        }
+      }
+    }
+    for (const bool double_quant : {false, true}) {
+      for (const int replicate : {0, 1}) {
+        schemes.push_back({.method = Method::kNf4,
+                           .group = 64,
+                           .double_quant = double_quant,
+                           .replicate = replicate});
+      }
+    }
+    schemes.push_back({.method = Method::kHqq, .group = 64});
+    schemes.push_back({.method = Method::kHqq, .group = 64, .replicate = 1});
+    schemes.push_back({.method = Method::kHqq, .group = 64, .axis = 0});
+    return schemes;
+  }
+
+  std::vector<float> weights_;
+};
+
+TEST_F(LargeTensorTest, HasTheSameBits_InAnyOrderAndInPlace) {
+  for (const Scheme& scheme : Schemes()) {
+    SCOPED_TRACE(scheme.CanonicalText());
+    std::vector<float> want(weights_.size());
+    QSWEEP_ASSERT_OK(FakeQuantize(scheme, weights_, kRows, kColumns, want));
+    EXPECT_NE(want, weights_);
+    std::vector<float> got = weights_;
+    QSWEEP_ASSERT_OK(FakeQuantize(scheme, got, kRows, kColumns, got,
+                                  [](int64_t count, const auto& item) {
+                                    EXPECT_GE(count, 4);
+                                    for (int64_t i = count; i-- > 0;) {
+                                      item(i);
+                                    }
+                                    return true;
+                                  }));
+    ASSERT_EQ(got, want);
+  }
+}
+
+TEST_F(LargeTensorTest, HasTheBitsOfTheWholeAtOnce) {
+  for (const Scheme& scheme : Schemes()) {
+    SCOPED_TRACE(scheme.CanonicalText());
+    if (scheme.method != Method::kRtn) {
+      continue;
+    }
+    std::vector<float> want(weights_.size());
+    RtnCpu(weights_.data(), RtnShapeOf(scheme, kRows, kColumns),
+           RtnOptionsOf(scheme), want.data(), nullptr, nullptr);
+    std::vector<float> got(weights_.size());
+    QSWEEP_ASSERT_OK(FakeQuantize(scheme, weights_, kRows, kColumns, got));
+    ASSERT_EQ(got, want);
+  }
+  // Groups of a column and of a row are the same groups.
+  constexpr int64_t kGroups = kRows * kColumns / 64;
+  std::vector<float> turned(weights_.size());
+  const auto turn = [](const std::vector<float>& from, int64_t rows,
+                       std::vector<float>& to) {
+    const auto columns = static_cast<int64_t>(from.size()) / rows;
+    for (int64_t i = 0; i < std::ssize(from); ++i) {
+      to[static_cast<size_t>(i % columns * rows + i / columns)] =
+          from[static_cast<size_t>(i)];
+    }
+  };
+  turn(weights_, kGroups, turned);
+  std::vector<float> rows(weights_.size());
+  Scheme scheme = {.method = Method::kHqq, .group = 64};
+  QSWEEP_ASSERT_OK(FakeQuantize(scheme, weights_, kRows, kColumns, rows));
+  scheme.axis = 0;
+  std::vector<float> columns(weights_.size());
+  QSWEEP_ASSERT_OK(FakeQuantize(scheme, turned, kRows, kColumns, columns));
+  turn(columns, 64, turned);
+  EXPECT_EQ(turned, rows);
+}
+
+TEST_F(LargeTensorTest, StopsBeforeTheNextItem_WhenItIsTold) {
+  for (const Scheme& scheme : Schemes()) {
+    SCOPED_TRACE(scheme.CanonicalText());
+    for (const int most : {0, 2, 7}) {
+      if (most == 7 && scheme.method == Method::kRtn) {
+        continue;  // done before
+      }
+      if (most == 7 && scheme.method == Method::kNf4 && !scheme.double_quant) {
+        continue;
+      }
+      int ran = 0;
+      const auto parallel = [&](int64_t count, const auto& item) {
+        for (int64_t i = 0; i < count; ++i) {
+          if (ran == most) {
+            return false;
+          }
+          ++ran;
+          item(i);
+        }
+        return true;
+      };
+      std::vector<float> out(weights_.size());
+      EXPECT_EQ(
+          FakeQuantize(scheme, weights_, kRows, kColumns, out, parallel).code(),
+          absl::StatusCode::kCancelled);
+      EXPECT_EQ(ran, most);
+    }
+  }
+}
+
+TEST(FakeQuantize, KeepsZeros) {
+  const std::vector<float> zeros(128);
+  for (const Granularity granularity :
+       {Granularity::kTensor, Granularity::kChannel, Granularity::kGroup}) {
+    for (const Grid grid : {Grid::kAbsmax, Grid::kGptq, Grid::kAwq}) {
+      const Scheme scheme = {
+          .granularity = granularity,
+          .group = granularity == Granularity::kGroup ? 32 : 0,
+          .symmetric = grid != Grid::kAwq,
+          .grid = grid};
+      std::vector<float> out(zeros.size(), 1.0f);
+      QSWEEP_ASSERT_OK(FakeQuantize(scheme, zeros, 2, 64, out));
+      EXPECT_EQ(out, zeros) << scheme.CanonicalText();
+    }
+  }
 }
 
 }  // namespace

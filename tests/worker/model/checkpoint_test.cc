@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -322,6 +323,9 @@ TEST(Checkpoint, RemembersDigests_AndNoticesAChangedFile) {
   // What is remembered is used: a doctored entry shows.
   int num_entries = 0;
   for (const auto& entry : std::filesystem::directory_iterator(cache.path())) {
+    if (!absl::StartsWith(entry.path().filename().string(), "weights-")) {
+      continue;
+    }
     std::ifstream in(entry.path());
     std::string hex, identity;
     std::getline(in, hex);
@@ -339,6 +343,43 @@ TEST(Checkpoint, RemembersDigests_AndNoticesAChangedFile) {
       weights,
       std::filesystem::last_write_time(weights) + std::chrono::seconds(1));
   EXPECT_EQ(DigestOfModel(directory, cache.path()), digest);
+}
+
+TEST(Checkpoint, RemembersWhatItsWeightsLookLike) {
+  const TempDir cache;
+  const TempDir directory;
+  WriteHuggingFace(directory, true);
+  const auto checkpoint = Checkpoint::Open(directory.path());
+  QSWEEP_ASSERT_OK(checkpoint);
+  const auto first = (*checkpoint)->Describe(cache.path());
+  QSWEEP_ASSERT_OK(first);
+  EXPECT_EQ(first->prequantized, "");
+  const std::string name =
+      absl::StrCat("model-", first->digest.hex().substr(0, 32));
+  const std::string key = absl::StrCat("prequantized 1 ", first->digest.hex());
+  cache.Write(name, absl::StrCat("doctored\n", key, "\n"));
+  EXPECT_EQ((*checkpoint)->Describe(cache.path())->prequantized, "doctored");
+  cache.Write(name, "doctored\nof another model\n");
+  EXPECT_EQ((*checkpoint)->Describe(cache.path())->prequantized, "");
+}
+
+TEST(Checkpoint, StopsDescribing_WhenItIsTold) {
+  const TempDir directory;
+  WriteHuggingFace(directory, true);
+  const auto checkpoint = Checkpoint::Open(directory.path());
+  QSWEEP_ASSERT_OK(checkpoint);
+  int all = 0;
+  QSWEEP_ASSERT_OK((*checkpoint)->Describe("", [&] { return ++all == 0; }));
+  ASSERT_GT(all, 2);
+  for (int last = 1; last <= all; ++last) {  // hashing, then looking at weights
+    int asked = 0;
+    EXPECT_EQ((*checkpoint)
+                  ->Describe("", [&] { return ++asked == last; })
+                  .status()
+                  .code(),
+              absl::StatusCode::kCancelled);
+    EXPECT_EQ(asked, last);
+  }
 }
 
 TEST(Checkpoint, IgnoresAStoredHead_WhenTheConfigurationTiesIt) {

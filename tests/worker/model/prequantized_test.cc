@@ -30,7 +30,7 @@ std::string DetectFloats(const std::vector<float>& weights) {
       .type = TensorType::kF32,
       .shape = {kRows, kCols},
       .data = {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}};
-  return DetectPrequantized(std::vector<StoredTensor>{tensor});
+  return DetectPrequantized(std::vector<StoredTensor>{tensor}).value();
 }
 
 // levels values per block of `block`, each block with a scale of its own.
@@ -80,11 +80,13 @@ TEST(DetectPrequantized, KnowsFromTheType_WhatBlocksHold) {
   const auto detect = [&](TensorType type) {
     const int64_t size =
         kRows * kCols / InfoOf(type).block_elements * InfoOf(type).block_bytes;
-    return DetectPrequantized(std::vector<StoredTensor>{
-        {.name = "w",
-         .type = type,
-         .shape = {kRows, kCols},
-         .data = data.first(static_cast<size_t>(size))}});
+    return DetectPrequantized(
+               std::vector<StoredTensor>{
+                   {.name = "w",
+                    .type = type,
+                    .shape = {kRows, kCols},
+                    .data = data.first(static_cast<size_t>(size))}})
+        .value();
   };
   EXPECT_EQ(detect(TensorType::kQ4_1), "prequantized");
   // All bytes equal: eight-bit storage of few values.
@@ -100,25 +102,50 @@ TEST(DetectPrequantized, TakesEightBitStorage_AsEightBits) {
           static_cast<char>(static_cast<int8_t>(Noise(block * 32 + i) * 127)));
     }
   }
-  EXPECT_EQ(DetectPrequantized(std::vector<StoredTensor>{
-                {.name = "w",
-                 .type = TensorType::kQ8_0,
-                 .shape = {kRows, kCols},
-                 .data = {reinterpret_cast<const uint8_t*>(bytes.data()),
-                          bytes.size()}}}),
+  EXPECT_EQ(DetectPrequantized(
+                std::vector<StoredTensor>{
+                    {.name = "w",
+                     .type = TensorType::kQ8_0,
+                     .shape = {kRows, kCols},
+                     .data = {reinterpret_cast<const uint8_t*>(bytes.data()),
+                              bytes.size()}}})
+                .value(),
             "prequantized8");
 }
 
 TEST(DetectPrequantized, SaysNothing_WhereThereIsNoWholeBlock) {
-  EXPECT_EQ(DetectPrequantized({}), "");
+  EXPECT_EQ(DetectPrequantized({}).value(), "");
   const std::string bytes = testing::FloatBytes(std::vector<float>(4 * 16, 1));
-  EXPECT_EQ(DetectPrequantized(std::vector<StoredTensor>{
-                {.name = "w",
-                 .type = TensorType::kF32,
-                 .shape = {4, 16},
-                 .data = {reinterpret_cast<const uint8_t*>(bytes.data()),
-                          bytes.size()}}}),
+  EXPECT_EQ(DetectPrequantized(
+                std::vector<StoredTensor>{
+                    {.name = "w",
+                     .type = TensorType::kF32,
+                     .shape = {4, 16},
+                     .data = {reinterpret_cast<const uint8_t*>(bytes.data()),
+                              bytes.size()}}})
+                .value(),
             "");
+}
+
+TEST(DetectPrequantized, ReadsNoMoreRowsThanItNeeds_AndStops) {
+  const auto rows_of = [](const std::vector<float>& weights, int last) {
+    const std::string bytes = testing::FloatBytes(weights);
+    const StoredTensor tensor{
+        .name = "w",
+        .type = TensorType::kF32,
+        .shape = {kRows, kCols},
+        .data = {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}};
+    int asked = 0;
+    const auto found = DetectPrequantized(std::vector<StoredTensor>{tensor}, {},
+                                          [&] { return ++asked == last; });
+    EXPECT_EQ(found.ok(), asked != last) << found.status();
+    return asked;
+  };
+  const std::vector<float> ordinary = Quantized(1 << 20, kCols, 0);
+  const std::vector<float> four = Quantized(16, 32, 0);
+  EXPECT_EQ(rows_of(ordinary, 0), 4);  // of 20; each is looked at twice
+  EXPECT_EQ(rows_of(four, 0), 18);
+  EXPECT_EQ(rows_of(four, 5), 5);
 }
 
 }  // namespace

@@ -195,8 +195,8 @@ class WeightsWriter {
           kernels::QuantizeToCodes(*scheme, values, rows, columns));
       return WritePacked(tensor, coded);
     } else {
-      QSWEEP_RETURN_IF_ERROR(
-          RoundTensor(*scheme, tensor, values, sources_, values));
+      QSWEEP_RETURN_IF_ERROR(RoundTensor(*scheme, tensor, values, sources_,
+                                         kernels::InSequence, values));
     }
     return file_->Write(tensor.name, BytesOf(values));
   }

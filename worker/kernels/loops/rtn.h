@@ -411,7 +411,7 @@ void QuantizeAll(const float* weights, const RtnShape& shape,
   const int64_t apart = std::gcd(shape.group_size, shape.offset);
   const bool streams =
       out != weights &&
-      ShouldStream(out, shape.rows * shape.cols,
+      ShouldStream(out, std::max(shape.whole, shape.rows * shape.cols),
                    shape.rows == 1 ? apart : std::gcd(apart, shape.cols));
   (is_signed ? streams ? QuantizeGroups<Arithmetic, true, true>
                        : QuantizeGroups<Arithmetic, true, false>
@@ -419,6 +419,44 @@ void QuantizeAll(const float* weights, const RtnShape& shape,
              : QuantizeGroups<Arithmetic, false, false>)(weights, shape,
                                                          options, out, scales,
                                                          codes);
+  if (streams) {
+    FinishStreams();
+  }
+}
+
+inline void RtnRange(const float* weights, int64_t count,
+                     const RtnOptions& options, float* range) {
+  const Range<float> found = options.half_arithmetic
+                                 ? FindMinMax<Fp16>(weights, count)
+                                 : FindMinMax<Fp32>(weights, count);
+  range[0] = found.min;
+  range[1] = found.max;
+}
+
+template <typename Arithmetic>
+void QuantizeInRange(const float* weights, int64_t count, const float* range,
+                     const RtnOptions& options, bool streams, float* out) {
+  const GroupParameters p = ParametersOf<Arithmetic>(
+      Range<float>{range[0], range[1]}, GridConstants<Arithmetic>(options));
+  if (p.scale == 0) {
+    ZeroGroup<Arithmetic>(weights, count, range[0] == 0 && range[1] == 0, out);
+    return;
+  }
+  const bool is_signed = options.grid == RtnGrid::kAbsmax ||
+                         options.grid == RtnGrid::kAwqSymmetric;
+  (is_signed ? streams ? QuantizeGroup<Arithmetic, true, true>
+                       : QuantizeGroup<Arithmetic, true, false>
+   : streams ? QuantizeGroup<Arithmetic, false, true>
+             : QuantizeGroup<Arithmetic, false, false>)(weights, count, p, out);
+}
+
+inline void RtnInRange(const float* weights, int64_t count, int64_t whole,
+                       const float* range, const RtnOptions& options,
+                       float* out) {
+  const bool streams = out != weights && ShouldStream(out, whole, 4);
+  (options.half_arithmetic
+       ? QuantizeInRange<Fp16>
+       : QuantizeInRange<Fp32>)(weights, count, range, options, streams, out);
   if (streams) {
     FinishStreams();
   }
