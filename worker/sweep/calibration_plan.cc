@@ -219,7 +219,10 @@ class Planner {
     return last;
   }
 
-  // Every layer before is quantized, whoever needs it.
+  // Every layer before is quantized under the same scheme, whoever needs it. So
+  // is the way of a layer's own scheme, as int8's in `L9:int8` under gptq with
+  // 4 bits: codes are named by the scheme alone and serve all forks, an
+  // approximation that `exact` does not make.
   Way QpathWay(const Scheme& scheme, size_t last) {
     Way way;
     for (size_t layer = 0; layer <= last; ++layer) {
