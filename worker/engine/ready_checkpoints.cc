@@ -93,7 +93,7 @@ absl::StatusOr<ReadyCheckpoints::Ready> ReadyCheckpoints::OpenOne(
     const Quantizer& quantizer, const Checkpoint& base,
     const ModelDescription& model) const {
   Ready ready{.path = quantizer.checkpoint_path,
-              .identity = IdentityOf(quantizer.checkpoint_path),
+              .identity = IdentityOfModel(quantizer.checkpoint_path),
               .model = model.digest};
   if (ready.path.empty()) {
     return MakeError(kModelNotFound,
@@ -125,7 +125,7 @@ absl::Status ReadyCheckpoints::Open(std::span<const Quantizer> quantizers,
     if (known != before.end() &&
         known->second.path == quantizer.checkpoint_path &&
         known->second.model == model.digest &&
-        known->second.identity == IdentityOf(quantizer.checkpoint_path)) {
+        known->second.identity == IdentityOfModel(quantizer.checkpoint_path)) {
       now.insert(before.extract(known));
       continue;
     }
