@@ -121,7 +121,7 @@ def compare_kept(name, binary, source, root, result):
     threshold = magnitudes[-kept]
     for quantizer, linears_only in [("rtn:bits=4,group=32", True), ("upstream:p5-weights,bits=2", False)]:
         target = root / f"kept-{linears_only}"
-        run(binary, "quantize", "--model", source, "--to", target, "--quantizer", quantizer, "--protect",
+        run(binary, "quantize", "--model", source, "--out", target, "--quantizer", quantizer, "--protect",
             "L0+top3.125%")
         written = load_file(target / "model.safetensors")
         result.equal(name, "tensors", sorted(written), sorted(stored))
@@ -196,7 +196,7 @@ def compare_ready_checkpoint(binary, source, bits, minus_one, root, result):
         result.equal(name, key, np.array_equal(read[key], values), True)
     # As a configuration of the model: layer 0 is the model's.
     taken = root / f"taken{bits}{minus_one}"
-    run(binary, "quantize", "--model", source, "--to", taken, "--quantizer", f"checkpoint:path={folder}",
+    run(binary, "quantize", "--model", source, "--out", taken, "--quantizer", f"checkpoint:path={folder}",
         "--protect", "L0")
     read, own = load_file(taken / "model.safetensors"), load_file(source / "model.safetensors")
     for key, values in wanted.items():

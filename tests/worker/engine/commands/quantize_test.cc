@@ -233,7 +233,7 @@ TEST_F(QuantizeTest, ReadyCheckpointScoresAsTheConfigurationItWasMadeOf) {
       flags.insert(flags.end(), {"--calibration", calibration_});
     }
     const std::string packed = Target(absl::StrCat("packed", ++number));
-    std::vector<std::string> pack = {"quantize", "--model",  model(), "--to",
+    std::vector<std::string> pack = {"quantize", "--model",  model(), "--out",
                                      packed,     "--format", "gptq"};
     pack.insert(pack.end(), flags.begin(), flags.end());
     const Output output = Run(pack);
