@@ -226,10 +226,18 @@ const Candidate& Choose(const Worker& worker, const Standings& standings,
 
 }  // namespace
 
+size_t LeasesMax(const Worker& worker) {
+  return worker.state == nullptr
+             ? 0
+             : std::min<size_t>(worker.state->credits(),
+                                kLeasesPerDevice *
+                                    std::max<size_t>(worker.devices.size(), 1));
+}
+
 bool HasCredit(const Worker& worker) {
   return worker.liveness == WorkerLiveness::kLive && worker.state != nullptr &&
          worker.mode == WorkerMode::kOpen &&
-         worker.leases.size() < worker.state->credits();
+         worker.leases.size() < LeasesMax(worker);
 }
 
 std::optional<Pick> PickTask(const State& state, const Worker& worker,

@@ -1,6 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_CORE_POLICY_H_
 #define QSWEEP_COORDINATOR_CORE_POLICY_H_
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,6 +40,13 @@ bool IsForOthers(const State& state, const Task& task, const Worker& worker,
 
 // For sentences about memory.
 double InGib(uint64_t bytes);
+
+// One that runs, and one fetched ahead so that the device does not wait.
+inline constexpr size_t kLeasesPerDevice = 2;
+
+// How many leases the worker may hold: its credits, but never more than its
+// devices have use for, whatever it says.
+size_t LeasesMax(const Worker& worker);
 
 // May the worker take one more lease, of whatever task?
 bool HasCredit(const Worker& worker);

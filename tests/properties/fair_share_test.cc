@@ -89,7 +89,7 @@ rc::Gen<Farm> AnyFarm() {
     }
     const int num_workers = *rc::gen::inRange(1, 7);
     for (int i = 0; i < num_workers; ++i) {
-      farm.workers.push_back({.credits = *rc::gen::inRange(0, 4),
+      farm.workers.push_back({.credits = *rc::gen::inRange(0, 3),
                               .nf4 = *rc::gen::arbitrary<bool>(),
                               .draining = *rc::gen::inRange(0, 6) == 5,
                               .models = *AnySubset(3)});

@@ -1,5 +1,7 @@
 #include "coordinator/core/policy.h"
 
+#include <limits>
+
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -74,13 +76,27 @@ TEST(PickTask, PrefersResidentModel) {
   EXPECT_EQ(picked(v1::ResidentModel::LEVEL_DISK), 2);
 }
 
+// The most a message can say; one device has use for two.
+TEST(PickTask, GivesNoWorkerMoreThanItsDevicesHaveUseFor) {
+  StateBuilder builder;
+  builder.Job();
+  for (int i = 0; i < 4; ++i) {
+    builder.Task({.documents = {absl::StrCat("d", i)}});
+  }
+  builder.Worker("w", {.credits = std::numeric_limits<uint32_t>::max()});
+  builder.Lease(1, "w");
+  EXPECT_EQ(Picked(builder.Build(), "w"), 2);
+  builder.Lease(2, "w");
+  EXPECT_EQ(Picked(builder.Build(), "w"), std::nullopt);
+}
+
 TEST(PickTask, PrefetchesOnlyTheSameModel) {
   const State state = StateBuilder()
                           .Job()
                           .Task({.model = "a"})
                           .Task({.model = "b"})
                           .Task({.model = "a", .documents = {"d3"}})
-                          .Worker("w", {.credits = 3})
+                          .Worker("w")
                           .Lease(1, "w")
                           .Build();
   EXPECT_EQ(Picked(state, "w"), 3);
