@@ -215,21 +215,37 @@ void LoopCore::TickJobs() {
 }
 
 // Round after round, one lease for each worker that still has credit, so that
-// the first worker does not take all.
+// the first worker does not take all. As many in a step as it takes calls; the
+// next step goes on.
 void LoopCore::GrantLeases() {
   // A thousand workers report a hundred times a second.
   if (std::ranges::none_of(state_.active_jobs(), [this](JobNumber job) {
         return !state_.job(job).ready.empty();
       })) {
+    more_leases_ = false;
     return;
   }
   std::vector<WorkerUuid> workers = links_.Reachable();
-  while (!workers.empty()) {
-    std::erase_if(workers, [this](const WorkerUuid& worker) {
+  if (more_leases_) {  // on with the worker whose turn it was
+    std::ranges::rotate(workers,
+                        std::ranges::lower_bound(workers, next_worker_));
+    more_leases_ = false;
+  }
+  int granted = 0;
+  while (!workers.empty() && !more_leases_) {
+    std::erase_if(workers, [&](const WorkerUuid& worker) {
+      if (granted == settings_.batch_requests_max) {
+        if (!more_leases_) {
+          more_leases_ = true;
+          next_worker_ = worker;
+        }
+        return false;
+      }
       auto decision = DecideLease(state_, worker, settings_, now_);
-      const bool granted = decision.reply.ok() && decision.reply->has_value();
+      const bool grants = decision.reply.ok() && decision.reply->has_value();
+      granted += grants ? 1 : 0;
       Apply(std::move(decision.mutations));
-      return !granted;
+      return !grants;
     });
   }
 }
@@ -277,7 +293,8 @@ void LoopCore::TryToLeaveDiskFull() {
 }
 
 SteadyTime LoopCore::NextDeadline() const {
-  if ((HasDurable() || !plans_.empty() || purging_) && !disk_full_) {
+  if ((HasDurable() || !plans_.empty() || purging_ || more_leases_) &&
+      !disk_full_) {
     return now_.steady;
   }
   SteadyTime next = std::min({links_.NextDeadline(), idle_at_,

@@ -109,7 +109,8 @@ class LoopCore {
   absl::Status CommitBatch();
   void AnswerAll();
   absl::Status HandleFailedCommit(const absl::Status& why);
-  absl::Status RunOneByOne(std::vector<Entry> entries);
+  // why: what their batch failed with.
+  absl::Status RunOneByOne(std::vector<Entry> entries, const absl::Status& why);
   // Answers the batch's entries, or these.
   void Forget(const absl::Status& why);
   static void Forget(std::vector<Entry> entries, const absl::Status& why);
@@ -141,15 +142,18 @@ class LoopCore {
   absl::flat_hash_set<TaskId> batch_tasks_;
   absl::flat_hash_set<std::pair<Digest, Digest>> batch_rows_;
 
-  // Of commits, a full disk aside; those that stored nothing new count for
-  // nothing.
+  // Of commits, a full disk and refused calls aside; those that stored nothing
+  // new count for nothing.
   int failures_in_row_ = 0;
-  int64_t failures_ = 0;  // in all
+  bool one_by_one_ = false;  // the calls of a batch that failed
+  int64_t failures_ = 0;     // in all
   SteadyTime last_step_at_;
   SteadyTime expire_not_before_;  // leases: see NoticeAbsence
   bool disk_full_ = false;        // no leases, no submits
   SteadyTime disk_retry_at_;
-  bool purging_ = true;  // perhaps rows of purged jobs are left
+  bool more_leases_ = false;  // to grant in the next step,
+  WorkerUuid next_worker_;    // from this worker on
+  bool purging_ = true;       // perhaps rows of purged jobs are left
   SteadyTime idle_at_ = SteadyTime::InfiniteFuture();  // time for Store::Idle
 };
 

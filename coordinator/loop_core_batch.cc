@@ -109,7 +109,8 @@ absl::Status LoopCore::CommitBatch() {
   if (HasDurable()) {
     idle_at_ = now_.steady + kIdleAfter;
   }
-  if (std::ranges::any_of(batch_, IsProgress)) {
+  // One by one says nothing of what time did in the batch that failed.
+  if (!one_by_one_ && std::ranges::any_of(batch_, IsProgress)) {
     failures_in_row_ = 0;
   }
   if (std::ranges::any_of(batch_, ChangesTokens)) {
@@ -139,8 +140,12 @@ void LoopCore::AnswerAll() {
 absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
   LogError(absl::StrCat("commit failed: ", why.ToString()));
   ++failures_;
-  failures_in_row_ += absl::IsResourceExhausted(why) ? 0 : 1;
   std::vector<Entry> entries = std::exchange(entries_, {});
+  // A statement that SQLite refuses is some call's fault until each was tried
+  // alone: whoever sends such a call must not end the process by repeating it.
+  const bool one_by_one = absl::IsInternal(why) && !entries.empty() &&
+                          !Planted(Bug::kBadRequestPoisonsBatch);
+  failures_in_row_ += absl::IsResourceExhausted(why) || one_by_one ? 0 : 1;
   if (absl::IsDataLoss(why) || failures_in_row_ > kFailuresMax) {
     // Never tried again: after a failed fsync the kernel has marked the pages
     // clean, and a second one would lie.
@@ -173,9 +178,8 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
   if (status.ok() && disk_full_) {
     status = store_->ReleaseReserve();
   }
-  if (status.ok() && absl::IsInternal(why) && entries.size() > 1 &&
-      !Planted(Bug::kBadRequestPoisonsBatch)) {
-    return RunOneByOne(std::move(entries));
+  if (status.ok() && one_by_one && !one_by_one_) {
+    return RunOneByOne(std::move(entries), why);
   }
   Forget(std::move(entries),
          status.ok() && absl::IsInternal(why) ? why : NotStored(why));
@@ -183,7 +187,10 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
 }
 
 // One request that the store cannot take must not take its batch along.
-absl::Status LoopCore::RunOneByOne(std::vector<Entry> entries) {
+absl::Status LoopCore::RunOneByOne(std::vector<Entry> entries,
+                                   const absl::Status& why) {
+  const int64_t failures_before = failures_;
+  one_by_one_ = true;
   size_t num_again = 0;
   absl::Status status;
   while (status.ok() && num_again < entries.size()) {
@@ -194,6 +201,11 @@ absl::Status LoopCore::RunOneByOne(std::vector<Entry> entries) {
     if (status.ok()) {
       status = CommitBatch();
     }
+  }
+  one_by_one_ = false;
+  if (status.ok() && failures_ == failures_before &&
+      ++failures_in_row_ > kFailuresMax) {
+    status = why;  // no call is to blame, and it fails again and again
   }
   if (!status.ok()) {
     entries.erase(entries.begin(),

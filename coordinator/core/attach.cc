@@ -10,6 +10,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/estimate.h"
+#include "coordinator/core/worker_state_check.h"
 
 namespace qsweep {
 namespace {
@@ -65,22 +66,6 @@ absl::StatusOr<Greeting> CheckHello(const State& state,
   greeting.new_process = hello.boot_seq() > known->boot_seq ||
                          (!known->boot.empty() && known->boot != greeting.boot);
   return greeting;
-}
-
-// A hello is stored, a report kept in memory.
-absl::Status CheckSize(const v1::WorkerState& report) {
-  constexpr size_t kHelloBytesMax = 64 << 10;
-  constexpr size_t kBytesMax = 4 << 20;  // partial metrics of two tasks
-  const size_t hello = report.hello().ByteSizeLong();
-  const size_t all = report.ByteSizeLong();
-  if (hello <= kHelloBytesMax && all <= kBytesMax) {
-    return absl::OkStatus();
-  }
-  return MakeError(
-      kBadValue,
-      absl::StrCat("a message of ", all, " bytes, of which ", hello,
-                   " are hello; at most ", kBytesMax, " and ", kHelloBytesMax),
-      hello > kHelloBytesMax ? "hello" : "");
 }
 
 std::map<TaskId, const v1::HeldTask*> HeldTasks(const v1::WorkerState& report) {
@@ -140,8 +125,8 @@ Decision<AttachReply> DecideWorkerState(
     const State& state, const std::string& credential,
     std::shared_ptr<const v1::WorkerState> report, const SessionId& new_session,
     const Settings& settings, const Now& now) {
-  if (absl::Status size = CheckSize(*report); !size.ok()) {
-    return {.reply = std::move(size)};
+  if (absl::Status sane = CheckWorkerState(*report); !sane.ok()) {
+    return {.reply = std::move(sane)};
   }
   Decision<AttachReply> decision{.reply = AttachReply()};
   AttachReply& reply = *decision.reply;
@@ -202,12 +187,17 @@ Decision<AttachReply> DecideWorkerState(
                            .deadline = deadline,
                            .progress = held.at(id)->progress(),
                            .run_deadline = task.lease->run_deadline,
-                           .progress_limit = task.lease->progress_limit};
+                           .progress_limit = task.lease->progress_limit,
+                           .commit_deadline = task.lease->commit_deadline};
       if (renewed.progress.phase() == v1::TASK_PHASE_RUN &&
           renewed.run_deadline == SteadyTime::InfiniteFuture()) {
         const Expected expected = ExpectedOn(state, task, *worker, settings);
         renewed.run_deadline = now.steady + RunLimit(expected, settings);
         renewed.progress_limit = ProgressLimit(expected, settings);
+      }
+      if (renewed.progress.phase() == v1::TASK_PHASE_COMMIT &&
+          renewed.commit_deadline == SteadyTime::InfiniteFuture()) {
+        renewed.commit_deadline = now.steady + settings.commit_deadline;
       }
       decision.mutations.push_back(std::move(renewed));
     } else if (auto ended = EndOfUnlisted(

@@ -40,7 +40,8 @@ struct AttachReply {
 //   ABORTED QS5010              a newer process or session has this worker_uuid
 //   NOT_FOUND QS5011            session not known: say hello again
 //   PERMISSION_DENIED QS6002    the worker_uuid is live with another credential
-//   INVALID_ARGUMENT QS1004     ids that are not 16 bytes
+//   INVALID_ARGUMENT QS1004     ids that are not 16 bytes, or what
+//                               CheckWorkerState refuses
 Decision<AttachReply> DecideWorkerState(
     const State& state, const std::string& credential,
     std::shared_ptr<const v1::WorkerState> report, const SessionId& new_session,

@@ -143,6 +143,18 @@ absl::Status CheckNoise(const v1::TaskReport& report) {
                          "report.noise");
 }
 
+// What the store and the speeds are told of how it ran.
+absl::Status CheckReport(const v1::TaskReport& report) {
+  constexpr double kSecondsMax = 1e9;  // thirty years
+  for (const double seconds : {report.load_seconds(), report.run_seconds()}) {
+    if (!(seconds >= 0 && seconds <= kSecondsMax)) {
+      return MakeError(kBadResult,
+                       absl::StrCat("it took ", seconds, " seconds"), "report");
+    }
+  }
+  return CheckNoise(report);
+}
+
 // The row of each key, [configurations, documents] row-major. The rows must be
 // exactly the keys.
 absl::StatusOr<std::vector<const v1::Measurement*>> RowsByKey(
@@ -256,7 +268,7 @@ absl::StatusOr<Reading> Read(
   reading.epoch = EpochOf(*reading.task, envelope);
   QSWEEP_ASSIGN_OR_RETURN(reading.payload_digest,
                           Digest::FromBytes(envelope.payload_sha256()));
-  QSWEEP_RETURN_IF_ERROR(CheckNoise(reading.result.report()));
+  QSWEEP_RETURN_IF_ERROR(CheckReport(reading.result.report()));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<const v1::Measurement*> by_key,
                           RowsByKey(reading.result, keys));
   QSWEEP_ASSIGN_OR_RETURN(reading.num_other_codes,

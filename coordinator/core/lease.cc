@@ -271,11 +271,14 @@ SteadyTime TimeoutOf(const State& state, const Task& task,
                                     ? lease.progress_limit
                                     : settings.progress_deadline)});
     case v1::TASK_PHASE_FETCH:
-      return std::min(lease.deadline,
-                      std::max(TurnOf(state, task), lease.progress_at) +
-                          settings.fetch_deadline);
+      // Who has run it does not get the time of a load once more.
+      return std::min({lease.deadline, lease.run_deadline,
+                       std::max(TurnOf(state, task), lease.progress_at) +
+                           settings.fetch_deadline});
+    case v1::TASK_PHASE_COMMIT:
+      return std::min(lease.deadline, lease.commit_deadline);
     default:
-      return lease.deadline;  // not listed yet, or its result is on the way
+      return lease.deadline;  // not listed yet
   }
 }
 
@@ -310,8 +313,9 @@ std::vector<Mutation> DecideTimeout(const State& state, TaskId id,
   }
   return DecideLeaseEnd(
       state, id, LeaseEnd::kStalled,
-      lease.progress.phase() == v1::TASK_PHASE_RUN &&
-              lease.run_deadline <= now.steady
+      lease.progress.phase() == v1::TASK_PHASE_COMMIT
+          ? absl::StrCat(worker, " has its result and does not bring it")
+      : lease.run_deadline <= now.steady
           ? absl::StrCat("it ran far longer than such tasks do on ", worker)
           : absl::StrCat("no progress on ", worker),
       true, settings, now);

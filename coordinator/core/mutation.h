@@ -358,8 +358,9 @@ struct LeaseRenewed {
   SteadyTime now;
   SteadyTime deadline;
   v1::TaskProgress progress;
-  SteadyTime run_deadline = SteadyTime::InfiniteFuture();  // while it runs
+  SteadyTime run_deadline = SteadyTime::InfiniteFuture();  // once it ran
   absl::Duration progress_limit;
+  SteadyTime commit_deadline = SteadyTime::InfiniteFuture();
 };
 
 // Memory only. Since when a job has tasks to run and nobody on them;

@@ -36,10 +36,10 @@ Settings Settings::Scaled(double factor) const {
   for (absl::Duration* duration :
        {&scaled.heartbeat, &scaled.lease_ttl, &scaled.failover_ttl,
         &scaled.progress_deadline, &scaled.fetch_deadline,
-        &scaled.start_deadline, &scaled.run_deadline_min, &scaled.queue_warning,
-        &scaled.default_load, &scaled.reconnect_backoff_max,
-        &scaled.backoff_min, &scaled.backoff_max, &scaled.ageing,
-        &scaled.worker_time_step}) {
+        &scaled.commit_deadline, &scaled.start_deadline,
+        &scaled.run_deadline_min, &scaled.queue_warning, &scaled.default_load,
+        &scaled.reconnect_backoff_max, &scaled.backoff_min, &scaled.backoff_max,
+        &scaled.ageing, &scaled.worker_time_step}) {
     *duration *= factor;
   }
   return scaled;
@@ -55,6 +55,8 @@ absl::Status Settings::Validate() const {
   // An inner timeout equal to the lease's kills every attempt it meets.
   QSWEEP_RETURN_IF_ERROR(Require(progress_deadline > lease_ttl,
                                  "progress_deadline",
+                                 "must be above lease_ttl"));
+  QSWEEP_RETURN_IF_ERROR(Require(commit_deadline > lease_ttl, "commit_deadline",
                                  "must be above lease_ttl"));
   QSWEEP_RETURN_IF_ERROR(Require(start_deadline > 2 * heartbeat,
                                  "start_deadline",

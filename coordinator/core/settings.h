@@ -22,6 +22,9 @@ struct Settings {
   absl::Duration progress_deadline = absl::Seconds(120);
   // Of loading and calibrating, without a sign of progress.
   absl::Duration fetch_deadline = absl::Minutes(30);
+  // From when its worker first says that it has the result: a worker that never
+  // brings it does not keep the task.
+  absl::Duration commit_deadline = absl::Minutes(30);
   // A lease that its worker has not listed for this long was never started;
   // lease_ttl at most.
   absl::Duration start_deadline = absl::Seconds(60);

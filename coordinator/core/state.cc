@@ -350,6 +350,7 @@ void State::On(const LeaseRenewed& m) {
   lease.progress = m.progress;
   lease.run_deadline = m.run_deadline;
   lease.progress_limit = m.progress_limit;
+  lease.commit_deadline = m.commit_deadline;
   if (lease.progress.phase() == v1::TASK_PHASE_RUN) {
     workers_.at(lease.worker).loaded = groups_.at(task.group).model_digest;
   }

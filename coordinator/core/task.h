@@ -49,6 +49,8 @@ struct Lease {
   // Set when the attempt is first seen to run.
   SteadyTime run_deadline = SteadyTime::InfiniteFuture();
   absl::Duration progress_limit;  // without a sign of progress
+  // Set when the worker first says that it has the result.
+  SteadyTime commit_deadline = SteadyTime::InfiniteFuture();
   v1::TaskProgress progress;
 };
 

@@ -21,8 +21,10 @@ void FuzzedLink::Send(v1::DesiredState state) {
   state_ = std::move(state);
 }
 
-void FuzzedLink::Close(absl::Status) {
+void FuzzedLink::Close(absl::Status status) {
   Expect(!closed_, "a stream is closed twice");
+  // What a worker sends is refused by name, or the database would have to.
+  Expect(!absl::IsInternal(status), "a report that the store cannot take");
   closed_ = true;
 }
 
@@ -40,8 +42,9 @@ bool FuzzedSink::Send(v1::WatchEvent event) {
   return true;
 }
 
-void FuzzedSink::Close(absl::Status) {
+void FuzzedSink::Close(absl::Status status) {
   Expect(!closed_, "a watch is closed twice");
+  Expect(!absl::IsInternal(status), "a watch that is a defect");
   closed_ = true;
 }
 

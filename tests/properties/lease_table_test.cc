@@ -243,6 +243,7 @@ class SideBySide {
         v1::HeldTask& task = *report.add_held();
         task.set_task_id(static_cast<uint64_t>(held));
         task.set_epoch(model_.tasks[held].grants.size());
+        task.mutable_progress()->set_phase(v1::TASK_PHASE_FETCH);
         listed.insert(held);
       }
     }

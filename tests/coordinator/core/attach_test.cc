@@ -1,8 +1,12 @@
 #include "coordinator/core/attach.h"
 
+#include <limits>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "coordinator/core/lease.h"
+#include "coordinator/core/worker_state_check.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/state_builder.h"
 
@@ -93,6 +97,124 @@ TEST(DecideWorkerState, RefusesAMessage_ThatWouldFillMemoryOrDisk) {
   report.set_session_id(TestSession("w").bytes());
   report.set_reason(std::string(10 << 20, 'x'));
   EXPECT_EQ(CodeOf(Decide(Running(), report).reply), "QS1004");
+}
+
+TEST(DecideWorkerState, RefusesNumbersThatNoWorkerMeans) {
+  struct Case {
+    const char* field;
+    void (*spoil)(v1::WorkerState&);
+  };
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
+  for (const Case& c : {
+           Case{"hello.usd_per_hour",
+                [](auto& s) { s.mutable_hello()->set_usd_per_hour(kNan); }},
+           Case{"hello.usd_per_hour",
+                [](auto& s) { s.mutable_hello()->set_usd_per_hour(-1); }},
+           Case{
+               "hello.usd_per_hour",
+               [](auto& s) { s.mutable_hello()->set_usd_per_hour(kInfinity); }},
+           Case{"hello.boot_seq",
+                [](auto& s) { s.mutable_hello()->set_boot_seq(kMost); }},
+           Case{"hello.devices[0].gflops",
+                [](auto& s) {
+                  s.mutable_hello()->mutable_devices(0)->set_gflops(kNan);
+                }},
+           Case{"hello.devices[0].gflops",
+                [](auto& s) {
+                  s.mutable_hello()->mutable_devices(0)->set_gflops(kInfinity);
+                }},
+           Case{"hello.devices[0].memory_bytes",
+                [](auto& s) {
+                  s.mutable_hello()->mutable_devices(0)->set_memory_bytes(
+                      kMost);
+                }},
+           Case{"hello.devices",
+                [](auto& s) {
+                  for (int i = 0; i < kDevicesMax; ++i) {
+                    s.mutable_hello()->add_devices();
+                  }
+                }},
+           Case{"lifetime_left_ms",
+                [](auto& s) { s.set_lifetime_left_ms(kMost); }},
+           Case{"held[0].task_id", [](auto& s) { Hold(s, kMost, 1); }},
+           Case{"held[0].epoch", [](auto& s) { Hold(s, 1, kMost); }},
+           Case{"held[0].progress.fraction",
+                [](auto& s) {
+                  Hold(s, 1, 1);
+                  s.mutable_held(0)->mutable_progress()->set_fraction(kNan);
+                }},
+           Case{"held[0].progress.partial",
+                [](auto& s) {
+                  Hold(s, 1, 1);
+                  s.mutable_held(0)
+                      ->mutable_progress()
+                      ->add_partial()
+                      ->set_nll_sum(kInfinity);
+                }},
+       }) {
+    SCOPED_TRACE(c.field);
+    v1::WorkerState report = Hello("w");
+    c.spoil(report);
+    const auto decision = Decide(StateBuilder().Build(), report);
+    EXPECT_EQ(CodeOf(decision.reply), "QS1004");
+    EXPECT_EQ(FieldOf(decision.reply), c.field);
+    EXPECT_THAT(decision.mutations, IsEmpty());
+  }
+}
+
+// A phase has its own time limit: one that is not known would have none.
+TEST(DecideWorkerState, RefusesAPhaseThatIsNotKnown) {
+  for (const int phase : {0, 4, -1}) {
+    SCOPED_TRACE(phase);
+    v1::WorkerState report = MakeReport("w", {}, 2);
+    Hold(report, 1, 1);
+    report.mutable_held(0)->mutable_progress()->set_phase(
+        static_cast<v1::TaskPhase>(phase));
+    const auto decision = Decide(Running(), report);
+    EXPECT_EQ(FieldOf(decision.reply), "held[0].progress.phase");
+    EXPECT_THAT(decision.mutations, IsEmpty());
+  }
+}
+
+// It says with every beat that it has the result, and that it gets on.
+TEST(DecideWorkerState, LetsNoWorkerKeepATaskWhoseResultItDoesNotBring) {
+  State state = Running();
+  const auto beat = [&state](absl::Duration at, v1::TaskPhase phase) {
+    const uint64_t seq = state.FindWorker(TestWorker("w"))->beat_seq + 1;
+    v1::WorkerState report = MakeReport("w", {}, seq);
+    Hold(report, 1, 1);
+    v1::TaskProgress& progress = *report.mutable_held(0)->mutable_progress();
+    progress.set_phase(phase);
+    progress.set_progress_seq(seq);
+    state = After(state, Decide(state, report, "", TestNow(at)).mutations);
+  };
+  const absl::Duration limit = kSettings.commit_deadline;
+  for (absl::Duration at; at < limit; at += kSettings.heartbeat) {
+    beat(at, v1::TASK_PHASE_COMMIT);
+    ASSERT_THAT(DecideTimeout(state, TaskId(1), kSettings, TestNow(at)),
+                IsEmpty());
+  }
+  beat(limit, v1::TASK_PHASE_COMMIT);
+  const State after =
+      After(state, DecideTimeout(state, TaskId(1), kSettings, TestNow(limit)));
+  EXPECT_FALSE(after.task(TaskId(1)).lease);
+  EXPECT_EQ(after.task(TaskId(1)).history->grants.back().end,
+            LeaseEnd::kStalled);
+}
+
+// Loading has a time of its own, which one that ran does not get again.
+TEST(DecideWorkerState, CountsOnWhatRan_WhenItIsSaidToLoadAgain) {
+  State state = Running();
+  v1::WorkerState report = MakeReport("w", {}, 2);
+  Hold(report, 1, 1);
+  state = After(state, Decide(state, report, "", TestNow()).mutations);
+  const SteadyTime run = state.task(TaskId(1)).lease->run_deadline;
+  report.set_beat_seq(3);
+  report.mutable_held(0)->mutable_progress()->set_phase(v1::TASK_PHASE_FETCH);
+  state = After(state, Decide(state, report, "", Now{.steady = run}).mutations);
+  EXPECT_EQ(TimeoutOf(state, state.task(TaskId(1)), kSettings), run);
 }
 
 TEST(DecideWorkerState, RefusesHello_WhenItMustNotAttach) {

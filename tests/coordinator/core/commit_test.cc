@@ -130,6 +130,20 @@ TEST(DecideCommit, RejectsAndChangesNothing_WhenEnvelopeIsWrong) {
                   e.set_payload("\xff\xff\xff");
                   e.set_payload_sha256(Digest::Of(e.payload()).bytes());
                 }},
+           Case{"a load that took no time there is", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  result.mutable_report()->set_load_seconds(std::nan(""));
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
+           Case{"a run that ended before it began", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  result.mutable_report()->set_run_seconds(-1);
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
            Case{"a noise that is no number", "QS5008",
                 [](auto& e) {
                   v1::TaskResult result = FullResult();

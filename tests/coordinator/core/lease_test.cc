@@ -333,16 +333,18 @@ TEST(DecideTimeout, EndsStalledAttempt_WhenRunMakesNoProgress) {
 TEST(DecideTimeout, ForgivesSlowLoadAndSpooledResult) {
   for (const auto& [phase, until] :
        {std::pair(v1::TASK_PHASE_FETCH, absl::Minutes(30)),
-        std::pair(v1::TASK_PHASE_COMMIT, absl::Hours(1))}) {
+        std::pair(v1::TASK_PHASE_COMMIT, absl::Minutes(50))}) {
     State state = Attempted(0, 0);
     v1::TaskProgress progress;
     progress.set_phase(phase);
-    state.Apply(LeaseRenewed{.task = TaskId(1),
-                             .epoch = Epoch(1),
-                             .session = TestSession("w"),
-                             .now = TestNow().steady,
-                             .deadline = TestNow(absl::Hours(1)).steady,
-                             .progress = progress});
+    state.Apply(
+        LeaseRenewed{.task = TaskId(1),
+                     .epoch = Epoch(1),
+                     .session = TestSession("w"),
+                     .now = TestNow().steady,
+                     .deadline = TestNow(absl::Hours(1)).steady,
+                     .progress = progress,
+                     .commit_deadline = TestNow(absl::Minutes(50)).steady});
     EXPECT_EQ(TimeoutOf(state, state.task(TaskId(1)), kSettings),
               TestNow(until).steady);
   }
