@@ -96,6 +96,7 @@ v1::CorpusLanguage Describe(LanguageText& text, std::string& artifact) {
     bytes += document.text().size();
     described.add_document_ids(document.id());
     described.add_document_digests(document.digest());
+    described.add_document_bytes(document.text().size());
   }
   described.set_documents(static_cast<uint32_t>(text.corpus.documents_size()));
   described.set_bytes(bytes);
@@ -166,6 +167,18 @@ bool TakeLanguageCorpus(absl::string_view bytes, v1::LanguageCorpus& out) {
     document.set_digest(Digest::Of(document.text()).bytes());
   }
   return bytes.empty();
+}
+
+// Whether its documents have together as many bytes as it says.
+bool SizesAddUp(const v1::CorpusLanguage& language) {
+  uint64_t left = language.bytes();
+  for (const uint64_t bytes : language.document_bytes()) {
+    if (bytes > left) {
+      return false;
+    }
+    left -= bytes;
+  }
+  return left == 0;
 }
 
 absl::Status BadCorpus(absl::string_view message, absl::string_view field) {
@@ -358,6 +371,7 @@ absl::Status ValidateCorpus(const v1::Corpus& corpus) {
     const int documents = language.document_ids_size();
     if (documents == 0 || documents != language.document_digests_size() ||
         static_cast<uint32_t>(documents) != language.documents() ||
+        documents != language.document_bytes_size() || !SizesAddUp(language) ||
         !Digest::FromBytes(language.artifact_digest()).ok()) {
       return BadCorpus("sizes disagree", field);
     }

@@ -42,6 +42,7 @@ struct ExpandedDocument {
   int language = 0;  // into Expansion::languages
   std::string id;
   Digest digest;
+  uint64_t bytes = 0;  // of its text
 };
 
 struct ExpandedEvaluation {
@@ -89,7 +90,7 @@ struct Expansion {
 // seed and id is smallest. Layer sweeps get "none" first; every job gets the
 // baseline. INVALID_ARGUMENT: as ValidateJobSpec; QS1011, QS1012, QS1050 with
 // the field of the layer set or quantizer; QS1051; QS2101, QS2103; QS2107
-// nothing left.
+// nothing left; QS1004 a corpus that does not say how long its documents are.
 // Calibrated quantizers give a configuration for each seed of
 // spec.calibration, whose corpus is calibration_corpus; null without one.
 absl::StatusOr<Expansion> ExpandJob(

@@ -151,6 +151,13 @@ absl::StatusOr<ExpandedEvaluation> SelectDocuments(
   const v1::CorpusLanguage& first = corpus.languages(languages.front());
   for (size_t l = 0; l < languages.size(); ++l) {
     const v1::CorpusLanguage& language = corpus.languages(languages[l]);
+    if (language.document_bytes_size() != language.document_ids_size()) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat("corpus ", corpus.name(), " does not say how long the ",
+                       "documents of ", language.language(), " are"),
+          "corpus");
+    }
     std::map<std::string, int> position;
     for (int d = 0; d < language.document_ids_size(); ++d) {
       position[language.document_ids(d)] = d;
@@ -162,10 +169,11 @@ absl::StatusOr<ExpandedEvaluation> SelectDocuments(
       if (wanted.count(id) == 0) {
         continue;
       }
-      const auto digest =
-          Digest::FromBytes(language.document_digests(position.at(id)));
+      const int d = position.at(id);
+      const auto digest = Digest::FromBytes(language.document_digests(d));
       QSWEEP_RETURN_IF_ERROR(digest.status());
-      selected.documents.push_back({static_cast<int>(l), id, *digest});
+      selected.documents.push_back(
+          {static_cast<int>(l), id, *digest, language.document_bytes(d)});
     }
   }
   return selected;

@@ -20,30 +20,36 @@ namespace {
 // Of a language's text, in the models this was measured on; sizes tasks only.
 constexpr double kBytesPerToken = 3.5;
 
-double TokensPerDocument(const v1::CorpusLanguage& language) {
-  return language.documents() == 0 ? 0
-                                   : static_cast<double>(language.bytes()) /
-                                         language.documents() / kBytesPerToken;
+// A text of more tokens than `limit` is skipped; 0: there is none.
+double TokensOf(const ExpandedDocument& document, int limit) {
+  const double tokens = static_cast<double>(document.bytes) / kBytesPerToken;
+  return limit > 0 ? std::min<double>(tokens, limit) : tokens;
+}
+
+// Of a document under the evaluation, as the engine has it.
+int MostTokens(const ExpandedEvaluation& evaluation,
+               const ModelDescription& model) {
+  const int context = model.context_length;
+  return evaluation.max_tokens > 0 && context > 0
+             ? std::min(evaluation.max_tokens, context)
+             : std::max(evaluation.max_tokens, context);
 }
 
 // Documents by unit, then language, so that a chunk has all languages; equal
 // texts once.
 std::vector<PlanDocument> PlanDocumentsOf(const ExpandedEvaluation& evaluation,
-                                          const Expansion& expansion,
-                                          const v1::Corpus& corpus) {
+                                          const ModelDescription& model) {
+  const int limit = MostTokens(evaluation, model);
   absl::flat_hash_map<absl::string_view, int> unit_of_id;
   std::vector<PlanDocument> documents;
   for (const ExpandedDocument& document : evaluation.documents) {
     const int unit =
         unit_of_id.emplace(document.id, static_cast<int>(unit_of_id.size()))
             .first->second;
-    const int language =
-        expansion.languages[static_cast<size_t>(document.language)];
-    documents.push_back(
-        {.digest = document.digest,
-         .language = document.language,
-         .unit = unit,
-         .tokens = TokensPerDocument(corpus.languages(language))});
+    documents.push_back({.digest = document.digest,
+                         .language = document.language,
+                         .unit = unit,
+                         .tokens = TokensOf(document, limit)});
   }
   std::ranges::stable_sort(documents, [](const auto& a, const auto& b) {
     return std::pair(a.unit, a.language) < std::pair(b.unit, b.language);
@@ -163,7 +169,7 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
                         .eval_index = static_cast<int>(e),
                         .evaluation = expansion.models[m].evaluations[e],
                         .documents = PlanDocumentsOf(expansion.evaluations[e],
-                                                     expansion, *corpus)};
+                                                     prepared.models[m])};
       for (const auto& expanded : expansion.models[m].configurations) {
         panel.configurations.push_back(expanded.configuration.digest);
       }

@@ -174,6 +174,7 @@ std::vector<Mutation> CorpusBatch() {
     for (const v1::Document& document : artifact.documents()) {
       language->add_document_ids(document.id());
       language->add_document_digests(document.digest());
+      language->add_document_bytes(document.text().size());
     }
   }
   batch.push_back(CorpusAdded{corpus});

@@ -77,6 +77,8 @@ TEST_F(CorpusTest, ReadsUdhr) {
   EXPECT_EQ(described.name(), "Name of eng");
   EXPECT_THAT(described.aliases(), ElementsAre("en"));
   EXPECT_THAT(described.document_ids(), ElementsAre("preamble", "1", "2"));
+  EXPECT_THAT(described.document_bytes(), ElementsAre(34, 5, 7));
+  EXPECT_EQ(described.bytes(), 46);
   QSWEEP_EXPECT_OK(ValidateCorpus(data->corpus));
 }
 
@@ -314,6 +316,12 @@ TEST(CorpusDigest, DependsOnLanguagesAndArtifacts) {
 
   v1::Corpus damaged = corpus;
   damaged.mutable_languages(0)->add_document_ids("2");
+  EXPECT_EQ(CodeOf(ValidateCorpus(damaged)), "QS1004");
+  damaged = corpus;
+  damaged.mutable_languages(0)->set_document_bytes(0, 2);  // of 1 in all
+  EXPECT_EQ(CodeOf(ValidateCorpus(damaged)), "QS1004");
+  damaged = corpus;
+  damaged.mutable_languages(0)->clear_document_bytes();
   EXPECT_EQ(CodeOf(ValidateCorpus(damaged)), "QS1004");
   damaged = corpus;
   damaged.mutable_languages()->SwapElements(0, 1);

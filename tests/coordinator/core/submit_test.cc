@@ -52,6 +52,32 @@ State Submitted(const State& state, const SweepOptions& options) {
   return after;
 }
 
+TEST(PrepareSubmit, CountsEachDocumentsOwnBytes) {
+  std::vector<LanguageText> languages(2);
+  size_t bytes = 35;
+  for (size_t l = 0; l < languages.size(); ++l) {
+    languages[l].corpus.set_language(l == 0 ? "eng" : "swh");
+    for (const char* id : {"1", "2"}) {
+      v1::Document& document = *languages[l].corpus.add_documents();
+      document.set_id(id);
+      document.set_text(std::string(bytes, id[0] + static_cast<char>(l)));
+      bytes *= 7;
+    }
+  }
+  v1::SubmitJobRequest request = SweepRequest();
+  request.mutable_spec()->mutable_evals(0)->set_max_tokens(1000);
+  const auto prepared = PrepareSubmit(
+      request, std::make_shared<v1::Corpus>(
+                   MakeCorpus("c", std::move(languages), {})->corpus));
+  QSWEEP_ASSERT_OK(prepared);
+  std::vector<double> tokens;
+  for (const PlanDocument& document : prepared->panels.at(0).documents) {
+    tokens.push_back(document.tokens);
+  }
+  // By unit; the last one is skipped after so many.
+  EXPECT_THAT(tokens, ElementsAre(10, 490, 70, 1000));
+}
+
 TEST(DecideSubmit, GivesTasksTheTextsOfTheirCalibrations) {
   v1::SubmitJobRequest request = SweepRequest();
   request.mutable_spec()->add_quantizers("gptq:group=4");
