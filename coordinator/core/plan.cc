@@ -6,6 +6,8 @@
 #include <optional>
 #include <utility>
 
+#include "coordinator/core/balance.h"
+
 namespace qsweep {
 namespace {
 
@@ -92,8 +94,8 @@ class Planner {
           seconds > target_ / 3 ? kTasksMin * block.seconds / seconds : 1;
       const double wanted =
           std::max(std::ceil(block.seconds / target_), std::round(share));
-      for (std::vector<int>& chunk :
-           Chunks(block, static_cast<size_t>(std::max(wanted, 1.0)))) {
+      for (std::vector<int>& chunk : Chunks(
+               block.documents, static_cast<size_t>(std::max(wanted, 1.0)))) {
         AddTasks(block, std::move(chunk));
       }
     }
@@ -102,8 +104,6 @@ class Planner {
 
  private:
   static constexpr double kTasksMin = 4;
-  // Of a chunk, that it may be longer or shorter for a unit to stay whole.
-  static constexpr double kUnitSlack = 0.1;
 
   std::vector<Block> Blocks() const {
     std::map<std::vector<int>, std::vector<int>> documents_of;
@@ -147,67 +147,29 @@ class Planner {
 
   // At most `wanted` chunks of about equal tokens: a worker that has drawn a
   // longer one would keep the job waiting at its end.
-  std::vector<std::vector<int>> Chunks(const Block& block,
+  std::vector<std::vector<int>> Chunks(const std::vector<int>& documents,
                                        size_t wanted) const {
-    const std::vector<int>& documents = block.documents;
-    std::vector<double> before = {0};  // tokens before each document
+    std::vector<BalancedItem> items;
+    items.reserve(documents.size());
     for (const int d : documents) {
-      before.push_back(before.back() +
-                       input_.documents[static_cast<size_t>(d)].tokens);
+      const PlanDocument& document = input_.documents[static_cast<size_t>(d)];
+      items.push_back({.unit = document.unit, .weight = document.tokens});
     }
-    const size_t num_chunks = std::min(wanted, documents.size());
-    const double chunk_tokens = before.back() / static_cast<double>(num_chunks);
-    std::vector<std::vector<int>> chunks;
-    size_t begin = 0;
-    for (size_t i = 1; i <= num_chunks; ++i) {
-      size_t end = documents.size();
-      if (i < num_chunks) {
-        end = std::clamp(
-            NearestCut(block, before, chunk_tokens * static_cast<double>(i),
-                       chunk_tokens * kUnitSlack),
-            begin + 1, documents.size() - (num_chunks - i));
+    std::vector<std::vector<int>> chunks = Balance(items, wanted);
+    for (std::vector<int>& chunk : chunks) {
+      for (int& d : chunk) {
+        d = documents[static_cast<size_t>(d)];
       }
-      chunks.emplace_back(
-          documents.begin() + static_cast<std::ptrdiff_t>(begin),
-          documents.begin() + static_cast<std::ptrdiff_t>(end));
-      begin = end;
     }
     return chunks;
-  }
-
-  // The document that `tokens` come before, as nearly as may be: the first one
-  // of a unit within `slack`, else any.
-  size_t NearestCut(const Block& block, const std::vector<double>& before,
-                    double tokens, double slack) const {
-    const auto unit = [&](size_t i) {
-      return input_.documents[static_cast<size_t>(block.documents[i])].unit;
-    };
-    const auto off = [&](size_t i) { return std::abs(before[i] - tokens); };
-    const auto first = static_cast<size_t>(
-        std::ranges::lower_bound(before, tokens - slack) - before.begin());
-    size_t any = first == 0 ? 0 : first - 1;
-    std::optional<size_t> of_unit;
-    for (size_t i = first; i < before.size(); ++i) {
-      any = off(i) < off(any) ? i : any;
-      if (before[i] > tokens + slack) {
-        break;
-      }
-      const bool at_unit =
-          i == 0 || i == block.documents.size() || unit(i) != unit(i - 1);
-      if (at_unit && (!of_unit || off(i) < off(*of_unit))) {
-        of_unit = i;
-      }
-    }
-    return of_unit.value_or(any);
   }
 
   void AddTasks(const Block& block, std::vector<int> documents) {
     if (documents.size() > 1 &&
         documents.size() * block.configurations.size() > max_rows_) {
-      const auto middle =
-          documents.begin() + static_cast<std::ptrdiff_t>(documents.size() / 2);
-      AddTasks(block, {documents.begin(), middle});
-      AddTasks(block, {middle, documents.end()});
+      for (std::vector<int>& half : Chunks(documents, 2)) {
+        AddTasks(block, std::move(half));
+      }
       return;
     }
     const double tokens = Tokens(documents);

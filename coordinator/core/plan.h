@@ -24,7 +24,7 @@ struct PlanDocument {
   Digest digest;
   int language = 0;   // into the job's languages
   int unit = 0;       // rank of the aligned id
-  double tokens = 0;  // estimated from its language's bytes
+  double tokens = 0;  // estimated from its bytes
 };
 
 // TrieSize of sets of configurations of one model, each computed once: a large
@@ -66,12 +66,11 @@ struct PlannedTask {
 };
 
 // Tasks that cover every missing key once and no other. Documents that lack the
-// same configurations are cut into chunks of equal length of about task_target,
-// at least four where that takes longer than a third of it, so that first
-// results come early in all languages and workers share the work evenly: at
-// units where these lie within a tenth of a chunk, else at documents. One
-// document's configurations are cut in slices only where a task would else be
-// twice too long or have too many rows.
+// same configurations are cut into chunks of equal length (balance.h) of about
+// task_target, at least four where that takes longer than a third of it, so
+// that first results come early in all languages and workers share the work
+// evenly. One document's configurations are cut in slices only where a task
+// would else be twice too long or have too many rows.
 std::vector<PlannedTask> PlanTasks(const PlanInput& input,
                                    const Settings& settings);
 

@@ -159,6 +159,25 @@ TEST(PlanTasks, MakesTasksOfEqualLength_WhenUnitsAreNot) {
   }
 }
 
+// Four articles of the UDHR in six languages, as bench.sh sweeps them: units as
+// different as 7 to 1, documents of one as 3 to 1.
+TEST(PlanTasks, MakesTasksOfEqualLength_WhenUnitsDifferMuch) {
+  constexpr double kUnits[] = {580, 80, 160, 280};
+  constexpr double kLanguages[] = {1, 1.1, 2.9, 1.3, 0.9, 2.2};
+  Sweep sweep = MakeSweep(2, 4, 6, 0, 60);
+  for (PlanDocument& document : sweep.input.documents) {
+    document.tokens = kUnits[document.unit] * kLanguages[document.language];
+  }
+  sweep.input.gflops *= Seconds(sweep) / 110;
+  const auto tasks = Plan(sweep);
+  ASSERT_EQ(tasks.size(), 4u);
+  ExpectCoversExactlyTheMissing(sweep, tasks);
+  for (const PlannedTask& task : tasks) {
+    EXPECT_NEAR(task.estimated_seconds, 110. / 4, 2.75);
+    EXPECT_TRUE(std::ranges::is_sorted(task.documents));
+  }
+}
+
 TEST(PlanTasks, MakesATaskPerDocument_WhenThereAreFew) {
   Sweep sweep = MakeSweep(2, 1, 3, 1000, 60);
   sweep.input.gflops *= Seconds(sweep) / 25;
