@@ -145,6 +145,19 @@ int64_t TensorDescription::num_elements() const {
   return elements;
 }
 
+int64_t TensorDescription::stored_bytes() const {
+  return static_cast<int64_t>(static_cast<double>(num_elements()) *
+                              stored_bits / 8);
+}
+
+int64_t ModelDescription::stored_bytes() const {
+  int64_t bytes = 0;
+  for (const TensorDescription& tensor : tensors) {
+    bytes += tensor.stored_bytes();
+  }
+  return bytes;
+}
+
 int64_t ModelDescription::num_parameters() const {
   int64_t parameters = 0;
   for (const TensorDescription& tensor : tensors) {

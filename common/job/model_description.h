@@ -54,6 +54,7 @@ struct TensorDescription {
   double stored_bits = 32;     // per element, in the file
 
   int64_t num_elements() const;
+  int64_t stored_bytes() const;  // in the file
 };
 
 // What a job needs to know of a checkpoint, without its weights. Value type.
@@ -73,6 +74,7 @@ struct ModelDescription {
   std::vector<TensorDescription> tensors;  // sorted by (layer, component, bias)
 
   int64_t num_parameters() const;  // tied counted once
+  int64_t stored_bytes() const;    // of all tensors, in the files
 };
 
 // Puts tensors into (layer, component, bias, name) order.

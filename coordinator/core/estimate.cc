@@ -40,15 +40,28 @@ double SpeedOn(const State& state, const Worker& worker, const Digest& model,
       .value_or(MeasuredAtStart(worker, settings));
 }
 
+double WeightBandwidthOn(const State& state, const Worker& worker,
+                         const Digest& model, const Settings& settings) {
+  return state.speeds()
+      .WeightBandwidth(model, DeviceType(worker.devices))
+      .value_or(settings.default_weight_bandwidth);
+}
+
 Expected ExpectedOn(const State& state, const Task& task, const Worker& worker,
                     const Settings& settings) {
   const TaskGroup& group = state.group(task.group);
-  Expected expected{.run = absl::Seconds(task.estimated_seconds)};
-  const double foreseen = group.prototype->estimated_gflops();
-  if (foreseen > 0) {
-    expected.run *= foreseen / SpeedOn(state, worker, group.model_digest,
-                                       group.evaluation_name, settings);
+  const v1::TaskSpec& prototype = *group.prototype;
+  double work =
+      std::max(0.0, task.estimated_seconds - ReadingSeconds(prototype));
+  if (prototype.estimated_gflops() > 0) {
+    work *= prototype.estimated_gflops() /
+            SpeedOn(state, worker, group.model_digest, group.evaluation_name,
+                    settings);
   }
+  const double reading =
+      static_cast<double>(prototype.weight_bytes()) /
+      WeightBandwidthOn(state, worker, group.model_digest, settings);
+  Expected expected{.run = absl::Seconds(work + reading)};
   if (Residency(worker, group.model_digest) < 2) {
     const auto learned = state.speeds().LoadSeconds(group.model_digest,
                                                     DeviceType(worker.devices));

@@ -20,6 +20,10 @@ int Residency(const Worker& worker, const Digest& model);
 double SpeedOn(const State& state, const Worker& worker, const Digest& model,
                absl::string_view operation, const Settings& settings);
 
+// Bytes of the model's weights a second that nine in ten attempts read.
+double WeightBandwidthOn(const State& state, const Worker& worker,
+                         const Digest& model, const Settings& settings);
+
 struct Expected {
   absl::Duration run;   // nine in ten attempts are faster
   absl::Duration load;  // of the model, before; zero: it is in memory

@@ -13,6 +13,9 @@ namespace {
 
 using Schemes = std::vector<std::optional<Scheme>>;
 
+// Of the weights, that a task lasts at least: reading them costs a quarter.
+constexpr double kReadingsMin = 4;
+
 // Position of each tensor's stage: 0 the embeddings, 1..layers the blocks, -1
 // after them (final norm, head), which the trie does not see.
 std::vector<int> StageOfTensors(const ModelDescription& model) {
@@ -70,8 +73,7 @@ struct Block {
   std::vector<int> configurations;
   std::vector<int> documents;
   int64_t trie_size = 0;
-  double tokens = 0;
-  double seconds = 0;
+  double work = 0;  // seconds of computing
 };
 
 class Planner {
@@ -79,23 +81,25 @@ class Planner {
   Planner(const PlanInput& input, const Settings& settings)
       : input_(input),
         cost_(input.tries->model()),
-        target_(absl::ToDoubleSeconds(settings.task_target)),
+        reading_(input.reading_seconds),
+        target_(WorkOfTask(input.reading_seconds, settings)),
+        target_min_(absl::ToDoubleSeconds(settings.task_target) / 3),
         max_rows_(static_cast<size_t>(settings.max_rows_per_task)) {}
 
   std::vector<PlannedTask> Plan() {
     std::vector<Block> blocks = Blocks();
-    double seconds = 0;
+    double work = 0;
     for (const Block& block : blocks) {
-      seconds += block.seconds;
+      work += block.work;
     }
     for (const Block& block : blocks) {
       // Its share of the four that a longer job has at least.
       const double share =
-          seconds > target_ / 3 ? kTasksMin * block.seconds / seconds : 1;
+          work > target_min_ ? kTasksMin * block.work / work : 1;
       const double wanted =
-          std::max(std::ceil(block.seconds / target_), std::round(share));
-      for (std::vector<int>& chunk : Chunks(
-               block.documents, static_cast<size_t>(std::max(wanted, 1.0)))) {
+          std::max(std::ceil(block.work / target_), std::round(share));
+      for (std::vector<int>& chunk :
+           Chunks(block.documents, AtMost(block.work, wanted))) {
         AddTasks(block, std::move(chunk));
       }
     }
@@ -104,6 +108,16 @@ class Planner {
 
  private:
   static constexpr double kTasksMin = 4;
+
+  // So many parts as wanted, or as few as take four readings of the weights
+  // each, the one among them that each begins with.
+  size_t AtMost(double work, double wanted) const {
+    if (reading_ > 0) {
+      wanted =
+          std::min(wanted, std::floor(work / ((kReadingsMin - 1) * reading_)));
+    }
+    return static_cast<size_t>(std::max(wanted, 1.0));
+  }
 
   std::vector<Block> Blocks() const {
     std::map<std::vector<int>, std::vector<int>> documents_of;
@@ -124,23 +138,18 @@ class Planner {
       Block block{.configurations = configurations,
                   .documents = std::move(documents)};
       block.trie_size = input_.tries->Of(configurations);
-      block.tokens = Tokens(block.documents);
-      block.seconds = Seconds(block.trie_size, configurations, block.tokens);
+      block.work = Work(block.trie_size, configurations, block.documents);
       blocks.push_back(std::move(block));
     }
     return blocks;
   }
 
-  double Tokens(const std::vector<int>& documents) const {
+  double Work(int64_t trie_size, const std::vector<int>& configurations,
+              const std::vector<int>& documents) const {
     double tokens = 0;
     for (const int d : documents) {
       tokens += input_.documents[static_cast<size_t>(d)].tokens;
     }
-    return tokens;
-  }
-
-  double Seconds(int64_t trie_size, const std::vector<int>& configurations,
-                 double tokens) const {
     return cost_.Seconds(trie_size, static_cast<int64_t>(configurations.size()),
                          tokens, input_.gflops);
   }
@@ -172,13 +181,10 @@ class Planner {
       }
       return;
     }
-    const double tokens = Tokens(documents);
-    const double seconds =
-        Seconds(block.trie_size, block.configurations, tokens);
+    const double work = Work(block.trie_size, block.configurations, documents);
     size_t slices = (block.configurations.size() + max_rows_ - 1) / max_rows_;
-    if (seconds > 2 * target_) {
-      slices =
-          std::max(slices, static_cast<size_t>(std::ceil(seconds / target_)));
+    if (work > 2 * target_) {
+      slices = std::max(slices, AtMost(work, std::ceil(work / target_)));
     }
     slices = std::min(slices, block.configurations.size());
     for (size_t i = 0; i < slices; ++i) {
@@ -187,31 +193,39 @@ class Planner {
                static_cast<std::ptrdiff_t>(block.configurations.size() * k /
                                            slices);
       };
-      AddTask({at(i), at(i + 1)}, documents, tokens,
-              slices == 1 ? block.trie_size : 0);
+      AddTask({at(i), at(i + 1)}, documents, slices == 1 ? block.trie_size : 0);
     }
   }
 
   void AddTask(std::vector<int> configurations, std::vector<int> documents,
-               double tokens, int64_t trie_size) {
+               int64_t trie_size) {
     PlannedTask task{.configurations = std::move(configurations),
                      .documents = std::move(documents)};
     task.layer_evaluations =
         trie_size > 0 ? trie_size : input_.tries->Of(task.configurations);
     task.layer_evaluations_naive = input_.tries->NaiveOf(task.configurations);
     task.estimated_seconds =
-        Seconds(task.layer_evaluations, task.configurations, tokens);
+        reading_ +
+        Work(task.layer_evaluations, task.configurations, task.documents);
     tasks_.push_back(std::move(task));
   }
 
   const PlanInput& input_;
   const TokenCost cost_;
-  const double target_;  // seconds
+  const double reading_;     // seconds, of each task
+  const double target_;      // seconds of computing
+  const double target_min_;  // of a job that is not cut
   const size_t max_rows_;
   std::vector<PlannedTask> tasks_;
 };
 
 }  // namespace
+
+double WorkOfTask(double reading_seconds, const Settings& settings) {
+  return std::max(absl::ToDoubleSeconds(settings.task_target),
+                  kReadingsMin * reading_seconds) -
+         reading_seconds;
+}
 
 std::vector<PlannedTask> PlanTasks(const PlanInput& input,
                                    const Settings& settings) {

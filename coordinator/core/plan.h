@@ -55,6 +55,7 @@ struct PlanInput {
   std::vector<PlanDocument> documents;  // by unit, then language
   std::vector<bool> missing;            // [configurations, documents]
   double gflops = 0;                    // of the slowest worker that may run it
+  double reading_seconds = 0;           // of the model's weights, there, once
 };
 
 struct PlannedTask {
@@ -65,12 +66,17 @@ struct PlannedTask {
   int64_t layer_evaluations_naive = 0;  // one configuration at a time
 };
 
+// Seconds of computing that a task is to have beside one reading of the
+// weights: together task_target, or four readings where these take longer.
+double WorkOfTask(double reading_seconds, const Settings& settings);
+
 // Tasks that cover every missing key once and no other. Documents that lack the
 // same configurations are cut into chunks of equal length (balance.h) of about
 // task_target, at least four where that takes longer than a third of it, so
 // that first results come early in all languages and workers share the work
-// evenly. One document's configurations are cut in slices only where a task
-// would else be twice too long or have too many rows.
+// evenly; but into none shorter than four readings of the weights, which each
+// task reads again. One document's configurations are cut in slices only where
+// a task would else be twice too long or have too many rows.
 std::vector<PlannedTask> PlanTasks(const PlanInput& input,
                                    const Settings& settings);
 

@@ -79,6 +79,9 @@ absl::Status Settings::Validate() const {
   QSWEEP_RETURN_IF_ERROR(
       Require(std::isfinite(default_gflops) && default_gflops > 0,
               "default_gflops", "must be a number above 0"));
+  QSWEEP_RETURN_IF_ERROR(Require(
+      std::isfinite(default_weight_bandwidth) && default_weight_bandwidth > 0,
+      "default_weight_bandwidth", "must be a number above 0"));
   QSWEEP_RETURN_IF_ERROR(
       Require(max_rows_per_task >= 1 && max_rows_per_task <= 100'000,
               "max_rows_per_task", "must be 1 to 100000"));

@@ -47,7 +47,10 @@ struct Settings {
   // Sizing of tasks (plan.h).
   absl::Duration task_target = absl::Seconds(60);
   double default_gflops = 60;  // of a worker that did not measure itself
-  absl::Duration default_load = absl::Seconds(30);  // of a model, not seen yet
+  // Of a model that was not seen yet: bytes/s of its weights, as from an
+  // ordinary disk, and its load.
+  double default_weight_bandwidth = 1e9;
+  absl::Duration default_load = absl::Seconds(30);
   int64_t max_rows_per_task = 2000;       // keeps a result below 256 KiB
   int64_t max_tasks_per_job = 1'000'000;  // QS1051 above
   // A submit of about more tasks than this is planned in slices, one per step

@@ -47,6 +47,10 @@ void Speeds::Add(const SpeedSample& sample) {
     load_seconds_[std::pair(sample.model, sample.device)].Add(
         sample.load_seconds, 0.9);
   }
+  if (std::isfinite(sample.weight_bandwidth) && sample.weight_bandwidth > 0) {
+    weight_bandwidths_[std::pair(sample.model, sample.device)].Add(
+        sample.weight_bandwidth, 0.1);
+  }
 }
 
 std::optional<double> Speeds::Gflops(const Digest& model,
@@ -61,6 +65,14 @@ std::optional<double> Speeds::LoadSeconds(const Digest& model,
                                           absl::string_view device) const {
   const auto found = load_seconds_.find(std::pair(model, std::string(device)));
   return found == load_seconds_.end() ? std::nullopt : found->second.value();
+}
+
+std::optional<double> Speeds::WeightBandwidth(const Digest& model,
+                                              absl::string_view device) const {
+  const auto found =
+      weight_bandwidths_.find(std::pair(model, std::string(device)));
+  return found == weight_bandwidths_.end() ? std::nullopt
+                                           : found->second.value();
 }
 
 }  // namespace qsweep

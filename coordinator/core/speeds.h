@@ -20,8 +20,9 @@ struct SpeedSample {
   Digest model;
   std::string operation;    // TaskGroup::evaluation_name
   std::string device;       // its type: "Tesla T4", "cpu"
-  double gflops = 0;        // work foreseen / seconds it ran; 0: not known
+  double gflops = 0;        // work foreseen / seconds it computed; 0: not known
   double load_seconds = 0;  // 0: the model was there
+  double weight_bandwidth = 0;  // bytes/s of weights it read; 0: not known
 };
 
 // What the newest attempts took, so that the next can be foreseen: the value
@@ -39,8 +40,15 @@ class Speeds {
   std::optional<double> LoadSeconds(const Digest& model,
                                     absl::string_view device) const;
 
+  // Bytes of weights a second; nine in ten read faster.
+  std::optional<double> WeightBandwidth(const Digest& model,
+                                        absl::string_view device) const;
+
+  // What stands for an operation where a value is none's.
+  static constexpr char kLoads[] = "";
+  static constexpr char kWeights[] = "weights";
   // Calls out(model, operation, device, value) for all that is kept, in an
-  // order that depends on nothing else; loads are those of operation "".
+  // order that depends on nothing else.
   template <typename Out>
   void ForEach(const Out& out) const {
     for (const auto& [key, window] : gflops_) {
@@ -50,7 +58,12 @@ class Speeds {
     }
     for (const auto& [key, window] : load_seconds_) {
       for (const double value : window.values()) {
-        out(key.first, std::string(), key.second, value);
+        out(key.first, std::string(kLoads), key.second, value);
+      }
+    }
+    for (const auto& [key, window] : weight_bandwidths_) {
+      for (const double value : window.values()) {
+        out(key.first, std::string(kWeights), key.second, value);
       }
     }
   }
@@ -72,6 +85,7 @@ class Speeds {
 
   std::map<Key, Window> gflops_;
   std::map<std::pair<Digest, std::string>, Window> load_seconds_;
+  std::map<std::pair<Digest, std::string>, Window> weight_bandwidths_;
 };
 
 }  // namespace qsweep

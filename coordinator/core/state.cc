@@ -359,12 +359,26 @@ void State::On(const LeaseRenewed& m) {
 SpeedSample MakeSpeedSample(const TaskGroup& group, double estimated_seconds,
                             const std::vector<v1::Device>& devices,
                             const v1::TaskReport& report) {
-  const double work = estimated_seconds * group.prototype->estimated_gflops();
+  const v1::TaskSpec& prototype = *group.prototype;
+  const double work = (estimated_seconds - ReadingSeconds(prototype)) *
+                      prototype.estimated_gflops();
+  const double computed = report.run_seconds() - report.weight_seconds();
   return {.model = group.model_digest,
           .operation = group.evaluation_name,
           .device = DeviceType(devices),
-          .gflops = report.run_seconds() > 0 ? work / report.run_seconds() : 0,
-          .load_seconds = report.load_seconds()};
+          .gflops = computed > 0 ? work / computed : 0,
+          .load_seconds = report.load_seconds(),
+          .weight_bandwidth = report.weight_seconds() > 0
+                                  ? static_cast<double>(report.weight_bytes()) /
+                                        report.weight_seconds()
+                                  : 0};
+}
+
+double ReadingSeconds(const v1::TaskSpec& prototype) {
+  return prototype.estimated_weight_bandwidth() > 0
+             ? static_cast<double>(prototype.weight_bytes()) /
+                   prototype.estimated_weight_bandwidth()
+             : 0;
 }
 
 std::string DeviceType(const std::vector<v1::Device>& devices) {

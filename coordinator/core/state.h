@@ -108,6 +108,9 @@ SpeedSample MakeSpeedSample(const TaskGroup& group, double estimated_seconds,
                             const std::vector<v1::Device>& devices,
                             const v1::TaskReport& report);
 
+// Of estimated_seconds, for one reading of the weights.
+double ReadingSeconds(const v1::TaskSpec& prototype);
+
 bool IsTerminal(v1::JobState state);  // SUCCEEDED, FAILED, CANCELLED
 
 // So many tasks done take one from Worker::blamed: over a long sweep a sound

@@ -128,9 +128,9 @@ void SubmitPlanner::CountShared(const State& state, size_t panel,
 }
 
 void SubmitPlanner::CountPlanned(size_t panel, const PlannedTask& task) {
-  const Gflops& gflops = gflops_[panel];
-  seconds_ += gflops.total > 0
-                  ? task.estimated_seconds * gflops.slowest / gflops.total
+  const Rates& rates = rates_[panel];
+  seconds_ += rates.gflops_total > 0
+                  ? task.estimated_seconds * rates.gflops / rates.gflops_total
                   : 0;
   plan_.set_tasks(plan_.tasks() + 1);
   plan_.set_layer_evaluations(plan_.layer_evaluations() +
@@ -150,7 +150,8 @@ void SubmitPlanner::MakeTasks(const State& state, const PlanSlice& slice,
       .documents = {first,
                     first + static_cast<std::ptrdiff_t>(slice.num_documents)},
       .missing = std::move(missing),
-      .gflops = gflops_[slice.panel].slowest};
+      .gflops = rates_[slice.panel].gflops,
+      .reading_seconds = rates_[slice.panel].reading_seconds};
   for (const PlannedTask& planned : PlanTasks(input, settings_)) {
     NewTask task{.group = GroupOf(state, slice.panel, planned.configurations),
                  .content_key = ContentKey(panel, slice, planned),
@@ -185,7 +186,10 @@ TaskGroupId SubmitPlanner::GroupOf(const State& state, size_t index,
   prototype->set_evaluation(panel.evaluation);
   prototype->set_compute(prepared_.spec->compute());
   prototype->set_memory_bytes(EstimateMemoryBytes(prepared_.models[m]));
-  prototype->set_estimated_gflops(gflops_[index].slowest);
+  prototype->set_estimated_gflops(rates_[index].gflops);
+  prototype->set_weight_bytes(
+      static_cast<uint64_t>(prepared_.models[m].stored_bytes()));
+  prototype->set_estimated_weight_bandwidth(rates_[index].weight_bandwidth);
   for (const int c : configurations) {
     const Configuration& configuration =
         prepared_.expansion.models[m]

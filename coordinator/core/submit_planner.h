@@ -98,12 +98,15 @@ class SubmitPlanner {
     int64_t num_measurements = 0;
   };
 
-  struct Gflops {
-    double slowest = 0;  // of the workers
-    double total = 0;    // 0: there is none
+  // Of the workers that may run a panel's tasks.
+  struct Rates {
+    double gflops = 0;            // of the slowest
+    double gflops_total = 0;      // 0: there is none
+    double weight_bandwidth = 0;  // bytes/s, of the slowest
+    double reading_seconds = 0;   // of the model's weights, by that
   };
 
-  Gflops SpeedsFor(const State& state, const SubmitPanel& panel) const;
+  Rates RatesFor(const State& state, const SubmitPanel& panel) const;
   void CutSlices();
   void CutPanel(size_t panel, double tasks);
   // Takes from `missing`, [configurations of the panel, documents of the
@@ -143,7 +146,7 @@ class SubmitPlanner {
   const JobNumber number_;
   const bool exists_;            // the job was there before
   const bool reuse_;             // false: as if nothing were measured
-  std::vector<Gflops> gflops_;   // parallel to the panels
+  std::vector<Rates> rates_;     // parallel to the panels
   std::deque<TrieSizes> tries_;  // parallel to the models
   bool at_once_ = true;
   std::vector<PlanSlice> slices_;

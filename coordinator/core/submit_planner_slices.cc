@@ -1,6 +1,7 @@
 // How a submit is cut into slices, and for which workers its tasks are sized.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "coordinator/core/estimate.h"
@@ -43,7 +44,7 @@ SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
       exists_(job != nullptr),
       reuse_(prepared.spec->policy().reuse() != v1::REUSE_NEVER) {
   for (const SubmitPanel& panel : prepared.panels) {
-    gflops_.push_back(SpeedsFor(state, panel));
+    rates_.push_back(RatesFor(state, panel));
   }
   const Expansion& expansion = prepared.expansion;
   plan_.set_configurations(
@@ -63,8 +64,8 @@ SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
 
 // Of the workers that the job admits: the live ones, or when none is live those
 // last seen. After a restart tasks are so cut as before.
-SubmitPlanner::Gflops SubmitPlanner::SpeedsFor(const State& state,
-                                               const SubmitPanel& panel) const {
+SubmitPlanner::Rates SubmitPlanner::RatesFor(const State& state,
+                                             const SubmitPanel& panel) const {
   constexpr absl::Duration kLately = absl::Hours(24);
   absl::Time newest = absl::InfinitePast();
   for (const auto& [uuid, worker] : state.workers()) {
@@ -72,30 +73,41 @@ SubmitPlanner::Gflops SubmitPlanner::SpeedsFor(const State& state,
   }
   Job job;
   TakeSpec(*prepared_.spec, job);
-  const Digest& model =
-      prepared_.models[static_cast<size_t>(panel.model_index)].digest;
-  Gflops gflops;
-  double slowest_lately = 0;
+  const ModelDescription& model =
+      prepared_.models[static_cast<size_t>(panel.model_index)];
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  struct Slowest {
+    double gflops = kNone;
+    double weight_bandwidth = kNone;
+  };
+  Slowest live;
+  Slowest lately;
+  Rates rates;
   for (const auto& [uuid, worker] : state.workers()) {
-    if (!WhyNotRequired(job, worker).empty()) {
+    const bool is_live = worker.liveness == WorkerLiveness::kLive;
+    if (!WhyNotRequired(job, worker).empty() ||
+        (!is_live && newest - worker.last_seen > kLately)) {
       continue;
     }
-    const double speed =
-        SpeedOn(state, worker, model, OperationOf(panel.evaluation), settings_);
-    if (worker.liveness == WorkerLiveness::kLive) {
-      gflops.slowest =
-          gflops.total == 0 ? speed : std::min(gflops.slowest, speed);
-      gflops.total += speed;
-    } else if (newest - worker.last_seen <= kLately) {
-      slowest_lately =
-          slowest_lately == 0 ? speed : std::min(slowest_lately, speed);
-    }
+    const double gflops = SpeedOn(state, worker, model.digest,
+                                  OperationOf(panel.evaluation), settings_);
+    Slowest& slowest = is_live ? live : lately;
+    slowest.gflops = std::min(slowest.gflops, gflops);
+    slowest.weight_bandwidth =
+        std::min(slowest.weight_bandwidth,
+                 WeightBandwidthOn(state, worker, model.digest, settings_));
+    rates.gflops_total += is_live ? gflops : 0;
   }
-  if (gflops.total == 0) {
-    gflops.slowest =
-        slowest_lately > 0 ? slowest_lately : settings_.default_gflops;
+  if (live.gflops == kNone) {
+    live = lately.gflops != kNone ? lately
+                                  : Slowest{settings_.default_gflops,
+                                            settings_.default_weight_bandwidth};
   }
-  return gflops;
+  rates.gflops = live.gflops;
+  rates.weight_bandwidth = live.weight_bandwidth;
+  rates.reading_seconds =
+      static_cast<double>(model.stored_bytes()) / live.weight_bandwidth;
+  return rates;
 }
 
 void SubmitPlanner::CutSlices() {
@@ -112,11 +124,11 @@ void SubmitPlanner::CutSlices() {
     const double seconds = TokenCost(tries.model())
                                .Seconds(tries.Of(FirstIndexes(configurations)),
                                         static_cast<int64_t>(configurations),
-                                        tokens, gflops_[p].slowest);
+                                        tokens, rates_[p].gflops);
     const size_t keys = configurations * panel.documents.size();
     num_keys_ += static_cast<int64_t>(keys);
     tasks.push_back(
-        std::max(seconds / absl::ToDoubleSeconds(settings_.task_target),
+        std::max(seconds / WorkOfTask(rates_[p].reading_seconds, settings_),
                  static_cast<double>(keys) /
                      static_cast<double>(settings_.max_rows_per_task)));
     // No key is in two tasks.

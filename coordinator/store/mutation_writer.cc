@@ -255,7 +255,10 @@ absl::Status MutationWriter::On(const ResultCommitted& m) {
   }
   QSWEEP_RETURN_IF_ERROR(AddNoise(m));
   QSWEEP_RETURN_IF_ERROR(AddSpeed(m.speed, m.speed.operation, m.speed.gflops));
-  QSWEEP_RETURN_IF_ERROR(AddSpeed(m.speed, "", m.speed.load_seconds));
+  QSWEEP_RETURN_IF_ERROR(
+      AddSpeed(m.speed, Speeds::kLoads, m.speed.load_seconds));
+  QSWEEP_RETURN_IF_ERROR(
+      AddSpeed(m.speed, Speeds::kWeights, m.speed.weight_bandwidth));
   return statements_.Run(sql::kCountWorkerTask, m.worker, kTasksPerPardon);
 }
 

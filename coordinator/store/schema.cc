@@ -232,7 +232,8 @@ CREATE INDEX lease_open ON lease (task) WHERE ended_at_us IS NULL;
 CREATE INDEX lease_by_worker ON lease (worker);
 
 -- What the newest attempts took, so that a restart foresees as before: work per
--- second of an operation; operation '': seconds that a load took.
+-- second of an operation; operation '': seconds that a load took; operation
+-- 'weights': bytes of weights read a second.
 CREATE TABLE speed (
   model BLOB NOT NULL CHECK (length(model) = 32),
   operation TEXT NOT NULL,

@@ -331,8 +331,9 @@ class Loader {
           if (!std::isfinite(value) || value <= 0) {
             return DamagedColumn("speed");
           }
-          (sample.operation.empty() ? sample.load_seconds : sample.gflops) =
-              value;
+          (sample.operation == Speeds::kLoads     ? sample.load_seconds
+           : sample.operation == Speeds::kWeights ? sample.weight_bandwidth
+                                                  : sample.gflops) = value;
           snapshot_.speeds.push_back(std::move(sample));
           return absl::OkStatus();
         });

@@ -115,6 +115,8 @@ StateBuilder& StateBuilder::Task(const TaskOptions& options) {
     prototype->set_compute(state_.job(JobNumber(options.jobs.front())).compute);
   }
   prototype->set_estimated_gflops(options.estimated_gflops);
+  prototype->set_weight_bytes(options.weight_bytes);
+  prototype->set_estimated_weight_bandwidth(options.estimated_weight_bandwidth);
   for (const std::string& quantizer : options.quantizers) {
     v1::ConfigurationSpec* configuration = prototype->add_configurations();
     configuration->set_quantizer(quantizer);

@@ -44,6 +44,8 @@ struct TaskOptions {
   double estimated_gflops = 0;
   double estimated_seconds = 10;
   std::string layer_set;  // of all configurations
+  uint64_t weight_bytes = 0;
+  double estimated_weight_bandwidth = 0;
 };
 
 struct WorkerOptions {

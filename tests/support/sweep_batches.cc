@@ -251,7 +251,8 @@ std::vector<Mutation> ResultBatch(int64_t task, int64_t epoch) {
                   .operation = "aligned@1",
                   .device = "cpu",
                   .gflops = 40.0 + static_cast<double>(task),
-                  .load_seconds = task == 1 ? 0.5 : 0};
+                  .load_seconds = task == 1 ? 0.5 : 0,
+                  .weight_bandwidth = task == 1 ? 2e9 : 0};
   result.report.set_engine("engine-1");
   result.report.set_device("cpu");
   v1::NoiseFloor& noise = *result.report.mutable_noise();

@@ -94,6 +94,10 @@ struct EngineReport {
   int64_t layer_evaluations_planned = 0;
   double load_seconds = 0;  // until the model is described and tokenized
   double run_seconds = 0;
+  // Stored bytes of the layers that the run read, and how long of run_seconds
+  // it waited for them: a GPU reads a layer while another is computed.
+  int64_t weight_bytes = 0;
+  double weight_seconds = 0;
   int64_t memory_peak_bytes = 0;         // resident, of the process
   int64_t device_memory_peak_bytes = 0;  // of a GPU, of the process so far
   // Where the task asked for it, the device can sum in another order, and a

@@ -349,6 +349,8 @@ v1::TaskResult ResultToProto(const EngineResult& result,
       static_cast<uint64_t>(result.report.layer_evaluations_planned));
   report.set_load_seconds(result.report.load_seconds);
   report.set_run_seconds(result.report.run_seconds);
+  report.set_weight_bytes(static_cast<uint64_t>(result.report.weight_bytes));
+  report.set_weight_seconds(result.report.weight_seconds);
   report.set_memory_peak_bytes(
       static_cast<uint64_t>(result.report.memory_peak_bytes));
   if (const std::optional<EngineNoise>& noise = result.report.noise) {

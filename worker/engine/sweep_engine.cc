@@ -33,6 +33,7 @@
 #include "worker/engine/progress_reporter.h"
 #include "worker/engine/ready_checkpoints.h"
 #include "worker/engine/thread_pool.h"
+#include "worker/engine/timed_machine.h"
 #include "worker/model/checkpoint.h"
 #include "worker/sweep/executor.h"
 #include "worker/sweep/pass_plan.h"
@@ -245,10 +246,13 @@ absl::Status SweepEngine::RunPass(
            .progress = [&](double work, const std::string& step) {
              reporter.Report(work, step);
            }}));
-  QSWEEP_RETURN_IF_ERROR(
-      task.naive ? RunNaive(plan, prepared.baseline, *machine)
-                 : RunLayerMajor(plan, prepared.baseline, *machine));
+  TimedMachine timed(model_, plan, *machine);
+  QSWEEP_RETURN_IF_ERROR(task.naive
+                             ? RunNaive(plan, prepared.baseline, timed)
+                             : RunLayerMajor(plan, prepared.baseline, timed));
   reporter.EndPass();
+  result.report.weight_bytes += timed.bytes();
+  result.report.weight_seconds += timed.seconds();
   result.report.layer_evaluations += machine->rows_advanced();
   const size_t num_configurations = task.configurations.size();
   for (size_t i = 0; i < documents.size(); ++i) {

@@ -20,10 +20,8 @@ int64_t StageBytes(const ModelDescription& model, const Stage& stage,
   int64_t bytes = 0;
   for (const int index : stage.tensors) {
     const TensorDescription& tensor = model.tensors[static_cast<size_t>(index)];
-    const int64_t elements = tensor.num_elements();
-    bytes += readings * static_cast<int64_t>(static_cast<double>(elements) *
-                                             tensor.stored_bits / 8) +
-             variants * elements * kFloat;
+    bytes += readings * tensor.stored_bytes() +
+             variants * tensor.num_elements() * kFloat;
   }
   return bytes;
 }

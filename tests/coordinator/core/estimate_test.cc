@@ -40,6 +40,17 @@ TEST(Speeds, GiveWhatNineInTenKeep_OfTheNewest) {
   EXPECT_EQ(gflops(), 50);
 }
 
+TEST(Speeds, GiveTheBandwidthThatNineInTenReach) {
+  Speeds speeds;
+  for (int i = 1; i <= 11; ++i) {
+    SpeedSample sample = Sample(0);
+    sample.weight_bandwidth = i * 1e9;
+    speeds.Add(sample);
+  }
+  EXPECT_EQ(speeds.WeightBandwidth(TestDigest("model"), "Tesla T4"), 2e9);
+  EXPECT_FALSE(speeds.WeightBandwidth(TestDigest("model"), "cpu"));
+}
+
 // A task of 600 GFLOP, foreseen at 60 GFLOP/s, on a worker that measured 30.
 State OneTask(double lifetime_left_seconds = 0) {
   StateBuilder builder;
@@ -93,6 +104,39 @@ TEST(ExpectedOn, GoesByWhatAttemptsTook) {
   const Expected expected = ExpectedIn(Taught(OneTask()));
   EXPECT_EQ(expected.run, absl::Seconds(5));
   EXPECT_EQ(expected.load, absl::Seconds(40));
+}
+
+// The task reads 4 GB besides, in 2 of its 10 s.
+State OneTaskThatReads() {
+  StateBuilder builder;
+  builder.Job().Task({.estimated_gflops = 60,
+                      .estimated_seconds = 10,
+                      .weight_bytes = 4'000'000'000,
+                      .estimated_weight_bandwidth = 2e9});
+  builder.Worker("w", {.gflops = 30});
+  return builder.Build();
+}
+
+TEST(ExpectedOn, ReadsTheWeightsAtTheirOwnSpeed) {
+  // 480 GFLOP at 30, and 4 GB at 1 GB/s.
+  EXPECT_EQ(ExpectedIn(OneTaskThatReads()).run, absl::Seconds(16 + 4));
+}
+
+TEST(MakeSpeedSample, TellsComputingFromReading) {
+  const State state = OneTaskThatReads();
+  v1::TaskReport report;
+  report.set_run_seconds(9);
+  report.set_weight_seconds(1);
+  report.set_weight_bytes(3'000'000'000);  // of the layers
+  const auto sample = [&] {
+    return MakeSpeedSample(state.group(state.task(TaskId(1)).group), 10, {},
+                           report);
+  };
+  EXPECT_DOUBLE_EQ(sample().gflops, 480. / 8);
+  EXPECT_DOUBLE_EQ(sample().weight_bandwidth, 3e9);
+  report.clear_weight_seconds();  // a worker that does not say
+  EXPECT_DOUBLE_EQ(sample().gflops, 480. / 9);
+  EXPECT_EQ(sample().weight_bandwidth, 0);
 }
 
 TEST(WhyNotFit, CountsTheLoadAgainstTheTimeLeft) {

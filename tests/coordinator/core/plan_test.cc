@@ -178,6 +178,46 @@ TEST(PlanTasks, MakesTasksOfEqualLength_WhenUnitsDifferMuch) {
   }
 }
 
+// Llama-2-7B is 13.5 GB in bf16, and a worker reads 1 GB/s.
+Sweep MakeSevenB(double seconds, double bandwidth) {
+  Sweep sweep = MakeSweep(2, 40, 3, 1000, 60);
+  sweep.model = Llama2Description();
+  sweep.configurations = {MakeBaseline(sweep.model, Compute::kFp32)};
+  sweep.input.missing.assign(sweep.input.documents.size(), true);
+  sweep.input.gflops *= Seconds(sweep) / seconds;
+  sweep.input.reading_seconds =
+      static_cast<double>(sweep.model.stored_bytes()) / bandwidth;
+  return sweep;
+}
+
+TEST(PlanTasks, ReadsTheWeightsOnce_WhenMoreTasksWouldMostlyRead) {
+  Sweep sweep = MakeSevenB(24, 1e9);
+  EXPECT_NEAR(sweep.input.reading_seconds, 13.5, 0.1);
+  auto tasks = Plan(sweep);
+  ASSERT_EQ(tasks.size(), 1u);  // not four of 6 s
+  EXPECT_NEAR(tasks[0].estimated_seconds, 24 + 13.5, 0.1);
+  sweep = MakeSevenB(24, 100e9);
+  tasks = Plan(sweep);
+  ASSERT_EQ(tasks.size(), 4u);
+  EXPECT_NEAR(tasks[0].estimated_seconds, 6 + 0.135, 0.3);
+}
+
+TEST(PlanTasks, TakesTheTargetOrFourReadings_WhenWorkIsLong) {
+  struct Case {
+    double bandwidth, tasks, seconds;
+  };
+  for (const Case& c : {Case{1e9, 22, 59}, Case{0.25e9, 6, 220.6}}) {
+    SCOPED_TRACE(c.bandwidth);
+    Sweep sweep = MakeSevenB(1000, c.bandwidth);
+    const auto tasks = Plan(sweep);
+    ExpectCoversExactlyTheMissing(sweep, tasks);
+    EXPECT_EQ(tasks.size(), static_cast<size_t>(c.tasks));
+    for (const PlannedTask& task : tasks) {
+      EXPECT_NEAR(task.estimated_seconds, c.seconds, c.seconds / 10);
+    }
+  }
+}
+
 TEST(PlanTasks, MakesATaskPerDocument_WhenThereAreFew) {
   Sweep sweep = MakeSweep(2, 1, 3, 1000, 60);
   sweep.input.gflops *= Seconds(sweep) / 25;

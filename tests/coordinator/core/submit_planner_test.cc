@@ -9,6 +9,7 @@
 #include "coordinator/core/lists.h"
 #include "coordinator/core/policy.h"
 #include "tests/support/error_matchers.h"
+#include "tests/support/model_descriptions.h"
 #include "tests/support/state_builder.h"
 #include "tests/support/sweep_requests.h"
 
@@ -295,6 +296,20 @@ TEST(SubmitPlanner, CutsForTheWorkersLastSeen_WhenNoneIsLive) {
   };
   EXPECT_EQ(gflops(WorkerLiveness::kLive), 500);
   EXPECT_EQ(gflops(WorkerLiveness::kLost), 500);
+}
+
+TEST(SubmitPlanner, CountsAReadingOfTheWeights) {
+  State state = StateBuilder().Worker("a").Build();
+  Sliced sliced(state);
+  sliced.Begin();
+  sliced.Slice();
+  const TaskGroup& group = state.group(TaskGroupId(1));
+  EXPECT_EQ(group.prototype->weight_bytes(),
+            static_cast<uint64_t>(TinyLlamaDescription().stored_bytes()));
+  EXPECT_EQ(group.prototype->estimated_weight_bandwidth(),
+            kSettings.default_weight_bandwidth);
+  EXPECT_GT(state.task(TaskId(1)).estimated_seconds,
+            ReadingSeconds(*group.prototype));
 }
 
 TEST(SubmitPlanner, LeavesNothing_WhenItIsCancelledHalfWay) {

@@ -752,6 +752,24 @@ TEST_F(EngineTest, ReportsGrowingProgressAndFinalSums) {
   }
 }
 
+TEST_F(EngineTest, TellsHowLongItWaitedForWeights) {
+  const auto engine = MakeEngine(2);
+  EngineTask task = Task(*engine);
+  const EngineReport report = Run(*engine, task).report;
+  const auto model = engine->Describe(task.model_path);
+  ASSERT_TRUE(model.ok());
+  int64_t layers = 0;
+  for (const TensorDescription& tensor : (*model)->tensors) {
+    layers += tensor.layer >= 0 ? tensor.stored_bytes() : 0;
+  }
+  EXPECT_EQ(report.weight_bytes, layers);
+  EXPECT_GT(report.weight_seconds, 0);
+  EXPECT_LT(report.weight_seconds, report.run_seconds);
+  task.naive = true;  // each configuration reads them for itself
+  EXPECT_EQ(Run(*engine, task).report.weight_bytes,
+            layers * static_cast<int64_t>(task.configurations.size()));
+}
+
 TEST_F(EngineTest, NamesTheTensor_WhenAWeightIsNotFinite) {
   TinyLlama model;
   model.edit = [](const std::string& name, std::vector<float>& values) {
