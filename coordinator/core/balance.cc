@@ -16,6 +16,10 @@ constexpr double kUnitSlack = 0.1;
 // Of the mean item, that each weighs at least: no chunk is empty, then.
 constexpr double kLeastWeight = 1e-6;
 
+// Of a gap, by which an item must be lighter to be given: rounding could else
+// let two chunks give one item to each other for ever.
+constexpr double kLeastGain = 1e-9;
+
 struct Unit {
   double weight = 0;
   std::vector<int> items;
@@ -101,7 +105,7 @@ class Balancer {
     const auto best = std::ranges::min_element(items, {}, [&](int item) {
       return std::abs(gap - 2 * WeightOf(item));
     });
-    if (items.size() < 2 || WeightOf(*best) >= gap) {
+    if (items.size() < 2 || WeightOf(*best) >= gap * (1 - kLeastGain)) {
       return false;
     }
     const int item = *best;
