@@ -132,7 +132,7 @@ TEST(SameRows, OfAConfigurationAndTheCheckpointMadeWithIt) {
   const std::string packed = directory / "packed";
   ASSERT_EQ(std::system(
                 absl::StrCat(QSWEEP_BINARY_DIR "/bin/qengine quantize --model ",
-                             sweep.spec.models(0).path(), " --to ", packed,
+                             sweep.spec.models(0).path(), " --out ", packed,
                              " --format gptq --quantizer ",
                              sweep.spec.quantizers(0), " >/dev/null 2>&1")
                     .c_str()),

@@ -693,33 +693,6 @@ TEST_F(EngineTest, SaysTheLeastMemoryThatWorks) {
   }
 }
 
-// A layer whose weights are all zero adds nothing: whatever quantizes it.
-TEST_F(EngineTest, KeepsTensorsThatAreAllZero) {
-  TinyLlama model;
-  model.edit = [](const std::string& name, std::vector<float>& values) {
-    if (name.starts_with("model.layers.1.") && name.ends_with("proj.weight")) {
-      std::fill(values.begin(), values.end(), 0.0f);
-    }
-  };
-  model.WriteTo(directory_);
-  const auto engine = MakeEngine(2);
-  EngineTask task = Task(*engine);
-  task.configurations.clear();
-  for (const char* quantizer :
-       {"rtn:bits=4,group=32", "rtn:bits=4,sym=0,group=32",
-        "rtn:bits=4,grid=awq,group=32", "upstream:gpu", "nf4", "nf4:double_quant=1",
-        "hqq:bits=4,group=32", "hqq:bits=4,group=32,axis=0"}) {
-    task.configurations.push_back(
-        {.quantizer = quantizer, .layer_set = "L0+L2+embed+head"});
-  }
-  for (const EngineRow& row : Run(*engine, task).rows) {
-    EXPECT_EQ(row.nll_sum, row.nll_fp_sum)
-        << task.configurations[static_cast<size_t>(row.configuration)]
-               .quantizer;
-    EXPECT_EQ(row.nonfinite, 0u);
-  }
-}
-
 TEST_F(EngineTest, ReportsGrowingProgressAndFinalSums) {
   const auto engine = MakeEngine(2);
   const EngineTask task = Task(*engine);
