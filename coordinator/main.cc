@@ -121,8 +121,10 @@ void AddOptions(CLI::App& serve, Flags& flags) {
   serve.add_option("--queue-warning", flags.queue_warning,
                    "When to tell of a job that no worker takes (30m)");
   serve
-      .add_option("--task-seconds", flags.task_seconds,
-                  "How long one task should take (60)")
+      .add_option(
+          "--task-seconds", flags.task_seconds,
+          "How long one task should take, however long it reads weights "
+          "(60, or four readings of the weights)")
       ->check(CLI::PositiveNumber);
   serve
       .add_option("--weight", flags.weights,
@@ -192,6 +194,7 @@ absl::Status ApplyFlags(Flags& flags) {
                                      settings.queue_warning));
   if (flags.task_seconds > 0) {
     settings.task_target = absl::Seconds(flags.task_seconds);
+    settings.readings_min = 0;
   }
   if (flags.server.listen.empty()) {
     flags.server.listen = {

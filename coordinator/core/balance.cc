@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <functional>
 #include <iterator>
 #include <set>
@@ -13,15 +14,12 @@ namespace {
 // Of the mean, that a chunk may be heavier or lighter for units to stay whole.
 constexpr double kUnitSlack = 0.1;
 
-// Of the mean item, that each weighs at least: no chunk is empty, then.
-constexpr double kLeastWeight = 1e-6;
-
-// Of a gap, by which an item must be lighter to be given: rounding could else
-// let two chunks give one item to each other for ever.
-constexpr double kLeastGain = 1e-9;
+// What all items weigh together, about. Whole numbers: rounded sums could move
+// an item to and fro for ever.
+constexpr double kWeightOfAll = 1e15;
 
 struct Unit {
-  double weight = 0;
+  int64_t weight = 0;
   std::vector<int> items;
 };
 
@@ -36,9 +34,13 @@ class Balancer {
     for (const BalancedItem& item : items) {
       all += item.weight;
     }
-    const auto num_items = static_cast<double>(items.size());
-    least_ = all > 0 ? kLeastWeight * all / num_items : 1;
-    mean_ = std::max(all, least_ * num_items) / static_cast<double>(num_chunks);
+    for (const BalancedItem& item : items) {
+      // Never nothing: so no chunk is empty.
+      weight_of_.push_back(
+          1 + (all > 0 ? std::llround(item.weight / all * kWeightOfAll) : 0));
+      mean_ += static_cast<double>(weight_of_.back());
+    }
+    mean_ /= static_cast<double>(num_chunks);
   }
 
   std::vector<std::vector<int>> Run() {
@@ -62,8 +64,8 @@ class Balancer {
   }
 
  private:
-  double WeightOf(int item) const {
-    return std::max(items_[static_cast<size_t>(item)].weight, least_);
+  int64_t WeightOf(int item) const {
+    return weight_of_[static_cast<size_t>(item)];
   }
 
   std::vector<Unit> HeaviestFirst() const {
@@ -87,25 +89,27 @@ class Balancer {
     return units;
   }
 
-  void Weigh(size_t chunk, double more) {
+  void Weigh(size_t chunk, int64_t more) {
     by_weight_.erase({weights_[chunk], chunk});
     weights_[chunk] += more;
     by_weight_.emplace(weights_[chunk], chunk);
   }
 
   bool Even() const {
-    return by_weight_.rbegin()->first <= mean_ * (1 + kUnitSlack) &&
-           by_weight_.begin()->first >= mean_ * (1 - kUnitSlack);
+    return static_cast<double>(by_weight_.rbegin()->first) <=
+               mean_ * (1 + kUnitSlack) &&
+           static_cast<double>(by_weight_.begin()->first) >=
+               mean_ * (1 - kUnitSlack);
   }
 
   // Moves the item that makes the two most alike. False: none does.
   bool Give(size_t from, size_t to) {
-    const double gap = weights_[from] - weights_[to];
+    const int64_t gap = weights_[from] - weights_[to];
     std::vector<int>& items = chunks_[from];
     const auto best = std::ranges::min_element(items, {}, [&](int item) {
       return std::abs(gap - 2 * WeightOf(item));
     });
-    if (items.size() < 2 || WeightOf(*best) >= gap * (1 - kLeastGain)) {
+    if (items.size() < 2 || WeightOf(*best) >= gap) {
       return false;
     }
     const int item = *best;
@@ -117,11 +121,11 @@ class Balancer {
   }
 
   const std::vector<BalancedItem>& items_;
-  double least_ = 0;  // weight of an item
-  double mean_ = 0;   // weight of a chunk
+  std::vector<int64_t> weight_of_;  // parallel to items_
+  double mean_ = 0;                 // of the chunks
   std::vector<std::vector<int>> chunks_;
-  std::vector<double> weights_;                    // parallel to chunks_
-  std::set<std::pair<double, size_t>> by_weight_;  // (weight, chunk)
+  std::vector<int64_t> weights_;                    // parallel to chunks_
+  std::set<std::pair<int64_t, size_t>> by_weight_;  // (weight, chunk)
 };
 
 }  // namespace

@@ -13,9 +13,6 @@ namespace {
 
 using Schemes = std::vector<std::optional<Scheme>>;
 
-// Of the weights, that a task lasts at least: reading them costs a quarter.
-constexpr double kReadingsMin = 4;
-
 // Position of each tensor's stage: 0 the embeddings, 1..layers the blocks, -1
 // after them (final norm, head), which the trie does not see.
 std::vector<int> StageOfTensors(const ModelDescription& model) {
@@ -82,6 +79,7 @@ class Planner {
       : input_(input),
         cost_(input.tries->model()),
         reading_(input.reading_seconds),
+        readings_min_(settings.readings_min),
         target_(WorkOfTask(input.reading_seconds, settings)),
         target_min_(absl::ToDoubleSeconds(settings.task_target) / 3),
         max_rows_(static_cast<size_t>(settings.max_rows_per_task)) {}
@@ -109,12 +107,12 @@ class Planner {
  private:
   static constexpr double kTasksMin = 4;
 
-  // So many parts as wanted, or as few as take four readings of the weights
+  // So many parts as wanted, or as few as take readings_min of the weights
   // each, the one among them that each begins with.
   size_t AtMost(double work, double wanted) const {
-    if (reading_ > 0) {
+    if (reading_ > 0 && readings_min_ > 1) {
       wanted =
-          std::min(wanted, std::floor(work / ((kReadingsMin - 1) * reading_)));
+          std::min(wanted, std::floor(work / ((readings_min_ - 1) * reading_)));
     }
     return static_cast<size_t>(std::max(wanted, 1.0));
   }
@@ -212,7 +210,8 @@ class Planner {
 
   const PlanInput& input_;
   const TokenCost cost_;
-  const double reading_;     // seconds, of each task
+  const double reading_;  // seconds, of each task
+  const double readings_min_;
   const double target_;      // seconds of computing
   const double target_min_;  // of a job that is not cut
   const size_t max_rows_;
@@ -222,9 +221,11 @@ class Planner {
 }  // namespace
 
 double WorkOfTask(double reading_seconds, const Settings& settings) {
-  return std::max(absl::ToDoubleSeconds(settings.task_target),
-                  kReadingsMin * reading_seconds) -
-         reading_seconds;
+  const double target = absl::ToDoubleSeconds(settings.task_target);
+  return settings.readings_min > 1
+             ? std::max(target, settings.readings_min * reading_seconds) -
+                   reading_seconds
+             : target;
 }
 
 std::vector<PlannedTask> PlanTasks(const PlanInput& input,

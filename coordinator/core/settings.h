@@ -47,6 +47,9 @@ struct Settings {
   // Sizing of tasks (plan.h).
   absl::Duration task_target = absl::Seconds(60);
   double default_gflops = 60;  // of a worker that did not measure itself
+  // Of the weights, that a task lasts at least: reading them costs a quarter.
+  // 0: as long as task_target says, however long reading takes.
+  double readings_min = 4;
   // Of a model that was not seen yet: bytes/s of its weights, as from an
   // ordinary disk, and its load.
   double default_weight_bandwidth = 1e9;

@@ -59,6 +59,7 @@ int ServeUnsynced(int argc, char** argv) {
     return app.exit(error);
   }
   options.settings.task_target = absl::Seconds(task_seconds);
+  options.settings.readings_min = 0;
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);

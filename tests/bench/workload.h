@@ -14,7 +14,7 @@
 namespace qsweep::bench {
 
 // What a simulated device says it computes; task sizes follow from it.
-inline constexpr double kGflops = 0.06;
+inline constexpr double kGflops = 60;
 
 // Jobs of a made-up model with six layers on a made-up corpus of one language:
 // each document is a task of its own.

@@ -2,7 +2,6 @@
 #include "coordinator/core/balance.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -15,10 +14,12 @@ namespace {
 
 std::vector<BalancedItem> AnyItems() {
   std::vector<BalancedItem> items;
-  const auto drawn = *rc::gen::nonEmpty<std::vector<std::pair<int, int>>>();
-  for (const auto& [unit, weight] : drawn) {
-    items.push_back(
-        {.unit = unit % 8, .weight = std::abs(static_cast<double>(weight))});
+  const auto drawn =
+      *rc::gen::nonEmpty(rc::gen::container<std::vector<std::pair<int, int>>>(
+          rc::gen::pair(rc::gen::inRange(0, 8), rc::gen::inRange(0, 20))));
+  for (const auto& [unit, bytes] : drawn) {
+    // Sums of such numbers are rounded.
+    items.push_back({.unit = unit, .weight = bytes / 3.5});
   }
   return items;
 }
