@@ -5,8 +5,10 @@
 #include "worker/kernels/launch.h"
 #include "worker/kernels/nf4_cuda.h"
 
-// A group for each team of a warp's lanes. With double quantization the groups'
-// scales are found in a launch of their own, and three more replace them.
+// A group for each team of a warp's lanes; what is common, groups of a power of
+// two of vectors, has kernels where a warp's reads touch. With double
+// quantization the groups' scales are found in a launch of their own, and three
+// more replace them.
 namespace qsweep::kernels {
 namespace {
 
@@ -28,6 +30,7 @@ struct Work {
   int64_t offset;  // what the first group lacks
   int64_t groups;
   int team_bits;      // 2^team_bits lanes have a group
+  int group_bits;     // of tiles: group_size is 2^group_bits
   bool aligned;       // 16 bytes at a time
   bool scales_given;  // double quantization: absmax holds what to scale by
   float levels[kNf4Codes];
@@ -102,13 +105,18 @@ QSWEEP_DEVICE Held<In> LoadWeights(const Work& work, const Hold& hold) {
 }
 
 template <typename In>
+QSWEEP_DEVICE float LargestOf(float largest, const Vector16& vector) {
+  float weights[kPerVector<In>];
+  Decode<In>(vector, weights);
+  for (const float weight : weights) {
+    largest = MaxOf(largest, Magnitude(weight));
+  }
+  return largest;
+}
+template <typename In>
 QSWEEP_DEVICE float LargestOf(float largest, const Held<In>& held) {
   for (const Vector16& vector : held.vectors) {
-    float weights[kPerVector<In>];
-    Decode<In>(vector, weights);
-    for (const float weight : weights) {
-      largest = MaxOf(largest, Magnitude(weight));
-    }
+    largest = LargestOf<In>(largest, vector);
   }
   return largest;
 }
@@ -132,6 +140,42 @@ QSWEEP_KERNEL AbsMaxKernel(Work work) {
       AbsMax(work, place.hold, LoadWeights<In>(work, place.hold));
   if (place.lane == 0 && place.group < work.groups) {
     Store(work.buffers.absmax + place.group, largest);
+  }
+}
+
+// A thread's part of a warp's tile: each vector of another group, of which the
+// team's lanes have a vector each. Whole groups alone.
+template <typename In>
+QSWEEP_DEVICE Hold TileOf(const Work& work) {
+  constexpr int kVector = kPerVector<In>;
+  constexpr int kVectors = kHeldOf<In> / kVector;
+  const int64_t warp =
+      BlockIndex() * (kThreads / kWarpThreads) + ThreadIndex() / kWarpThreads;
+  const int lane = ThreadIndex() % kWarpThreads;
+  return {(warp * kVectors * kWarpThreads + lane) * kVector,
+          kWarpThreads * kVector, work.count, true};
+}
+
+// Of one vector's group, for all its lanes.
+template <typename In>
+QSWEEP_DEVICE float TileAbsMax(const Work& work, const Vector16& vector) {
+  return LargestOverLanes(LargestOf<In>(0, vector), 1 << work.team_bits);
+}
+
+QSWEEP_DEVICE bool IsFirstOfTeam(const Work& work) {
+  return (ThreadIndex() & ((1 << work.team_bits) - 1)) == 0;
+}
+
+template <typename In>
+QSWEEP_KERNEL TileAbsMaxKernel(Work work) {
+  const Hold hold = TileOf<In>(work);
+  const Held<In> held = LoadWeights<In>(work, hold);
+  for (int v = 0; v < kHeldOf<In> / kPerVector<In>; ++v) {
+    const float largest = TileAbsMax<In>(work, held.vectors[v]);
+    const int64_t index = hold.index + v * hold.step;
+    if (IsFirstOfTeam(work) && index < hold.end) {
+      Store(work.buffers.absmax + (index >> work.group_bits), largest);
+    }
   }
 }
 
@@ -224,50 +268,59 @@ QSWEEP_KERNEL ScalesKernel(Work work) {
   Store(work.buffers.absmax + group, Add(Multiply(level, largest), mean));
 }
 
-// Writes the values of what is held.
+// Writes the values of vector v of a hold. full: IsFull<In>(hold).
 template <typename In, typename Out>
 QSWEEP_DEVICE void Quantize(const Work& work, const Tables& tables,
-                            const Hold& hold, float inverse, float scale,
-                            Held<In>& held) {
+                            const Hold& hold, bool full, int v, float largest,
+                            float scale, const Vector16& vector) {
   constexpr int kVector = kPerVector<In>;
-  const bool full = IsFull<In>(hold);
+  const float inverse = Divide(1.0f, largest);
   const bool divides = inverse < kInfinity;
   const float factor = divides ? inverse : 1.0f;
-  for (int v = 0; v < kHeldOf<In> / kVector; ++v) {
-    Forget(held.vectors[v]);
-    float weights[kVector];
-    Decode<In>(held.vectors[v], weights);
-    if (!divides) {  // by 0, or so little that all but 0 becomes infinite
-      for (float& weight : weights) {
-        weight = weight > 0 ? 1.0f : -1.0f;
-      }
-    }
+  float weights[kVector];
+  Decode<In>(vector, weights);
+  if (!divides) {  // by 0, or so little that all but 0 becomes infinite
     for (float& weight : weights) {
-      weight = Multiply(weight, factor);
+      weight = weight > 0 ? 1.0f : -1.0f;
     }
-    if (work.buffers.codes != nullptr) {
-      const int64_t index = hold.index + v * hold.step;
-      for (int i = 0; i < kVector; ++i) {
-        if (index + i < hold.end) {
-          const int bin = BinOf(weights[i]);
-          const int above = weights[i] > tables.thresholds[bin] ? 1 : 0;
-          Store(work.buffers.codes + index + i,
-                static_cast<uint8_t>(tables.codes[bin] + above));
-        }
-      }
-    }
-    for (float& weight : weights) {
-      const int bin = BinOf(weight);
-      const int above = weight > tables.thresholds[bin] ? 1 : 0;
-      weight = Multiply(tables.levels[above][bin], scale);
-    }
-    StoreVector<In, Out>(weights, hold, full, v,
-                         static_cast<typename Out::Stored*>(work.buffers.out));
   }
+  for (float& weight : weights) {
+    weight = Multiply(weight, factor);
+  }
+  if (work.buffers.codes != nullptr) {
+    const int64_t index = hold.index + v * hold.step;
+    for (int i = 0; i < kVector; ++i) {
+      if (index + i < hold.end) {
+        const int bin = BinOf(weights[i]);
+        const int above = weights[i] > tables.thresholds[bin] ? 1 : 0;
+        Store(work.buffers.codes + index + i,
+              static_cast<uint8_t>(tables.codes[bin] + above));
+      }
+    }
+  }
+  for (float& weight : weights) {
+    const int bin = BinOf(weight);
+    const int above = weight > tables.thresholds[bin] ? 1 : 0;
+    weight = Multiply(tables.levels[above][bin], scale);
+  }
+  StoreVector<In, Out>(weights, hold, full, v,
+                       static_cast<typename Out::Stored*>(work.buffers.out));
+}
+
+// What a group's values are scaled by. keeps: this lane writes it.
+QSWEEP_DEVICE float ScaleOf(const Work& work, int64_t group, float largest,
+                            bool keeps) {
+  if (work.scales_given) {
+    return Load(work.buffers.absmax + group);
+  }
+  if (work.buffers.absmax != nullptr && keeps) {
+    Store(work.buffers.absmax + group, largest);
+  }
+  return largest;
 }
 
 template <typename In, typename Out>
-QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 4) ValuesKernel(Work work) {
+QSWEEP_KERNEL ValuesKernel(Work work) {
   QSWEEP_SHARED(Tables, tables);
   const Place place = PlaceOf<In>(work);
   Hold hold = place.hold;
@@ -277,16 +330,35 @@ QSWEEP_KERNEL QSWEEP_RESIDENT(kThreads, 4) ValuesKernel(Work work) {
   if (place.group >= work.groups) {
     return;
   }
-  const float inverse = Divide(1.0f, largest);
-  const float scale =
-      work.scales_given ? Load(work.buffers.absmax + place.group) : largest;
-  if (!work.scales_given && work.buffers.absmax != nullptr && place.lane == 0) {
-    Store(work.buffers.absmax + place.group, largest);
-  }
+  const float scale = ScaleOf(work, place.group, largest, place.lane == 0);
   while (!IsEmpty(hold)) {
-    Quantize<In, Out>(work, tables, hold, inverse, scale, held);
+    const bool full = IsFull<In>(hold);
+    for (int v = 0; v < kHeldOf<In> / kPerVector<In>; ++v) {
+      Forget(held.vectors[v]);
+      Quantize<In, Out>(work, tables, hold, full, v, largest, scale,
+                        held.vectors[v]);
+    }
     hold = Next<In>(hold);
     held = LoadWeights<In>(work, hold);
+  }
+}
+
+template <typename In, typename Out>
+QSWEEP_KERNEL TileValuesKernel(Work work) {
+  QSWEEP_SHARED(Tables, tables);
+  const Hold hold = TileOf<In>(work);
+  const Held<In> held = LoadWeights<In>(work, hold);
+  FillTables(work, tables);
+  QSWEEP_UNROLL
+  for (int v = 0; v < kHeldOf<In> / kPerVector<In>; ++v) {
+    const float largest = TileAbsMax<In>(work, held.vectors[v]);
+    const int64_t index = hold.index + v * hold.step;
+    if (index < hold.end) {
+      const float scale =
+          ScaleOf(work, index >> work.group_bits, largest, IsFirstOfTeam(work));
+      Quantize<In, Out>(work, tables, hold, true, v, largest, scale,
+                        held.vectors[v]);
+    }
   }
 }
 
@@ -311,20 +383,43 @@ void FillBins(Work& work) {
   }
 }
 
+// Whether the groups make tiles, whose bits are then filled in.
+template <typename In>
+bool MakesTiles(Work& work) {
+  int bits = 0;
+  while (int64_t{kPerVector<In>} << bits < work.group_size) {
+    ++bits;
+  }
+  if (!work.aligned || work.offset != 0 || bits > kWarpBits ||
+      int64_t{kPerVector<In>} << bits != work.group_size ||
+      work.count % work.group_size != 0) {
+    return false;
+  }
+  work.team_bits = bits;
+  while (int64_t{1} << work.group_bits < work.group_size) {
+    ++work.group_bits;
+  }
+  return true;
+}
+
 template <typename In, typename Out>
 int LaunchNf4(Work work, bool double_quant, Stream stream) {
   work.aligned = work.group_size % kPerVector<In> == 0 &&
                  work.offset % kPerVector<In> == 0 &&
                  IsAligned16(work.buffers.weights) &&
                  IsAligned16(work.buffers.out);
-  while (work.team_bits < kWarpBits &&
+  const bool tiles = MakesTiles<In>(work);
+  while (!tiles && work.team_bits < kWarpBits &&
          kHeldOf<In> << work.team_bits < work.group_size) {
     ++work.team_bits;
   }
-  const int64_t blocks = CeilDiv(work.groups, kThreads >> work.team_bits);
+  const int64_t blocks = tiles
+                             ? CeilDiv(work.count, kThreads * kHeldOf<In>)
+                             : CeilDiv(work.groups, kThreads >> work.team_bits);
   const Grid grid = {blocks, kThreads};
   if (double_quant) {
-    int error = Launch(AbsMaxKernel<In>, grid, stream, work);
+    int error = Launch(tiles ? TileAbsMaxKernel<In> : AbsMaxKernel<In>, grid,
+                       stream, work);
     if (error == 0) {
       error = Launch(LanesKernel, {kSumBlocks, kSumThreads}, stream, work);
     }
@@ -340,7 +435,8 @@ int LaunchNf4(Work work, bool double_quant, Stream stream) {
     }
     work.scales_given = true;
   }
-  return Launch(ValuesKernel<In, Out>, grid, stream, work);
+  return Launch(tiles ? TileValuesKernel<In, Out> : ValuesKernel<In, Out>, grid,
+                stream, work);
 }
 
 template <typename In>
@@ -373,6 +469,7 @@ int Nf4Cuda(const Nf4Buffers& buffers, int64_t count, Nf4Options options,
                .offset = options.offset,
                .groups = options.groups(count),
                .team_bits = 0,
+               .group_bits = 0,
                .aligned = false,
                .scales_given = false,
                .levels = {},

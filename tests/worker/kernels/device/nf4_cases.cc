@@ -91,10 +91,10 @@ TEST_F(Nf4Kernel, EqualsTheCpu_OverAMillionWeightsOfEachKind) {
 TEST_F(Nf4Kernel, EqualsTheCpu_AtOddSizes) {
   int turn = 0;
   for (const FloatTypes types : kFloatTypes) {
-    for (const int64_t count : {1, 7, 63, 64, 65, 1000, 4097, 16'449}) {
+    for (const int64_t count : {1, 7, 63, 64, 65, 1000, 4097, 12'288, 16'449}) {
       const DeviceWeights weights =
           RandomWeights(types.weights, count, static_cast<uint64_t>(count));
-      for (const int64_t group : {1, 5, 64, 96, 256, 4096}) {
+      for (const int64_t group : {1, 5, 8, 64, 96, 256, 4096}) {
         for (const bool double_quant : {false, true}) {
           for (const size_t shift : {0, 1}) {
             const int64_t offsets[] = {0, group / 2, group - 1};
