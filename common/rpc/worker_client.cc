@@ -50,11 +50,12 @@ class RunningCalls {
     ~Entry() {
       MutexLock lock(calls_.mutex_);
       calls_.entries_.erase(this);
+      calls_.overtaken_.erase(this);
     }
     // What the end of the call means for the caller.
     absl::Status Explain(const absl::Status& status) const {
       MutexLock lock(calls_.mutex_);
-      return absl::IsCancelled(status) && overtaken_
+      return absl::IsCancelled(status) && calls_.overtaken_.contains(this)
                  ? absl::UnavailableError("the connection went silent")
                  : ExplainCallStatus(link_.endpoint, status);
     }
@@ -64,7 +65,6 @@ class RunningCalls {
     RunningCalls& calls_;
     const WorkerChannel& link_;
     grpc::ClientContext& context_;
-    bool overtaken_ ABSL_GUARDED_BY(calls_.mutex_) = false;
   };
 
   void CancelAll() {
@@ -79,7 +79,7 @@ class RunningCalls {
     MutexLock lock(mutex_);
     for (Entry* entry : entries_) {
       if (&entry->link_ != &link) {
-        entry->overtaken_ = true;
+        overtaken_.insert(entry);
         entry->context_.TryCancel();
       }
     }
@@ -88,6 +88,7 @@ class RunningCalls {
  private:
   Mutex mutex_;
   std::set<Entry*> entries_ ABSL_GUARDED_BY(mutex_);
+  std::set<const Entry*> overtaken_ ABSL_GUARDED_BY(mutex_);
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 
+#include "worker/kernels/cpu_levels.h"
 #include "worker/kernels/quantizer_levels.h"
 
 namespace qsweep::kernels {
@@ -18,8 +19,7 @@ const Levels& DetectLevels() {
     Levels levels;
     levels.loops[levels.count++] = &QuantizerLoopsBaseline();
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c")) {
+    if (RunsAvx2Level()) {
       levels.loops[levels.count++] = &QuantizerLoopsAvx2();
     }
 #endif

@@ -8,6 +8,7 @@
 
 #include <sys/mman.h>
 
+#include "worker/kernels/cpu_levels.h"
 #include "worker/kernels/row_kernels_levels.h"
 
 namespace qsweep::kernels {
@@ -28,8 +29,7 @@ const Levels& DetectLevels() {
     Levels levels;
     levels.kernels[levels.count++] = &RowKernelsBaseline();
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c")) {
+    if (RunsAvx2Level()) {
       levels.kernels[levels.count++] = &RowKernelsAvx2();
     }
 #endif
