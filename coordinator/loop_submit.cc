@@ -107,6 +107,8 @@ absl::StatusOr<PreparedSubmit> PrepareStored(LoopCore& core, JobNumber job) {
     QSWEEP_ASSIGN_OR_RETURN(const auto model, core.store().ReadModel(digest));
     *request.add_models() = *model;
   }
+  QSWEEP_ASSIGN_OR_RETURN(v1::JobPlan plan, core.store().ReadPlan(job));
+  request.mutable_token_rates()->Swap(plan.mutable_token_rates());
   QSWEEP_ASSIGN_OR_RETURN(std::shared_ptr<const v1::Corpus> corpus,
                           core.store().ReadCorpus(stored.corpus));
   QSWEEP_ASSIGN_OR_RETURN(CorpusPointer calibration,

@@ -134,6 +134,7 @@ QSWEEP_UNARY_CALL(CheckDatabase,
 QSWEEP_UNARY_CALL(ListWorkers, impl_->options.timeout)
 QSWEEP_UNARY_CALL(AddCorpus, impl_->options.timeout)
 QSWEEP_UNARY_CALL(ListCorpora, impl_->options.timeout)
+QSWEEP_UNARY_CALL(SampleTexts, impl_->options.timeout)
 QSWEEP_UNARY_CALL(Query, impl_->options.timeout +
                              absl::Milliseconds(request.deadline_ms()))
 QSWEEP_UNARY_CALL(Join, impl_->options.timeout)

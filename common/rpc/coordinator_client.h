@@ -64,6 +64,8 @@ class CoordinatorClient {
       const v1::AddCorpusRequest& request);
   absl::StatusOr<v1::ListCorporaResponse> ListCorpora(
       const v1::ListCorporaRequest& request);
+  absl::StatusOr<v1::SampleTextsResponse> SampleTexts(
+      const v1::SampleTextsRequest& request);
   // The bootstrap runs in the coordinator, which gives up with the call.
   absl::StatusOr<v1::GetResultsResponse> GetResults(
       const v1::GetResultsRequest& request,

@@ -17,12 +17,36 @@
 namespace qsweep {
 namespace {
 
-// Of a language's text, in the models this was measured on; sizes tasks only.
+// Of a language nothing is known of; sizes tasks only, as all rates do.
 constexpr double kBytesPerToken = 3.5;
+constexpr double kMostBytesPerToken = 1000;
+
+// Bytes a token by model and language, as a submitter has measured them.
+using TokenRates = absl::flat_hash_map<std::pair<size_t, std::string>, double>;
+
+absl::StatusOr<TokenRates> ReadTokenRates(const v1::SubmitJobRequest& request) {
+  TokenRates rates;
+  for (int i = 0; i < request.token_rates_size(); ++i) {
+    const v1::TokenRate& rate = request.token_rates(i);
+    const double bytes = rate.bytes_per_token();
+    if (rate.model() >= static_cast<uint32_t>(request.models_size()) ||
+        !(bytes > 0 && bytes <= kMostBytesPerToken)) {
+      return MakeError(
+          kBadValue,
+          absl::StrCat("a rate of ", bytes, " bytes a token of model ",
+                       rate.model(), " of ", request.models_size()),
+          absl::StrCat("token_rates[", i, "]"),
+          "More than 0 and at most 1000, of a model of the request.");
+    }
+    rates[{rate.model(), rate.language()}] = bytes;
+  }
+  return rates;
+}
 
 // A text of more tokens than `limit` is skipped; 0: there is none.
-double TokensOf(const ExpandedDocument& document, int limit) {
-  const double tokens = static_cast<double>(document.bytes) / kBytesPerToken;
+double TokensOf(const ExpandedDocument& document, double bytes_per_token,
+                int limit) {
+  const double tokens = static_cast<double>(document.bytes) / bytes_per_token;
   return limit > 0 ? std::min<double>(tokens, limit) : tokens;
 }
 
@@ -37,8 +61,10 @@ int MostTokens(const ExpandedEvaluation& evaluation,
 
 // Documents by unit, then language, so that a chunk has all languages; equal
 // texts once.
-std::vector<PlanDocument> PlanDocumentsOf(const ExpandedEvaluation& evaluation,
-                                          const ModelDescription& model) {
+// bytes_per_token: of each language.
+std::vector<PlanDocument> PlanDocumentsOf(
+    const ExpandedEvaluation& evaluation, const ModelDescription& model,
+    const std::vector<double>& bytes_per_token) {
   const int limit = MostTokens(evaluation, model);
   absl::flat_hash_map<absl::string_view, int> unit_of_id;
   std::vector<PlanDocument> documents;
@@ -46,10 +72,13 @@ std::vector<PlanDocument> PlanDocumentsOf(const ExpandedEvaluation& evaluation,
     const int unit =
         unit_of_id.emplace(document.id, static_cast<int>(unit_of_id.size()))
             .first->second;
-    documents.push_back({.digest = document.digest,
-                         .language = document.language,
-                         .unit = unit,
-                         .tokens = TokensOf(document, limit)});
+    documents.push_back(
+        {.digest = document.digest,
+         .language = document.language,
+         .unit = unit,
+         .tokens = TokensOf(
+             document, bytes_per_token[static_cast<size_t>(document.language)],
+             limit)});
   }
   std::ranges::stable_sort(documents, [](const auto& a, const auto& b) {
     return std::pair(a.unit, a.language) < std::pair(b.unit, b.language);
@@ -163,13 +192,23 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
                           Digest::FromBytes(corpus->digest()));
   const Expansion& expansion = prepared.expansion;
   prepared.num_texts = expansion.num_documents();
+  QSWEEP_ASSIGN_OR_RETURN(const TokenRates rates, ReadTokenRates(request));
+  prepared.token_rates.assign(request.token_rates().begin(),
+                              request.token_rates().end());
   for (size_t m = 0; m < expansion.models.size(); ++m) {
+    std::vector<double> bytes_per_token;
+    for (const int language : expansion.languages) {
+      const auto rate = rates.find({m, corpus->languages(language).language()});
+      bytes_per_token.push_back(rate != rates.end() ? rate->second
+                                                    : kBytesPerToken);
+    }
     for (size_t e = 0; e < expansion.evaluations.size(); ++e) {
-      SubmitPanel panel{.model_index = static_cast<int>(m),
-                        .eval_index = static_cast<int>(e),
-                        .evaluation = expansion.models[m].evaluations[e],
-                        .documents = PlanDocumentsOf(expansion.evaluations[e],
-                                                     prepared.models[m])};
+      SubmitPanel panel{
+          .model_index = static_cast<int>(m),
+          .eval_index = static_cast<int>(e),
+          .evaluation = expansion.models[m].evaluations[e],
+          .documents = PlanDocumentsOf(expansion.evaluations[e],
+                                       prepared.models[m], bytes_per_token)};
       for (const auto& expanded : expansion.models[m].configurations) {
         panel.configurations.push_back(expanded.configuration.digest);
       }

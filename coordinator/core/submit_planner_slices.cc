@@ -51,6 +51,8 @@ SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
       static_cast<uint64_t>(expansion.num_configurations()));
   plan_.set_documents(static_cast<uint64_t>(prepared.num_texts));
   plan_.set_languages(expansion.languages.size());
+  plan_.mutable_token_rates()->Add(prepared.token_rates.begin(),
+                                   prepared.token_rates.end());
   plan_.mutable_notes()->Add(expansion.notes.begin(), expansion.notes.end());
   for (size_t m = 0; m < prepared.models.size(); ++m) {
     std::vector<const Configuration*> configurations;

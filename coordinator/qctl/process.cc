@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -104,6 +105,22 @@ class SpawnPlan {
   posix_spawnattr_t attributes;
 };
 
+// With the text, to be read from its start; -1 and errno where it cannot be. A
+// pipe could fill up while nobody reads the other ones.
+Descriptor FileInMemory(const std::string& text) {
+  Descriptor file(memfd_create("input", MFD_CLOEXEC));
+  for (size_t done = 0; file.get() >= 0 && done < text.size();) {
+    const ssize_t size =
+        write(file.get(), text.data() + done, text.size() - done);
+    if (size < 0 && errno != EINTR) {
+      return Descriptor();
+    }
+    done += size > 0 ? static_cast<size_t>(size) : 0;
+  }
+  lseek(file.get(), 0, SEEK_SET);
+  return file;
+}
+
 // Reads both pipes until both are closed.
 void ReadBoth(const Descriptor& out, const Descriptor& err,
               ProgramResult& result) {
@@ -189,7 +206,12 @@ bool SendSignal(const Process& process, int signal) {
          syscall(SYS_pidfd_send_signal, handle.get(), signal, nullptr, 0) == 0;
 }
 
-absl::StatusOr<ProgramResult> RunProgram(const std::vector<std::string>& argv) {
+absl::StatusOr<ProgramResult> RunProgram(const std::vector<std::string>& argv,
+                                         const std::string& input) {
+  const Descriptor in = FileInMemory(input);
+  if (in.get() < 0) {
+    return MakeError(kEngineMissing, std::strerror(errno), argv[0]);
+  }
   std::array<int, 2> out_pipe;
   std::array<int, 2> err_pipe;
   if (pipe2(out_pipe.data(), O_CLOEXEC) != 0) {
@@ -203,8 +225,7 @@ absl::StatusOr<ProgramResult> RunProgram(const std::vector<std::string>& argv) {
   const Descriptor err(err_pipe[0]);
   Descriptor err_end(err_pipe[1]);
   SpawnPlan plan;
-  posix_spawn_file_actions_addopen(&plan.actions, STDIN_FILENO, "/dev/null",
-                                   O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&plan.actions, in.get(), STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&plan.actions, out_end.get(), STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&plan.actions, err_end.get(), STDERR_FILENO);
   pid_t pid = 0;

@@ -47,8 +47,9 @@ struct ProgramResult {
   std::string err;
 };
 
-// Runs a program to its end, its stdin empty. QS5001: it cannot be started.
-absl::StatusOr<ProgramResult> RunProgram(const std::vector<std::string>& argv);
+// Runs a program to its end, its stdin `input`. QS5001: it cannot be started.
+absl::StatusOr<ProgramResult> RunProgram(const std::vector<std::string>& argv,
+                                         const std::string& input = "");
 
 }  // namespace qsweep::qctl
 

@@ -129,6 +129,14 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
     return Forward(context, "ListCorpora", *request, response);
   }
 
+  UnaryReactor* SampleTexts(Context* context,
+                            const v1::SampleTextsRequest* request,
+                            v1::SampleTextsResponse* response) override {
+    return Read(context, "SampleTexts", response, [request](Reader& reader) {
+      return SampleTextsOf(reader, *request);
+    });
+  }
+
   grpc::ServerWriteReactor<v1::WatchEvent>* WatchJob(
       Context* context, const v1::WatchJobRequest* request) override {
     return NewWatchReactor(loop_, *request,

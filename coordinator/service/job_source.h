@@ -22,6 +22,10 @@ std::shared_ptr<const PreparedSubmit> PrepareAhead(
 std::shared_ptr<const PreparedSubmit> PrepareAgainAhead(
     Reader& reader, const v1::JobSummary& job);
 
+// The first texts of each language. Errors: the reader's, ChooseLanguages's.
+absl::StatusOr<v1::SampleTextsResponse> SampleTextsOf(
+    Reader& reader, const v1::SampleTextsRequest& request);
+
 // The loop's answer with what is stored of the job. Errors: the reader's.
 absl::StatusOr<v1::GetJobResponse> DescribeJob(Reader& reader,
                                                v1::GetJobResponse of_loop);

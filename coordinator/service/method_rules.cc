@@ -28,6 +28,7 @@ constexpr MethodRule kRules[] = {
     {"PutArtifact", Need::kSubmit},
     {"AddCorpus", Need::kSubmit},
     {"ListCorpora", Need::kRead},
+    {"SampleTexts", Need::kSubmit},
     {"GetResults", Need::kRead},
     {"ExportMeasurements", Need::kRead},
     {"Query", Need::kRead},

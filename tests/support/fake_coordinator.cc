@@ -211,6 +211,14 @@ class Service : public v1::CoordinatorService::Service {
     return Status::OK;
   }
 
+  Status SampleTexts(Context*, const v1::SampleTextsRequest* request,
+                     v1::SampleTextsResponse* response) override {
+    const std::lock_guard lock(mutex_);
+    received.samples.push_back(*request);
+    *response = script.samples;
+    return Status::OK;
+  }
+
   Status Query(Context*, const v1::QueryRequest*,
                v1::QueryResponse* response) override {
     *response = script.query;

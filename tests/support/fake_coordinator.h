@@ -31,6 +31,7 @@ class FakeCoordinator {
     absl::Status submit_error;  // instead of an answer; the job is kept
     std::vector<v1::MeasurementRow> rows;
     v1::QueryResponse query;
+    v1::SampleTextsResponse samples;
     v1::GetResultsResponse results;
     std::vector<v1::TaskSummary> tasks;
     std::vector<v1::WorkerSummary> workers;
@@ -45,6 +46,7 @@ class FakeCoordinator {
     std::vector<v1::Corpus> corpora;
     std::vector<std::string> artifacts;
     std::vector<v1::GetResultsRequest> results;
+    std::vector<v1::SampleTextsRequest> samples;
     std::vector<v1::CreateTokenRequest> tokens;
     std::vector<v1::RevokeTokenRequest> revoked;
   };

@@ -54,15 +54,18 @@ inline v1::SubmitJobRequest SmallSweepRequest() {
   return request;
 }
 
-// Stores the corpus.
-inline void AddSmallCorpus(CoordinatorClient& client) {
-  const CorpusData corpus = SmallCorpusData();
+// Stores a corpus.
+inline void AddCorpusData(CoordinatorClient& client, const CorpusData& corpus) {
   for (const std::string& artifact : corpus.artifacts) {
     QSWEEP_ASSERT_OK(client.PutArtifact(artifact));
   }
   v1::AddCorpusRequest request;
   *request.mutable_corpus() = corpus.corpus;
   QSWEEP_ASSERT_OK(client.AddCorpus(request));
+}
+
+inline void AddSmallCorpus(CoordinatorClient& client) {
+  AddCorpusData(client, SmallCorpusData());
 }
 
 inline void SubmitSmallSweep(CoordinatorClient& client) {

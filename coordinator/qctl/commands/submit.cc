@@ -25,6 +25,7 @@
 #include "coordinator/qctl/describe_model.h"
 #include "coordinator/qctl/names.h"
 #include "coordinator/qctl/pending_submits.h"
+#include "coordinator/qctl/token_rates.h"
 
 namespace qsweep::qctl {
 namespace {
@@ -228,6 +229,14 @@ absl::StatusOr<ExitCode> SubmitSpec(Context& context, v1::JobSpec spec) {
   QSWEEP_RETURN_IF_ERROR(
       DescribeCheckpoints(context, models, *request.mutable_spec()));
   request.set_owner(context.environment().Get("USER"));
+  QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
+  // Tasks are sized without, too; a corpus or a model that is at fault, the
+  // submit itself names.
+  const auto rates = MeasureTokenRates(
+      *client, context.environment().binary_dir, request.spec());
+  if (rates.ok()) {
+    request.mutable_token_rates()->Add(rates->begin(), rates->end());
+  }
   if (context.arguments().Has("dry-run")) {
     return DryRun(context, request);
   }

@@ -1,5 +1,6 @@
 #include "coordinator/core/submit.h"
 
+#include <cmath>
 #include <set>
 
 #include "gmock/gmock.h"
@@ -76,6 +77,36 @@ TEST(PrepareSubmit, CountsEachDocumentsOwnBytes) {
   }
   // By unit; the last one is skipped after so many.
   EXPECT_THAT(tokens, ElementsAre(10, 490, 70, 1000));
+}
+
+TEST(PrepareSubmit, SizesDocumentsByTheRatesOfTheRequest) {
+  v1::SubmitJobRequest request = SweepRequest();
+  const auto prepare = [&request] {
+    return PrepareSubmit(request,
+                         std::make_shared<v1::Corpus>(SmallCorpus(1).corpus));
+  };
+  const auto by_default = prepare();
+  QSWEEP_ASSERT_OK(by_default);
+  v1::TokenRate& rate = *request.add_token_rates();
+  rate.set_language("swh");
+  rate.set_bytes_per_token(0.5);
+  const auto with_rate = prepare();
+  QSWEEP_ASSERT_OK(with_rate);
+  // eng, swh: the first keeps 3.5 bytes a token.
+  const auto& before = by_default->panels.at(0).documents;
+  const auto& after = with_rate->panels.at(0).documents;
+  ASSERT_THAT(after, SizeIs(2));
+  EXPECT_EQ(after[0].tokens, before[0].tokens);
+  EXPECT_DOUBLE_EQ(after[1].tokens, 7 * before[1].tokens);
+
+  for (const double bytes : {0.0, -1.0, 1001.0, std::nan("")}) {
+    rate.set_bytes_per_token(bytes);
+    EXPECT_EQ(CodeOf(prepare()), "QS1004") << bytes;
+    EXPECT_EQ(FieldOf(prepare()), "token_rates[0]");
+  }
+  rate.set_bytes_per_token(3);
+  rate.set_model(1);
+  EXPECT_EQ(FieldOf(prepare()), "token_rates[0]");
 }
 
 TEST(DecideSubmit, GivesTasksTheTextsOfTheirCalibrations) {

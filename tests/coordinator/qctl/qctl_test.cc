@@ -86,8 +86,11 @@ class QctlTest : public ::testing::Test {
     WriteFile(dir_ + "/engine.out", out);
     WriteFile(dir_ + "/engine.err", err);
     const std::string path = dir_ + "/bin/qengine";
-    WriteFile(path, absl::StrCat("#!/bin/sh\ncat ", dir_, "/engine.out\ncat ",
-                                 dir_, "/engine.err >&2\nexit ", code, "\n"));
+    WriteFile(path, absl::StrCat("#!/bin/sh\ncd ", dir_,
+                                 "\nif [ $1 = tokenize ]; then\n"
+                                 "  cat > lines; cat tokens; exit\nfi\n"
+                                 "cat engine.out\ncat engine.err >&2\nexit ",
+                                 code, "\n"));
     chmod(path.c_str(), 0755);
   }
   void InstallEngine() {
@@ -359,6 +362,38 @@ TEST_F(QctlTest, TakesTheIdOfTheUser) {
   EXPECT_EQ(Run(args).out, absl::StrCat("job/", kUuid, "\n"));
   args[args.size() - 3] = "12345";
   EXPECT_EQ(Run(args).code, 2);
+}
+
+// What a token is depends on the model: tasks are sized by its tokenizer.
+TEST_F(QctlTest, SendsHowTheModelCutsEachLanguage) {
+  Serve();
+  InstallEngine();
+  for (const auto& [language, text] :
+       {std::pair("arb", "\u0643\u0644\n\u0643\u0644"),
+        std::pair("eng", "all of them"), std::pair("zxx", "")}) {
+    v1::TextSample& sample = *fake_->script().samples.add_samples();
+    sample.set_language(language);
+    sample.set_text(text);
+  }
+  WriteFile(dir_ + "/tokens", "4 5 6\n17 2000\n\n");
+  ASSERT_EQ(Run(SubmitArgs()).code, 0);
+  const v1::SampleTextsRequest& asked = fake_->received().samples.at(0);
+  EXPECT_EQ(asked.corpus(), "udhr");
+  EXPECT_EQ(asked.reference(), "eng");
+  EXPECT_THAT(asked.languages(), ElementsAre("eng", "arb"));
+  EXPECT_EQ(ReadFile(dir_ + "/lines"),
+            "\u0643\u0644 \u0643\u0644\nall of them\n\n");
+  const v1::SubmitJobRequest& sent = fake_->received().submits.at(0);
+  ASSERT_EQ(sent.token_rates_size(), 2);
+  EXPECT_EQ(sent.token_rates(0).language(), "arb");
+  EXPECT_DOUBLE_EQ(sent.token_rates(0).bytes_per_token(), 3);
+  EXPECT_EQ(sent.token_rates(1).language(), "eng");
+  EXPECT_DOUBLE_EQ(sent.token_rates(1).bytes_per_token(), 5.5);
+
+  // Without them a job is submitted all the same.
+  std::filesystem::remove(dir_ + "/tokens");
+  ASSERT_EQ(Run(SubmitArgs()).code, 0);
+  EXPECT_EQ(fake_->received().submits.at(1).token_rates_size(), 0);
 }
 
 TEST_F(QctlTest, QueuesNothing_OnADryRun) {

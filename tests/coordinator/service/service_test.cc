@@ -21,6 +21,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "common/job/corpus.h"
+#include "common/job/utf8.h"
 #include "common/rpc/coordinator_client.h"
 #include "coordinator/service/server.h"
 #include "coordinator/service/watch_reactor.h"
@@ -33,6 +35,7 @@ namespace qsweep::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class ServiceTest : public ::testing::Test {
  protected:
@@ -242,9 +245,54 @@ TEST_F(ServiceTest, SendsAllOldEvents_WhenTheyAreMoreThanItsBuffer) {
   EXPECT_GT(events, kWatchEventsMax);
 }
 
+TEST_F(ServiceTest, GivesSamplesOfTheTexts) {
+  AddCorpus();
+  v1::SampleTextsRequest request;
+  request.set_corpus("texts");
+  request.add_languages("eng");
+  const auto response = client_->SampleTexts(request);
+  QSWEEP_ASSERT_OK(response);
+  ASSERT_EQ(response->samples_size(), 1);
+  EXPECT_EQ(response->samples(0).language(), "eng");
+  EXPECT_THAT(response->samples(0).text(),
+              StartsWith("Article 1 in eng.\nArticle 2"));
+  request.add_languages("tlh");
+  EXPECT_EQ(CodeOf(client_->SampleTexts(request)), "QS2101");
+  request.set_corpus("other");
+  EXPECT_EQ(CodeOf(client_->SampleTexts(request)), "QS2113");
+}
+
+// Whole characters, however many bytes they have.
+TEST_F(ServiceTest, CutsSamplesBetweenCharacters) {
+  std::vector<LanguageText> languages(1);
+  languages[0].corpus.set_language("hin");
+  for (const char* id : {"1", "2"}) {
+    v1::Document& document = *languages[0].corpus.add_documents();
+    document.set_id(id);
+    std::string text(id);
+    for (int i = 0; i < 1000; ++i) {
+      text += "\u0915";
+    }
+    document.set_text(text);
+  }
+  AddCorpusData(*client_, *MakeCorpus("long", std::move(languages), {}));
+  v1::SampleTextsRequest request;
+  request.set_corpus("long");
+  const auto response = client_->SampleTexts(request);
+  QSWEEP_ASSERT_OK(response);
+  const std::string& text = response->samples(0).text();
+  EXPECT_TRUE(IsValidUtf8(text));
+  EXPECT_GT(text.size(), 4090u);
+  EXPECT_LE(text.size(), 4096u);
+  EXPECT_THAT(text, HasSubstr("\n2"));
+}
+
 TEST_F(ServiceTest, ShowsAJobAndPlansItAgain_AsItIsStored) {
   AddCorpus();
   v1::SubmitJobRequest request = SmallSweepRequest();
+  v1::TokenRate& rate = *request.add_token_rates();
+  rate.set_language("eng");
+  rate.set_bytes_per_token(2);
   request.mutable_spec()->add_languages("eng");
   request.mutable_spec()->mutable_calibration()->set_corpus("texts");
   request.mutable_spec()->set_quantizers(0, "gptq:bits=4,group=4");
@@ -276,6 +324,10 @@ TEST_F(ServiceTest, ShowsAJobAndPlansItAgain_AsItIsStored) {
   EXPECT_EQ(retried->summary().state(), v1::JOB_STATE_QUEUED);
   EXPECT_EQ(retried->summary().measurements_total(),
             job->summary().measurements_total());
+  const auto planned = client_->GetJob(get);
+  QSWEEP_ASSERT_OK(planned);
+  ASSERT_EQ(planned->plan().token_rates_size(), 1);
+  EXPECT_EQ(planned->plan().token_rates(0).bytes_per_token(), 2);
   *retry.mutable_job() = Job("77");
   EXPECT_EQ(CodeOf(client_->ControlJob(retry)), "QS4020");
 }
