@@ -15,8 +15,9 @@ if(QSWEEP_TORCH)
   qsweep_test(worker/engine/prepared_task DEPS qsweep::base qsweep::job_types qsweep::model
     qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/progress_reporter DEPS qsweep::worker_engine LABELS unit)
-  qsweep_test(worker/engine/engine DEPS qsweep::base qsweep::job_types qsweep::worker_engine
-    LABELS unit)
+  qsweep_test(worker/engine/engine
+    FILES engine engine_equal_rows engine_memory engine_stop engine_weights
+    DEPS qsweep::base qsweep::job_types qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/memory DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS unit)
   qsweep_test(worker/engine/state_store DEPS qsweep::base qsweep::worker_engine
