@@ -326,8 +326,7 @@ absl::StatusOr<kernels::CodedTensor> AwqSearch::Quantize(const Scheme& scheme,
                    values.subspan(
                        static_cast<size_t>(first * columns),
                        static_cast<size_t>((last - first) * columns)),
-                   grams, first, last, coded,
-                   [this] { return stop_.stop_requested(); })
+                   grams, first, last, coded, StoppedBy(stop_))
                    ? absl::OkStatus()
                    : absl::CancelledError("The run was cancelled.");
       }));

@@ -135,7 +135,8 @@ absl::Status StageLoader::LoadTensor(DeviceStage::Tensor& tensor) {
   }
   std::vector<float> widened(
       static_cast<size_t>(tensor.description->num_elements()));
-  QSWEEP_RETURN_IF_ERROR(checkpoint_.ReadTensor(name, widened));
+  QSWEEP_RETURN_IF_ERROR(
+      checkpoint_.ReadTensor(name, widened, StoppedBy(stop_)));
   const auto bytes = static_cast<int64_t>(widened.size() * sizeof(float));
   QSWEEP_ASSIGN_OR_RETURN(tensor.values,
                           DeviceBuffer::AllocateForUpload(bytes));

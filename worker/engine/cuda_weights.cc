@@ -291,7 +291,7 @@ absl::StatusOr<std::vector<WeightMaker::FromHost>> WeightMaker::FindOnHost(
           found[i].values.resize(
               static_cast<size_t>(description.num_elements()));
           return sources_.checkpoints.Of(*variant[i])
-              .ReadTensor(description.name, found[i].values);
+              .ReadTensor(description.name, found[i].values, StoppedBy(stop_));
         }
         if (!variant[i] || !variant[i]->calibrated()) {
           return absl::OkStatus();

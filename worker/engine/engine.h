@@ -179,16 +179,18 @@ class Engine {
   virtual absl::StatusOr<const ModelDescription*> Describe(
       const std::string& model_path) = 0;
 
-  // Runs the task. CANCELLED within a second after `stop` is requested.
-  // INVALID_ARGUMENT: what the configurations or the evaluation are refused
-  // for, QS2116 too little calibration text. FAILED_PRECONDITION QS3010:
-  // another model, tokenizer, configuration or calibration than the task says;
-  // QS5012 a singular Hessian; QS3013 a ready checkpoint of another model.
-  // INVALID_ARGUMENT QS1004: a compute that the device lacks. INTERNAL QS5013:
-  // the GPU failed, and fails from now on; end the process. RESOURCE_EXHAUSTED
-  // QS5006: one document's states alone exceed the memory, or there is no room
-  // for them in state_dir. DATA_LOSS: a damaged model. After an error there are
-  // no rows, and the next task may run.
+  // Runs the task. CANCELLED within a second after `stop` is requested, which
+  // is looked at before each tile of a product, group of rows that a quantizer
+  // takes at a time and 16 MiB of a tensor that is read. INVALID_ARGUMENT: what
+  // the configurations or the evaluation are refused for, QS2116 too little
+  // calibration text. FAILED_PRECONDITION QS3010: another model, tokenizer,
+  // configuration or calibration than the task says; QS5012 a singular Hessian;
+  // QS3013 a ready checkpoint of another model. INVALID_ARGUMENT QS1004: a
+  // compute that the device lacks. INTERNAL QS5013: the GPU failed, and fails
+  // from now on; end the process. RESOURCE_EXHAUSTED QS5006: one document's
+  // states alone exceed the memory, or there is no room for them in state_dir.
+  // DATA_LOSS: a damaged model. After an error there are no rows, and the next
+  // task may run.
   virtual absl::StatusOr<EngineResult> Run(const EngineTask& task,
                                            EngineSink& sink,
                                            std::stop_token stop) = 0;

@@ -1,5 +1,6 @@
 #include "worker/engine/largest_weights.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -75,32 +76,44 @@ class WeightReader {
 
   int num_threads() const { return pool_.num_threads(); }
 
-  // count(thread, weights): of each tensor, on several threads at once. begin,
-  // end: shares of the whole work.
-  template <typename Count>
-  absl::Status ForEach(double begin, double end, const Count& count) const {
+  // count(thread, weights): of each piece of a tensor, on several threads at
+  // once. begin, end: shares of the whole work.
+  template <typename Visit>
+  absl::Status ForEach(double begin, double end, const Visit& count) const {
     for (size_t b = 0; b < batches_.size(); ++b) {
       progress_(begin + (end - begin) * static_cast<double>(b) /
                             static_cast<double>(batches_.size()));
       const std::vector<const TensorDescription*>& batch = batches_[b];
-      QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
-          static_cast<int64_t>(batch.size()), stop_,
-          [&](int64_t item, int thread) -> absl::Status {
-            const TensorDescription& tensor = *batch[static_cast<size_t>(item)];
-            kernels::FloatBuffer values(tensor.num_elements());
-            const std::span<float> weights(values.data(),
-                                           static_cast<size_t>(values.size()));
-            absl::Status status = checkpoint_.ReadTensor(tensor.name, weights);
-            if (status.ok()) {
-              count(static_cast<size_t>(thread), weights);
-            }
-            return status;
-          }));
+      QSWEEP_RETURN_IF_ERROR(
+          pool_.ParallelFor(static_cast<int64_t>(batch.size()), stop_,
+                            [&](int64_t item, int thread) {
+                              return Count(*batch[static_cast<size_t>(item)],
+                                           static_cast<size_t>(thread), count);
+                            }));
     }
     return absl::OkStatus();
   }
 
  private:
+  template <typename Visit>
+  absl::Status Count(const TensorDescription& tensor, size_t thread,
+                     const Visit& count) const {
+    kernels::FloatBuffer values(tensor.num_elements());
+    const std::span<float> weights(values.data(),
+                                   static_cast<size_t>(values.size()));
+    QSWEEP_RETURN_IF_ERROR(
+        checkpoint_.ReadTensor(tensor.name, weights, StoppedBy(stop_)));
+    for (size_t first = 0; first < weights.size();
+         first += Checkpoint::kPieceValues) {
+      if (stop_.stop_requested()) {
+        return absl::CancelledError("The counting of weights was stopped.");
+      }
+      count(thread, weights.subspan(first, std::min(Checkpoint::kPieceValues,
+                                                    weights.size() - first)));
+    }
+    return absl::OkStatus();
+  }
+
   const Checkpoint& checkpoint_;
   ThreadPool& pool_;
   const std::stop_token stop_;

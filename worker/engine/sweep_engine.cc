@@ -144,9 +144,8 @@ absl::Status SweepEngine::Load(const std::string& path,
   largest_.Clear();
   QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint,
                           Checkpoint::Open(path));
-  QSWEEP_ASSIGN_OR_RETURN(model_, checkpoint->Describe(options_.cache_dir, [&] {
-    return stop.stop_requested();
-  }));
+  QSWEEP_ASSIGN_OR_RETURN(
+      model_, checkpoint->Describe(options_.cache_dir, StoppedBy(stop)));
   QSWEEP_RETURN_IF_ERROR(device_->CheckProductsOf(checkpoint->config(), stop));
   checkpoint_ = std::move(checkpoint);
   path_ = path;

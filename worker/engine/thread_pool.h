@@ -5,12 +5,14 @@
 #include <functional>
 #include <stop_token>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 
 #include "common/base/mutex.h"
+#include "common/base/stopped.h"
 #include "worker/kernels/parallel_for.h"
 
 namespace qsweep {
@@ -56,6 +58,11 @@ class ThreadPool {
 // The same for the kernels, which are told to stop with `stop`. pool must
 // outlive what is returned.
 kernels::ParallelFor OnPool(ThreadPool& pool, std::stop_token stop);
+
+// For what asks on its own thread whether to give up.
+inline Stopped StoppedBy(std::stop_token stop) {
+  return [stop = std::move(stop)] { return stop.stop_requested(); };
+}
 
 }  // namespace qsweep
 

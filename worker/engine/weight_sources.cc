@@ -11,12 +11,13 @@ absl::Status RoundTensor(const Scheme& scheme,
                          std::span<const float> weights,
                          const WeightSources& sources,
                          const kernels::ParallelFor& parallel,
-                         std::span<float> out) {
+                         const Stopped& stopped, std::span<float> out) {
   const int64_t rows = description.shape.size() < 2 ? 1 : description.shape[0];
   const int64_t columns = description.num_elements() / rows;
   const auto round = [&] {
     if (scheme.method == Method::kCheckpoint) {
-      return sources.checkpoints.Of(scheme).ReadTensor(description.name, out);
+      return sources.checkpoints.Of(scheme).ReadTensor(description.name, out,
+                                                       stopped);
     }
     return kernels::FakeQuantize(scheme, weights, rows, columns, out, parallel);
   };

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 
+#include "common/base/stopped.h"
 #include "common/job/model_description.h"
 #include "common/job/quantizer.h"
 #include "worker/engine/code_cache.h"
@@ -24,14 +25,14 @@ struct WeightSources {
 
 // The values of a tensor under a scheme that is not calibrated. weights: as the
 // file has them, row-major; may be `out`. Errors of kernels::FakeQuantize,
-// after which nothing is written, and of Checkpoint::ReadTensor. The bits do
-// not depend on `parallel`. Any thread.
+// after which nothing is written, and of Checkpoint::ReadTensor, which asks
+// `stopped`. The bits do not depend on `parallel`. Any thread.
 absl::Status RoundTensor(const Scheme& scheme,
                          const TensorDescription& description,
                          std::span<const float> weights,
                          const WeightSources& sources,
                          const kernels::ParallelFor& parallel,
-                         std::span<float> out);
+                         const Stopped& stopped, std::span<float> out);
 
 }  // namespace qsweep
 

@@ -88,7 +88,8 @@ absl::StatusOr<StageTensors> StageTensors::Read(const Checkpoint& checkpoint,
         return checkpoint.ReadTensor(
             tensor.description->name,
             std::span(tensor.values.data(),
-                      static_cast<size_t>(tensor.values.size())));
+                      static_cast<size_t>(tensor.values.size())),
+            StoppedBy(stop));
       }));
   return result;
 }
@@ -101,7 +102,8 @@ absl::Status StageTensors::Write(size_t index, const StageVariant& variant,
   const std::span<const float> from = values(index);
   if (variant[index]) {
     return RoundTensor(*variant[index], description, from, sources,
-                       OnPool(pool, stop), std::span(out, from.size()));
+                       OnPool(pool, stop), StoppedBy(stop),
+                       std::span(out, from.size()));
   }
   if (out != from.data()) {
     std::memcpy(out, from.data(), from.size_bytes());

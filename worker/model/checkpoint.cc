@@ -26,6 +26,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr char kStoppedText[] = "The reading of a tensor was stopped.";
+
 // Index of the first NaN or infinity, or size.
 size_t FindNonFinite(std::span<const float> values) {
   const auto is_bad = [](float value) {
@@ -101,8 +103,8 @@ class FileCheckpoint final : public Checkpoint {
     return description;
   }
 
-  absl::Status ReadTensor(const std::string& name,
-                          std::span<float> out) const override {
+  absl::Status ReadTensor(const std::string& name, std::span<float> out,
+                          const Stopped& stopped) const override {
     const auto it = index_.find(name);
     if (it == index_.end()) {
       return MakeError(kMissingTensor,
@@ -114,19 +116,28 @@ class FileCheckpoint final : public Checkpoint {
     QSWEEP_CHECK(static_cast<int64_t>(out.size()) ==
                  tensor.description.num_elements());
     if (tensor.packed) {
-      tensor.packed->Unpack(out);
+      QSWEEP_RETURN_IF_ERROR(tensor.packed->Unpack(out, stopped));
     } else if (tensor.interleaved_heads > 0) {
-      ReadInterleaved(stored, tensor.interleaved_heads, out);
+      QSWEEP_RETURN_IF_ERROR(
+          ReadInterleaved(stored, tensor.interleaved_heads, out, stopped));
     } else {
-      Dequantize(stored.type, stored.data, out);
+      QSWEEP_RETURN_IF_ERROR(ReadPlain(stored, out, stopped));
     }
-    const size_t bad = FindNonFinite(out);
-    if (bad < out.size()) {
-      return MakeError(
-          kNonFiniteWeights,
-          absl::StrCat("tensor '", name, "' holds a value that is not finite: ",
-                       out[bad], " at element ", bad),
-          tensor.source.file, "Download the model again, or use another one.");
+    for (size_t first = 0; first < out.size(); first += kPieceValues) {
+      if (IsStopped(stopped)) {
+        return absl::CancelledError(kStoppedText);
+      }
+      const std::span<const float> piece =
+          out.subspan(first, std::min(kPieceValues, out.size() - first));
+      const size_t bad = FindNonFinite(piece);
+      if (bad < piece.size()) {
+        return MakeError(kNonFiniteWeights,
+                         absl::StrCat("tensor '", name,
+                                      "' holds a value that is not finite: ",
+                                      piece[bad], " at element ", first + bad),
+                         tensor.source.file,
+                         "Download the model again, or use another one.");
+      }
     }
     return absl::OkStatus();
   }
@@ -152,19 +163,41 @@ class FileCheckpoint final : public Checkpoint {
  private:
   // llama.cpp interleaves the two rotary halves of each head: row 2i+j of a
   // head in the file is row j*head_dim/2 + i of the head (j is 0 or 1).
-  static void ReadInterleaved(const StoredTensor& stored, int heads,
-                              std::span<float> out) {
+  static absl::Status ReadInterleaved(const StoredTensor& stored, int heads,
+                                      std::span<float> out,
+                                      const Stopped& stopped) {
     const size_t rows = static_cast<size_t>(stored.shape[0]);
     const size_t columns = static_cast<size_t>(stored.shape[1]);
     const size_t row_bytes = stored.data.size() / rows;
     const size_t head_dim = rows / static_cast<size_t>(heads);
     for (size_t row = 0; row < rows; ++row) {
+      if (IsStopped(stopped)) {
+        return absl::CancelledError(kStoppedText);
+      }
       const size_t in_head = row % head_dim;
       const size_t target =
           row - in_head + in_head % 2 * (head_dim / 2) + in_head / 2;
       Dequantize(stored.type, stored.data.subspan(row * row_bytes, row_bytes),
                  out.subspan(target * columns, columns));
     }
+    return absl::OkStatus();
+  }
+
+  static absl::Status ReadPlain(const StoredTensor& stored,
+                                std::span<float> out, const Stopped& stopped) {
+    const TensorTypeInfo& info = InfoOf(stored.type);
+    const auto block_elements = static_cast<size_t>(info.block_elements);
+    const auto block_bytes = static_cast<size_t>(info.block_bytes);
+    for (size_t first = 0; first < out.size(); first += kPieceValues) {
+      if (IsStopped(stopped)) {
+        return absl::CancelledError(kStoppedText);
+      }
+      Dequantize(
+          stored.type,
+          stored.data.subspan(first / block_elements * block_bytes),
+          out.subspan(first, std::min(kPieceValues, out.size() - first)));
+    }
+    return absl::OkStatus();
   }
 
   absl::StatusOr<Digest> WeightsDigest(const std::string& cache_dir,

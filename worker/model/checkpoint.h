@@ -1,6 +1,7 @@
 #ifndef QSWEEP_WORKER_MODEL_CHECKPOINT_H_
 #define QSWEEP_WORKER_MODEL_CHECKPOINT_H_
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <span>
@@ -30,6 +31,9 @@ struct SideFile {
 // thread-safe.
 class Checkpoint {
  public:
+  // Of a tensor, read without a look at `stopped`: 16 MiB of fp32.
+  static constexpr size_t kPieceValues = size_t{1} << 22;
+
   // Checks every header before anything is used. NOT_FOUND QS3001; DATA_LOSS
   // QS3002 truncated, QS3003 corrupt header, QS3006 no rope base, QS3008
   // missing tensor, QS3011, also for packed weights that the configuration
@@ -52,9 +56,11 @@ class Checkpoint {
   // Dequantizes, unpacks or widens one tensor to fp32, row-major, in Hugging
   // Face layout (Q and K rows of llama-architecture GGUF files un-permuted).
   // name: of a TensorDescription. out: exactly num_elements. DATA_LOSS QS3007
-  // when a value is not finite; NOT_FOUND QS3008.
-  virtual absl::Status ReadTensor(const std::string& name,
-                                  std::span<float> out) const = 0;
+  // when a value is not finite; NOT_FOUND QS3008. `stopped` is asked before
+  // each kPieceValues values, row of a GGUF file's Q and K, or 32 columns of a
+  // packed matrix. CANCELLED; what is in `out` then is anything.
+  virtual absl::Status ReadTensor(const std::string& name, std::span<float> out,
+                                  const Stopped& stopped = {}) const = 0;
 
   // The bytes of a tensor in its file, when they are plain floats in the order
   // of ReadTensor; nothing: they are not. They live as long as the checkpoint.

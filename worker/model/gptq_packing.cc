@@ -150,7 +150,8 @@ int64_t GptqMatrix::num_wrapped_zeros() const {
   return zeros_minus_one ? std::count(zeros.begin(), zeros.end(), 0) : 0;
 }
 
-void GptqMatrix::Unpack(std::span<float> out) const {
+absl::Status GptqMatrix::Unpack(std::span<float> out,
+                                const Stopped& stopped) const {
   QSWEEP_CHECK(static_cast<int64_t>(out.size()) == rows * columns);
   const std::vector<uint8_t> zeros = UnpackZeros(*this);
   std::vector<float> scales(zeros.size());
@@ -160,6 +161,9 @@ void GptqMatrix::Unpack(std::span<float> out) const {
   // 32 columns at a time: whole words at any number of bits, and short runs
   // of memory on both sides.
   for (int64_t first = 0; first < columns; first += kWordBits) {
+    if (IsStopped(stopped)) {
+      return absl::CancelledError("The unpacking of a tensor was stopped.");
+    }
     const int64_t count = std::min(kWordBits, columns - first);
     const int64_t first_word = NumWords(first, module.bits);
     for (int64_t row = 0; row < rows; ++row) {
@@ -174,6 +178,7 @@ void GptqMatrix::Unpack(std::span<float> out) const {
       }
     }
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<GptqMatrix> CheckGptqMatrix(const GptqTensors& tensors,

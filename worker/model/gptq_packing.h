@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "common/base/stopped.h"
 #include "worker/model/gptq_config.h"
 #include "worker/model/tensor_type.h"
 
@@ -50,7 +51,8 @@ struct GptqMatrix {
   // their neighbours.
   int64_t num_wrapped_zeros() const;
   // Writes the weights, row-major; exact products in fp32. out: rows * columns.
-  void Unpack(std::span<float> out) const;
+  // `stopped` is asked before each 32 columns. CANCELLED.
+  absl::Status Unpack(std::span<float> out, const Stopped& stopped = {}) const;
 };
 
 // Checks every size, type and group number before anything is used. module and

@@ -16,8 +16,9 @@ if(QSWEEP_TORCH)
     qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/progress_reporter DEPS qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/engine
-    FILES engine engine_equal_rows engine_memory engine_stop engine_weights
-    DEPS qsweep::base qsweep::job_types qsweep::worker_engine LABELS unit)
+    FILES engine engine_equal_rows engine_memory engine_stop engine_weights weights
+    DEPS qsweep::base qsweep::job_types qsweep::kernels qsweep::model qsweep::worker_engine
+    LABELS unit)
   qsweep_test(worker/engine/memory DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS unit)
   qsweep_test(worker/engine/state_store DEPS qsweep::base qsweep::worker_engine

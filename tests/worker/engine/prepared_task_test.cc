@@ -10,12 +10,14 @@
 
 #include "common/job/configuration.h"
 #include "tests/support/error_matchers.h"
+#include "tests/support/forwarding_checkpoint.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
 
 namespace qsweep {
 namespace {
 
+using testing::ForwardingCheckpoint;
 using testing::TempDir;
 using testing::TinyLlama;
 
@@ -58,31 +60,14 @@ class StoppingTokenizer : public Tokenizer {
   mutable std::stop_source stop_;
 };
 
-class CheckpointWithTokenizer : public Checkpoint {
+class CheckpointWithTokenizer : public ForwardingCheckpoint {
  public:
   CheckpointWithTokenizer(const Checkpoint& checkpoint,
                           const Tokenizer& tokenizer)
-      : checkpoint_(checkpoint), tokenizer_(tokenizer) {}
-  const ModelConfig& config() const override { return checkpoint_.config(); }
+      : ForwardingCheckpoint(checkpoint), tokenizer_(tokenizer) {}
   const Tokenizer& tokenizer() const override { return tokenizer_; }
-  absl::StatusOr<ModelDescription> Describe(
-      const std::string& cache_dir, const Stopped& stopped) const override {
-    return checkpoint_.Describe(cache_dir, stopped);
-  }
-  absl::Status ReadTensor(const std::string& name,
-                          std::span<float> out) const override {
-    return checkpoint_.ReadTensor(name, out);
-  }
-  std::optional<StoredTensor> FindPlain(
-      const std::string& name) const override {
-    return checkpoint_.FindPlain(name);
-  }
-  absl::StatusOr<std::vector<SideFile>> SideFiles() const override {
-    return checkpoint_.SideFiles();
-  }
 
  private:
-  const Checkpoint& checkpoint_;
   const Tokenizer& tokenizer_;
 };
 

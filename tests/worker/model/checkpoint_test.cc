@@ -81,6 +81,7 @@ constexpr char kTokenizerJson[] =
 
 // What a test changes in a model before it is written.
 struct Damage {
+  int vocabulary_size = 5;
   std::string skip;                                 // a tensor left out
   std::string add;                                  // a tensor nobody asked for
   std::function<void(std::vector<float>&)> values;  // of layer 1's k_proj
@@ -89,7 +90,8 @@ struct Damage {
 
 void WriteHuggingFace(const TempDir& directory, bool tied,
                       const Damage& damage = {}) {
-  const ModelConfig config = TinyConfig(tied);
+  ModelConfig config = TinyConfig(tied);
+  config.vocabulary_size = damage.vocabulary_size;
   SafetensorsWriter writer;
   size_t index = 0;
   for (const ExpectedTensor& tensor : ExpectedTensors(config)) {
@@ -201,6 +203,49 @@ TEST(Checkpoint, ReadsAGgufFile_OrTheOneInADirectory) {
       EXPECT_EQ((*checkpoint)->config().tied_head, tied);
       EXPECT_EQ((*checkpoint)->tokenizer().bos(), 0);
       ExpectAllTensors(**checkpoint, tied);
+    }
+  }
+}
+
+TEST(Checkpoint, ReadsNoOtherPieceOfATensor_OnceItIsStopped) {
+  const TempDir directory;
+  WriteHuggingFace(
+      directory, true,
+      {.vocabulary_size = static_cast<int>(Checkpoint::kPieceValues / 4 + 1)});
+  const auto large = Checkpoint::Open(directory.path());
+  QSWEEP_ASSERT_OK(large);
+  const auto gguf =
+      Checkpoint::Open(directory.Write("tiny.gguf", TinyGguf(true)));
+  QSWEEP_ASSERT_OK(gguf);
+  const size_t many = 2 * Checkpoint::kPieceValues + 8;
+  struct Case {
+    const Checkpoint& checkpoint;
+    std::string name;
+    size_t values;
+    int questions;  // before each piece or row, and before it is looked at
+  };
+  for (const auto& [checkpoint, name, values, questions] :
+       {Case{**large, "model.embed_tokens.weight", many, 3 + 3},
+        Case{**gguf, "model.layers.0.self_attn.q_proj.weight", 64, 8 + 1},
+        Case{**gguf, "model.layers.0.self_attn.v_proj.weight", 32, 1 + 1}}) {
+    const std::vector<float> empty(values, -1.0f);
+    for (int last = 1; last <= questions + 1; ++last) {
+      std::vector<float> out = empty;
+      int asked = 0;
+      const absl::Status status = checkpoint.ReadTensor(
+          name, out, [&, last = last] { return ++asked == last; });
+      if (last > questions) {
+        QSWEEP_EXPECT_OK(status);
+        EXPECT_EQ(asked, questions) << name;
+      } else {
+        EXPECT_TRUE(absl::IsCancelled(status)) << status;
+        EXPECT_EQ(asked, last) << name;
+      }
+      EXPECT_EQ(out == empty, last == 1) << name;
+      if (values == many && last <= 3) {
+        EXPECT_EQ(out[Checkpoint::kPieceValues] == -1, last < 3);
+        EXPECT_EQ(out.back(), -1);
+      }
     }
   }
 }

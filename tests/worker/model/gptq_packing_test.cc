@@ -87,7 +87,7 @@ absl::StatusOr<GptqMatrix> Check(Stored& stored,
 
 std::vector<float> FirstRow(const GptqMatrix& matrix) {
   std::vector<float> out(64);
-  matrix.Unpack(out);
+  QSWEEP_EXPECT_OK(matrix.Unpack(out));
   out.resize(8);
   return out;
 }
@@ -248,7 +248,7 @@ TEST(PackGptq, ComesBackFromUnpack_AtAllBitsAndGroups) {
           /*zeros_minus_one=*/false, "m", "file");
       QSWEEP_ASSERT_OK(matrix);
       std::vector<float> out(codes.size());
-      matrix->Unpack(out);
+      QSWEEP_ASSERT_OK(matrix->Unpack(out));
       for (int64_t r = 0; r < kRows; ++r) {
         for (int64_t c = 0; c < kColumns; ++c) {
           const auto at = static_cast<size_t>(
@@ -259,6 +259,31 @@ TEST(PackGptq, ComesBackFromUnpack_AtAllBitsAndGroups) {
         }
       }
     }
+  }
+}
+
+TEST(GptqMatrix, UnpacksNoOtherColumns_OnceItIsStopped) {
+  constexpr int64_t kRows = 8;
+  constexpr int64_t kColumns = 96;
+  Stored stored{.qweight_bytes = std::string(4 * kRows * kColumns / 8, '\x77'),
+                .qzeros_bytes = std::string(4, '\0'),
+                .scales_bytes = std::string(2 * kRows, '\x3c')};
+  stored.qweight = {"q", TensorType::kI32, {kColumns / 8, kRows}, {}};
+  stored.qzeros = {"z", TensorType::kI32, {1, 1}, {}};
+  stored.scales = {"s", TensorType::kF16, {1, kRows}, {}};
+  const auto matrix =
+      CheckGptqMatrix(stored.tensors(), kRows, kColumns,
+                      {.bits = 4, .group_size = 0, .symmetric = false},
+                      /*zeros_minus_one=*/false, "m", "file");
+  QSWEEP_ASSERT_OK(matrix);
+  for (int last = 1; last <= 4; ++last) {
+    std::vector<float> out(kRows * kColumns, -1.0f);
+    int asked = 0;
+    EXPECT_EQ(matrix->Unpack(out, [&] { return ++asked == last; }).code(),
+              last <= 3 ? absl::StatusCode::kCancelled : absl::StatusCode::kOk);
+    EXPECT_EQ(asked, std::min(last, 3));
+    EXPECT_EQ(std::count(out.begin(), out.end(), -1.0f),
+              (4 - last) * kRows * 32);
   }
 }
 

@@ -121,7 +121,8 @@ class WeightsWriter {
            .text = "writing the weights"});
       QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
           std::min(step, count - first), stop, [&](int64_t index, int) {
-            return WriteTensor(static_cast<size_t>(first + index));
+            return WriteTensor(static_cast<size_t>(first + index),
+                               StoppedBy(stop));
           }));
     }
     QSWEEP_RETURN_IF_ERROR(file_->Finish());
@@ -169,13 +170,14 @@ class WeightsWriter {
     return entries;
   }
 
-  absl::Status WriteTensor(size_t index) {
+  absl::Status WriteTensor(size_t index, const Stopped& stopped) {
     const TensorDescription& tensor = model_.tensors[index];
     const std::optional<Scheme>& scheme = configuration_.schemes[index];
     kernels::FloatBuffer buffer(tensor.num_elements());
     const std::span<float> values(buffer.data(),
                                   static_cast<size_t>(buffer.size()));
-    QSWEEP_RETURN_IF_ERROR(checkpoint_.ReadTensor(tensor.name, values));
+    QSWEEP_RETURN_IF_ERROR(
+        checkpoint_.ReadTensor(tensor.name, values, stopped));
     if (!scheme) {
       const auto plain = checkpoint_.FindPlain(tensor.name);
       return file_->Write(tensor.name, plain ? plain->data : BytesOf(values));
@@ -196,7 +198,7 @@ class WeightsWriter {
       return WritePacked(tensor, coded);
     } else {
       QSWEEP_RETURN_IF_ERROR(RoundTensor(*scheme, tensor, values, sources_,
-                                         kernels::InSequence, values));
+                                         kernels::InSequence, stopped, values));
     }
     return file_->Write(tensor.name, BytesOf(values));
   }
