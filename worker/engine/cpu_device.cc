@@ -16,6 +16,7 @@
 #include "worker/engine/cpu_machine.h"
 #include "worker/engine/device.h"
 #include "worker/engine/head.h"
+#include "worker/engine/host_memory.h"
 #include "worker/engine/products.h"
 #include "worker/engine/self_check.h"
 #include "worker/kernels/quantize.h"
@@ -44,8 +45,7 @@ class CpuDevice : public Device {
     info_.name = "cpu";
     info_.build = absl::StrCat(ProductsVersion(), " cpu ",
                                kernels::BestRowKernels().name);
-    info_.memory_bytes =
-        memory_bytes > 0 ? memory_bytes : AvailableHostMemory() / 10 * 8;
+    info_.memory_bytes = HostMemoryBytes(memory_bytes);
   }
 
   const DeviceInfo& info() const override { return info_; }

@@ -1,12 +1,9 @@
 #include "worker/engine/device.h"
 
-#include <fstream>
 #include <string>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
@@ -48,21 +45,6 @@ std::vector<Compute> ComputesOf(const Device& device) {
     }
   }
   return computes;
-}
-
-int64_t AvailableHostMemory() {
-  std::ifstream file("/proc/meminfo");
-  std::string line;
-  while (std::getline(file, line)) {
-    const std::vector<std::string> words =
-        absl::StrSplit(line, ' ', absl::SkipEmpty());
-    int64_t kib = 0;
-    if (words.size() >= 2 && words[0] == "MemAvailable:" &&
-        absl::SimpleAtoi(words[1], &kib)) {
-      return kib << 10;
-    }
-  }
-  return 0;
 }
 
 }  // namespace qsweep

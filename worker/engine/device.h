@@ -107,9 +107,6 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
 // All modes that it computes in.
 std::vector<Compute> ComputesOf(const Device& device);
 
-// Bytes the kernel says could be used without swapping; 0 when it does not say.
-int64_t AvailableHostMemory();
-
 }  // namespace qsweep
 
 #endif  // QSWEEP_WORKER_ENGINE_DEVICE_H_

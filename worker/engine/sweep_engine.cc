@@ -24,6 +24,7 @@
 #include "worker/engine/code_cache.h"
 #include "worker/engine/device.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/host_memory.h"
 #include "worker/engine/largest_weights.h"
 #include "worker/engine/model_identity.h"
 #include "worker/engine/noise.h"
@@ -167,9 +168,8 @@ absl::Status SweepEngine::Calibrate(const PreparedTask& prepared,
         sink.OnProgress({.loading = true, .fraction = done, .text = step});
       });
   // The calibrator's states and Hessians are the CPU's.
-  const int64_t host_memory = info_.compute_capability > 0
-                                  ? AvailableHostMemory() / 10 * 8
-                                  : info_.memory_bytes;
+  const int64_t host_memory =
+      info_.compute_capability > 0 ? HostMemoryBytes(0) : info_.memory_bytes;
   for (const CalibrationTokens& tokens : prepared.calibrations) {
     QSWEEP_RETURN_IF_ERROR(calibrator.Run(tokens, host_memory));
   }

@@ -16,7 +16,7 @@ if(QSWEEP_TORCH)
     qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/progress_reporter DEPS qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/engine
-    FILES engine engine_equal_rows engine_memory engine_stop engine_weights weights
+    FILES engine engine_equal_rows engine_memory engine_stop engine_weights host_memory weights
     DEPS qsweep::base qsweep::job_types qsweep::kernels qsweep::model qsweep::worker_engine
     LABELS unit)
   qsweep_test(worker/engine/memory DEPS qsweep::base qsweep::job_types qsweep::worker_engine
