@@ -223,6 +223,17 @@ absl::Status LargestWeights::Find(const Checkpoint& checkpoint,
   return absl::OkStatus();
 }
 
+int64_t LargestWeights::BytesOfThread(const ModelDescription& model) {
+  int64_t largest = 0;
+  for (const TensorDescription& tensor : model.tensors) {
+    if (IsWeightNamed(tensor)) {
+      largest = std::max(largest, tensor.num_elements());
+    }
+  }
+  return largest * static_cast<int64_t>(sizeof(float)) +
+         static_cast<int64_t>((kUpper + kLower) * sizeof(int64_t));
+}
+
 float LargestWeights::ThresholdOf(const Scheme& scheme) const {
   return thresholds_.at(scheme.kept_millionths);
 }

@@ -36,6 +36,9 @@ class LargestWeights {
                     ThreadPool& pool, const std::stop_token& stop,
                     const Progress& progress);
 
+  // What Find takes for each thread of its pool, at most.
+  static int64_t BytesOfThread(const ModelDescription& model);
+
   // The magnitude from which weights keep their values under a scheme that
   // keeps some. It was among Find's.
   float ThresholdOf(const Scheme& scheme) const;

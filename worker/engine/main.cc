@@ -48,9 +48,10 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
       ->check(CLI::NonNegativeNumber);
   command
       .add_option("--memory", flags.memory_bytes,
-                  "Bytes of the device for weights and states; 0: most of "
-                  "what is free. States that do not fit go to a file in "
-                  "$TMPDIR, or in the cache's folder")
+                  "Bytes of the device for weights and states, and of the host "
+                  "for what `quantize` writes at a time; 0: most of what is "
+                  "free. States that do not fit go to a file in $TMPDIR, or in "
+                  "the cache's folder")
       ->check(CLI::NonNegativeNumber);
 }
 

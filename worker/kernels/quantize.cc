@@ -236,6 +236,9 @@ absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
   const bool one_scale = scheme.granularity == Granularity::kTensor;
   const int64_t group_size = one_scale ? cols : shape.group_size;
   coded.groups = one_scale ? 1 : shape.groups_per_row();
+  coded.scales.reserve(static_cast<size_t>(rows * coded.groups));
+  coded.zeros.reserve(static_cast<size_t>(rows * coded.groups));
+  coded.group_of_column.reserve(static_cast<size_t>(cols));
   for (int64_t c = 0; c < cols; ++c) {
     coded.group_of_column.push_back(
         static_cast<int32_t>((c + shape.offset) / group_size));
@@ -267,6 +270,23 @@ absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
     coded.codes.push_back(static_cast<uint8_t>(code + shift));
   }
   return coded;
+}
+
+int64_t QuantizeToCodesBytes(const Scheme& scheme, int64_t rows, int64_t cols) {
+  const RtnShape shape = RtnShapeOf(scheme, rows, cols);
+  return rows * cols * static_cast<int64_t>(sizeof(float) + sizeof(int16_t)) +
+         shape.rows * shape.groups_per_row() *
+             static_cast<int64_t>(sizeof(float));
+}
+
+int64_t CodedBytes(const Scheme& scheme, int64_t rows, int64_t cols) {
+  const int64_t group = scheme.granularity == Granularity::kGroup
+                            ? std::max<int64_t>(scheme.group, 1)
+                            : cols;
+  return rows * cols +
+         rows * ((cols + group - 1) / group) *
+             static_cast<int64_t>(sizeof(float) + sizeof(uint8_t)) +
+         cols * static_cast<int64_t>(sizeof(int32_t) + sizeof(float));
 }
 
 absl::StatusOr<GptqFactor> FactorHessian(const Scheme& scheme,

@@ -39,6 +39,10 @@ int64_t FakeQuantizeBytes(const Scheme& scheme, int64_t rows, int64_t cols);
 absl::StatusOr<CodedTensor> QuantizeToCodes(const Scheme& scheme,
                                             std::span<const float> weights,
                                             int64_t rows, int64_t cols);
+// What it takes beside its arguments and its result.
+int64_t QuantizeToCodesBytes(const Scheme& scheme, int64_t rows, int64_t cols);
+// What a CodedTensor of a scheme with groups of a row holds.
+int64_t CodedBytes(const Scheme& scheme, int64_t rows, int64_t cols);
 
 // The first step of a calibrated method: what the inputs of a matrix say.
 // hessian: [columns, columns], symmetric, 2/N sum of x x^T over the inputs.

@@ -259,6 +259,7 @@ GptqBytes PackGptq(const GptqCodes& codes) {
       words[word * rows + row] = stream[word];
     }
   }
+  bytes.qweight.reserve(words.size() * kWordBytes);
   for (const uint32_t word : words) {
     Append(word, kWordBytes, bytes.qweight);
   }

@@ -73,8 +73,10 @@ struct QuantizeFlags {
 };
 // Writes the model as a configuration has it, for transformers and others: a
 // Hugging Face directory, whole or not at all, also when SIGINT or SIGTERM ends
-// it. FAILED_PRECONDITION QS7002: it
-// is there already, or cannot be written. INVALID_ARGUMENT QS1004, QS1042: the
+// it. engine.memory_bytes: also of the host, for the tensors that are written
+// at the same time. FAILED_PRECONDITION QS7002: it is there already, or cannot
+// be written. RESOURCE_EXHAUSTED QS5006: the memory holds not one of its
+// tensors. INVALID_ARGUMENT QS1004, QS1042: the
 // format cannot hold such weights; what the configuration or the calibration is
 // refused for. Errors of Checkpoint::Open.
 absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print);

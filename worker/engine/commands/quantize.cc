@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <malloc.h>
 #include <map>
 #include <memory>
 #include <optional>
@@ -28,7 +29,9 @@
 #include "worker/engine/commands/interrupts.h"
 #include "worker/engine/commands/stderr_sink.h"
 #include "worker/engine/commands/texts.h"
+#include "worker/engine/commands/write_room.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/host_memory.h"
 #include "worker/engine/largest_weights.h"
 #include "worker/engine/ready_checkpoints.h"
 #include "worker/engine/thread_pool.h"
@@ -90,8 +93,9 @@ class WeightsWriter {
         engine_(engine) {}
 
   // Writes all tensors. Returns the size of the file. CANCELLED.
-  absl::StatusOr<int64_t> Write(const std::string& path, int threads,
-                                StderrSink& sink, const std::stop_token& stop) {
+  absl::StatusOr<int64_t> Write(const std::string& path, const WriteRoom& room,
+                                int threads, StderrSink& sink,
+                                const std::stop_token& stop) {
     QSWEEP_ASSIGN_OR_RETURN(
         file_, SafetensorsFile::Create(
                    path, Entries(),
@@ -106,24 +110,27 @@ class WeightsWriter {
       QSWEEP_RETURN_IF_ERROR(
           checkpoints_.Open(std::span(&quantizer, 1), checkpoint_, model_));
     }
+    {
+      ThreadPool counters(room.counting_threads);
+      QSWEEP_RETURN_IF_ERROR(largest_.Find(
+          checkpoint_, model_, std::span(&configuration_, 1), counters, stop,
+          [&sink](double done) {
+            sink.OnProgress(
+                {.fraction = done, .text = "finding the largest weights"});
+          }));
+    }
     ThreadPool pool(threads);
-    QSWEEP_RETURN_IF_ERROR(largest_.Find(
-        checkpoint_, model_, std::span(&configuration_, 1), pool, stop,
-        [&sink](double done) {
-          sink.OnProgress(
-              {.fraction = done, .text = "finding the largest weights"});
-        }));
-    const auto count = static_cast<int64_t>(model_.tensors.size());
-    const int64_t step = 2 * int64_t{threads};
-    for (int64_t first = 0; first < count; first += step) {
-      sink.OnProgress(
-          {.fraction = static_cast<double>(first) / static_cast<double>(count),
-           .text = "writing the weights"});
+    size_t first = 0;
+    for (const size_t end : room.ends) {
+      sink.OnProgress({.fraction = static_cast<double>(first) /
+                                   static_cast<double>(model_.tensors.size()),
+                       .text = "writing the weights"});
       QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
-          std::min(step, count - first), stop, [&](int64_t index, int) {
-            return WriteTensor(static_cast<size_t>(first + index),
+          static_cast<int64_t>(end - first), stop, [&](int64_t index, int) {
+            return WriteTensor(first + static_cast<size_t>(index),
                                StoppedBy(stop));
           }));
+      first = end;
     }
     QSWEEP_RETURN_IF_ERROR(file_->Finish());
     return file_->size();
@@ -236,6 +243,13 @@ class WeightsWriter {
   std::unique_ptr<SafetensorsFile> file_;
 };
 
+bool KeepsLargest(const Configuration& configuration) {
+  return std::ranges::any_of(configuration.schemes,
+                             [](const std::optional<Scheme>& scheme) {
+                               return scheme && scheme->kept_millionths != 0;
+                             });
+}
+
 // config.json of what is written, from that of the model.
 absl::StatusOr<std::string> EditConfig(const SideFile& file,
                                        const std::optional<Json>& packing) {
@@ -317,6 +331,9 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
     return MakeError(kBadValue, "There is no quantizer to protect layers from.",
                      "--protect", "Give a --quantizer, too.");
   }
+  // What a tensor took goes back when it is freed: malloc would keep up to 64
+  // MiB for each thread.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
   const Interrupts interrupts;
   const StopWhenInterrupted interrupted(interrupts);
   StderrSink sink;
@@ -348,6 +365,17 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
     QSWEEP_RETURN_IF_ERROR(CheckGptqFormat(model, configuration));
     packing = GptqConfigJson(model, configuration);
   }
+  const int threads =
+      flags.engine.threads > 0
+          ? flags.engine.threads
+          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  QSWEEP_ASSIGN_OR_RETURN(
+      const WriteRoom room,
+      FindWriteRoom(WriteBytes(model, configuration, packing.has_value()),
+                    KeepsLargest(configuration)
+                        ? LargestWeights::BytesOfThread(model)
+                        : 0,
+                    threads, HostMemoryBytes(flags.engine.memory_bytes)));
   std::unique_ptr<Engine> engine;
   if (!task.calibrations.empty()) {
     QSWEEP_ASSIGN_OR_RETURN(
@@ -359,15 +387,12 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
     QSWEEP_RETURN_IF_ERROR(
         engine->Run(task, sink, interrupted.stop()).status());
   }
-  const int threads =
-      flags.engine.threads > 0
-          ? flags.engine.threads
-          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   WeightsWriter writer(*checkpoint, model, configuration, packing.has_value(),
                        engine.get());
-  QSWEEP_ASSIGN_OR_RETURN(const int64_t bytes,
-                          writer.Write(directory->path() + "/model.safetensors",
-                                       threads, sink, interrupted.stop()));
+  QSWEEP_ASSIGN_OR_RETURN(
+      const int64_t bytes,
+      writer.Write(directory->path() + "/model.safetensors", room, threads,
+                   sink, interrupted.stop()));
   QSWEEP_RETURN_IF_ERROR(WriteSideFiles(*checkpoint, packing, *directory));
   if (interrupts.pending()) {
     return absl::CancelledError("interrupted");

@@ -425,6 +425,29 @@ TEST_F(QuantizeTest, LeavesNothing_WhenItRefuses) {
   }
 }
 
+TEST_F(QuantizeTest, WritesTheSame_WithTheLeastMemoryThatWorks) {
+  WriteModel({});
+  const auto run = [&](const std::string& memory, const std::string& name) {
+    return Run({"quantize", "--model", model(), "--out", Target(name),
+                "--quantizer", "hqq:bits=4,group=32", "--protect", "top5%",
+                "--threads", "3", "--memory", memory});
+  };
+  const Output refused = run("1000", "new");
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.error, HasSubstr("QS5006"));
+  EXPECT_FALSE(fs::exists(Target("new")));
+  constexpr char kBefore[] = "The least that works is ";
+  const size_t at = refused.error.find(kBefore);
+  ASSERT_NE(at, std::string::npos) << refused.error;
+  const int64_t least =
+      std::stoll(refused.error.substr(at + sizeof(kBefore) - 1));
+  EXPECT_EQ(run(absl::StrCat(least - 1), "new").code, 1);
+  EXPECT_EQ(run(absl::StrCat(least), "little").code, 0);
+  EXPECT_EQ(run("0", "much").code, 0);
+  EXPECT_EQ(ReadFile(Target("little/model.safetensors")),
+            ReadFile(Target("much/model.safetensors")));
+}
+
 TEST_F(QuantizeTest, LeavesNothing_WhenItIsInterrupted) {
   WriteModel({});
   for (const int number : {SIGINT, SIGTERM}) {
