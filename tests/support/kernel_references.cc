@@ -9,9 +9,6 @@ namespace qsweep::testing {
 namespace {
 
 using kernels::FloatType;
-using kernels::RtnGrid;
-using kernels::RtnOptions;
-using kernels::RtnShape;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
@@ -33,140 +30,6 @@ Format FormatOf(FloatType type) {
   }
   return {};
 }
-
-// The rules of one group, after the table of the quantizers.
-class Group {
- public:
-  Group(const double* weights, int64_t count, RtnOptions options)
-      : options_(options) {
-    for (int64_t i = 0; i < count; ++i) {
-      weights_.push_back(Operation(weights[i]));
-    }
-    levels_ = std::exp2(options.bits) - 1;
-    half_ = std::exp2(options.bits - 1);
-  }
-
-  void Quantize(double* values, double* scale, int16_t* codes) {
-    FindScale();
-    *scale = scale_;
-    for (size_t i = 0; i < weights_.size(); ++i) {
-      const double w = weights_[i];
-      if (!std::isfinite(scale_)) {
-        values[i] = kNan;
-        codes[i] = 0;
-      } else if (scale_ == 0) {
-        values[i] = max_ == 0 && min_ == 0 ? w : 0.0;
-        codes[i] = static_cast<int16_t>(zero_);
-      } else {
-        double code = std::nearbyint(Operation(w / scale_)) + zero_;
-        code = code < lowest_ ? lowest_ : code;
-        code = code > highest_ ? highest_ : code;
-        codes[i] = static_cast<int16_t>(code);
-        // Where codes are signed, so is a zero.
-        const double integer = has_zero_point_ ? code - zero_
-                               : code == 0     ? std::copysign(0.0, w)
-                                               : code;
-        values[i] = Operation(integer * scale_);
-      }
-    }
-  }
-
- private:
-  // What the arithmetic makes of an exact result.
-  double Operation(double exact) const {
-    const double single = RoundTo(FloatType::kFp32, exact);
-    return options_.half_arithmetic ? RoundTo(FloatType::kFp16, single)
-                                    : single;
-  }
-  double Stored(double scale) const {
-    return options_.half_scale ? RoundTo(FloatType::kFp16, scale) : scale;
-  }
-
-  void FindScale() {
-    min_ = kInfinity;
-    max_ = -kInfinity;
-    for (const double w : weights_) {
-      if (!std::isfinite(w)) {
-        scale_ = kInfinity;
-        return;
-      }
-      min_ = w < min_ ? w : min_;
-      max_ = w > max_ ? w : max_;
-    }
-    switch (options_.grid) {
-      case RtnGrid::kAbsmax:
-        Symmetric(std::max(std::fabs(min_), std::fabs(max_)));
-        break;
-      case RtnGrid::kAwqSymmetric:
-        Symmetric(std::max({std::fabs(min_), std::fabs(max_), Floor()}));
-        break;
-      case RtnGrid::kGptqSymmetric:
-        GptqScale(true);
-        zero_ = half_;
-        break;
-      case RtnGrid::kGptqAsymmetric:
-        zero_ = ZeroOf(-GptqScale(false));
-        break;
-      case RtnGrid::kAwqAsymmetric:
-        scale_ = Stored(
-            Operation(std::max(Operation(max_ - min_), Floor()) / levels_));
-        zero_ = ZeroOf(-min_);
-        break;
-    }
-    if (options_.grid != RtnGrid::kAbsmax &&
-        options_.grid != RtnGrid::kAwqSymmetric) {
-      has_zero_point_ = true;
-      lowest_ = 0;
-      highest_ = levels_;
-    }
-  }
-
-  double Floor() const { return Operation(1e-5); }
-
-  void Symmetric(double absmax) {
-    scale_ = Stored(Operation(absmax / (half_ - 1)));
-    lowest_ = -half_;
-    highest_ = half_ - 1;
-  }
-
-  // Sets the scale and returns the low end of the range.
-  double GptqScale(bool symmetric) {
-    double a = min_ < 0 ? min_ : 0;
-    double c = max_ > 0 ? max_ : 0;
-    if (symmetric) {
-      c = std::max(std::fabs(a), c);
-      if (a < 0) {
-        a = -c;
-      }
-    }
-    if (a == 0 && c == 0) {
-      a = -1;
-      c = 1;
-    }
-    scale_ = Stored(Operation(Operation(c - a) / levels_));
-    return a;
-  }
-
-  double ZeroOf(double minus_low) const {
-    if (scale_ == 0 || !std::isfinite(scale_)) {
-      return 0;
-    }
-    const double zero = std::nearbyint(Operation(minus_low / scale_));
-    return zero < 0 ? 0 : zero > levels_ ? levels_ : zero;
-  }
-
-  RtnOptions options_;
-  std::vector<double> weights_;
-  double levels_ = 0;
-  double half_ = 0;
-  double min_ = 0;
-  double max_ = 0;
-  double scale_ = 0;
-  double zero_ = 0;
-  double lowest_ = 0;
-  double highest_ = 0;
-  bool has_zero_point_ = false;
-};
 
 }  // namespace
 
@@ -231,27 +94,6 @@ double Decode(FloatType type, uint32_t bits) {
   return sign *
          std::ldexp(steps, std::max(exponent, 1) - 1 + format.min_exponent -
                                format.fraction_bits);
-}
-
-RtnReference RtnByLoops(const std::vector<double>& weights, RtnShape shape,
-                        RtnOptions options) {
-  RtnReference reference;
-  reference.values.resize(weights.size());
-  reference.codes.resize(weights.size());
-  for (int64_t row = 0; row < shape.rows; ++row) {
-    int64_t end = 0;
-    for (int64_t col = 0; col < shape.cols; col = end) {
-      end = col == 0 ? shape.group_size - shape.offset : col + shape.group_size;
-      end = std::min(end, shape.cols);
-      const int64_t first = row * shape.cols + col;
-      Group group(weights.data() + first, end - col, options);
-      double scale = 0;
-      group.Quantize(reference.values.data() + first, &scale,
-                     reference.codes.data() + first);
-      reference.scales.push_back(scale);
-    }
-  }
-  return reference;
 }
 
 HeadReference HeadByLoops(const std::vector<float>& logits,

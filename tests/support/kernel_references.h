@@ -5,6 +5,9 @@
 #include <vector>
 
 #include "worker/kernels/cuda_types.h"
+#include "worker/kernels/gptq.h"
+#include "worker/kernels/hqq.h"
+#include "worker/kernels/nf4.h"
 #include "worker/kernels/rtn.h"
 
 // What kernels must compute, in plain loops over doubles. Shares no arithmetic
@@ -27,6 +30,33 @@ struct RtnReference {
 };
 RtnReference RtnByLoops(const std::vector<double>& weights,
                         kernels::RtnShape shape, kernels::RtnOptions options);
+
+struct Nf4Reference {
+  std::vector<double> values;
+  std::vector<double> scales;
+  std::vector<uint8_t> codes;
+};
+Nf4Reference Nf4ByLoops(const std::vector<double>& weights,
+                        kernels::Nf4Options options);
+
+struct HqqReference {
+  std::vector<double> values;
+  std::vector<double> inverse;  // of each group, as are zeros
+  std::vector<double> zeros;
+  std::vector<uint8_t> codes;
+};
+HqqReference HqqByLoops(const std::vector<double>& weights,
+                        kernels::HqqOptions options);
+
+// weights: [rows, factor.columns]. The factor is taken as it is.
+struct GptqReference {
+  std::vector<uint8_t> codes;
+  std::vector<double> scales;  // [rows, groups], as are zeros
+  std::vector<uint8_t> zeros;
+};
+GptqReference GptqByLoops(const std::vector<double>& weights, int64_t rows,
+                          const kernels::GptqFactor& factor,
+                          kernels::GptqOptions options);
 
 // Of one row of logits, by the plain formulas.
 struct HeadReference {

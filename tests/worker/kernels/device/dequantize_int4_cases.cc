@@ -145,12 +145,16 @@ TEST_F(DequantizeInt4Kernel, EqualsTheLoops_AtOddSizes) {
 }
 
 TEST_F(DequantizeInt4Kernel, EqualsTheLoops_OverAMillionCodes) {
-  for (const FloatType out_type : {FloatType::kFp32, FloatType::kFp16}) {
+  for (const int64_t group : {32, 64, 128, 4100}) {
     const Plain plain =
-        RandomMatrix({244, 4100, 128}, FloatType::kFp16, true, 31);
-    ASSERT_EQ(Mismatches(plain, Dequantize(plain, FloatType::kFp16, out_type),
-                         out_type),
-              0);
+        RandomMatrix({244, 4100, group}, FloatType::kFp16, true, 31);
+    for (const FloatType out_type :
+         {FloatType::kFp32, FloatType::kFp16, FloatType::kBf16}) {
+      ASSERT_EQ(Mismatches(plain, Dequantize(plain, FloatType::kFp16, out_type),
+                           out_type),
+                0)
+          << group;
+    }
   }
 }
 

@@ -5,7 +5,8 @@ set(device_cases worker/kernels/device/decoder_rows_cases.cc worker/kernels/devi
     worker/kernels/device/head_stats_cases.cc
     worker/kernels/device/hqq_cases.cc worker/kernels/device/kept_weights_cases.cc
     worker/kernels/device/nf4_cases.cc
-    worker/kernels/device/rtn_cases.cc support/kernel_references.cc)
+    worker/kernels/device/rtn_cases.cc support/kernel_references.cc
+    support/quantizer_references.cc)
 set(kernels_dir ${PROJECT_SOURCE_DIR}/worker/kernels)
 set(kernel_sources ${kernels_dir}/decoder_rows.cu ${kernels_dir}/dequantize_int4.cu ${kernels_dir}/gptq.cu
     ${kernels_dir}/head_stats.cu
@@ -22,6 +23,7 @@ if(NOT QSWEEP_SANITIZE MATCHES thread)
   qsweep_test(worker/kernels/emulated_kernels SOURCES ${device_cases}
     DEPS qsweep::base qsweep::kernels qsweep::worker_row_kernels emulated_kernels
     LABELS unit TIMEOUT 600)
+  set_tests_properties(worker/kernels/emulated_kernels PROPERTIES PROCESSORS 1)  # one thread
   # What of the engine calls kernels and no libtorch.
   qsweep_test(worker/engine/cuda_gptq
     SOURCES support/emulated_memory.cc ${PROJECT_SOURCE_DIR}/worker/engine/cuda_gptq.cc

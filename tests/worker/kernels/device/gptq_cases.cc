@@ -16,7 +16,6 @@
 #include "worker/kernels/gptq_cuda.h"
 #include "worker/kernels/quantizer_loops.h"
 
-// The CPU's loops are the reference: tests/golden/gptq.txt proves those.
 namespace qsweep::kernels {
 namespace {
 
@@ -24,6 +23,8 @@ using ::qsweep::testing::DeviceArray;
 using ::qsweep::testing::DeviceNumbers;
 using ::qsweep::testing::DeviceWeights;
 using ::qsweep::testing::Encode;
+using ::qsweep::testing::GptqByLoops;
+using ::qsweep::testing::GptqReference;
 
 class GptqKernel : public qsweep::testing::KernelTest {
  protected:
@@ -146,25 +147,53 @@ int64_t Different(const std::vector<T>& a, const std::vector<T>& b) {
   return different;
 }
 
+int64_t Different(const Quantized& got, const GptqReference& want) {
+  return Different(got.codes, want.codes) +
+         Different(got.scales,
+                   std::vector<float>(want.scales.begin(), want.scales.end())) +
+         Different(got.zeros, want.zeros);
+}
+
+// What the kernel, or the CPU, does not have as plain loops have it.
 int64_t Mismatches(FloatType type, int64_t rows, const GptqFactor& factor,
                    const GptqOptions& options, size_t shift = 0) {
   const DeviceWeights weights = SomeWeights(type, rows, factor.columns);
-  const Quantized got = OnDevice(weights, rows, factor, options, shift);
-  const Quantized want = OnCpu(weights.Floats(), rows, factor, options);
-  return Different(got.codes, want.codes) + Different(got.scales, want.scales) +
-         Different(got.zeros, want.zeros);
+  const GptqReference want =
+      GptqByLoops(weights.Numbers(), rows, factor, options);
+  return Different(OnDevice(weights, rows, factor, options, shift), want) +
+         Different(OnCpu(weights.Floats(), rows, factor, options), want);
 }
 
 #if defined(__SANITIZE_ADDRESS__)
 constexpr int64_t kRowsOfEach = 16;
+constexpr int64_t kRowsOfMany = 96;
 constexpr int kEveryOddSize = 11;
 #else
-constexpr int64_t kRowsOfEach = 165;
+constexpr int64_t kRowsOfEach = 83;
+constexpr int64_t kRowsOfMany = 3907;
 constexpr int kEveryOddSize = 3;
 #endif
 
-// 10^6 weights in all.
-TEST_F(GptqKernel, EqualsTheCpu_InEveryMode) {
+TEST_F(GptqKernel, EqualsTheLoops_OverAMillionWeightsOfEachKind) {
+  constexpr int64_t kColumns = 256;
+  const GptqFactor factor = SomeFactor(kColumns, true);
+  int turn = 0;
+  for (const FloatType type :
+       {FloatType::kFp32, FloatType::kFp16, FloatType::kBf16}) {
+    for (const int64_t group : {0, 32, 128}) {
+      EXPECT_EQ(Mismatches(type, kRowsOfMany, factor,
+                           {.bits = 4 - turn % 2,
+                            .group_size = group,
+                            .symmetric = turn % 3 == 0}),
+                0)
+          << static_cast<int>(type) << " group " << group;
+      ++turn;
+    }
+  }
+}
+
+// 500,000 weights in all.
+TEST_F(GptqKernel, EqualsTheLoops_InEveryMode) {
   constexpr int64_t kColumns = 384;
   const GptqFactor plain = SomeFactor(kColumns, false);
   const GptqFactor ordered = SomeFactor(kColumns, true);
@@ -196,7 +225,7 @@ TEST_F(GptqKernel, EqualsTheCpu_InEveryMode) {
   }
 }
 
-TEST_F(GptqKernel, EqualsTheCpu_AtOddSizes) {
+TEST_F(GptqKernel, EqualsTheLoops_AtOddSizes) {
   int turn = 0;
   for (const int64_t columns : {1, 5, 31, 127, 128, 129, 200, 257, 300}) {
     const GptqFactor factor = SomeFactor(columns, columns % 2 == 0);

@@ -14,8 +14,6 @@
 #include "worker/kernels/hqq.h"
 #include "worker/kernels/hqq_cuda.h"
 
-// The CPU's loops are the reference: their codes are those of the authors'
-// package.
 namespace qsweep::kernels {
 namespace {
 
@@ -24,11 +22,14 @@ using ::qsweep::testing::DeviceNumbers;
 using ::qsweep::testing::DeviceWeights;
 using ::qsweep::testing::Encode;
 using ::qsweep::testing::FloatTypes;
+using ::qsweep::testing::HqqByLoops;
+using ::qsweep::testing::HqqReference;
 using ::qsweep::testing::kFloatTypes;
 using ::qsweep::testing::RandomWeights;
 
 using HqqKernel = qsweep::testing::KernelTest;
 
+// What the kernel, or the CPU, does not have as plain loops have it.
 int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
                    HqqOptions options, size_t shift = 0) {
   const size_t size = weights.bits.size();
@@ -51,41 +52,63 @@ int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
                     count, options, nullptr),
             0);
   std::vector<float> values(size);
-  std::vector<float> want_zeros(static_cast<size_t>(groups));
-  std::vector<uint8_t> want(size);
+  std::vector<float> cpu_inverse(static_cast<size_t>(groups));
+  std::vector<float> cpu_zeros(static_cast<size_t>(groups));
+  std::vector<uint8_t> cpu_codes(size);
   HqqCpu(weights.Floats().data(), count, options, values.data(),
-         /*inverse=*/nullptr, want_zeros.data(), want.data());
+         cpu_inverse.data(), cpu_zeros.data(), cpu_codes.data());
+  const HqqReference want = HqqByLoops(weights.Numbers(), options);
   const std::vector<uint32_t> got = out.ReadBits();
   const std::vector<uint8_t> got_codes = codes.Read();
   int64_t mismatches = 0;
   for (size_t i = 0; i < size; ++i) {
-    mismatches += Encode(out_type, static_cast<double>(values[i])) == got[i] &&
-                          want[i] == got_codes[i]
+    mismatches += Encode(out_type, want.values[i]) == got[i] &&
+                          want.codes[i] == got_codes[i] &&
+                          Encode(FloatType::kFp32, want.values[i]) ==
+                              std::bit_cast<uint32_t>(values[i]) &&
+                          want.codes[i] == cpu_codes[i]
                       ? 0
                       : 1;
   }
+  const std::vector<float> got_inverse = inverse.Read();
   const std::vector<float> got_zeros = zeros.Read();
-  for (size_t i = 0; i < want_zeros.size(); ++i) {
-    mismatches += want_zeros[i] == got_zeros[i] ? 0 : 1;
+  for (size_t i = 0; i < want.zeros.size(); ++i) {
+    const auto zero = static_cast<float>(want.zeros[i]);
+    const auto of_scale = static_cast<float>(want.inverse[i]);
+    mismatches += zero == got_zeros[i] && zero == cpu_zeros[i] &&
+                          of_scale == got_inverse[i] &&
+                          of_scale == cpu_inverse[i]
+                      ? 0
+                      : 1;
   }
   return mismatches;
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-constexpr int64_t kMany = 100'000;
+constexpr int64_t kMany = 128'000;
 #else
-constexpr int64_t kMany = 1'000'000;
+constexpr int64_t kMany = 1'000'064;  // groups of 32, 64 and 128
 #endif
 
-TEST_F(HqqKernel, EqualsTheCpu_OverAMillionWeightsOfEachKind) {
+TEST_F(HqqKernel, EqualsTheLoops_OverAMillionWeightsOfEachKind) {
+  int turn = 0;
   for (const FloatType type :
        {FloatType::kFp32, FloatType::kFp16, FloatType::kBf16}) {
     const DeviceWeights weights = RandomWeights(type, kMany, 31);
-    EXPECT_EQ(Mismatches(weights, type, {}), 0) << static_cast<int>(type);
+    for (const int64_t group : {32, 64, 128}) {
+      const HqqOptions options{.bits = ++turn % 3 == 0 ? 3 : 4,
+                               .group_size = group,
+                               .axis = turn % 4 == 0 ? 0 : 1,
+                               .round_zero = turn % 2 == 1};
+      EXPECT_EQ(
+          Mismatches(weights, turn % 2 == 0 ? type : FloatType::kFp32, options),
+          0)
+          << static_cast<int>(type) << " group " << group;
+    }
   }
 }
 
-TEST_F(HqqKernel, EqualsTheCpu_WhenGroupsAreShifted) {
+TEST_F(HqqKernel, EqualsTheLoops_WhenGroupsAreShifted) {
   const DeviceWeights weights = RandomWeights(FloatType::kFp32, 128'000, 33);
   for (const int64_t offset : {32, 16, 63}) {
     EXPECT_EQ(Mismatches(weights, FloatType::kFp32, {.offset = offset}), 0)
@@ -94,7 +117,7 @@ TEST_F(HqqKernel, EqualsTheCpu_WhenGroupsAreShifted) {
 }
 
 // Weights that leave something after shrinking, in the solver's slow path.
-TEST_F(HqqKernel, EqualsTheCpu_WithLargeErrors) {
+TEST_F(HqqKernel, EqualsTheLoops_WithLargeErrors) {
   DeviceWeights weights = RandomWeights(FloatType::kFp32, 64'000, 32);
   for (uint32_t& bits : weights.bits) {
     bits = std::bit_cast<uint32_t>(std::bit_cast<float>(bits) * 60);
@@ -102,7 +125,7 @@ TEST_F(HqqKernel, EqualsTheCpu_WithLargeErrors) {
   EXPECT_EQ(Mismatches(weights, FloatType::kFp32, {.bits = 2}), 0);
 }
 
-TEST_F(HqqKernel, EqualsTheCpu_AtOddSizes) {
+TEST_F(HqqKernel, EqualsTheLoops_AtOddSizes) {
   int turn = 0;
   for (const FloatTypes types : kFloatTypes) {
     for (const int64_t group : {1, 5, 31, 32, 33, 64, 128, 1000}) {

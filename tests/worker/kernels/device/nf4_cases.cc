@@ -14,7 +14,6 @@
 #include "worker/kernels/nf4.h"
 #include "worker/kernels/nf4_cuda.h"
 
-// The CPU's loops are the reference: their codes are bitsandbytes's.
 namespace qsweep::kernels {
 namespace {
 
@@ -24,10 +23,13 @@ using ::qsweep::testing::DeviceWeights;
 using ::qsweep::testing::Encode;
 using ::qsweep::testing::FloatTypes;
 using ::qsweep::testing::kFloatTypes;
+using ::qsweep::testing::Nf4ByLoops;
+using ::qsweep::testing::Nf4Reference;
 using ::qsweep::testing::RandomWeights;
 
 using Nf4Kernel = qsweep::testing::KernelTest;
 
+// What the kernel, or the CPU, does not have as plain loops have it.
 int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
                    Nf4Options options, size_t shift = 0) {
   const size_t size = weights.bits.size();
@@ -49,22 +51,27 @@ int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
             0);
   std::vector<float> values(size);
   std::vector<float> scales(groups);
-  std::vector<uint8_t> want(size);
+  std::vector<uint8_t> cpu_codes(size);
   Nf4Cpu(weights.Floats().data(), count, options, values.data(), scales.data(),
-         want.data());
+         cpu_codes.data());
+  const Nf4Reference want = Nf4ByLoops(weights.Numbers(), options);
   const std::vector<uint32_t> got = out.ReadBits();
   const std::vector<uint8_t> got_codes = codes.Read();
   int64_t mismatches = 0;
   for (size_t i = 0; i < size; ++i) {
-    mismatches += Encode(out_type, static_cast<double>(values[i])) == got[i] &&
-                          want[i] == got_codes[i]
+    mismatches += Encode(out_type, want.values[i]) == got[i] &&
+                          want.codes[i] == got_codes[i] &&
+                          Encode(FloatType::kFp32, want.values[i]) ==
+                              std::bit_cast<uint32_t>(values[i]) &&
+                          want.codes[i] == cpu_codes[i]
                       ? 0
                       : 1;
   }
   const std::vector<float> got_scales = absmax.Read();
   for (size_t i = 0; i < groups; ++i) {
-    mismatches += std::bit_cast<uint32_t>(scales[i]) ==
-                          std::bit_cast<uint32_t>(got_scales[i])
+    const uint32_t scale = Encode(FloatType::kFp32, want.scales[i]);
+    mismatches += scale == std::bit_cast<uint32_t>(got_scales[i]) &&
+                          scale == std::bit_cast<uint32_t>(scales[i])
                       ? 0
                       : 1;
   }
@@ -77,18 +84,23 @@ constexpr int64_t kMany = 100'000;
 constexpr int64_t kMany = 1'000'000;
 #endif
 
-TEST_F(Nf4Kernel, EqualsTheCpu_OverAMillionWeightsOfEachKind) {
+TEST_F(Nf4Kernel, EqualsTheLoops_OverAMillionWeightsOfEachKind) {
   for (const FloatTypes types : kFloatTypes) {
     const DeviceWeights weights = RandomWeights(types.weights, kMany, 21);
-    for (const bool double_quant : {false, true}) {
-      EXPECT_EQ(Mismatches(weights, types.out, {.double_quant = double_quant}),
-                0)
-          << static_cast<int>(types.weights) << double_quant;
+    for (const int64_t group : {32, 64, 128, 256, 4096}) {
+      for (const bool double_quant : {false, true}) {
+        EXPECT_EQ(
+            Mismatches(weights, types.out,
+                       {.group_size = group, .double_quant = double_quant}),
+            0)
+            << static_cast<int>(types.weights) << " group " << group << " "
+            << double_quant;
+      }
     }
   }
 }
 
-TEST_F(Nf4Kernel, EqualsTheCpu_AtOddSizes) {
+TEST_F(Nf4Kernel, EqualsTheLoops_AtOddSizes) {
   int turn = 0;
   for (const FloatTypes types : kFloatTypes) {
     for (const int64_t count : {1, 7, 63, 64, 65, 1000, 4097, 12'288, 16'449}) {
@@ -116,7 +128,7 @@ TEST_F(Nf4Kernel, EqualsTheCpu_AtOddSizes) {
 
 // Each threshold and each border between the bins of the kernel's table, and
 // their neighbours; a group of zeros and one whose reciprocal is infinite.
-TEST_F(Nf4Kernel, EqualsTheCpu_NextToThresholds) {
+TEST_F(Nf4Kernel, EqualsTheLoops_NextToThresholds) {
   std::vector<float> numbers;
   for (int code = 0; code < kNf4Codes - 1; ++code) {
     numbers.push_back(Nf4Threshold(code));
