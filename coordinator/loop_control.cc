@@ -59,8 +59,8 @@ absl::StatusOr<JobNumber> RunAction(
     case v1::JOB_ACTION_RESUME:
       return Carry(core, DecideResume(state, number, core.now()));
     case v1::JOB_ACTION_STOP:
-      return Carry(core,
-                   DecideStop(state, number, request.reason(), core.now()));
+      return Carry(core, DecideStop(state, number, request.reason(),
+                                    core.settings(), core.now()));
     case v1::JOB_ACTION_RETRY:
       return Retry(core, number, std::move(ahead));
     case v1::JOB_ACTION_PRIORITY:
@@ -81,9 +81,10 @@ absl::StatusOr<v1::CancelJobResponse> RunCancel(
   QSWEEP_ASSIGN_OR_RETURN(const JobNumber number,
                           ResolveJob(core.state(), request.job().text()));
   QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
-  QSWEEP_RETURN_IF_ERROR(Carry(core, DecideCancel(core.state(), number,
-                                                  request.reason(), core.now()))
-                             .status());
+  QSWEEP_RETURN_IF_ERROR(
+      Carry(core, DecideCancel(core.state(), number, request.reason(),
+                               core.settings(), core.now()))
+          .status());
   v1::CancelJobResponse response;
   *response.mutable_summary() = MakeJobSummary(core.state().job(number));
   return response;

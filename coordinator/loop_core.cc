@@ -11,6 +11,7 @@
 #include "common/base/planted.h"
 #include "common/base/status_macros.h"
 #include "coordinator/core/attach.h"
+#include "coordinator/core/cancel.h"
 #include "coordinator/core/job_control.h"
 #include "coordinator/core/lease.h"
 
@@ -111,6 +112,7 @@ absl::Status LoopCore::RunStep(SteadyTime now, std::vector<Call>& calls,
   }
   if (!disk_full_) {
     QSWEEP_RETURN_IF_ERROR(ContinuePlans());
+    QSWEEP_RETURN_IF_ERROR(ContinueDrops());
     QSWEEP_RETURN_IF_ERROR(ContinuePurge());
     Tick();
     if (!crowded) {
@@ -262,6 +264,27 @@ absl::Status LoopCore::ContinuePlans() {
   return CommitBatch();  // alone: when it fails nothing else is to blame
 }
 
+std::optional<JobNumber> LoopCore::JobToDropFrom() const {
+  const auto& jobs = state_.active_jobs();
+  const auto job = std::ranges::find_if(jobs, [this](JobNumber number) {
+    return HasTasksToDrop(state_.job(number));
+  });
+  return job == jobs.end() ? std::nullopt : std::optional(*job);
+}
+
+absl::Status LoopCore::ContinueDrops() {
+  if (!JobToDropFrom()) {
+    return absl::OkStatus();
+  }
+  QSWEEP_RETURN_IF_ERROR(CommitBatch());  // no call waits for the slice
+  const std::optional<JobNumber> job = JobToDropFrom();
+  if (!job || disk_full_) {
+    return absl::OkStatus();
+  }
+  Apply(DecideDropWaiting(state_, *job, settings_, now_));
+  return CommitBatch();
+}
+
 absl::Status LoopCore::ContinuePurge() {
   constexpr int kRows = 1000;  // some milliseconds
   if (!purging_ || !plans_.empty()) {
@@ -293,7 +316,8 @@ void LoopCore::TryToLeaveDiskFull() {
 }
 
 SteadyTime LoopCore::NextDeadline() const {
-  if ((HasDurable() || !plans_.empty() || purging_ || more_leases_) &&
+  if ((HasDurable() || !plans_.empty() || purging_ || more_leases_ ||
+       JobToDropFrom()) &&
       !disk_full_) {
     return now_.steady;
   }

@@ -104,6 +104,9 @@ class LoopCore {
   void EnterDiskFull();
   void TryToLeaveDiskFull();
   absl::Status ContinuePlans();
+  // Of a job with tasks to drop; nothing: no job has.
+  std::optional<JobNumber> JobToDropFrom() const;
+  absl::Status ContinueDrops();
   absl::Status ContinuePurge();
   // Commits the batch and answers its calls; an error is fatal.
   absl::Status CommitBatch();

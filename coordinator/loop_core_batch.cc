@@ -172,7 +172,7 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
     Apply(DecideCancel(
               state_, failed_plan,
               absl::StrCat("its plan could not be stored: ", why.message()),
-              now_)
+              settings_, now_)
               .mutations);
   }
   if (status.ok() && disk_full_) {

@@ -182,7 +182,8 @@ absl::Status LongPlans::Prepare(LoopCore& core, Plan& plan) {
 void LongPlans::Fail(LoopCore& core, Plan& plan, const absl::Status& why) {
   LogError(
       absl::StrCat("cannot plan job ", plan.job.value(), ": ", why.ToString()));
-  core.Apply(DecideCancel(core.state(), plan.job, why.message(), core.now())
+  core.Apply(DecideCancel(core.state(), plan.job, why.message(),
+                          core.settings(), core.now())
                  .mutations);
 }
 

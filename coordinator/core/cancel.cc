@@ -1,8 +1,12 @@
 #include "coordinator/core/cancel.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -33,23 +37,100 @@ void CancelTask(Draft& draft, const Task& task, absl::string_view reason) {
                             .epoch = task.epoch()});
 }
 
-// The job, one of those that are `leaving` in this decision, stops waiting for
-// its live tasks for which `drop` holds. A task that nobody else wants is
-// cancelled and stays listed; of a shared one only the subscription goes.
-template <typename Predicate>
-void DropTasks(Draft& draft, const Job& job, const std::set<JobNumber>& leaving,
-               Predicate drop, absl::string_view reason) {
-  for (const auto& [id, measurements] : job.tasks) {
-    const Task& task = draft.state().task(id);
-    if (!task.live() || !drop(task)) {
-      continue;
+int64_t NumWaiting(const Job& job) {
+  return job.tasks_live() - job.num_tasks(v1::TASK_STATE_LEASED);
+}
+
+std::vector<TaskId> LeasedTasks(const State& state, const Job& job) {
+  std::vector<TaskId> tasks;
+  for (const TaskId id : state.leased_tasks()) {
+    if (state.task(id).IsOf(job.number)) {
+      tasks.push_back(id);
     }
+  }
+  return tasks;
+}
+
+// Live and not leased, `most` of them. From the indexes of tasks that wait:
+// what is done of a large job takes no time.
+std::vector<TaskId> WaitingTasks(const State& state, const Job& job,
+                                 int64_t most) {
+  std::vector<TaskId> tasks;
+  const auto full = [&] { return std::ssize(tasks) == most; };
+  for (const auto& [group, ready] : job.ready) {
+    for (const TaskId id : ready) {
+      if (full()) {
+        return tasks;
+      }
+      tasks.push_back(id);
+    }
+  }
+  for (const TaskId id : state.backoff_tasks()) {
+    if (full()) {
+      return tasks;
+    }
+    if (state.task(id).IsOf(job.number)) {
+      tasks.push_back(id);
+    }
+  }
+  return tasks;
+}
+
+// The job, one of those that are `leaving` in this decision, stops waiting for
+// these live tasks. A task that nobody else wants is cancelled and stays
+// listed; of a shared one only the subscription goes.
+void DropTasks(Draft& draft, const Job& job, const std::set<JobNumber>& leaving,
+               std::vector<TaskId> tasks, absl::string_view reason) {
+  std::ranges::sort(tasks);
+  for (const TaskId id : tasks) {
+    const Task& task = draft.state().task(id);
     const bool wanted = std::ranges::any_of(
         task.jobs, [&](JobNumber other) { return !leaving.contains(other); });
     if (wanted) {
       draft.Add(JobTaskRemoved{.job = job.number, .task = id});
     } else if (job.number == task.jobs.front()) {  // once, for all that leave
       CancelTask(draft, task, reason);
+    }
+  }
+}
+
+// Whether a job with so many failed tasks has more than it allows.
+bool IsOverLimit(const Job& job, int64_t quarantined) {
+  return job.max_fails > 0 && quarantined >= job.max_fails;
+}
+
+std::string LimitReason(const Job& job, int64_t quarantined) {
+  return absl::StrCat(quarantined, " tasks failed, which is the limit of job ",
+                      job.number.value());
+}
+
+// What runs for these jobs is dropped, but for `kept`. So is what waits, and
+// they end as `to`, unless it is so much that it goes in slices
+// (DecideDropWaiting).
+void LeaveJobs(Draft& draft, const std::set<JobNumber>& leaving, TaskId kept,
+               v1::JobState to, const Settings& settings,
+               const std::function<std::string(const Job&)>& reason_of) {
+  const State& state = draft.state();
+  int64_t waiting = 0;
+  for (const JobNumber number : leaving) {
+    waiting += NumWaiting(state.job(number));
+  }
+  const bool at_once = waiting <= settings.drop_slice_tasks;
+  for (const JobNumber number : leaving) {
+    const Job& job = state.job(number);
+    const std::string reason = reason_of(job);
+    std::vector<TaskId> tasks = LeasedTasks(state, job);
+    std::erase(tasks, kept);
+    if (at_once) {
+      const std::vector<TaskId> more =
+          WaitingTasks(state, job, settings.drop_slice_tasks);
+      tasks.insert(tasks.end(), more.begin(), more.end());
+    }
+    DropTasks(draft, job, leaving, std::move(tasks), reason);
+    if (at_once || NumWaiting(job) == 0) {
+      EndJob(draft, job, to, reason);
+    } else if (job.state != v1::JOB_STATE_STOPPING) {
+      MoveJob(draft, job, v1::JOB_STATE_STOPPING, "job_stopping", reason);
     }
   }
 }
@@ -70,7 +151,8 @@ absl::StatusOr<const Job*> FindActive(const State& state, JobNumber number) {
 }  // namespace
 
 Decision<JobNumber> DecideCancel(const State& state, JobNumber number,
-                                 absl::string_view reason, const Now& now) {
+                                 absl::string_view reason,
+                                 const Settings& settings, const Now& now) {
   const Job* known = state.FindJob(number);
   if (known != nullptr && known->state == v1::JOB_STATE_CANCELLED) {
     return {.reply = number};
@@ -80,14 +162,14 @@ Decision<JobNumber> DecideCancel(const State& state, JobNumber number,
     return {.reply = job.status()};
   }
   Draft draft(state, now);
-  DropTasks(
-      draft, **job, {number}, [](const Task&) { return true; }, reason);
-  EndJob(draft, **job, v1::JOB_STATE_CANCELLED, reason);
+  LeaveJobs(draft, {number}, TaskId(), v1::JOB_STATE_CANCELLED, settings,
+            [reason](const Job&) { return std::string(reason); });
   return {.mutations = draft.Take(), .reply = number};
 }
 
 Decision<JobNumber> DecideStop(const State& state, JobNumber number,
-                               absl::string_view reason, const Now& now) {
+                               absl::string_view reason,
+                               const Settings& settings, const Now& now) {
   const absl::StatusOr<const Job*> found = FindActive(state, number);
   if (!found.ok()) {
     return {.reply = found.status()};
@@ -97,15 +179,43 @@ Decision<JobNumber> DecideStop(const State& state, JobNumber number,
     return {.reply = number};
   }
   Draft draft(state, now);
-  DropTasks(
-      draft, job, {number}, [](const Task& task) { return !task.lease; },
-      reason);
-  if (job.num_tasks(v1::TASK_STATE_LEASED) == 0) {
+  const bool at_once = NumWaiting(job) <= settings.drop_slice_tasks;
+  if (at_once) {
+    DropTasks(draft, job, {number},
+              WaitingTasks(state, job, settings.drop_slice_tasks), reason);
+  }
+  if (at_once && job.num_tasks(v1::TASK_STATE_LEASED) == 0) {
     EndJob(draft, job, v1::JOB_STATE_CANCELLED, reason);
   } else {
     MoveJob(draft, job, v1::JOB_STATE_STOPPING, "job_stopping", reason);
   }
   return {.mutations = draft.Take(), .reply = number};
+}
+
+bool HasTasksToDrop(const Job& job) {
+  return job.state == v1::JOB_STATE_STOPPING && NumWaiting(job) > 0;
+}
+
+std::vector<Mutation> DecideDropWaiting(const State& state, JobNumber number,
+                                        const Settings& settings,
+                                        const Now& now) {
+  const Job& job = state.job(number);
+  const std::vector<TaskId> tasks =
+      WaitingTasks(state, job, settings.drop_slice_tasks);
+  Draft draft(state, now);
+  DropTasks(draft, job, {number}, tasks, job.reason);
+  if (std::ssize(tasks) == job.tasks_live()) {
+    EndStoppingJob(draft, job, job.num_tasks(v1::TASK_STATE_QUARANTINED));
+  }
+  return draft.Take();
+}
+
+void EndStoppingJob(Draft& draft, const Job& job, int64_t quarantined) {
+  if (IsOverLimit(job, quarantined)) {
+    EndJob(draft, job, v1::JOB_STATE_FAILED, LimitReason(job, quarantined));
+  } else {
+    EndJob(draft, job, v1::JOB_STATE_CANCELLED, job.reason);
+  }
 }
 
 bool DropStoppingJobs(Draft& draft, const Task& task) {
@@ -127,33 +237,29 @@ bool DropStoppingJobs(Draft& draft, const Task& task) {
     const Job& job = draft.state().job(number);
     draft.Add(JobTaskRemoved{.job = number, .task = task.id});
     if (job.tasks_live() == 1) {
-      EndJob(draft, job, v1::JOB_STATE_CANCELLED, job.reason);
+      EndStoppingJob(draft, job, job.num_tasks(v1::TASK_STATE_QUARANTINED));
     }
   }
   return true;
 }
 
-void FailJobsOverLimit(Draft& draft, const Task& task) {
+void FailJobsOverLimit(Draft& draft, const Task& task,
+                       const Settings& settings) {
   std::set<JobNumber> leaving;
   for (const JobNumber number : task.jobs) {
     const Job& job = draft.state().job(number);
     // With no other live task EndJobsOf has ended the job.
     if (!job.terminal() && job.state != v1::JOB_STATE_PLANNING &&
-        job.max_fails > 0 && job.tasks_live() > 1 &&
-        job.num_tasks(v1::TASK_STATE_QUARANTINED) + 1 >= job.max_fails) {
+        job.tasks_live() > 1 &&
+        IsOverLimit(job, job.num_tasks(v1::TASK_STATE_QUARANTINED) + 1)) {
       leaving.insert(number);
     }
   }
-  for (const JobNumber number : leaving) {
-    const Job& job = draft.state().job(number);
-    const std::string reason = absl::StrCat(
-        job.num_tasks(v1::TASK_STATE_QUARANTINED) + 1,
-        " tasks failed, which is the limit of job ", number.value());
-    DropTasks(
-        draft, job, leaving,
-        [&task](const Task& other) { return other.id != task.id; }, reason);
-    EndJob(draft, job, v1::JOB_STATE_FAILED, reason);
-  }
+  LeaveJobs(draft, leaving, task.id, v1::JOB_STATE_FAILED, settings,
+            [](const Job& job) {
+              return LimitReason(job,
+                                 job.num_tasks(v1::TASK_STATE_QUARANTINED) + 1);
+            });
 }
 
 }  // namespace qsweep

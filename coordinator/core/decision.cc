@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
+#include "coordinator/core/cancel.h"
+
 namespace qsweep {
 namespace {
 
@@ -122,7 +124,7 @@ void EndJobsOf(Draft& draft, const Task& task, v1::TaskState becomes,
     const int64_t documents_skipped =
         changed == skipped.end() ? job.documents_skipped : changed->second;
     if (job.state == v1::JOB_STATE_STOPPING) {
-      EndJob(draft, job, v1::JOB_STATE_CANCELLED, job.reason);
+      EndStoppingJob(draft, job, quarantined);
     } else if (quarantined > 0) {
       EndJob(draft, job, v1::JOB_STATE_FAILED,
              JobEndReason(quarantined, static_cast<int64_t>(job.tasks.size()),

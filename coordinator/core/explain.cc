@@ -200,6 +200,9 @@ class Explainer {
       } else if (state == v1::JOB_STATE_PAUSED) {
         Say(absl::StrCat("Job ", number.value(),
                          " is paused: qctl jobs resume ", number.value()));
+      } else if (state == v1::JOB_STATE_STOPPING) {
+        Say(absl::StrCat("Job ", number.value(),
+                         " stops: what waits is being dropped."));
       }
     }
     if (open.empty()) {

@@ -114,10 +114,6 @@ void CheckJob(const State& state, const Job& job, Problems& problems) {
     problems.push_back(absl::StrCat(name, " is ", ShortName(job.state),
                                     " and has live tasks"));
   }
-  if (job.state == v1::JOB_STATE_STOPPING &&
-      job.tasks_live() > by_state[v1::TASK_STATE_LEASED]) {
-    problems.push_back(absl::StrCat(name, " is stopping and has tasks to run"));
-  }
   if (!job.terminal() && job.state != v1::JOB_STATE_PLANNING &&
       job.tasks_live() == 0) {
     problems.push_back(absl::StrCat(name, " is ", ShortName(job.state),

@@ -104,7 +104,7 @@ std::vector<Mutation> DecideJobWait(const State& state, JobNumber number,
                                             for_so_long, ", its queue timeout");
     return OnlyAudits(state, job)
                ? GiveUpAudit(state, job, reason, now)
-               : DecideCancel(state, number, reason, now).mutations;
+               : DecideCancel(state, number, reason, settings, now).mutations;
   }
   Draft draft(state, now);
   draft.Add(JobWaits{.job = number, .since = job.waiting_since, .told = true});

@@ -201,7 +201,7 @@ std::vector<Mutation> DecideLeaseEnd(const State& state, TaskId id,
     EndJobsOf(draft, task, to);
   }
   if (to == v1::TASK_STATE_QUARANTINED) {
-    FailJobsOverLimit(draft, task);
+    FailJobsOverLimit(draft, task, settings);
   }
   return draft.Take();
 }

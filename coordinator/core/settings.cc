@@ -88,6 +88,8 @@ absl::Status Settings::Validate() const {
   QSWEEP_RETURN_IF_ERROR(Require(
       plan_slice_tasks >= 1 && plan_at_once_tasks >= plan_slice_tasks,
       "plan_at_once_tasks", "must be at least plan_slice_tasks, above 0"));
+  QSWEEP_RETURN_IF_ERROR(
+      Require(drop_slice_tasks >= 1, "drop_slice_tasks", "must be at least 1"));
   for (const auto& [owner, weight] : weights) {
     QSWEEP_RETURN_IF_ERROR(Require(std::isfinite(weight) && weight > 0,
                                    "weights", "must be numbers above 0"));

@@ -60,6 +60,9 @@ struct Settings {
   // of the loop, so that workers do not wait for it.
   int64_t plan_at_once_tasks = 5'000;
   int64_t plan_slice_tasks = 500;
+  // So many waiting tasks are dropped in one step of the loop, when a job is
+  // cancelled, stopped or fails: some milliseconds.
+  int64_t drop_slice_tasks = 500;
 
   // Placement (policy.h): a waiting job rises one priority class per this.
   absl::Duration ageing = absl::Minutes(10);

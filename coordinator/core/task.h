@@ -93,6 +93,9 @@ struct Task {
   Epoch epoch() const {
     return Epoch(static_cast<int64_t>(history->grants.size()));
   }
+  bool IsOf(JobNumber job) const {
+    return std::ranges::binary_search(jobs, job);
+  }
   bool given_up() const {
     return state == v1::TASK_STATE_QUARANTINED ||
            state == v1::TASK_STATE_CANCELLED;

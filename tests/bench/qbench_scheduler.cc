@@ -21,11 +21,9 @@ namespace {
 using Scenario = absl::StatusOr<nlohmann::json> (*)(const ScenarioFlags&);
 
 const std::map<std::string, Scenario> kScenarios = {
-    {"throughput", RunThroughput},
-    {"submit", RunSubmit},
-    {"idle", RunIdle},
-    {"restart", RunRestart},
-    {"loss", RunLoss}};
+    {"throughput", RunThroughput}, {"submit", RunSubmit},
+    {"control", RunControl},       {"idle", RunIdle},
+    {"restart", RunRestart},       {"loss", RunLoss}};
 
 void AddOptions(CLI::App& app, ScenarioFlags& flags) {
   app.add_option("--coordinator", flags.coordinator,
@@ -55,7 +53,8 @@ int Main(int argc, char** argv) {
   ScenarioFlags flags;
   flags.coordinator = QSWEEP_BINARY_DIR "/bin/qcoordinator";
   std::string name;
-  app.add_option("scenario", name, "throughput, submit, idle, restart or loss")
+  app.add_option("scenario", name,
+                 "throughput, submit, control, idle, restart or loss")
       ->required()
       ->check(CLI::IsMember(kScenarios));
   AddOptions(app, flags);

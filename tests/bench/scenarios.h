@@ -34,6 +34,10 @@ absl::StatusOr<nlohmann::json> RunThroughput(const ScenarioFlags& flags);
 // the coordinator has then.
 absl::StatusOr<nlohmann::json> RunSubmit(const ScenarioFlags& flags);
 
+// What the actions on a job of `tasks` tasks cost others, whose tasks of 20 ms
+// `workers` run meanwhile: pause, resume, cancel, retry, stop.
+absl::StatusOr<nlohmann::json> RunControl(const ScenarioFlags& flags);
+
 // Threads, memory and processor time of a coordinator whose workers have
 // nothing to do.
 absl::StatusOr<nlohmann::json> RunIdle(const ScenarioFlags& flags);

@@ -1,4 +1,5 @@
 // Calls that change or question what is there, through the real loop and store.
+#include <algorithm>
 #include <memory>
 #include <set>
 
@@ -175,6 +176,63 @@ TEST(ControlJob, SurvivesARestart) {
   EXPECT_EQ(CodeOf(Control(harness, "1", v1::JOB_ACTION_UNSPECIFIED)),
             "QS1004");
   EXPECT_EQ(CodeOf(Control(harness, "nine", v1::JOB_ACTION_PAUSE)), "QS4020");
+}
+
+Settings SmallSlices() {
+  Settings settings;
+  settings.max_rows_per_task = 2;
+  settings.drop_slice_tasks = 3;
+  return settings;
+}
+
+// Promise 12 holds from the answer on, wherever the coordinator dies.
+TEST(CancelJob, GoesOnAfterACrashAtEachSlice_AndLeasesNothingOfTheJob) {
+  for (int slices = 0; slices < 6; ++slices) {
+    SCOPED_TRACE(slices);
+    LoopHarness harness(SmallSlices());
+    harness.AddCorpus(3);
+    QSWEEP_ASSERT_OK(harness.Submit({}));
+    const int64_t tasks = JobOf(harness, 1).num_tasks(v1::TASK_STATE_READY);
+    ASSERT_GT(tasks, 10);
+    v1::CancelJobRequest request;
+    request.mutable_job()->set_text("1");
+    const auto answer = *harness.Call<v1::CancelJobResponse>(request);
+    QSWEEP_ASSERT_OK(answer);
+    EXPECT_EQ(answer->summary().state(), v1::JOB_STATE_STOPPING);
+    for (int i = 0; i < slices; ++i) {
+      QSWEEP_ASSERT_OK(harness.Step());
+    }
+    harness.Crash();
+    EXPECT_EQ(JobOf(harness, 1).num_tasks(v1::TASK_STATE_CANCELLED),
+              std::min<int64_t>(3 * (slices + 1), tasks));
+    const auto link = AttachWorker(harness, "w");
+    EXPECT_EQ(link->states.back().leases_size(), 0);
+    int steps = 0;
+    while (!JobOf(harness, 1).terminal() && ++steps < 20) {
+      // The loop does not wait for anything before the next slice.
+      EXPECT_EQ(harness.loop().NextDeadline(), harness.clock().SteadyNow());
+      QSWEEP_ASSERT_OK(harness.Step());
+    }
+    EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_CANCELLED);
+    EXPECT_EQ(JobOf(harness, 1).num_tasks(v1::TASK_STATE_CANCELLED), tasks);
+    EXPECT_THAT(CheckInvariants(harness.state()), IsEmpty());
+    EXPECT_EQ(link->states.back().leases_size(), 0);
+  }
+}
+
+TEST(CancelJob, ServesOthersBetweenSlices) {
+  LoopHarness harness(SmallSlices());
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  // Of another model: it shares no task.
+  QSWEEP_ASSERT_OK(
+      harness.Submit({.uuid = "b", .layers = 3, .layer_range = "0"}));
+  Cancel(harness, "1");
+  ASSERT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_STOPPING);
+  const auto link = AttachWorker(harness, "w");
+  EXPECT_GT(link->states.back().leases_size(), 0);
+  EXPECT_EQ(JobOf(harness, 1).state, v1::JOB_STATE_STOPPING);
+  EXPECT_EQ(JobOf(harness, 2).state, v1::JOB_STATE_RUNNING);
 }
 
 TEST(ControlWorker, TellsTheWorkerToDrain_AndRemembersIt) {

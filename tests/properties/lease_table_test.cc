@@ -373,11 +373,11 @@ class SideBySide {
     const JobNumber number(job);
     switch (kind) {
       case Command::Kind::kCancel:
-        Apply(DecideCancel(state_, number, "", now()).mutations);
+        Apply(DecideCancel(state_, number, "", Settings(), now()).mutations);
         model_.Cancel(job);
         break;
       case Command::Kind::kStop:
-        Apply(DecideStop(state_, number, "", now()).mutations);
+        Apply(DecideStop(state_, number, "", Settings(), now()).mutations);
         model_.Stop(job);
         break;
       case Command::Kind::kPause:

@@ -24,6 +24,7 @@ constexpr Least kFaults[] = {
     {"cancel", 20},
     {"garbage collected", 20},
     {"job for some workers only", 20},
+    {"large cancel interrupted by a restart", 2},
     {"large job tried again", 2},
     {"queue timeout", 5},
     {"commit fails, nothing written", 20},

@@ -19,6 +19,7 @@ Settings SimulationSettings(uint64_t seed) {
   // The larger half of the jobs is planned in slices.
   settings.plan_at_once_tasks = 40;
   settings.plan_slice_tasks = 6;
+  settings.drop_slice_tasks = 4;
   settings.audit_rate = seed % 3 == 0 ? 0.1 : 0;
   settings.audit_seed = seed;
   return settings;

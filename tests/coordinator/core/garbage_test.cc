@@ -35,7 +35,8 @@ State Ended() {
                     .Build();
   for (const int64_t job : {1, 2, 4}) {
     state = After(state,
-                  DecideCancel(state, JobNumber(job), "", TestNow()).mutations);
+                  DecideCancel(state, JobNumber(job), "", Settings(), TestNow())
+                      .mutations);
   }
   return state;
 }

@@ -85,7 +85,8 @@ TEST(JobControl, RefusesUnknownAndEndedJobs) {
       StateBuilder().Job({.state = v1::JOB_STATE_SUCCEEDED}).Build();
   EXPECT_EQ(CodeOf(DecidePause(state, kJob, "", TestNow()).reply), "QS4023");
   EXPECT_EQ(CodeOf(DecideResume(state, kJob, TestNow()).reply), "QS4023");
-  EXPECT_EQ(CodeOf(DecideStop(state, kJob, "", TestNow()).reply), "QS4023");
+  EXPECT_EQ(CodeOf(DecideStop(state, kJob, "", Settings(), TestNow()).reply),
+            "QS4023");
   EXPECT_EQ(CodeOf(DecidePriority(state, kJob, 1, TestNow()).reply), "QS4023");
   EXPECT_EQ(CodeOf(DecidePause(state, JobNumber(2), "", TestNow()).reply),
             "QS4020");
@@ -100,7 +101,9 @@ State StoppingJob() {
                           .Worker("w")
                           .Lease(1, "w")
                           .Build();
-  return After(state, DecideStop(state, kJob, "enough", TestNow()).mutations);
+  return After(
+      state,
+      DecideStop(state, kJob, "enough", Settings(), TestNow()).mutations);
 }
 
 TEST(DecideStop, DropsWhatWaits_AndLetsTheRestFinish) {
@@ -109,13 +112,15 @@ TEST(DecideStop, DropsWhatWaits_AndLetsTheRestFinish) {
   EXPECT_EQ(state.job(kJob).state, v1::JOB_STATE_STOPPING);
   EXPECT_EQ(state.task(TaskId(1)).state, v1::TASK_STATE_LEASED);
   EXPECT_EQ(state.task(TaskId(2)).state, v1::TASK_STATE_CANCELLED);
-  EXPECT_THAT(DecideStop(state, kJob, "", TestNow()).mutations, IsEmpty());
+  EXPECT_THAT(DecideStop(state, kJob, "", Settings(), TestNow()).mutations,
+              IsEmpty());
 }
 
 TEST(DecideStop, EndsAtOnce_WhenNothingRuns) {
   const State state = StateBuilder().Job().Task().Build();
   const State after =
-      After(state, DecideStop(state, kJob, "enough", TestNow()).mutations);
+      After(state,
+            DecideStop(state, kJob, "enough", Settings(), TestNow()).mutations);
   EXPECT_THAT(CheckInvariants(after), IsEmpty());
   EXPECT_EQ(after.job(kJob).state, v1::JOB_STATE_CANCELLED);
   EXPECT_EQ(after.job(kJob).reason, "enough");
@@ -140,7 +145,9 @@ TEST(DecideStop, LeavesALostTaskToTheOtherJob) {
                     .Worker("w")
                     .Lease(1, "w")
                     .Build();
-  state = After(state, DecideStop(state, kJob, "enough", TestNow()).mutations);
+  state =
+      After(state,
+            DecideStop(state, kJob, "enough", Settings(), TestNow()).mutations);
   EXPECT_EQ(state.job(kJob).state, v1::JOB_STATE_STOPPING);
   state = After(state, DecideLeaseEnd(state, TaskId(1), LeaseEnd::kPreempted,
                                       "gone", true, Settings(), TestNow()));

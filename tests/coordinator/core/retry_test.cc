@@ -70,8 +70,9 @@ TEST(DecideRetryTasks, IsRefused_WhileTheJobStops) {
                     .Worker("w")
                     .Lease(1, "w")
                     .Build();
-  state =
-      After(state, DecideStop(state, JobNumber(1), "", TestNow()).mutations);
+  state = After(
+      state,
+      DecideStop(state, JobNumber(1), "", Settings(), TestNow()).mutations);
   ASSERT_EQ(state.job(JobNumber(1)).state, v1::JOB_STATE_STOPPING);
   ASSERT_EQ(state.task(TaskId(2)).state, v1::TASK_STATE_CANCELLED);
   const auto decision = DecideRetryTasks(state, JobNumber(1), TestNow());
@@ -96,7 +97,8 @@ TEST(DecideRetryTasks, LeavesStoppingJobsBehind) {
       After(state, DecideLeaseEnd(state, TaskId(1), LeaseEnd::kFailed,
                                   "bad weights", false, Settings(), TestNow()));
   state = After(state,
-                DecideStop(state, JobNumber(1), "enough", TestNow()).mutations);
+                DecideStop(state, JobNumber(1), "enough", Settings(), TestNow())
+                    .mutations);
   ASSERT_EQ(state.job(JobNumber(1)).state, v1::JOB_STATE_STOPPING);
   state =
       After(state, DecideRetryTasks(state, JobNumber(2), TestNow()).mutations);

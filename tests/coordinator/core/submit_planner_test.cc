@@ -318,7 +318,8 @@ TEST(SubmitPlanner, LeavesNothing_WhenItIsCancelledHalfWay) {
   sliced.Begin();
   sliced.Slice();
   state = After(state,
-                DecideCancel(state, sliced.number(), "", TestNow()).mutations);
+                DecideCancel(state, sliced.number(), "", Settings(), TestNow())
+                    .mutations);
   EXPECT_THAT(CheckInvariants(state), IsEmpty());
   EXPECT_EQ(state.num_tasks(v1::TASK_STATE_READY), 0);
   EXPECT_EQ(state.job(sliced.number()).state, v1::JOB_STATE_CANCELLED);

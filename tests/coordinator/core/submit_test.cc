@@ -256,8 +256,9 @@ TEST(DecideSubmit, Refuses_WhenReuseIsRequiredAndRowsAreMissing) {
 TEST(DecideReplan, CountsSkippedDocumentsAgain) {
   State state = Submitted(StateBuilder().Build(), {.uuid = "a"});
   ASSERT_EQ(state.job(JobNumber(1)).documents_skipped, 0);
-  state =
-      After(state, DecideCancel(state, JobNumber(1), "", TestNow()).mutations);
+  state = After(
+      state,
+      DecideCancel(state, JobNumber(1), "", Settings(), TestNow()).mutations);
   const PreparedSubmit prepared = Prepare({.uuid = "a"});
   const auto decision = DecideReplan(state, JobNumber(1), prepared,
                                      Measured(prepared, v1::ROW_STATUS_EMPTY),
