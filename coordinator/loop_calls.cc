@@ -217,8 +217,11 @@ absl::StatusOr<v1::CommitResultResponse::One> RunCommit(
     AddKnownCodes(core.batch(), keys);
   }
   std::map<JobNumber, int64_t> skipped;
+  // Of a quarantined task, too: a late result makes it DONE.
+  const bool counts = state.task(id).live() ||
+                      state.task(id).state == v1::TASK_STATE_QUARANTINED;
   if (const std::vector<SkippedKey> more = SkippedKeys(*result, keys, stored);
-      !more.empty() && state.task(id).live()) {
+      !more.empty() && counts) {
     // Other rows of the same documents may be on their way to the store.
     QSWEEP_RETURN_IF_ERROR(core.Flush());
     for (const JobNumber job : state.task(id).jobs) {

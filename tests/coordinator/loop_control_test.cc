@@ -235,6 +235,29 @@ TEST(CancelJob, ServesOthersBetweenSlices) {
   EXPECT_EQ(JobOf(harness, 2).state, v1::JOB_STATE_RUNNING);
 }
 
+// Its job goes on, and may end as if nothing had failed.
+TEST(CommitResult, CountsSkippedDocuments_OfAQuarantinedTask) {
+  LoopHarness harness(SmallSlices());
+  harness.AddCorpus(3);
+  QSWEEP_ASSERT_OK(harness.Submit({}));
+  const auto link = AttachWorker(harness, "w");
+  const v1::DesiredLease lease = link->states.back().leases(0);
+  FailNewest(harness, *link);
+  ASSERT_EQ(JobOf(harness, 1).num_tasks(v1::TASK_STATE_QUARANTINED), 1);
+  v1::TaskResult result = HonestResult(lease.spec());
+  for (v1::Measurement& row : *result.mutable_rows()) {
+    row.set_status(v1::ROW_STATUS_TOO_LONG);
+    row.set_tokens(0);
+    row.clear_nll_sum();
+    row.clear_nll_fp_sum();
+  }
+  EXPECT_EQ(
+      harness.Commit(EnvelopeOf(lease.spec(), lease.epoch(), result)).outcome(),
+      v1::COMMIT_OUTCOME_OK);
+  EXPECT_EQ(JobOf(harness, 1).num_tasks(v1::TASK_STATE_QUARANTINED), 0);
+  EXPECT_EQ(JobOf(harness, 1).documents_skipped, lease.spec().documents_size());
+}
+
 TEST(ControlWorker, TellsTheWorkerToDrain_AndRemembersIt) {
   LoopHarness harness;
   const auto link = AttachWorker(harness, "w");

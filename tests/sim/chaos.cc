@@ -1,5 +1,6 @@
 #include "tests/sim/chaos.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -212,7 +213,20 @@ void Chaos::JumpClock() {
   schedule_.clock().JumpWall(jump);
 }
 
-void Chaos::CancelJob() { SomeClient().CancelSome(); }
+// Rather one with tasks in BACKOFF, which few have for long.
+void Chaos::CancelJob() {
+  if (coordinator_.up() && Chance(0.5)) {
+    for (const auto& [number, job] : coordinator_.state().jobs()) {
+      if (job.num_tasks(v1::TASK_STATE_BACKOFF) > 0 &&
+          std::ranges::any_of(clients_, [number = number](const auto& client) {
+            return client->Cancel(number);
+          })) {
+        return;
+      }
+    }
+  }
+  SomeClient().CancelSome();
+}
 
 void Chaos::ControlJob() {
   if (!coordinator_.up() || coordinator_.state().jobs().empty()) {

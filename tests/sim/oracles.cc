@@ -185,6 +185,11 @@ void Oracles::OnProduced(const v1::ResultEnvelope& envelope) {
       std::move(produced));
 }
 
+bool Oracles::WasProduced(TaskId task) const {
+  const auto first = produced_.lower_bound({task, Epoch()});
+  return first != produced_.end() && first->first.first == task;
+}
+
 std::vector<const v1::TaskResult*> Oracles::ProducedBy(TaskId task,
                                                        Epoch epoch) const {
   std::vector<const v1::TaskResult*> results;

@@ -56,6 +56,8 @@ class Oracles {
 
   // Workers: made this result; had this answer.
   void OnProduced(const v1::ResultEnvelope& envelope);
+  // Some attempt has a result of the task, stored or on its way.
+  bool WasProduced(TaskId task) const;
   void OnResultAnswered(const v1::ResultEnvelope& envelope,
                         v1::CommitOutcome outcome);
   // Clients: had this answer.

@@ -63,6 +63,7 @@ constexpr Least kFaults[] = {
     {"stream broken", 50},
     {"submit sent again after an unknown outcome", 5},
     {"sync error", 5},
+    {"task with a late result refused", 1},
     {"wall clock drifts", 10},
     {"wall clock jumps", 30},
     {"watch broken", 20},
@@ -83,7 +84,9 @@ constexpr Least kTaskMoves[] = {
     {"LEASED -> READY", 100},      {"LEASED -> BACKOFF", 500},
     {"LEASED -> QUARANTINED", 10}, {"LEASED -> CANCELLED", 5},
     {"BACKOFF -> READY", 300},     {"READY -> CANCELLED", 50},
-    {"READY -> DONE", 3}};
+    {"READY -> DONE", 3},          {"BACKOFF -> DONE", 2},
+    {"QUARANTINED -> DONE", 1},    {"BACKOFF -> CANCELLED", 1},
+    {"QUARANTINED -> READY", 5},   {"CANCELLED -> READY", 100}};
 
 constexpr Least kOutcomes[] = {
     {"COMMIT_OUTCOME_OK", 10'000},    {"COMMIT_OUTCOME_ALREADY_COMMITTED", 50},

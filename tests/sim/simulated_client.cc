@@ -199,13 +199,21 @@ void SimulatedClient::TakeSubmit(
 
 void SimulatedClient::CancelSome() {
   for (const auto& [job, watch] : watches_) {
-    if (!watch.ended && !uncancelled_.contains(job) && random_.Below(3) == 0) {
-      counts_.faults.Add("cancel");
-      uncancelled_.insert(job);
-      SendCancel(job);
+    if (random_.Below(3) == 0 && Cancel(job)) {
       return;
     }
   }
+}
+
+bool SimulatedClient::Cancel(JobNumber job) {
+  const auto watch = watches_.find(job);
+  if (watch == watches_.end() || watch->second.ended ||
+      !uncancelled_.insert(job).second) {
+    return false;
+  }
+  counts_.faults.Add("cancel");
+  SendCancel(job);
+  return true;
 }
 
 void SimulatedClient::SendCancel(JobNumber job) {

@@ -27,6 +27,8 @@ class SimulatedClient {
   void Submit(v1::SubmitJobRequest request);
   // Cancels one of its jobs that has not ended, until that is acknowledged.
   void CancelSome();
+  // If it watches the job and has not; false: it does not.
+  bool Cancel(JobNumber job);
   // Pauses, stops, retries, ... without waiting for an answer.
   void ControlJob(JobNumber job, v1::JobAction action, int priority = 0);
   void ControlWorker(const WorkerUuid& worker, v1::WorkerAction action);

@@ -60,6 +60,12 @@ SimulatedWorker::Fate SimulatedWorker::FateOf(const v1::TaskSpec& task) {
   if (!faulty_) {
     return Fate::kFinishes;
   }
+  // A broken machine says so of a task whose result comes late from another.
+  if (oracles_.WasProduced(TaskId(static_cast<int64_t>(task.task_id()))) &&
+      Chance(0.2)) {
+    counts_.faults.Add("task with a late result refused");
+    return Fate::kRefused;
+  }
   const double chance = random_.Uniform();
   if (chance < 0.01) {
     counts_.faults.Add("engine crashed");
