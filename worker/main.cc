@@ -62,6 +62,7 @@ struct Flags {
   std::string device = "auto";
   int64_t memory_bytes = 0;
   std::string engine;
+  double usd_per_hour = 0;
   std::string time_limit;
   std::string drain_deadline = "30s";
   std::string on_server_lost = "finish";
@@ -96,6 +97,10 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--engine", flags.engine,
                  "The engine program; default: qengine beside this program");
+  app.add_option("--usd-per-hour", flags.usd_per_hour,
+                 "What this machine costs in dollars an hour: attempts have a "
+                 "cost then; 0: not told")
+      ->check(CLI::Range(0.0, 1e6));
   app.add_option("--time-limit", flags.time_limit,
                  "Leave after this long, as 11h30m; tasks that would not end "
                  "in time are not taken");
@@ -156,6 +161,7 @@ absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
   hello.set_boot_id(directory.boot().bytes());
   hello.set_boot_seq(directory.boot_seq());
   hello.set_name(NameFromFlags(flags));
+  hello.set_usd_per_hour(flags.usd_per_hour);
   options.settings.seed = static_cast<uint64_t>(getpid());
   options.settings.on_server_lost = flags.on_server_lost == "stop"
                                         ? OnServerLost::kStop

@@ -27,6 +27,27 @@ TEST(Worker, FinishesASweep_ByPolls) {
   }
 }
 
+TEST(Worker, TellsItsPrice_SoThatAttemptsHaveACost) {
+  Sweep sweep = MakeSweep(SweepKind::kFakeEngine);
+  sweep.cluster.worker_environment = {{"QSWEEP_FAKE_DELAY_MS", "5"}};
+  sweep.cluster.worker_flags = {"--usd-per-hour", "3.6"};
+  LocalCluster cluster(sweep.cluster);
+  ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
+  cluster.StartWorker("w1", 1);
+  const std::string job = SubmitSweep(cluster, sweep);
+  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(job, kPatience));
+  EXPECT_EQ(cluster.QueryInteger(
+                "SELECT count(*) FROM workers_v1 WHERE usd_per_hour = 3.6"),
+            1);
+  // A dollar in 1000 s.
+  EXPECT_EQ(cluster.QueryInteger("SELECT count(*) FROM attempts_v1 WHERE "
+                                 "abs(usd - held_seconds / 1000) > 1e-12"),
+            0);
+  EXPECT_GT(
+      cluster.QueryInteger("SELECT count(*) FROM attempts_v1 WHERE usd > 0"),
+      0);
+}
+
 TEST(Worker, LetsItsTaskEnd_WhenItIsAskedToLeave) {
   Sweep sweep = MakeSweep(SweepKind::kFakeEngine);
   sweep.cluster.worker_environment = {{"QSWEEP_FAKE_DELAY_MS", "2000"}};
