@@ -121,7 +121,8 @@ struct Agent::Impl {
       if (run.ok()) {
         events.Put(event::Fetched{fetch->task, fetch->grant, *std::move(run)});
       } else {
-        events.Put(event::FetchFailed{fetch->task, fetch->grant, run.status()});
+        events.Put(event::FetchFailed{fetch->task, fetch->grant,
+                                      std::move(run).status()});
       }
     }
   }

@@ -120,7 +120,7 @@ TEST(WorkerClient, SaysWhyAStreamEnded) {
     stream->Send(Beat(2));  // nothing happens
   }
   ScriptedWorkerService service(dir / "s");
-  service.Refuse(grpc::Status(grpc::StatusCode::PERMISSION_DENIED, "role"));
+  service.Refuse(absl::PermissionDeniedError("role"));
   const auto client = MakeWorkerClient(service.endpoint());
   StreamListener refused;
   const auto stream = client->Attach(Beat(1), refused.callbacks());
@@ -206,7 +206,7 @@ TEST(WorkerClient, SaysWhyPollsEnded) {
   EXPECT_EQ(GetErrorInfo(unreachable.Closed())->code, "QS4001");
   polls->Send(Beat(2));  // nothing happens
   ScriptedWorkerService service(dir / "s");
-  service.Refuse(ToGrpcStatus(MakeError(kWorkerSuperseded, "a newer process")));
+  service.Refuse(MakeError(kWorkerSuperseded, "a newer process"));
   const auto client = MakeWorkerClient(service.endpoint());
   StreamListener refused;
   const auto ended = client->Poll(Beat(1), refused.callbacks());
@@ -216,7 +216,7 @@ TEST(WorkerClient, SaysWhyPollsEnded) {
 TEST(WorkerClient, TellsABrokenStreamFromNoConnection) {
   const testing::TempDir dir;
   ScriptedWorkerService service(dir / "s");
-  service.Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "bad gateway"));
+  service.Refuse(absl::UnavailableError("bad gateway"));
   const auto client = MakeWorkerClient(service.endpoint());
   StreamListener broken;
   const auto stream = client->Attach(Beat(1), broken.callbacks());
@@ -237,7 +237,7 @@ TEST(WorkerClient, ReturnsOneOutcomePerResult) {
   ASSERT_TRUE(response.ok()) << response.status();
   ASSERT_EQ(response->results_size(), 2);
   EXPECT_EQ(response->results(1).outcome(), v1::COMMIT_OUTCOME_SUPERSEDED);
-  service.Refuse(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "full"));
+  service.Refuse(absl::ResourceExhaustedError("full"));
   EXPECT_TRUE(
       absl::IsResourceExhausted(client->CommitResult(request).status()));
 }

@@ -1,10 +1,8 @@
-#include "worker/agent/agent.h"
+#include "tests/worker/agent/agent_suite.h"
 
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <signal.h>
-#include <stdlib.h>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -13,96 +11,10 @@
 #include "common/base/digest.h"
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
-#include "common/job/corpus.h"
-#include "common/rpc/status_conversion.h"
-#include "tests/support/scripted_worker_service.h"
-#include "tests/support/temp_dir.h"
-#include "worker/agent/mailbox.h"
 
 namespace qsweep {
-namespace {
 
-constexpr char kFakeEngine[] = QSWEEP_BINARY_DIR "/tests/fake_qengine";
-
-// An agent with the fake engine, and the coordinator's side of the protocol.
-class AgentTest : public ::testing::Test {
- protected:
-  AgentTest() {
-    signal(SIGPIPE, SIG_IGN);
-    for (const char* knob : {"QSWEEP_FAKE_DELAY_MS", "QSWEEP_FAKE_DIE_ON",
-                             "QSWEEP_FAKE_HANG_ON"}) {
-      unsetenv(knob);
-    }
-    std::ofstream(dir_ / "model") << "weights";
-    service_.emplace(dir_ / "sock");
-  }
-
-  std::unique_ptr<Agent> Start() {
-    AgentOptions options;
-    options.directory = dir_.path();
-    options.engine = {.program = kFakeEngine, .arguments = {"serve"}};
-    options.settings.hello.set_worker_uuid("0123456789abcdef");
-    options.settings.goodbye_limit = goodbye_limit_;
-    options.settings.control = control_;
-    options.spool.capacity_bytes = spool_bytes_;
-    options.keep_identity = [this](const WorkerUuid& uuid) {
-      kept_uuids_.Put(uuid.bytes());
-      return absl::OkStatus();
-    };
-    auto agent = Agent::Start(options, MakeWorkerClient(service_->endpoint()));
-    EXPECT_TRUE(agent.ok()) << agent.status();
-    return *std::move(agent);
-  }
-
-  // Answers the hello.
-  void Welcome() {
-    service_->AwaitState([](const auto& s) { return s.has_hello(); });
-    v1::DesiredState state = Desired(0);
-    state.mutable_welcome()->set_session_id("session 16 bytes");
-    state.mutable_welcome()->set_heartbeat_ms(100);
-    state.mutable_welcome()->set_lease_ttl_ms(60'000);
-    state.mutable_welcome()->set_reconnect_backoff_max_ms(50);
-    service_->Push(state);
-  }
-  v1::DesiredState Desired(uint64_t task, uint64_t epoch = 1) {
-    v1::DesiredState state;
-    state.set_state_seq(++seq_);
-    state.set_beat_ack(1'000'000);
-    if (task == 0) {
-      return state;
-    }
-    v1::DesiredLease& lease = *state.add_leases();
-    lease.set_task_id(task);
-    lease.set_epoch(epoch);
-    v1::TaskSpec& spec = *lease.mutable_spec();
-    spec.set_task_id(task);
-    spec.set_content_key("key");
-    spec.mutable_model()->set_path(dir_ / "model");
-    v1::LanguageCorpus corpus;
-    corpus.set_language("eng");
-    corpus.add_documents()->set_text("text");
-    spec.add_languages()->set_language("eng");
-    spec.mutable_languages(0)->set_artifact_digest(
-        service_->AddArtifact(SerializeLanguageCorpus(corpus)).bytes());
-    spec.add_configurations()->set_digest("configuration");
-    spec.add_documents()->set_digest("document");
-    return state;
-  }
-  static void End(Agent& agent) {
-    agent.Shutdown("test");
-    EXPECT_TRUE(agent.Wait().ok());
-  }
-
-  const testing::TempDir dir_;
-  std::optional<ScriptedWorkerService> service_;
-  Control control_ = Control::kStream;
-  size_t spool_bytes_ = size_t{1} << 20;
-  Mailbox<std::string> kept_uuids_;
-  absl::Duration goodbye_limit_ = absl::Milliseconds(50);
-  uint64_t seq_ = 0;
-};
-
-TEST_F(AgentTest, RunsATaskAndCommitsItsRows) {
+TEST_P(AgentTest, RunsATaskAndCommitsItsRows) {
   const auto agent = Start();
   Welcome();
   service_->Push(Desired(7));
@@ -118,7 +30,7 @@ TEST_F(AgentTest, RunsATaskAndCommitsItsRows) {
   End(*agent);
 }
 
-TEST_F(AgentTest, RunsATask_WhenItPolls) {
+TEST_P(AgentTest, RunsATask_WhenItPolls) {
   control_ = Control::kPoll;
   const auto agent = Start();
   service_->AwaitState([](const auto& s) { return s.has_hello(); });
@@ -134,7 +46,7 @@ TEST_F(AgentTest, RunsATask_WhenItPolls) {
   service_->AwaitState([](const auto& s) { return s.goodbye(); });
 }
 
-TEST_F(AgentTest, FetchesAnArtifactOnce) {
+TEST_P(AgentTest, FetchesAnArtifactOnce) {
   const auto agent = Start();
   Welcome();
   for (uint64_t task = 1; task <= 3; ++task) {
@@ -145,7 +57,7 @@ TEST_F(AgentTest, FetchesAnArtifactOnce) {
   End(*agent);
 }
 
-TEST_F(AgentTest, ReportsTheDeathOfTheEngineAndLivesOn) {
+TEST_P(AgentTest, ReportsTheDeathOfTheEngineAndLivesOn) {
   setenv("QSWEEP_FAKE_DIE_ON", "1", 1);
   const auto agent = Start();
   Welcome();
@@ -159,7 +71,7 @@ TEST_F(AgentTest, ReportsTheDeathOfTheEngineAndLivesOn) {
   End(*agent);
 }
 
-TEST_F(AgentTest, GivesTheTaskBack_WhenTheModelIsNotHere) {
+TEST_P(AgentTest, GivesTheTaskBack_WhenTheModelIsNotHere) {
   const auto agent = Start();
   Welcome();
   v1::DesiredState desired = Desired(1);
@@ -169,7 +81,7 @@ TEST_F(AgentTest, GivesTheTaskBack_WhenTheModelIsNotHere) {
   End(*agent);
 }
 
-TEST_F(AgentTest, GivesTheTaskBack_WhenAReadyCheckpointIsNotHere) {
+TEST_P(AgentTest, GivesTheTaskBack_WhenAReadyCheckpointIsNotHere) {
   const auto agent = Start();
   Welcome();
   v1::DesiredState state = Desired(1);
@@ -182,11 +94,11 @@ TEST_F(AgentTest, GivesTheTaskBack_WhenAReadyCheckpointIsNotHere) {
   End(*agent);
 }
 
-TEST_F(AgentTest, BeatsOn_WhileTheEngineHangsAndTheCommitsFail) {
+TEST_P(AgentTest, BeatsOn_WhileTheEngineHangsAndTheCommitsFail) {
   setenv("QSWEEP_FAKE_HANG_ON", "2", 1);
   const auto agent = Start();
   Welcome();
-  service_->Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "down"));
+  service_->Refuse(absl::UnavailableError("down"));
   service_->Push(Desired(1));
   service_->AwaitState([](const auto& s) {
     return s.held_size() == 1 &&
@@ -207,11 +119,11 @@ TEST_F(AgentTest, BeatsOn_WhileTheEngineHangsAndTheCommitsFail) {
   End(*agent);
 }
 
-TEST_F(AgentTest, SendsWhatWaitsInTheSpool_AfterAStart) {
+TEST_P(AgentTest, SendsWhatWaitsInTheSpool_AfterAStart) {
   {
     const auto agent = Start();
     Welcome();
-    service_->Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "down"));
+    service_->Refuse(absl::UnavailableError("down"));
     service_->Push(Desired(5, 3));
     service_->AwaitState([](const auto& s) {
       return s.held_size() == 1 &&
@@ -228,7 +140,7 @@ TEST_F(AgentTest, SendsWhatWaitsInTheSpool_AfterAStart) {
   End(*agent);
 }
 
-TEST_F(AgentTest, CommitsTheOthers_WhenOneResultAlwaysFails) {
+TEST_P(AgentTest, CommitsTheOthers_WhenOneResultAlwaysFails) {
   const auto agent = Start();
   Welcome();
   service_->FailCommitsOf(1);
@@ -247,7 +159,7 @@ TEST_F(AgentTest, CommitsTheOthers_WhenOneResultAlwaysFails) {
   End(*agent);
 }
 
-TEST_F(AgentTest, KeepsARejectedResult_UntilItIsSetAside) {
+TEST_P(AgentTest, KeepsARejectedResult_UntilItIsSetAside) {
   const std::string aside = dir_ / "rejected-5-3";
   std::filesystem::create_directory(aside);  // in the way of the file
   service_->AnswerCommitsWith(v1::COMMIT_OUTCOME_REJECTED);
@@ -268,11 +180,10 @@ TEST_F(AgentTest, KeepsARejectedResult_UntilItIsSetAside) {
   End(*agent);
 }
 
-TEST_F(AgentTest, SetsAsideAResultThatIsNeverTaken_AndReleasesItsTask) {
+TEST_P(AgentTest, SetsAsideAResultThatIsNeverTaken_AndReleasesItsTask) {
   const auto agent = Start();
   Welcome();
-  service_->FailCommitsOf(
-      5, {grpc::StatusCode::INVALID_ARGUMENT, "cannot be read"});
+  service_->FailCommitsOf(5, absl::InvalidArgumentError("cannot be read"));
   service_->Push(Desired(5, 3));
   const v1::ReleaseTaskRequest release = service_->NextRelease();
   EXPECT_EQ(release.task_id(), 5u);
@@ -285,11 +196,11 @@ TEST_F(AgentTest, SetsAsideAResultThatIsNeverTaken_AndReleasesItsTask) {
   EXPECT_EQ(kept.task_id(), 5u);
 }
 
-TEST_F(AgentTest, SendsFromMemory_WhenTheSpoolHasNoRoom) {
+TEST_P(AgentTest, SendsFromMemory_WhenTheSpoolHasNoRoom) {
   spool_bytes_ = 200;  // less than any result
   const auto agent = Start();
   Welcome();
-  service_->Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "down"));
+  service_->Refuse(absl::UnavailableError("down"));
   service_->Push(Desired(1));
   service_->AwaitState([](const auto& s) {
     return s.credits() == 0 && s.reason().starts_with("QS5009: ") &&
@@ -302,11 +213,10 @@ TEST_F(AgentTest, SendsFromMemory_WhenTheSpoolHasNoRoom) {
   End(*agent);
 }
 
-TEST_F(AgentTest, GoesOnUnderAnotherIdentity_WhenItIsSuperseded) {
+TEST_P(AgentTest, GoesOnUnderAnotherIdentity_WhenItIsSuperseded) {
   const auto agent = Start();
   Welcome();
-  service_->FailStream(
-      ToGrpcStatus(MakeError(kWorkerSuperseded, "a newer process has it")));
+  service_->FailStream(MakeError(kWorkerSuperseded, "a newer process has it"));
   const v1::WorkerState state =
       service_->AwaitState([](const auto& s) { return s.has_hello(); });
   EXPECT_NE(state.hello().worker_uuid(), "0123456789abcdef");
@@ -315,7 +225,7 @@ TEST_F(AgentTest, GoesOnUnderAnotherIdentity_WhenItIsSuperseded) {
   End(*agent);
 }
 
-TEST_F(AgentTest, AttachesAgain_WhenTheStreamEnds) {
+TEST_P(AgentTest, AttachesAgain_WhenTheStreamEnds) {
   const auto agent = Start();
   Welcome();
   setenv("QSWEEP_FAKE_DELAY_MS", "0", 1);
@@ -326,7 +236,7 @@ TEST_F(AgentTest, AttachesAgain_WhenTheStreamEnds) {
   End(*agent);
 }
 
-TEST_F(AgentTest, LeavesWithinASecond_EvenWhenNobodyAnswers) {
+TEST_P(AgentTest, LeavesWithinASecond_EvenWhenNobodyAnswers) {
   goodbye_limit_ = AgentSettings().goodbye_limit;
   setenv("QSWEEP_FAKE_HANG_ON", "1", 1);
   const auto agent = Start();
@@ -336,22 +246,20 @@ TEST_F(AgentTest, LeavesWithinASecond_EvenWhenNobodyAnswers) {
     return s.held_size() == 1 &&
            s.held(0).progress().phase() == v1::TASK_PHASE_RUN;
   });
-  service_->Refuse(grpc::Status(grpc::StatusCode::UNAVAILABLE, "down"));
+  service_->Refuse(absl::UnavailableError("down"));
   const SteadyTime begin = Clock::Real().SteadyNow();
   End(*agent);
   EXPECT_LT(Clock::Real().SteadyNow() - begin, absl::Milliseconds(1500));
   service_->AwaitState([](const auto& s) { return s.goodbye(); });
 }
 
-TEST_F(AgentTest, EndsWithTheReason_WhenTheEngineIsMissing) {
+TEST_P(AgentTest, EndsWithTheReason_WhenTheEngineIsMissing) {
   AgentOptions options;
   options.directory = dir_.path();
   options.engine.program = dir_ / "no-engine";
-  const auto agent =
-      Agent::Start(options, MakeWorkerClient(service_->endpoint()));
+  const auto agent = Agent::Start(options, service_->MakeClient());
   ASSERT_TRUE(agent.ok());
   EXPECT_EQ(GetErrorInfo((*agent)->Wait())->code, "QS5001");
 }
 
-}  // namespace
 }  // namespace qsweep
