@@ -38,6 +38,7 @@ class FleetWorker {
   void Do(action::KillEngine&);
   void Do(action::SpoolResult& spool);
   void Do(action::Release& release);
+  void Do(action::KeepModel&) {}
   void Do(action::TakeNewIdentity&) {}
   void Do(action::Exit&);
   void Do(action::Note&) {}

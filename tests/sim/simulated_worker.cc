@@ -69,6 +69,7 @@ void SimulatedWorker::Start() {
   for (const auto& [lease, envelope] : spool_) {
     started.spooled.push_back(lease);
   }
+  started.models = models_;
   Feed(std::move(started));
   for (const auto& [lease, envelope] : spool_) {
     SendResult(lease);
@@ -222,6 +223,10 @@ void SimulatedWorker::SendPoll(const v1::WorkerState& state) {
                 [coordinator = &coordinator_, stream = stream_, state] {
                   coordinator->Poll(stream, state);
                 });
+}
+
+void SimulatedWorker::Do(const action::KeepModel& keep) {
+  models_.insert(models_.begin(), keep.digest);
 }
 
 void SimulatedWorker::Do(const action::TakeNewIdentity&) {

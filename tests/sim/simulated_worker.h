@@ -83,6 +83,7 @@ class SimulatedWorker {
   void Do(const action::KillEngine& kill);
   void Do(const action::SpoolResult& spool);
   void Do(const action::Release& release);
+  void Do(const action::KeepModel& keep);
   void Do(const action::TakeNewIdentity& take);
   void Do(const action::Exit& exit);
   void Do(const action::Note& note);
@@ -114,6 +115,7 @@ class SimulatedWorker {
   WorkerUuid uuid_;
   uint64_t boot_seq_ = 0;
   std::map<LeaseKey, v1::ResultEnvelope> spool_;
+  std::vector<std::string> models_;  // digests, on its disk
   bool keeps_running_ = true;
   bool faulty_ = true;
 

@@ -24,6 +24,7 @@
 #include "worker/agent/engine_runner.h"
 #include "worker/agent/fetcher.h"
 #include "worker/agent/mailbox.h"
+#include "worker/agent/model_list.h"
 #include "worker/agent/result_sender.h"
 
 namespace qsweep {
@@ -42,9 +43,13 @@ LeaseKey KeyOf(const v1::ResultEnvelope& envelope) {
           Epoch(static_cast<int64_t>(envelope.epoch()))};
 }
 
-// What waits in the spool, by task; of two grants the newer.
-event::Started StartedWith(const Spool::Opened& opened) {
+// What waits in the spool, by task; of two grants the newer. And the models.
+event::Started StartedWith(const Spool::Opened& opened,
+                           const ModelList& models) {
   event::Started started;
+  for (const Digest& model : models.Read()) {
+    started.models.push_back(model.bytes());
+  }
   for (const Spool::Record& record : opened.pending) {
     v1::ResultEnvelope envelope;
     if (envelope.ParseFromString(record.payload)) {
@@ -61,8 +66,9 @@ struct Agent::Impl {
        std::unique_ptr<WorkerClient> worker_client, Spool::Opened opened)
       : options(agent_options),
         client(std::move(worker_client)),
+        models(options.directory + "/models"),
         core(options.settings) {
-    events.Put(StartedWith(opened));
+    events.Put(StartedWith(opened, models));
     const auto post = [this](AgentEvent event) {
       events.Put(std::move(event));
     };
@@ -114,6 +120,12 @@ struct Agent::Impl {
     while (auto errand = fetches.Take()) {
       if (const auto* uuid = std::get_if<WorkerUuid>(&*errand)) {
         KeepIdentity(*uuid);
+        continue;
+      }
+      if (const auto* keep = std::get_if<action::KeepModel>(&*errand)) {
+        if (const auto digest = Digest::FromBytes(keep->digest); digest.ok()) {
+          models.Keep(*digest, keep->path);
+        }
         continue;
       }
       const auto* fetch = std::get_if<action::Fetch>(&*errand);
@@ -186,6 +198,7 @@ struct Agent::Impl {
   void Do(action::KillEngine&) { engine->Kill(); }
   void Do(action::SpoolResult& spool) { sender->Send(spool.envelope); }
   void Do(action::Release& release) { sender->Release(release.request); }
+  void Do(action::KeepModel& keep) { fetches.Put(std::move(keep)); }
   void Do(action::TakeNewIdentity&) {
     const auto uuid =
         WorkerUuid::FromBytes(SecureRandomBytes(WorkerUuid::kSize));
@@ -205,7 +218,8 @@ struct Agent::Impl {
   const std::unique_ptr<WorkerClient> client;
   Mailbox<AgentEvent> events;
   // What the fetch thread does next.
-  Mailbox<std::variant<action::Fetch, WorkerUuid>> fetches;
+  Mailbox<std::variant<action::Fetch, action::KeepModel, WorkerUuid>> fetches;
+  const ModelList models;  // after the start the fetch thread's
 
   // The control thread's.
   AgentCore core;

@@ -100,6 +100,7 @@ void AgentCore::On(const event::Started& started) {
     held.worker_uuid = hello_.worker_uuid();
     held.progress.set_phase(v1::TASK_PHASE_COMMIT);
   }
+  disk_models_ = started.models;
   lifetime_end_ = now_ + settings_.lifetime;
   engine_ = Engine::kStarting;
   Do(action::StartEngine{});

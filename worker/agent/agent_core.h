@@ -158,6 +158,8 @@ class AgentCore {
   SteadyTime StalledAt(const Held& held) const;
   void Kill();
   void EndRun(HeldTasks::iterator it);
+  // The engine has loaded the model of this task.
+  void NoticeModel(const v1::TaskSpec& spec);
 
   // Time.
   void NoticeAbsence(SteadyTime now);
@@ -229,6 +231,9 @@ class AgentCore {
   SteadyTime start_at_ = SteadyTime::InfiniteFuture();
   SteadyTime kill_at_ = SteadyTime::InfiniteFuture();
   std::string resident_model_;  // digest
+  // Digests of models that ran here and were found at each fetch since, the
+  // newest first; bounded, since each state has them.
+  std::vector<std::string> disk_models_;
 
   // End.
   SteadyTime lifetime_end_ = SteadyTime::InfiniteFuture();

@@ -1,5 +1,7 @@
 // What the engine does next and what becomes of it. Session, time and the way
 // out: agent_core.cc.
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -101,7 +103,7 @@ void AgentCore::On(const event::EngineProgressed& progressed) {
   held.progress.set_progress_seq(seq);
   held.progressed_at = now_;
   if (held.progress.phase() == v1::TASK_PHASE_RUN) {
-    resident_model_ = held.spec.model_digest();
+    NoticeModel(held.spec);
   }
   // What waits behind a task that moves is not stalled.
   for (auto& [task, other] : held_) {
@@ -110,6 +112,19 @@ void AgentCore::On(const event::EngineProgressed& progressed) {
     }
   }
   (old_phase != held.progress.phase() ? tasks_dirty_ : progress_dirty_) = true;
+}
+
+void AgentCore::NoticeModel(const v1::TaskSpec& spec) {
+  constexpr size_t kDiskModelsMax = 16;
+  resident_model_ = spec.model_digest();
+  const auto known = std::ranges::find(disk_models_, resident_model_);
+  if (known != disk_models_.end()) {
+    std::rotate(disk_models_.begin(), known, std::next(known));
+    return;
+  }
+  disk_models_.insert(disk_models_.begin(), resident_model_);
+  disk_models_.resize(std::min(disk_models_.size(), kDiskModelsMax));
+  Do(action::KeepModel{resident_model_, spec.model().path()});
 }
 
 // The engine has nothing to do any more.

@@ -211,6 +211,8 @@ void AgentCore::On(const event::FetchFailed& failed) {
       it->second.stage != Stage::kFetching) {
     return;
   }
+  // It may be the model that is not there any more.
+  std::erase(disk_models_, it->second.spec.model_digest());
   Release(it->second, it->first, v1::RELEASE_REASON_FAILED, failed.why);
 }
 

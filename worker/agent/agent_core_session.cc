@@ -254,10 +254,19 @@ v1::WorkerState AgentCore::MakeState() {
   }
   const bool able = engine_ == Engine::kIdle || engine_ == Engine::kBusy;
   state.set_credits(able && !RefusesWork() && leaving_.empty() ? kCredits : 0);
-  if (!resident_model_.empty()) {
+  const auto add_model = [&state](const std::string& digest,
+                                  v1::ResidentModel::Level level) {
     v1::ResidentModel& model = *state.add_models();
-    model.set_digest(resident_model_);
-    model.set_level(v1::ResidentModel::LEVEL_MEMORY);
+    model.set_digest(digest);
+    model.set_level(level);
+  };
+  if (!resident_model_.empty()) {
+    add_model(resident_model_, v1::ResidentModel::LEVEL_MEMORY);
+  }
+  for (const std::string& digest : disk_models_) {
+    if (digest != resident_model_) {
+      add_model(digest, v1::ResidentModel::LEVEL_DISK);
+    }
   }
   for (auto& [task, held] : held_) {
     // A goodbye lists only results: everything else is given up.

@@ -26,9 +26,12 @@ struct LeaseKey {
 // What happened, as AgentCore hears it.
 namespace event {
 
-// The spool was opened: these results of an earlier run wait in it.
+// The spool was opened: these results of an earlier run wait in it. models:
+// digests of those that earlier runs ran and that are on the disk still, the
+// newest first.
 struct Started {
   std::vector<LeaseKey> spooled;
+  std::vector<std::string> models;
 };
 
 // From the stream. `stream` is the number OpenStream gave it.
@@ -153,6 +156,11 @@ struct SpoolResult {
 struct Release {
   v1::ReleaseTaskRequest request;
 };
+// Remember for the next start that this model was run from there.
+struct KeepModel {
+  std::string digest;
+  std::string path;
+};
 // Make up a worker_uuid and keep it: another process has the one we had.
 struct TakeNewIdentity {};
 // The agent is done; not OK: why it cannot go on.
@@ -170,8 +178,8 @@ using AgentAction =
     std::variant<action::OpenStream, action::CloseStream, action::SendState,
                  action::Fetch, action::StartEngine, action::Run,
                  action::CancelRun, action::KillEngine, action::SpoolResult,
-                 action::Release, action::TakeNewIdentity, action::Exit,
-                 action::Note>;
+                 action::Release, action::KeepModel, action::TakeNewIdentity,
+                 action::Exit, action::Note>;
 
 }  // namespace qsweep
 

@@ -1,4 +1,5 @@
 // The session with the coordinator, time, and the ways out.
+#include "absl/strings/str_cat.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -561,6 +562,54 @@ TEST(AgentCore, Exits_WhenItNeverMetThePinnedCertificate) {
                                     MakeError(kWrongCertificate, "another's")});
   }
   EXPECT_EQ(driver.Take<action::Exit>().size(), 1u);
+}
+
+// "model memory", in the order of the newest state.
+std::vector<std::string> ModelsOf(const v1::WorkerState& state) {
+  std::vector<std::string> models;
+  for (const v1::ResidentModel& model : state.models()) {
+    models.push_back(absl::StrCat(
+        model.digest(), model.level() == v1::ResidentModel::LEVEL_MEMORY
+                            ? " memory"
+                            : " disk"));
+  }
+  return models;
+}
+
+TEST(AgentCore, TellsWhichModelsItHas_InMemoryAndOnItsDisk) {
+  Driver driver;
+  driver.Step(event::Started{.models = {"other"}});
+  driver.StartEngine();
+  driver.Attach();
+  EXPECT_THAT(ModelsOf(driver.LastState()), ElementsAre("other disk"));
+  driver.Desire({{1, 1}});
+  driver.FetchAll();
+  driver.Progress(1, v1::TASK_PHASE_FETCH);
+  EXPECT_THAT(ModelsOf(driver.LastState()), ElementsAre("other disk"));
+  driver.Progress(1);
+  driver.Progress(1);
+  EXPECT_THAT(ModelsOf(driver.LastState()),
+              ElementsAre("model memory", "other disk"));
+  const auto kept = driver.Take<action::KeepModel>();
+  ASSERT_EQ(kept.size(), 1u);
+  EXPECT_EQ(kept[0].digest, "model");
+  // The engine's memory is gone, the disk is not.
+  driver.Die();
+  EXPECT_THAT(ModelsOf(driver.LastState()),
+              ElementsAre("model disk", "other disk"));
+}
+
+TEST(AgentCore, DoesNotTellOfAModelThatItCouldNotFetch) {
+  Driver driver;
+  driver.Step(event::Started{.models = {"model", "other"}});
+  driver.StartEngine();
+  driver.Attach();
+  driver.Desire({{1, 1}});
+  const auto fetches = driver.Take<action::Fetch>();
+  ASSERT_EQ(fetches.size(), 1u);
+  driver.Step(event::FetchFailed{fetches[0].task, fetches[0].grant,
+                                 absl::NotFoundError("no model")});
+  EXPECT_THAT(ModelsOf(driver.LastState()), ElementsAre("other disk"));
 }
 
 }  // namespace

@@ -262,4 +262,28 @@ TEST_P(AgentTest, EndsWithTheReason_WhenTheEngineIsMissing) {
   EXPECT_EQ(GetErrorInfo((*agent)->Wait())->code, "QS5001");
 }
 
+// What it ran is on its disk after a restart, too, while it is there.
+TEST_P(AgentTest, TellsWhatIsOnItsDisk_AfterAStart) {
+  {
+    const auto agent = Start();
+    Welcome();
+    service_->Push(Desired(7));
+    service_->NextCommit();
+    End(*agent);
+  }
+  const auto hello_models = [this] {
+    const auto agent = Start();
+    const v1::WorkerState hello =
+        service_->AwaitState([](const auto& s) { return s.has_hello(); });
+    End(*agent);
+    return hello.models();
+  };
+  const auto models = hello_models();
+  ASSERT_EQ(models.size(), 1);
+  EXPECT_EQ(models[0].digest(), Digest::Of("model").bytes());
+  EXPECT_EQ(models[0].level(), v1::ResidentModel::LEVEL_DISK);
+  std::filesystem::remove(dir_ / "model");
+  EXPECT_TRUE(hello_models().empty());
+}
+
 }  // namespace qsweep
