@@ -97,8 +97,11 @@ std::optional<TaskId> BestTaskOfJob(const State& state, const Job& job,
       level = bound != nullptr && *bound == model ? kBound
                                                   : Residency(worker, model);
     }
-    if (level <= best_level ||
-        (level == 0 && IsLoadedByAnother(state, worker, model))) {
+    // A worker that has a task gets none of another model in any case. That it
+    // might have to leave for a model that is being loaded keeps it from a task
+    // ahead, so that it is free soon after the load.
+    if (level <= best_level || (level == 0 && bound == nullptr &&
+                                IsLoadedByAnother(state, worker, model))) {
       continue;
     }
     int too_long = 0;

@@ -53,9 +53,8 @@ class Play {
     result_.makespan_minutes = absl::ToDoubleMinutes(schedule_.now() - began);
     result_.latency_minutes /= kSweeps;
     result_.below_floor = clock_.longest();
-    // A worker that is to change has a task that runs and one fetched ahead;
-    // the first one that loads a new model holds the others up.
-    result_.below_floor_max = 2 * options_.load + 4 * kTask * (1 + kSpread);
+    // Promise 9: two loads and the task in flight.
+    result_.below_floor_max = 2 * options_.load + kTask;
     return result_;
   }
 

@@ -271,6 +271,36 @@ TEST(PickTask, TakesAShortTaskOfTheGroup_BeforeTheWorkerEnds) {
   EXPECT_EQ(Picked(state, "w"), 2);
 }
 
+// Ann holds w0 to w2, bob w3, which loads his model: two each would be fair.
+TEST(PickTask, TakesNothingAhead_WhenItMayHaveToLeaveForAModelThatIsLoading) {
+  StateBuilder builder;
+  builder.Job().Job({.owner = "bob"});
+  for (int i = 0; i < 5; ++i) {
+    builder.Task({.documents = {absl::StrCat("a", i)}});
+  }
+  for (int i = 0; i < 3; ++i) {
+    builder.Task(
+        {.jobs = {2}, .model = "new", .documents = {absl::StrCat("b", i)}});
+  }
+  for (const char* worker : {"w0", "w1", "w2"}) {
+    builder.Worker(worker,
+                   {.models = {{"model", v1::ResidentModel::LEVEL_MEMORY}}});
+  }
+  const State state = builder.Worker("w3")
+                          .Lease(1, "w0")
+                          .Lease(2, "w1")
+                          .Lease(3, "w2")
+                          .Lease(6, "w3")
+                          .Build();
+  EXPECT_EQ(Picked(state, "w0"), std::nullopt);
+  // With nothing to do it goes on with its own until the model is loaded.
+  const State idle = After(state, {LeaseEnded{.task = TaskId(1),
+                                              .epoch = Epoch(1),
+                                              .end = LeaseEnd::kPreempted,
+                                              .to = v1::TASK_STATE_READY}});
+  EXPECT_EQ(Picked(idle, "w0"), 1);
+}
+
 TEST(PickTask, LoadsANewModelOnOneWorkerFirst) {
   StateBuilder builder;
   builder.Job()
