@@ -151,7 +151,9 @@ absl::StatusOr<v1::CollectGarbageResponse> RunCollectGarbage(
   QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
   // What ended a job in this batch is told before the job goes.
   QSWEEP_RETURN_IF_ERROR(core.Flush());
-  return Carry(core, DecideCollectGarbage(core.state(), request,
+  QSWEEP_ASSIGN_OR_RETURN(const std::vector<WorkerUuid> unused,
+                          core.store().UnusedWorkers());
+  return Carry(core, DecideCollectGarbage(core.state(), request, unused,
                                           core.settings(), core.now()));
 }
 

@@ -35,9 +35,31 @@ absl::Status CheckProtocol(const v1::Hello& hello) {
       "hello.protocol_max", "Install the same release on both machines.");
 }
 
+// Each hello under a new worker_uuid is a row for ever, and each step of the
+// loop looks at all workers.
+absl::Status CheckRoomForWorker(const State& state,
+                                const std::string& credential,
+                                const Settings& settings) {
+  const auto live =
+      std::ranges::count_if(state.workers(), [&credential](const auto& entry) {
+        return entry.second.credential == credential &&
+               entry.second.liveness != WorkerLiveness::kLost;
+      });
+  return live < settings.workers_per_credential
+             ? absl::OkStatus()
+             : MakeError(kOverloaded,
+                         absl::StrCat(live,
+                                      " workers are attached with this "
+                                      "credential"),
+                         "hello.worker_uuid",
+                         "Join each worker with qctl tokens create, or try "
+                         "again when some have left.");
+}
+
 absl::StatusOr<Greeting> CheckHello(const State& state,
                                     const std::string& credential,
-                                    const v1::Hello& hello) {
+                                    const v1::Hello& hello,
+                                    const Settings& settings) {
   QSWEEP_RETURN_IF_ERROR(CheckProtocol(hello));
   Greeting greeting;
   const auto uuid = WorkerUuid::FromBytes(hello.worker_uuid());
@@ -50,6 +72,7 @@ absl::StatusOr<Greeting> CheckHello(const State& state,
   greeting.boot = *boot;
   const Worker* known = state.FindWorker(*uuid);
   if (known == nullptr) {
+    QSWEEP_RETURN_IF_ERROR(CheckRoomForWorker(state, credential, settings));
     greeting.new_process = true;
     return greeting;
   }
@@ -134,7 +157,8 @@ Decision<AttachReply> DecideWorkerState(
   bool new_process = false;
   SessionId session = new_session;
   if (report->has_hello()) {
-    const auto greeting = CheckHello(state, credential, report->hello());
+    const auto greeting =
+        CheckHello(state, credential, report->hello(), settings);
     if (!greeting.ok()) {
       return {.reply = greeting.status()};
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -12,11 +13,29 @@ namespace {
 
 constexpr uint64_t kMostMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
 
+void ForgetWorkers(Draft& draft, const std::vector<WorkerUuid>& unused,
+                   absl::Time before, size_t most) {
+  for (const WorkerUuid& uuid : unused) {
+    const Worker* worker = draft.state().FindWorker(uuid);
+    if (worker == nullptr || worker->liveness != WorkerLiveness::kLost ||
+        worker->mode != WorkerMode::kOpen || !worker->leases.empty() ||
+        worker->last_seen > before) {
+      continue;
+    }
+    if (most-- == 0) {
+      return;
+    }
+    draft.Add(WorkerForgotten{.worker = uuid});
+    draft.AddWorkerEvent({.kind = "worker_forgotten", .worker = worker->name});
+  }
+}
+
 }  // namespace
 
 Decision<v1::CollectGarbageResponse> DecideCollectGarbage(
     const State& state, const v1::CollectGarbageRequest& request,
-    const Settings& settings, const Now& now) {
+    const std::vector<WorkerUuid>& unused_workers, const Settings& settings,
+    const Now& now) {
   if (request.older_than_ms() > kMostMs) {
     return {.reply =
                 MakeError(kBadValue, "older than 100 years", "older_than_ms")};
@@ -71,6 +90,9 @@ Decision<v1::CollectGarbageResponse> DecideCollectGarbage(
     if (!request.dry_run()) {
       draft.Add(TaskForgotten{.task = id});
     }
+  }
+  if (!request.dry_run()) {
+    ForgetWorkers(draft, unused_workers, before, limit);
   }
   response.set_jobs(purged.size());
   response.set_tasks(tasks);

@@ -1,6 +1,8 @@
 #ifndef QSWEEP_COORDINATOR_CORE_GARBAGE_H_
 #define QSWEEP_COORDINATOR_CORE_GARBAGE_H_
 
+#include <vector>
+
 #include "coordinator/core/decision.h"
 #include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
@@ -12,10 +14,14 @@ namespace qsweep {
 // used twice. Measurements stay, and with them what later submits reuse. At
 // most about plan_at_once_tasks tasks in one decision, and at least one job;
 // `more` when some are left. A dry run counts all and changes nothing.
-// INVALID_ARGUMENT QS1004: older_than_ms is above 100 years.
+// And forgets lost workers that were last seen before then, among
+// `unused_workers`, to which nothing stored refers; not those that are
+// quarantined or drain: they may come back. INVALID_ARGUMENT QS1004:
+// older_than_ms is above 100 years.
 Decision<v1::CollectGarbageResponse> DecideCollectGarbage(
     const State& state, const v1::CollectGarbageRequest& request,
-    const Settings& settings, const Now& now);
+    const std::vector<WorkerUuid>& unused_workers, const Settings& settings,
+    const Now& now);
 
 }  // namespace qsweep
 

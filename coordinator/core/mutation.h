@@ -329,6 +329,11 @@ struct WorkerModeChanged {
   absl::Duration drain_deadline;  // memory only; zero: no hurry
 };
 
+// A lost worker to which no row refers is forgotten.
+struct WorkerForgotten {
+  WorkerUuid worker;
+};
+
 // The task failed on this worker and another one finished it.
 struct WorkerBlamed {
   WorkerUuid worker;
@@ -407,8 +412,8 @@ using Mutation = std::variant<
     JobPriorityChanged, JobStateChanged, TaskGroupAdded, TaskAdded,
     JobTaskAdded, JobTaskRemoved, LeaseGranted, LeaseEnded, TaskStateChanged,
     TaskForgotten, ResultCommitted, DuplicateRecorded, EventAppended,
-    WorkerTimeAdded, WorkerAttached, WorkerModeChanged, WorkerBlamed,
-    WorkerReported, WorkerLivenessChanged, LeaseRenewed, JobWaits,
+    WorkerTimeAdded, WorkerAttached, WorkerModeChanged, WorkerForgotten,
+    WorkerBlamed, WorkerReported, WorkerLivenessChanged, LeaseRenewed, JobWaits,
     WorkerInformed, TokenAdded, TokenRotated, TokenRevoked, AuditRecorded>;
 
 // False for the memory-only ones: a batch without a durable mutation needs no

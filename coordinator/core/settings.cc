@@ -70,6 +70,9 @@ absl::Status Settings::Validate() const {
   QSWEEP_RETURN_IF_ERROR(
       Require(backoff_min > absl::ZeroDuration() && backoff_max >= backoff_min,
               "backoff_max", "must be at least backoff_min, above 0"));
+  QSWEEP_RETURN_IF_ERROR(Require(workers_per_credential >= 1,
+                                 "workers_per_credential",
+                                 "must be at least 1"));
   QSWEEP_RETURN_IF_ERROR(
       Require(failed_budget >= 1, "failed_budget", "must be at least 1"));
   QSWEEP_RETURN_IF_ERROR(

@@ -36,6 +36,9 @@ struct Settings {
   absl::Duration queue_warning = absl::Minutes(30);
   absl::Duration reconnect_backoff_max = absl::Seconds(20);
 
+  // Workers attached at once with one credential, under as many worker_uuids.
+  int64_t workers_per_credential = 5'000;
+
   // Retry budgets of a task; a preempted attempt is free.
   int failed_budget = 3;
   int lost_budget = 5;

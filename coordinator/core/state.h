@@ -272,6 +272,7 @@ class State {
   void On(const WorkerTimeAdded& m);
   void On(const WorkerAttached& m);
   void On(const WorkerModeChanged& m);
+  void On(const WorkerForgotten& m);
   void On(const WorkerBlamed& m);
   void On(const WorkerReported& m);
   void On(const WorkerLivenessChanged& m);

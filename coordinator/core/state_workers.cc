@@ -55,6 +55,12 @@ void State::On(const WorkerModeChanged& m) {
   }
 }
 
+void State::On(const WorkerForgotten& m) {
+  const auto worker = workers_.find(m.worker);
+  QSWEEP_CHECK(worker->second.leases.empty());
+  workers_.erase(worker);
+}
+
 void State::On(const WorkerBlamed& m) { ++workers_.at(m.worker).blamed; }
 
 void State::On(const WorkerReported& m) {

@@ -380,6 +380,10 @@ absl::Status MutationWriter::On(const WorkerModeChanged& m) {
                          m.reason);
 }
 
+absl::Status MutationWriter::On(const WorkerForgotten& m) {
+  return statements_.Run(sql::kForgetWorker, m.worker);
+}
+
 absl::Status MutationWriter::On(const WorkerBlamed& m) {
   return statements_.Run(sql::kBlameWorker, m.worker);
 }

@@ -49,6 +49,7 @@ class MutationWriter {
   absl::Status On(const WorkerTimeAdded& m);
   absl::Status On(const WorkerAttached& m);
   absl::Status On(const WorkerModeChanged& m);
+  absl::Status On(const WorkerForgotten& m);
   absl::Status On(const WorkerBlamed& m);
   absl::Status On(const WorkerReported& m);
   absl::Status On(const WorkerLivenessChanged& m);

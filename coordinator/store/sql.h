@@ -206,6 +206,12 @@ inline constexpr const char kSetWorkerMode[] =
 inline constexpr const char kAddWorkerTime[] =
     "UPDATE worker SET attached_us = attached_us + ?2, last_seen_us = ?3 "
     "WHERE uuid = ?1";
+inline constexpr const char kForgetWorker[] =
+    "DELETE FROM worker WHERE uuid = ?";
+inline constexpr const char kUnusedWorkers[] =
+    "SELECT uuid FROM worker AS w WHERE NOT EXISTS "
+    "(SELECT 1 FROM lease WHERE worker = w.uuid) AND uuid NOT IN "
+    "(SELECT worker FROM duplicate_result) ORDER BY uuid";
 inline constexpr const char kBlameWorker[] =
     "UPDATE worker SET blamed = blamed + 1 WHERE uuid = ?";
 

@@ -141,6 +141,7 @@ class SqliteStore : public Store {
       std::span<const Digest> digests) override;
   absl::StatusOr<bool> HasDuplicate(TaskId task, Epoch epoch,
                                     const Digest& payload_digest) override;
+  absl::StatusOr<std::vector<WorkerUuid>> UnusedWorkers() override;
   absl::StatusOr<bool> Purge(int rows) override;
 
   absl::Status Idle() override {
@@ -415,6 +416,21 @@ absl::StatusOr<bool> SqliteStore::HasDuplicate(TaskId task, Epoch epoch,
   QSWEEP_ASSIGN_OR_RETURN(const bool found, find->Step());
   find->Reset();
   return found;
+}
+
+absl::StatusOr<std::vector<WorkerUuid>> SqliteStore::UnusedWorkers() {
+  QSWEEP_RETURN_IF_ERROR(Health());
+  QSWEEP_ASSIGN_OR_RETURN(Statement * rows,
+                          statements_.Get(sql::kUnusedWorkers));
+  std::vector<WorkerUuid> workers;
+  while (true) {
+    QSWEEP_ASSIGN_OR_RETURN(const bool more, rows->Step());
+    if (!more) {
+      return workers;
+    }
+    QSWEEP_ASSIGN_OR_RETURN(workers.emplace_back(),
+                            WorkerUuid::FromBytes(rows->View(0)));
+  }
 }
 
 absl::StatusOr<bool> SqliteStore::PurgeRows(const char* sql, int64_t job,

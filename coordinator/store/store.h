@@ -110,6 +110,10 @@ class Store {
   virtual absl::StatusOr<bool> HasDuplicate(TaskId task, Epoch epoch,
                                             const Digest& payload_digest) = 0;
 
+  // Workers that no lease and no duplicate names: what WorkerForgotten may
+  // delete. In a time that grows with the workers and the duplicates.
+  virtual absl::StatusOr<std::vector<WorkerUuid>> UnusedWorkers() = 0;
+
   // Deletes about so many rows of jobs that were purged, in a transaction of
   // its own. True: there is more to delete. RESOURCE_EXHAUSTED QS4004.
   virtual absl::StatusOr<bool> Purge(int rows) = 0;

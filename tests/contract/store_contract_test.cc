@@ -19,9 +19,12 @@
 namespace qsweep::testing {
 namespace {
 
+using ::testing::Contains;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
 
 struct Implementation {
@@ -376,6 +379,29 @@ TEST_P(StoreContract, ReadsWhatStateDoesNotHold) {
                   Digest::Of(SweepArtifact(1)), Digest::Of("none")}),
               ElementsAre(true, false));
   EXPECT_GT(store_->GetInfo()->database_bytes, 0);
+}
+
+// Others cannot be deleted: rows refer to them.
+TEST_P(StoreContract, ForgetsWorkersThatNothingRefersTo) {
+  CommitAll(WholeSweep());
+  const std::vector<WorkerUuid> before = *store_->UnusedWorkers();
+  const auto hello = std::make_shared<v1::Hello>();
+  const WorkerUuid idle = *WorkerUuid::FromBytes(std::string(16, 'i'));
+  CommitAll({{WorkerAttached{.worker = idle, .hello = hello}}});
+  ASSERT_THAT(*store_->UnusedWorkers(), SizeIs(before.size() + 1));
+  EXPECT_THAT(*store_->UnusedWorkers(), Contains(idle));
+  QSWEEP_ASSERT_OK(store_->Commit({{WorkerForgotten{.worker = idle}}}));
+  EXPECT_EQ(*store_->UnusedWorkers(), before);
+  const StateSnapshot snapshot = *store_->Load();
+  EXPECT_THAT(snapshot.workers, Not(IsEmpty()));
+  for (const Worker& worker : snapshot.workers) {
+    EXPECT_NE(worker.uuid, idle);
+    if (std::ranges::find(before, worker.uuid) == before.end()) {
+      EXPECT_EQ(
+          store_->Commit({{WorkerForgotten{.worker = worker.uuid}}}).code(),
+          absl::StatusCode::kInternal);
+    }
+  }
 }
 
 TEST_P(StoreContract, KnowsADuplicateByItsAttemptAndPayload) {

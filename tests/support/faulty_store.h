@@ -112,6 +112,9 @@ class FaultyStore : public Store {
       std::span<const Digest> digests) override {
     return store_->HasArtifacts(digests);
   }
+  absl::StatusOr<std::vector<WorkerUuid>> UnusedWorkers() override {
+    return store_->UnusedWorkers();
+  }
   absl::StatusOr<bool> HasDuplicate(TaskId task, Epoch epoch,
                                     const Digest& payload_digest) override {
     return store_->HasDuplicate(task, epoch, payload_digest);

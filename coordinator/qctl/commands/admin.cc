@@ -120,7 +120,8 @@ std::vector<Command> AdminCommands() {
        .notes = "With their tasks, events and computed results. Measurements "
                 "stay, so nothing is\nmeasured again. The newest job is never "
                 "deleted. Results are what DIR/analysis.db\nholds of all jobs; "
-                "the file keeps its size, what is freed is filled again.",
+                "the file keeps its size, what is freed is filled again. "
+                "Lost\nworkers that no attempt names are forgotten, too.",
        .run = CollectGarbage},
   };
 }

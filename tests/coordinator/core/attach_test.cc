@@ -251,6 +251,29 @@ TEST(DecideWorkerState, RefusesHello_WhenItMustNotAttach) {
   }
 }
 
+TEST(DecideWorkerState, BoundsTheWorkersOfOneCredential) {
+  Settings settings;
+  settings.workers_per_credential = 2;
+  const auto decide = [&](const State& state, const std::string& credential,
+                          const std::string& worker) {
+    return CodeOf(DecideWorkerState(
+                      state, credential,
+                      std::make_shared<const v1::WorkerState>(Hello(worker)),
+                      TestSession("new"), settings, TestNow())
+                      .reply);
+  };
+  const State state = StateBuilder()
+                          .Worker("a", {.credential = "token/1"})
+                          .Worker("b", {.credential = "token/1"})
+                          .Build();
+  EXPECT_EQ(decide(state, "token/1", "c"), "QS4040");
+  EXPECT_EQ(decide(state, "token/1", "a"), "OK");  // it is one of them
+  EXPECT_EQ(decide(state, "token/2", "c"), "OK");
+  const State left =
+      After(state, {WorkerLivenessChanged{.worker = TestWorker("b")}});
+  EXPECT_EQ(decide(left, "token/1", "c"), "OK");
+}
+
 TEST(DecideWorkerState, AsksForHello_WhenSessionIsNotKnown) {
   v1::WorkerState report = MakeReport("w", {}, 2);
   report.set_session_id(TestSession("of an earlier coordinator").bytes());

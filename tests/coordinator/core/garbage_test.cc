@@ -44,8 +44,8 @@ State Ended() {
 TEST(DecideCollectGarbage, ForgetsJobsThatEndedLongAgo_AndTheirTasks) {
   const State state = Ended();
   const Now later = TestNow(absl::Hours(48));
-  const auto decision =
-      DecideCollectGarbage(state, OlderThan(absl::Hours(24)), kSettings, later);
+  const auto decision = DecideCollectGarbage(state, OlderThan(absl::Hours(24)),
+                                             {}, kSettings, later);
   QSWEEP_ASSERT_OK(decision.reply);
   EXPECT_EQ(decision.reply->jobs(), 2u);
   EXPECT_EQ(decision.reply->tasks(), 2u);  // job 3 keeps one of job 2's
@@ -84,7 +84,7 @@ TEST(DecideCollectGarbage, CountsATaskOfTwoJobsWithTheLastOfThem) {
   for (const uint64_t tasks : {0, 1}) {
     EXPECT_NE(state.FindTask(TaskId(1)), nullptr);
     const auto decision = DecideCollectGarbage(
-        state, OlderThan(absl::ZeroDuration()), one_by_one, TestNow());
+        state, OlderThan(absl::ZeroDuration()), {}, one_by_one, TestNow());
     EXPECT_EQ(decision.reply->jobs(), 1u);
     EXPECT_EQ(decision.reply->tasks(), tasks);
     state = After(state, decision.mutations);
@@ -93,11 +93,49 @@ TEST(DecideCollectGarbage, CountsATaskOfTwoJobsWithTheLastOfThem) {
   EXPECT_EQ(state.FindTask(TaskId(1)), nullptr);
 }
 
+TEST(DecideCollectGarbage, ForgetsLostWorkersThatNothingRefersTo) {
+  StateBuilder builder;
+  builder.Job().Task();
+  for (const char* worker : {"gone", "quarantined", "live", "used"}) {
+    builder.Worker(worker);
+    if (std::string(worker) != "live") {
+      builder.Apply(
+          WorkerLivenessChanged{.worker = TestWorker(worker)});  // LOST
+    }
+  }
+  const State state =
+      builder
+          .Apply(WorkerModeChanged{.worker = TestWorker("quarantined"),
+                                   .mode = WorkerMode::kQuarantined})
+          .Build();
+  const std::vector<WorkerUuid> unused = {
+      TestWorker("gone"), TestWorker("quarantined"), TestWorker("live"),
+      TestWorker("never seen")};
+  const Now later = TestNow(absl::Hours(25));
+  const State after =
+      After(state, DecideCollectGarbage(state, OlderThan(absl::Hours(24)),
+                                        unused, kSettings, later)
+                       .mutations);
+  EXPECT_EQ(after.FindWorker(TestWorker("gone")), nullptr);
+  for (const char* worker : {"quarantined", "live", "used"}) {
+    EXPECT_NE(after.FindWorker(TestWorker(worker)), nullptr) << worker;
+  }
+  EXPECT_THAT(DecideCollectGarbage(state, OlderThan(absl::Hours(26)), unused,
+                                   kSettings, later)
+                  .mutations,
+              IsEmpty());  // seen since
+  v1::CollectGarbageRequest dry = OlderThan(absl::Hours(24));
+  dry.set_dry_run(true);
+  EXPECT_THAT(
+      DecideCollectGarbage(state, dry, unused, kSettings, later).mutations,
+      IsEmpty());
+}
+
 TEST(DecideCollectGarbage, ForgetsTasksThatNoJobHasAnyMore) {
   State state = Ended();
   state.Apply(JobTaskRemoved{.job = JobNumber(4), .task = TaskId(4)});
   const auto decision = DecideCollectGarbage(state, OlderThan(absl::Hours(24)),
-                                             kSettings, TestNow());
+                                             {}, kSettings, TestNow());
   EXPECT_EQ(decision.reply->jobs(), 0u);
   EXPECT_EQ(decision.reply->tasks(), 1u);
   const State after = After(state, decision.mutations);
@@ -109,13 +147,13 @@ TEST(DecideCollectGarbage, ForgetsTasksThatNoJobHasAnyMore) {
 
 TEST(DecideCollectGarbage, LeavesTheNewestJobAndTheYoung) {
   const State state = Ended();
-  EXPECT_THAT(DecideCollectGarbage(state, OlderThan(absl::Hours(24)), kSettings,
-                                   TestNow(absl::Hours(23)))
+  EXPECT_THAT(DecideCollectGarbage(state, OlderThan(absl::Hours(24)), {},
+                                   kSettings, TestNow(absl::Hours(23)))
                   .mutations,
               IsEmpty());
   const State after =
       After(state, DecideCollectGarbage(state, OlderThan(absl::ZeroDuration()),
-                                        kSettings, TestNow())
+                                        {}, kSettings, TestNow())
                        .mutations);
   EXPECT_NE(after.FindJob(JobNumber(4)), nullptr);
 }
@@ -125,17 +163,17 @@ TEST(DecideCollectGarbage, TakesSomeAtATime_AndCountsAllWhenDry) {
   Settings small;
   small.plan_at_once_tasks = 1;
   const auto some = DecideCollectGarbage(state, OlderThan(absl::ZeroDuration()),
-                                         small, TestNow());
+                                         {}, small, TestNow());
   EXPECT_EQ(some.reply->jobs(), 1u);
   EXPECT_TRUE(some.reply->more());
   v1::CollectGarbageRequest dry;
   dry.set_dry_run(true);
-  const auto counted = DecideCollectGarbage(state, dry, small, TestNow());
+  const auto counted = DecideCollectGarbage(state, dry, {}, small, TestNow());
   EXPECT_EQ(counted.reply->jobs(), 2u);
   EXPECT_THAT(counted.mutations, IsEmpty());
   EXPECT_EQ(
       CodeOf(DecideCollectGarbage(state, OlderThan(absl::Hours(24) * 365 * 200),
-                                  small, TestNow())
+                                  {}, small, TestNow())
                  .reply),
       "QS1004");
 }
