@@ -22,7 +22,7 @@ const Chaos::Fault Chaos::kFaults[] = {
     {6, &Chaos::JumpClock},        {3, &Chaos::CancelJob},
     {4, &Chaos::ControlJob},       {3, &Chaos::ControlWorker},
     {6, &Chaos::DisturbClient},    {4, &Chaos::SubmitUnstorable},
-    {2, &Chaos::CollectGarbage},
+    {2, &Chaos::CollectGarbage},   {2, &Chaos::RevokeWorker},
 };
 
 Chaos::Chaos(Schedule& schedule, Network& network, Random& random,
@@ -263,6 +263,14 @@ void Chaos::CollectGarbage() {
   counts_.faults.Add("garbage collected");
   SomeClient().CollectGarbage(Chance(0.5) ? absl::ZeroDuration()
                                           : UpTo(absl::Minutes(3)));
+}
+
+// The machine behind it is replaced by another with a token of its own.
+void Chaos::RevokeWorker() {
+  if (const auto token = SomeWorker().RevocableToken()) {
+    counts_.faults.Add("token of a worker revoked");
+    SomeClient().RevokeToken(*token);
+  }
 }
 
 void Chaos::DisturbClient() {

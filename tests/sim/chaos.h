@@ -54,6 +54,7 @@ class Chaos {
   void ControlJob();
   void ControlWorker();
   void CollectGarbage();
+  void RevokeWorker();
   void DisturbClient();
   void SubmitUnstorable();
 

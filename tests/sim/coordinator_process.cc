@@ -8,6 +8,7 @@
 #include "common/base/check.h"
 #include "common/base/error.h"
 #include "common/base/status_macros.h"
+#include "coordinator/core/token.h"
 #include "coordinator/store/sqlite_store.h"
 
 namespace qsweep::sim {
@@ -383,18 +384,40 @@ void CoordinatorProcess::AfterCommit(std::span<const Mutation> batch,
   }
 }
 
+absl::StatusOr<Caller> CoordinatorProcess::Authenticate(
+    const std::optional<AccessTokenText>& token) const {
+  if (!token) {
+    return Caller{};
+  }
+  QSWEEP_ASSIGN_OR_RETURN(
+      const Token known,
+      loop_->tokens().Authenticate(*token, schedule_.clock().Now()));
+  return Caller{.identity = IdentityOfToken(known.id), .secret = known.secret};
+}
+
+absl::StatusOr<Caller> CoordinatorProcess::CallerOf(
+    const std::shared_ptr<Stream>& stream) {
+  absl::StatusOr<Caller> caller =
+      loop_ == nullptr ? absl::UnavailableError("connection refused")
+                       : Authenticate(stream->token);
+  if (!caller.ok()) {
+    network_.Send(kCoordinator, stream->worker,
+                  [stream, caller] { stream->on_closed(caller.status()); });
+  }
+  return caller;
+}
+
 void CoordinatorProcess::Hello(std::shared_ptr<Stream> stream,
                                v1::WorkerState state) {
-  if (loop_ == nullptr) {
-    network_.Send(kCoordinator, stream->worker, [stream] {
-      stream->on_closed(absl::UnavailableError("connection refused"));
-    });
+  const absl::StatusOr<Caller> caller = CallerOf(stream);
+  if (!caller.ok()) {
     return;
   }
   oracles_.OnReport(stream->number, stream->uuid, state);
   auto link = std::make_shared<Link>(*this, stream);
   links_[stream->number] = link;
-  loop_->PostAttach(Caller{}, std::move(state), link);
+  stream->caller = *caller;
+  loop_->PostAttach(*caller, std::move(state), link);
   WakeSoon();
 }
 
@@ -408,7 +431,7 @@ void CoordinatorProcess::Beat(const std::shared_ptr<Stream>& stream,
     return;
   }
   oracles_.OnReport(stream->number, stream->uuid, state);
-  loop_->PostAttach(Caller{}, std::move(state), it->second);
+  loop_->PostAttach(stream->caller, std::move(state), it->second);
   WakeSoon();
 }
 
@@ -423,14 +446,12 @@ void CoordinatorProcess::Hangup(const std::shared_ptr<Stream>& stream) {
 
 void CoordinatorProcess::Poll(const std::shared_ptr<Stream>& stream,
                               v1::WorkerState state) {
-  if (loop_ == nullptr) {
-    network_.Send(kCoordinator, stream->worker, [stream] {
-      stream->on_closed(absl::UnavailableError("connection refused"));
-    });
+  const absl::StatusOr<Caller> caller = CallerOf(stream);
+  if (!caller.ok()) {
     return;
   }
   oracles_.OnReport(stream->number, stream->uuid, state);
-  loop_->Post(Caller{}, std::move(state),
+  loop_->Post(*caller, std::move(state),
               [this, stream, life = life_](absl::StatusOr<v1::DesiredState> r) {
                 if (life != life_ || !Speaks()) {
                   return;
@@ -455,7 +476,8 @@ void CoordinatorProcess::PutArtifact(Node from, const Digest& digest,
                                      std::string bytes,
                                      Reply<v1::PutArtifactResponse> answer) {
   if (loop_ == nullptr) {
-    return Refuse<v1::PutArtifactResponse>(from, std::move(answer));
+    return Refuse<v1::PutArtifactResponse>(
+        from, std::move(answer), absl::UnavailableError("connection refused"));
   }
   loop_->PostArtifact(
       digest, std::move(bytes),

@@ -4,12 +4,15 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 
 #include "common/base/random.h"
+#include "common/base/token_text.h"
 #include "coordinator/loop.h"
+#include "coordinator/token_table.h"
 #include "tests/sim/memory_vfs.h"
 #include "tests/sim/network.h"
 #include "tests/sim/oracles.h"
@@ -33,6 +36,8 @@ struct Stream {
   Node worker = 0;
   uint64_t number = 0;  // of all streams of the simulation
   WorkerUuid uuid;
+  std::optional<AccessTokenText> token;  // that it shows; nothing: it is local
+  Caller caller;                         // of a stream: who opened it
   std::function<void(v1::DesiredState)> on_state;
   std::function<void(absl::Status)> on_closed;
 };
@@ -77,12 +82,24 @@ class CoordinatorProcess {
   // `from` hears the answer, unless it is lost.
   template <typename Response, typename Request>
   void Call(Node from, Request request, Reply<Response> answer) {
+    CallWith(std::nullopt, from, std::move(request), std::move(answer));
+  }
+  // The same with a token. Without one the caller is local.
+  template <typename Response, typename Request>
+  void CallWith(const std::optional<AccessTokenText>& token, Node from,
+                Request request, Reply<Response> answer) {
     if (loop_ == nullptr) {
-      return Refuse<Response>(from, answer);
+      return Refuse<Response>(from, answer,
+                              absl::UnavailableError("connection refused"));
+    }
+    const absl::StatusOr<Caller> caller = Authenticate(token);
+    if (!caller.ok()) {
+      counts_.checks.Add("call with a revoked token refused");
+      return Refuse<Response>(from, answer, caller.status());
     }
     Observe(request);
     auto reply = MakeReply<Response>(from, std::move(answer));
-    PostTo(*loop_, std::move(request), std::move(reply));
+    PostTo(*loop_, *caller, std::move(request), std::move(reply));
     WakeSoon();
   }
   void PutArtifact(Node from, const Digest& digest, std::string bytes,
@@ -101,11 +118,13 @@ class CoordinatorProcess {
   class Link;
 
   template <typename Response>
-  void Refuse(Node from, Reply<Response> answer) {
-    network_.Send(kCoordinator, from, [answer = std::move(answer)] {
-      answer(absl::UnavailableError("connection refused"));
-    });
+  void Refuse(Node from, Reply<Response> answer, const absl::Status& why) {
+    network_.Send(kCoordinator, from,
+                  [answer = std::move(answer), why] { answer(why); });
   }
+  // What the service does with each call before the loop hears of it.
+  absl::StatusOr<Caller> Authenticate(
+      const std::optional<AccessTokenText>& token) const;
   template <typename Response>
   Reply<Response> MakeReply(Node from, Reply<Response> answer) {
     return [this, from, life = life_,
@@ -120,9 +139,10 @@ class CoordinatorProcess {
     };
   }
   template <typename Request, typename R>
-  static void PostTo(Loop& loop, Request request, R reply) {
-    if constexpr (requires { loop.Post(Caller{}, request, reply); }) {
-      loop.Post(Caller{}, std::move(request), std::move(reply));
+  static void PostTo(Loop& loop, const Caller& caller, Request request,
+                     R reply) {
+    if constexpr (requires { loop.Post(caller, request, reply); }) {
+      loop.Post(caller, std::move(request), std::move(reply));
     } else {
       loop.Post(std::move(request), std::move(reply));
     }
@@ -134,6 +154,8 @@ class CoordinatorProcess {
     }
   }
 
+  // Who opens the stream or polls on it; an error is told.
+  absl::StatusOr<Caller> CallerOf(const std::shared_ptr<Stream>& stream);
   absl::Status OpenLoop();
   void WakeSoon();
   void WakeAt(SteadyTime time);

@@ -18,6 +18,7 @@
 #include "coordinator/core/commit.h"
 #include "coordinator/core/settings.h"
 #include "coordinator/core/state.h"
+#include "coordinator/core/token.h"
 #include "tests/sim/counts.h"
 #include "tests/sim/fairness.h"
 #include "tests/sim/schedule.h"
@@ -64,6 +65,9 @@ class Oracles {
   void OnSubmitAnswered(const std::string& uuid,
                         const v1::SubmitJobResponse& response);
   void OnCancelAnswered(JobNumber job);
+  void OnRevokeAnswered(TokenId token) {
+    revoked_.insert(IdentityOfToken(token));
+  }
   void OnRetry(JobNumber job);  // asked for: it may go on after a cancel
   // Somebody had it deleted.
   bool IsDeleted(JobNumber job) const { return deleted_.contains(job); }
@@ -186,6 +190,7 @@ class Oracles {
   // Acknowledged.
   std::map<std::string, JobNumber> jobs_;  // by UUID
   std::set<JobNumber> cancelled_;
+  std::set<std::string> revoked_;  // identities, since the answer
   std::set<JobNumber> retried_;
   std::set<JobNumber> deleted_;
   std::vector<JobNumber> reopened_;  // in the batch that is being written

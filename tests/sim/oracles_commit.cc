@@ -128,6 +128,12 @@ void Oracles::Check(const ResultCommitted& m) {
                          m.epoch.value(), ", which was never granted"));
     return;
   }
+  const Grant& grant =
+      task.history->grants[static_cast<size_t>(m.epoch.value() - 1)];
+  if (revoked_.contains(grant.credential)) {
+    Fail(20, absl::StrCat("a result of task ", task.id.value(),
+                          " was taken from a worker whose token is revoked"));
+  }
   const auto produced = produced_.find({m.task, m.epoch});
   const bool made =
       produced != produced_.end() &&

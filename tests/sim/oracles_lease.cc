@@ -142,6 +142,9 @@ void Oracles::Check(const LeaseGranted& m) {
     Fail(9, absl::StrCat(name, " was leased for job ", m.job.value(),
                          ", whose plan is not whole"));
   }
+  if (revoked_.contains(m.credential)) {
+    Fail(20, absl::StrCat(name, " went to a worker whose token is revoked"));
+  }
   if (worker->mode != WorkerMode::kOpen) {
     Fail(12, absl::StrCat(name, " went to a worker that is ",
                           WorkerModeName(worker->mode)));

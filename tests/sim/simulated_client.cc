@@ -276,6 +276,32 @@ void SimulatedClient::ControlWorker(const WorkerUuid& worker,
   });
 }
 
+void SimulatedClient::RevokeToken(TokenId token) {
+  if (!unrevoked_.insert(token).second) {
+    return;
+  }
+  trace_.Line(owner_, " revokes token ", token.value());
+  SendRevoke(token);
+}
+
+void SimulatedClient::SendRevoke(TokenId token) {
+  if (!unrevoked_.contains(token)) {
+    return;
+  }
+  v1::RevokeTokenRequest request;
+  request.set_token_id(static_cast<uint64_t>(token.value()));
+  network_.Send(node_, kCoordinator, [this, request, token] {
+    coordinator_.Call<v1::RevokeTokenResponse>(
+        node_, request, [this, token](const auto& response) {
+          if (response.ok() && unrevoked_.erase(token) > 0) {
+            oracles_.OnRevokeAnswered(token);
+          }
+          CheckAnswer(response.status());
+        });
+  });
+  schedule_.After(kRetry, [this, token] { SendRevoke(token); });
+}
+
 void SimulatedClient::CollectGarbage(absl::Duration older_than) {
   trace_.Line(owner_, " deletes jobs older than ",
               absl::FormatDuration(older_than));
@@ -401,7 +427,7 @@ bool SimulatedClient::settled() const {
       return false;
     }
   }
-  return unanswered_.empty() && uncancelled_.empty();
+  return unanswered_.empty() && uncancelled_.empty() && unrevoked_.empty();
 }
 
 void SimulatedClient::CheckWatches(Store& store) {

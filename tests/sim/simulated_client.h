@@ -33,6 +33,8 @@ class SimulatedClient {
   void ControlJob(JobNumber job, v1::JobAction action, int priority = 0);
   void ControlWorker(const WorkerUuid& worker, v1::WorkerAction action);
   // Has jobs deleted that ended longer ago.
+  // Until it was answered.
+  void RevokeToken(TokenId token);
   void CollectGarbage(absl::Duration older_than);
   // Does not read for so long: its watches are cut.
   void Stall(absl::Duration duration);
@@ -64,6 +66,7 @@ class SimulatedClient {
   void TakeSubmit(const std::string& uuid,
                   const absl::StatusOr<v1::SubmitJobResponse>& response);
   void SendCancel(JobNumber job);
+  void SendRevoke(TokenId token);
   void CheckAnswer(const absl::Status& status);
   void StartWatch(JobNumber job);
   void KeepAlive(JobNumber job, uint64_t connection, uint64_t life);
@@ -84,6 +87,7 @@ class SimulatedClient {
 
   std::map<std::string, v1::SubmitJobRequest> unanswered_;
   std::set<JobNumber> uncancelled_;  // asked for, not answered
+  std::set<TokenId> unrevoked_;
   std::map<JobNumber, Watch> watches_;
   uint64_t connections_ = 0;
   SteadyTime stalled_until_;

@@ -78,6 +78,8 @@ void SimulatedWorker::Start() {
 
 void SimulatedWorker::CloneFrom(const SimulatedWorker& other) {
   uuid_ = other.uuid_;
+  tokens_ = other.tokens_;
+  spool_.clear();  // of the one it was a copy of before
   boot_seq_ = other.boot_seq_ - 1;
 }
 
@@ -188,6 +190,7 @@ void SimulatedWorker::Do(const action::OpenStream& open) {
   stream_->worker = options_.node;
   stream_->number = random_.Next();
   stream_->uuid = uuid_;
+  stream_->token = token();
   const auto life = life_;
   stream_->on_state = [this, life, n = open.stream](v1::DesiredState state) {
     if (life == life_) {
@@ -349,8 +352,8 @@ void SimulatedWorker::SendResult(const LeaseKey& lease) {
   network_.Send(
       options_.node, kCoordinator,
       [this, life = life_, lease, request = std::move(request)] {
-        coordinator_.Call<v1::CommitResultResponse>(
-            options_.node, request,
+        coordinator_.CallWith<v1::CommitResultResponse>(
+            token(), options_.node, request,
             [this, life,
              lease](const absl::StatusOr<v1::CommitResultResponse>& response) {
               if (life == life_) {
@@ -397,8 +400,8 @@ void SimulatedWorker::SendRelease(const v1::ReleaseTaskRequest& request) {
   }
   network_.Send(
       options_.node, kCoordinator, [this, life = life_, lease, request] {
-        coordinator_.Call<v1::ReleaseTaskResponse>(
-            options_.node, request,
+        coordinator_.CallWith<v1::ReleaseTaskResponse>(
+            token(), options_.node, request,
             [this, life,
              lease](const absl::StatusOr<v1::ReleaseTaskResponse>& response) {
               if (life == life_ && !absl::IsUnavailable(response.status()) &&
@@ -412,7 +415,28 @@ void SimulatedWorker::SendRelease(const v1::ReleaseTaskRequest& request) {
 
 void SimulatedWorker::Do(const action::Exit& exit) {
   trace_.Line(options_.name, " ends: ", exit.status.ToString());
+  if (absl::IsUnauthenticated(exit.status)) {
+    Replace();
+  }
   End(true);
+}
+
+std::optional<TokenId> SimulatedWorker::RevocableToken() const {
+  return tokens_.size() > 1 ? std::optional(tokens_.front().id) : std::nullopt;
+}
+
+void SimulatedWorker::Replace() {
+  counts_.faults.Add("revoked worker replaced");
+  counts_.faults.Add("results of a revoked worker",
+                     static_cast<int64_t>(spool_.size()));
+  tokens_.erase(tokens_.begin());
+  spool_.clear();
+  models_.clear();
+  uuid_ = *WorkerUuid::FromBytes(
+      Digest::Of(absl::StrCat(options_.name, " after ", boot_seq_))
+          .bytes()
+          .substr(0, 16));
+  boot_seq_ = 0;
 }
 
 void SimulatedWorker::Do(const action::Note& note) {

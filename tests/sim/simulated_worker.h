@@ -42,6 +42,12 @@ class SimulatedWorker {
   void Freeze(absl::Duration duration);
   // SIGTERM: says goodbye.
   void Shutdown();
+  // Tokens to show, one after the other: the first until it is revoked.
+  void set_tokens(std::vector<AccessTokenText> tokens) {
+    tokens_ = std::move(tokens);
+  }
+  // The token it shows, if it has another for the time after; nothing: no.
+  std::optional<TokenId> RevocableToken() const;
   // Starts again after it ended, unless false.
   void set_keeps_running(bool keeps_running) { keeps_running_ = keeps_running; }
   bool keeps_running() const { return keeps_running_; }
@@ -101,6 +107,11 @@ class SimulatedWorker {
                   const absl::StatusOr<v1::CommitResultResponse>& response);
   void SendRelease(const v1::ReleaseTaskRequest& request);
   void End(bool say_so);
+  // Another machine takes its place, as an operator would see to.
+  void Replace();
+  std::optional<AccessTokenText> token() const {
+    return tokens_.empty() ? std::nullopt : std::optional(tokens_.front());
+  }
 
   const Options options_;
   Schedule& schedule_;
@@ -115,7 +126,8 @@ class SimulatedWorker {
   WorkerUuid uuid_;
   uint64_t boot_seq_ = 0;
   std::map<LeaseKey, v1::ResultEnvelope> spool_;
-  std::vector<std::string> models_;  // digests, on its disk
+  std::vector<std::string> models_;      // digests, on its disk
+  std::vector<AccessTokenText> tokens_;  // empty: a local caller
   bool keeps_running_ = true;
   bool faulty_ = true;
 

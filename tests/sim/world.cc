@@ -68,6 +68,7 @@ SeedResult World::Run() {
   network_.set_faulty(false);
   coordinator_.Start();
   AddCorpus();
+  AddTokens();
   network_.set_faulty(options_.faults);
   for (const auto& worker : workers_) {
     worker->set_faulty(options_.faults);
@@ -128,6 +129,35 @@ void World::AddCorpus() {
                                            });
   while (answers > 0) {
     schedule_.RunNext();
+  }
+}
+
+void World::AddTokens() {
+  constexpr int kTokens = 3;
+  const Node node = options_.workers + 2;
+  for (size_t i = 1; i < workers_.size(); i += 2) {
+    std::vector<AccessTokenText> tokens;
+    for (int n = 0; n < kTokens; ++n) {
+      const Secret secret =
+          *Secret::FromHex(Digest::Of(absl::StrCat(i, " ", n)).hex());
+      v1::CreateTokenRequest request;
+      request.set_secret_sha256(secret.digest().bytes());
+      request.set_kind(v1::TOKEN_KIND_ACCESS);
+      request.set_role(v1::ROLE_WORKER);
+      request.set_name(workers_[i]->name());
+      bool answered = false;
+      coordinator_.Call<v1::CreateTokenResponse>(
+          node, request, [&](const auto& r) {
+            QSWEEP_CHECK(r.ok());
+            answered = true;
+            tokens.push_back(
+                {TokenId(static_cast<int64_t>(r->token().token_id())), secret});
+          });
+      while (!answered) {
+        schedule_.RunNext();
+      }
+    }
+    workers_[i]->set_tokens(std::move(tokens));
   }
 }
 

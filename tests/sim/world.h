@@ -51,6 +51,8 @@ class World {
 
  private:
   void AddCorpus();
+  // Every second worker is a caller with a token, and has some to spare.
+  void AddTokens();
   void SubmitJobs();
   v1::SubmitJobRequest NextJob();
   bool AllSubmitted() const;
