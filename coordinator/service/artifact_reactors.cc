@@ -116,7 +116,7 @@ class GetArtifactReactor : public grpc::ServerWriteReactor<v1::ArtifactChunk> {
  private:
   // One part at a time: nothing else is outstanding, so the reactor lives.
   void ReadPart() {
-    readers_.Post([this](Reader& reader) {
+    const auto read = [this](Reader& reader) {
       absl::StatusOr<ArtifactPart> part =
           reader.ReadArtifact(digest_, offset_, kArtifactChunkBytes);
       if (!part.ok()) {
@@ -137,7 +137,11 @@ class GetArtifactReactor : public grpc::ServerWriteReactor<v1::ArtifactChunk> {
       }
       chunk_.set_data(std::move(part->data));
       StartWrite(&chunk_);
-    });
+    };
+    if (absl::Status posted = readers_.Post(ReadKind::kQuick, read);
+        !posted.ok()) {
+      Finish(ToGrpcStatus(posted));
+    }
   }
 
   ReaderPool& readers_;

@@ -160,12 +160,13 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
                            v1::GetResultsResponse* response) override;
   UnaryReactor* Query(Context* context, const v1::QueryRequest* request,
                       v1::QueryResponse* response) override {
-    return Read(
-        context, "Query", response,
-        [this, request](Reader& reader) -> absl::StatusOr<v1::QueryResponse> {
-          QSWEEP_RETURN_IF_ERROR(CheckResultsReady(*request));
-          return reader.Query(*request);
-        });
+    return Read(context, "Query", response,
+                [this, context,
+                 request](Reader& reader) -> absl::StatusOr<v1::QueryResponse> {
+                  QSWEEP_RETURN_IF_ERROR(CheckResultsReady(*request));
+                  return reader.Query(
+                      *request, [context] { return context->IsCancelled(); });
+                });
   }
   UnaryReactor* Backup(Context* context, const v1::BackupRequest* request,
                        v1::BackupResponse* response) override {
@@ -212,8 +213,18 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
                          response);
   }
 
+  // Posts to a reader thread, or ends the call with why not.
+  template <typename Response>
+  void PostRead(ReadKind kind, const Reply<Response>& finish,
+                std::function<void(Reader&)> job) {
+    if (absl::Status posted = readers_.Post(kind, std::move(job));
+        !posted.ok()) {
+      finish(posted);
+    }
+  }
+
   // Runs `read` on a reader thread; what it returns ends the call. gRPC keeps
-  // request and response until then.
+  // context, request and response until then.
   template <typename Response, typename Function>
   UnaryReactor* Read(Context* context, absl::string_view method,
                      Response* response, Function read) {
@@ -224,7 +235,14 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
         !status.ok()) {
       finish(status);
     } else {
-      readers_.Post([finish, read](Reader& reader) { finish(read(reader)); });
+      PostRead(ReadKind::kLong, finish,
+               [finish, read, context](Reader& reader) {
+                 if (context->IsCancelled()) {  // while it waited
+                   finish(absl::CancelledError("the caller is gone"));
+                 } else {
+                   finish(read(reader));
+                 }
+               });
     }
     return reactor;
   }
@@ -253,9 +271,10 @@ UnaryReactor* CoordinatorServiceImpl::GetJob(Context* context,
       finish(job.status());
       return;
     }
-    readers_.Post([finish, job = *std::move(job)](Reader& reader) {
-      finish(DescribeJob(reader, job));
-    });
+    PostRead(ReadKind::kShow, finish,
+             [finish, job = *std::move(job)](Reader& reader) {
+               finish(DescribeJob(reader, job));
+             });
   });
   return reactor;
 }
@@ -287,10 +306,11 @@ UnaryReactor* CoordinatorServiceImpl::ControlJob(
       loop_.Post(std::move(retry), finish);
       return;
     }
-    readers_.Post([this, finish, retry = std::move(retry),
-                   job = *std::move(job)](Reader& reader) {
-      loop_.Post(retry, finish, PrepareAgainAhead(reader, job));
-    });
+    PostRead(ReadKind::kQuick, finish,
+             [this, finish, retry = std::move(retry),
+              job = *std::move(job)](Reader& reader) {
+               loop_.Post(retry, finish, PrepareAgainAhead(reader, job));
+             });
   });
   return reactor;
 }
@@ -321,7 +341,9 @@ UnaryReactor* CoordinatorServiceImpl::GetResults(
       finish(ComputeResults(reader, cache_, job, *request,
                             [context] { return context->IsCancelled(); }));
     };
-    analysis_.WhenDone(number, [this, compute] { readers_.Post(compute); });
+    analysis_.WhenDone(number, [this, finish, compute] {
+      PostRead(ReadKind::kLong, finish, compute);
+    });
   });
   return reactor;
 }
@@ -344,10 +366,10 @@ UnaryReactor* CoordinatorServiceImpl::CollectGarbage(
       finish(std::move(reply));
       return;
     }
-    readers_.Post(
-        [this, finish, dry, reply = *std::move(reply)](Reader& reader) {
-          finish(CollectResults(reader, cache_, dry, reply));
-        });
+    PostRead(ReadKind::kQuick, finish,
+             [this, finish, dry, reply = *std::move(reply)](Reader& reader) {
+               finish(CollectResults(reader, cache_, dry, reply));
+             });
   });
   return reactor;
 }
@@ -386,9 +408,10 @@ UnaryReactor* CoordinatorServiceImpl::SubmitJob(
   if (!principal->owner.empty()) {
     owned.set_owner(principal->owner);
   }
-  readers_.Post([this, finish, request = std::move(owned)](Reader& reader) {
-    loop_.Post(request, finish, PrepareAhead(reader, request));
-  });
+  PostRead(ReadKind::kQuick, finish,
+           [this, finish, request = std::move(owned)](Reader& reader) {
+             loop_.Post(request, finish, PrepareAhead(reader, request));
+           });
   return reactor;
 }
 

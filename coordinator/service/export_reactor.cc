@@ -1,6 +1,7 @@
 #include "coordinator/service/export_reactor.h"
 
 #include <deque>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -26,7 +27,7 @@ class ExportReactor : public grpc::ServerWriteReactor<v1::MeasurementBatch> {
         return;
       }
       job_ = JobNumber(static_cast<int64_t>(job->job_number()));
-      readers_.Post([this](Reader& reader) { Start(reader); });
+      Post([this](Reader& reader) { Start(reader); });
     });
   }
 
@@ -35,12 +36,19 @@ class ExportReactor : public grpc::ServerWriteReactor<v1::MeasurementBatch> {
       Finish(ToGrpcStatus(absl::CancelledError("the reader is gone")));
       return;
     }
-    readers_.Post([this](Reader& reader) { SendNext(reader); });
+    Post([this](Reader& reader) { SendNext(reader); });
   }
   void OnDone() override { delete this; }
 
  private:
   // Each step has exactly one successor: a write, a posted job or Finish.
+  void Post(std::function<void(Reader&)> step) {
+    if (absl::Status posted = readers_.Post(ReadKind::kLong, std::move(step));
+        !posted.ok()) {
+      Finish(ToGrpcStatus(posted));
+    }
+  }
+
   void Start(Reader& reader) {
     absl::StatusOr<std::vector<int64_t>> configurations =
         reader.ExportConfigurations(job_);

@@ -28,9 +28,12 @@ constexpr int kMaxValueBytes = 1 << 20;
 constexpr int kMaxColumns = 100;
 constexpr int kMaxCompound = 8;
 constexpr int kMaxDepth = 100;
-constexpr int kOpsPerCheck = 10'000;
+// An operation may make a value of a megabyte, which takes a millisecond.
+constexpr int kOpsPerCheck = 1000;
 constexpr uint32_t kMaxRows = 10'000;
 constexpr size_t kMaxResultBytes = size_t{8} << 20;
+// Of SQLite's, for one query: what it sorts and groups stays in memory.
+constexpr int64_t kMaxMemoryBytes = int64_t{64} << 20;
 constexpr absl::Duration kDefaultDeadline = absl::Seconds(2);
 constexpr absl::Duration kMaxDeadline = absl::Seconds(60);
 
@@ -177,6 +180,9 @@ struct QueryGuard::State {
   const Clock& clock;
   SteadyTime deadline;
   bool timed_out = false;
+  bool stopped = false;
+  const std::function<bool()>* stop = nullptr;  // of the query that runs
+  const MemoryBudget* memory = nullptr;         // as `stop`
   bool denied = false;
   std::string denied_what;
   std::set<std::string> functions;
@@ -271,13 +277,24 @@ absl::Status QueryGuard::State::Install(const std::string& analysis_path) {
       [](void* opaque) {
         auto* state = static_cast<State*>(opaque);
         state->timed_out = state->clock.SteadyNow() >= state->deadline;
-        return state->timed_out ? 1 : 0;
+        state->stopped = *state->stop && (*state->stop)();
+        return state->timed_out || state->stopped ? 1 : 0;
       },
       this);
   return absl::OkStatus();
 }
 
 absl::Status QueryGuard::State::Explain(absl::Status status) const {
+  if (stopped) {
+    return absl::CancelledError("nobody waits for the query any more");
+  }
+  if (memory->exceeded() && status.code() == absl::StatusCode::kInternal) {
+    return MakeError(kQueryLimit,
+                     absl::StrCat("the query takes more than ",
+                                  kMaxMemoryBytes >> 20, " MiB of memory"),
+                     "sql",
+                     "narrow it with WHERE, or add LIMIT to its ORDER BY");
+  }
   if (timed_out) {
     return MakeError(kQueryLimit, "the query ran into its deadline", "sql",
                      "narrow it with WHERE, or give a longer --timeout");
@@ -340,10 +357,12 @@ absl::StatusOr<v1::QueryResponse> QueryGuard::State::Collect(
       return response;
     }
     v1::QueryRow row;
-    for (int i = 0; i < statement.num_columns(); ++i) {
+    for (int i = 0; i < statement.num_columns() && bytes <= kMaxResultBytes;
+         ++i) {
       *row.add_values() = ValueOf(statement, i);
+      bytes += row.values(i).ByteSizeLong() + 4;
     }
-    bytes += row.ByteSizeLong() + 4;
+    bytes += 4;
     if (static_cast<uint32_t>(response.rows_size()) == limit ||
         bytes > kMaxResultBytes) {
       response.set_truncated(true);
@@ -365,9 +384,13 @@ absl::StatusOr<std::unique_ptr<QueryGuard>> QueryGuard::Create(
 }
 
 absl::StatusOr<v1::QueryResponse> QueryGuard::Run(
-    const v1::QueryRequest& request) {
+    const v1::QueryRequest& request, const std::function<bool()>& stop) {
   State& state = *state_;
+  const MemoryBudget memory(kMaxMemoryBytes);
+  state.memory = &memory;
+  state.stop = &stop;
   state.timed_out = false;
+  state.stopped = false;
   state.denied = false;
   state.read_by_views.clear();
   const absl::Duration asked = request.deadline_ms() == 0

@@ -1,6 +1,7 @@
 #ifndef QSWEEP_COORDINATOR_STORE_QUERY_GUARD_H_
 #define QSWEEP_COORDINATOR_STORE_QUERY_GUARD_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -17,7 +18,8 @@ namespace qsweep {
 //   - the connection is read-only;
 //   - an authorizer allows SELECT, the columns of the documented views, and
 //     functions by name; tables may be read by the bodies of the views alone;
-//   - SQLite's limits, a deadline, and a limit on what is returned.
+//   - SQLite's limits, a deadline, a limit on what is returned, and one on the
+//     memory that SQLite takes for it.
 // Single-thread.
 class QueryGuard {
  public:
@@ -30,8 +32,11 @@ class QueryGuard {
   // request.limit rows at most (0: 10,000, which is also the most) and 8 MiB;
   // `truncated` says that there was more. INVALID_ARGUMENT QS4010: not one
   // SELECT over the views; QS4012: SQLite's own complaint.
-  // DEADLINE_EXCEEDED QS4011: request.deadline_ms (0: 2,000; at most 60,000).
-  absl::StatusOr<v1::QueryResponse> Run(const v1::QueryRequest& request);
+  // DEADLINE_EXCEEDED QS4011: request.deadline_ms (0: 2,000; at most 60,000),
+  // or 64 MiB of memory. stop: asked every millisecond or so; empty: never.
+  // CANCELLED once it is true.
+  absl::StatusOr<v1::QueryResponse> Run(const v1::QueryRequest& request,
+                                        const std::function<bool()>& stop);
 
  private:
   struct State;  // has a fixed address: SQLite calls back with it

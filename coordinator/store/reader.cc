@@ -1,7 +1,9 @@
 #include "coordinator/store/reader.h"
 
 #include <algorithm>
+#include <array>
 #include <deque>
+#include <numeric>
 #include <thread>
 #include <tuple>
 #include <utility>
@@ -68,8 +70,9 @@ class SqliteReader : public Reader {
                                             uint64_t offset,
                                             uint64_t limit) override;
   absl::StatusOr<v1::QueryResponse> Query(
-      const v1::QueryRequest& request) override {
-    return guard_->Run(request);
+      const v1::QueryRequest& request,
+      const std::function<bool()>& stop) override {
+    return guard_->Run(request, stop);
   }
   absl::StatusOr<BackupInfo> BackUp(int keep) override {
     return BackUpDatabase(directory_, clock_.Now(), keep);
@@ -427,37 +430,81 @@ class ReaderThreads : public ReaderPool {
     }
   }
 
-  void Post(std::function<void(Reader&)> job) override {
+  absl::Status Post(ReadKind kind, std::function<void(Reader&)> job) override {
     {
       MutexLock lock(mutex_);
-      queue_.push_back(std::move(job));
+      Queue& queue = waiting_[static_cast<size_t>(kind)];
+      if (queue.size() >= kWaitingMax) {
+        return MakeError(kOverloaded, "too many calls wait to read", "",
+                         "Try again in a few seconds.");
+      }
+      queue.push_back(std::move(job));
     }
     changed_.NotifyOne();
+    return absl::OkStatus();
   }
 
  private:
+  using Queue = std::deque<std::function<void(Reader&)>>;
+  static constexpr size_t kNumKinds = 3;
+  static constexpr size_t kWaitingMax = 1000;  // of a kind
+
+  // How many threads may run a kind and those after it.
+  size_t MostThreads(size_t kind) const {
+    const size_t all = readers_.size();
+    const std::array<size_t, kNumKinds> most = {all, all - 1, all / 2};
+    return std::max<size_t>(most[kind], 1);
+  }
+
+  // The kind of which a thread may run one; kNumKinds: none.
+  size_t Next() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (size_t kind = 0; kind < kNumKinds; ++kind) {
+      const size_t running =
+          std::accumulate(running_.begin() + static_cast<ptrdiff_t>(kind),
+                          running_.end(), size_t{0});
+      if (!waiting_[kind].empty() && running < MostThreads(kind)) {
+        return kind;
+      }
+    }
+    return kNumKinds;
+  }
+
+  bool AllDone() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return ending_ && std::ranges::all_of(waiting_, &Queue::empty);
+  }
+
   void Serve(Reader& reader) {
     while (true) {
       std::function<void(Reader&)> job;
+      size_t kind = kNumKinds;
       {
         MutexLock lock(mutex_);
-        while (queue_.empty() && !ending_) {
+        for (kind = Next(); kind == kNumKinds && !AllDone(); kind = Next()) {
           changed_.Wait(mutex_);
         }
-        if (queue_.empty()) {
+        if (kind == kNumKinds) {
           return;
         }
-        job = std::move(queue_.front());
-        queue_.pop_front();
+        ++running_[kind];
+        job = std::move(waiting_[kind].front());
+        waiting_[kind].pop_front();
       }
       job(reader);
+      job = nullptr;  // what it holds goes before the next call may count on it
+      {
+        MutexLock lock(mutex_);
+        --running_[kind];
+      }
+      // Another thread may run now what this one held back, or see the end.
+      changed_.NotifyAll();
     }
   }
 
   const std::vector<std::unique_ptr<Reader>> readers_;
   Mutex mutex_;
   CondVar changed_;
-  std::deque<std::function<void(Reader&)>> queue_ ABSL_GUARDED_BY(mutex_);
+  std::array<Queue, kNumKinds> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::array<size_t, kNumKinds> running_ ABSL_GUARDED_BY(mutex_) = {};
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

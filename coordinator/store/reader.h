@@ -92,14 +92,19 @@ class Reader {
                                                     uint64_t offset,
                                                     uint64_t limit) = 0;
   // One SELECT over the documented views; query_guard.h has the rules.
-  // INVALID_ARGUMENT QS4010, QS4012; DEADLINE_EXCEEDED QS4011.
+  // INVALID_ARGUMENT QS4010, QS4012; DEADLINE_EXCEEDED QS4011. stop: as above.
   virtual absl::StatusOr<v1::QueryResponse> Query(
-      const v1::QueryRequest& request) = 0;
+      const v1::QueryRequest& request, const std::function<bool()>& stop) = 0;
   // As backup.h, of the directory this reads. They take a second per few
   // hundred megabytes.
   virtual absl::StatusOr<BackupInfo> BackUp(int keep) = 0;
   virtual absl::StatusOr<std::vector<std::string>> FindProblems() = 0;
 };
+
+// Who waits for a read, the first first. kQuick: workers for a part of an
+// artifact, submits for a corpus. kShow: a user for a look at one job. kLong: a
+// user for what may take many seconds: a query, an export, results, a backup.
+enum class ReadKind { kQuick, kShow, kLong };
 
 // A few threads with a Reader each. What takes long, or blocks, runs here:
 // never on the loop or on a thread of gRPC. Thread-safe.
@@ -112,8 +117,12 @@ class ReaderPool {
   // Runs what is queued, then ends the threads.
   virtual ~ReaderPool() = default;
 
-  // Calls job on one of the threads, in order of Post.
-  virtual void Post(std::function<void(Reader&)> job) = 0;
+  // Calls job on one of the threads, in order of Post within its kind. Of four
+  // threads two at most run kLong, and three kLong and kShow, so that no kind
+  // waits for a later one. RESOURCE_EXHAUSTED QS4040: too many of its kind
+  // wait, and it is never called.
+  virtual absl::Status Post(ReadKind kind,
+                            std::function<void(Reader&)> job) = 0;
 };
 
 }  // namespace qsweep

@@ -20,6 +20,64 @@ sqlite3_destructor_type CopyBytes() {
   return reinterpret_cast<sqlite3_destructor_type>(intptr_t{-1});
 }
 
+// Of this thread; null: nothing is counted.
+thread_local MemoryBudget* budget = nullptr;
+
+// What SQLite would use without us.
+sqlite3_mem_methods system_memory;
+
+// What was taken for `bytes` becomes what is freed one day, which is more: else
+// each pair would leave the budget larger.
+void Settle(void* memory, int bytes) {
+  if (budget != nullptr) {
+    budget->Return(bytes -
+                   (memory == nullptr ? 0 : system_memory.xSize(memory)));
+  }
+}
+
+void* Allocate(int bytes) {
+  if (budget != nullptr && !budget->Take(bytes)) {
+    return nullptr;
+  }
+  void* memory = system_memory.xMalloc(bytes);
+  Settle(memory, bytes);
+  return memory;
+}
+
+void Free(void* memory) {
+  if (budget != nullptr && memory != nullptr) {
+    budget->Return(system_memory.xSize(memory));
+  }
+  system_memory.xFree(memory);
+}
+
+void* Reallocate(void* memory, int bytes) {
+  if (budget == nullptr) {
+    return system_memory.xRealloc(memory, bytes);
+  }
+  const int before = system_memory.xSize(memory);
+  if (!budget->Take(bytes - before)) {
+    return nullptr;
+  }
+  void* moved = system_memory.xRealloc(memory, bytes);
+  if (moved != nullptr) {
+    Settle(moved, bytes);
+  } else {
+    budget->Return(bytes - before);  // the old one stays
+  }
+  return moved;
+}
+
+int Configure() {
+  sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+  sqlite3_config(SQLITE_CONFIG_GETMALLOC, &system_memory);
+  sqlite3_mem_methods counted = system_memory;
+  counted.xMalloc = Allocate;
+  counted.xFree = Free;
+  counted.xRealloc = Reallocate;
+  return sqlite3_config(SQLITE_CONFIG_MALLOC, &counted);
+}
+
 absl::Status DiskFull(sqlite3* connection, absl::string_view text) {
   const char* path =
       connection == nullptr ? nullptr : sqlite3_db_filename(connection, "main");
@@ -187,9 +245,25 @@ void Database::Closer::operator()(sqlite3* connection) const {
 }
 
 void ConfigureSqlite() {
-  // Refused when SQLite was in use before: then it counts.
-  [[maybe_unused]] static const int result =
-      sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+  // Refused when SQLite was in use before: a budget would be none.
+  static const int result = Configure();
+  QSWEEP_CHECK(result == SQLITE_OK);
+}
+
+MemoryBudget::MemoryBudget(int64_t bytes) : left_(bytes) {
+  QSWEEP_CHECK(budget == nullptr);
+  budget = this;
+}
+
+MemoryBudget::~MemoryBudget() { budget = nullptr; }
+
+bool MemoryBudget::Take(int64_t bytes) {
+  if (bytes > left_) {
+    exceeded_ = true;
+    return false;
+  }
+  left_ -= bytes;
+  return true;
 }
 
 absl::StatusOr<Database> Database::Open(const std::string& path, Mode mode,

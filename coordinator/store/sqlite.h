@@ -127,10 +127,33 @@ class Statement {
   absl::Status* lost_ = nullptr;
 };
 
-// Settings of the whole process, made once: allocations are not counted, which
-// takes a lock that all connections share. Before anything else is asked of
-// SQLite; Database::Open does it. Thread-safe.
+// Settings of the whole process, made once: SQLite does not count allocations,
+// which takes a lock that all connections share; a MemoryBudget counts those of
+// its thread. Before anything else is asked of SQLite; Database::Open does it.
+// Thread-safe.
 void ConfigureSqlite();
+
+// While it lives, SQLite gets no more than so many bytes on this thread beyond
+// what it had: a statement that asks for more ends with SQLITE_NOMEM, and its
+// connection goes on. One at a time on a thread.
+class MemoryBudget {
+ public:
+  explicit MemoryBudget(int64_t bytes);
+  ~MemoryBudget();
+  MemoryBudget(const MemoryBudget&) = delete;
+  MemoryBudget& operator=(const MemoryBudget&) = delete;
+
+  // Somebody asked for more.
+  bool exceeded() const { return exceeded_; }
+
+  // For SQLite's allocator: false refuses so many bytes more.
+  bool Take(int64_t bytes);
+  void Return(int64_t bytes) { left_ += bytes; }
+
+ private:
+  int64_t left_;
+  bool exceeded_ = false;
+};
 
 // One connection, confined to one thread at a time (opened NOMUTEX).
 class Database {

@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "coordinator/service/server.h"
+#include "coordinator/store/sqlite.h"
 #include "sqlite3.h"
 
 namespace qsweep::bench {
@@ -33,6 +34,7 @@ int Open(sqlite3_vfs*, sqlite3_filename name, sqlite3_file* file, int flags,
 }
 
 void UseUnsyncedLog() {
+  ConfigureSqlite();
   static sqlite3_vfs vfs;
   system_vfs = sqlite3_vfs_find(nullptr);
   vfs = *system_vfs;

@@ -51,7 +51,7 @@ class Guarded {
     request.set_limit(kMostRows);
     request.set_deadline_ms(kDeadlineMs);
     const SteadyTime began = Clock::Real().SteadyNow();
-    const auto response = guard_->Run(request);
+    const auto response = guard_->Run(request, {});
     Expect(Clock::Real().SteadyNow() - began < kSlowest,
            "a query goes on after its deadline");
     if (OkOrNamed(response)) {

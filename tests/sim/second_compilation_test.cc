@@ -18,6 +18,7 @@
 #include "common/rpc/coordinator_client.h"
 #include "coordinator/service/server.h"
 #include "coordinator/store/backup.h"
+#include "coordinator/store/sqlite.h"
 #include "coordinator/store/sqlite_store.h"
 #include "sqlite3.h"
 #include "tests/sim/planted_bugs.h"
@@ -70,6 +71,7 @@ int OpenWatched(sqlite3_vfs*, sqlite3_filename name, sqlite3_file* file,
 
 // Of databases that are opened from now on.
 void WatchReads() {
+  ConfigureSqlite();
   static sqlite3_vfs vfs;
   system_vfs = sqlite3_vfs_find(nullptr);
   vfs = *system_vfs;

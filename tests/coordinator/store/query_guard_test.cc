@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -52,7 +53,7 @@ class QueryGuardTest : public ::testing::Test {
     request.set_sql(sql);
     request.set_limit(limit);
     request.set_deadline_ms(deadline_ms);
-    return guard_->Run(request);
+    return guard_->Run(request, {});
   }
   int64_t Integer(const std::string& sql) {
     const auto response = Run(sql);
@@ -329,6 +330,66 @@ TEST_F(QueryGuardTest, LimitsWhatAQueryMayBe) {
   EXPECT_EQ(CodeOf(Run("SELECT " + std::string(200, '(') + "1" +
                        std::string(200, ')'))),
             "QS4012");
+}
+
+// The most that this process had in memory since ResetPeak, bytes.
+int64_t PeakBytes() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  int64_t kib = 0;
+  while (status >> word) {
+    if (word == "VmHWM:") {
+      status >> kib;
+    }
+  }
+  return kib << 10;
+}
+void ResetPeak() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
+// It would sort, group or keep for a subquery what is many times larger.
+TEST_F(QueryGuardTest, TakesNoMoreMemoryThanItMay_AndServesOn) {
+  const std::string big =
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+      "WHERE i < 2000) ";
+  for (const char* rest :
+       {"SELECT printf('%*d', 1000000, i) AS s FROM n ORDER BY s DESC",
+        "SELECT DISTINCT printf('%*d', 1000000, i) FROM n ORDER BY 1",
+        "SELECT length(group_concat(s)) FROM (SELECT i % 9, "
+        "printf('%*d', 900000, i) AS s FROM n GROUP BY 2 ORDER BY 2 DESC)",
+        "SELECT count(*) FROM (SELECT printf('%*d', 1000000, i) AS s FROM n "
+        "UNION SELECT 'x')"}) {
+    SCOPED_TRACE(rest);
+    ResetPeak();
+    const int64_t before = PeakBytes();
+    const auto answer = Run(absl::StrCat(big, rest), 0, 60'000);
+    EXPECT_EQ(CodeOf(answer), "QS4011");
+    EXPECT_THAT(answer.status().message(), HasSubstr("64 MiB"));
+    EXPECT_LT(PeakBytes() - before, int64_t{100} << 20);
+    EXPECT_EQ(Integer("SELECT count(*) FROM measurements_v1"), 12);
+  }
+}
+
+// A row has a hundred columns at most, of a megabyte each.
+TEST_F(QueryGuardTest, CutsAWideRow_BeforeItIsBuilt) {
+  std::vector<std::string> columns;
+  for (int i = 0; i < 20; ++i) {
+    columns.push_back(absl::StrCat("printf('%*d', 1000000, ", i, ")"));
+  }
+  ResetPeak();
+  const int64_t before = PeakBytes();
+  const auto answer = Run(absl::StrCat("SELECT ", absl::StrJoin(columns, ",")));
+  QSWEEP_ASSERT_OK(answer);
+  EXPECT_TRUE(answer->truncated());
+  EXPECT_EQ(answer->rows_size(), 0);
+  EXPECT_LT(PeakBytes() - before, int64_t{60} << 20);
+}
+
+// What is taken and given back again does not use the budget up.
+TEST_F(QueryGuardTest, CountsWhatIsHeld_NotWhatPassed) {
+  EXPECT_EQ(Integer("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 "
+                    "FROM n WHERE i < 500) "
+                    "SELECT sum(length(printf('%*d', 1000000, i))) FROM n"),
+            500'000'000);
 }
 
 TEST_F(QueryGuardTest, GivesBrokenTextAsBytes) {

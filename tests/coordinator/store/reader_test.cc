@@ -1,5 +1,6 @@
 #include "coordinator/store/reader.h"
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <memory>
@@ -43,7 +44,7 @@ class ReaderTest : public ::testing::Test {
   std::vector<std::string> Column(const std::string& sql) {
     v1::QueryRequest request;
     request.set_sql(sql);
-    const auto response = reader_->Query(request);
+    const auto response = reader_->Query(request, {});
     EXPECT_EQ(response.status(), absl::OkStatus()) << sql;
     std::vector<std::string> column;
     for (const v1::QueryRow& row : response->rows()) {
@@ -270,19 +271,76 @@ TEST_F(ReaderTest, RunsJobsOnItsThreads_AndThoseQueuedBeforeItEnds) {
   QSWEEP_ASSERT_OK(pool);
   std::promise<bool> other_thread;
   const std::thread::id here = std::this_thread::get_id();
-  (*pool)->Post([&](Reader&) {
+  QSWEEP_ASSERT_OK((*pool)->Post(ReadKind::kQuick, [&](Reader&) {
     other_thread.set_value(std::this_thread::get_id() != here);
-  });
+  }));
   EXPECT_TRUE(other_thread.get_future().get());
   std::atomic<int> rows = 0;
   for (int i = 0; i < 20; ++i) {
-    (*pool)->Post([&](Reader& reader) {
+    const ReadKind kind = i % 2 == 0 ? ReadKind::kQuick : ReadKind::kLong;
+    QSWEEP_ASSERT_OK((*pool)->Post(kind, [&](Reader& reader) {
       rows +=
           static_cast<int>(reader.ReadJobRows(JobNumber(1), {})->rows.size());
-    });
+    }));
   }
   pool->reset();
   EXPECT_EQ(rows, 20 * 12);
+}
+
+// Users take all the threads they can get, with reads of their two kinds.
+TEST_F(ReaderTest, KeepsThreadsForWorkersAndSubmits_WhileUsersReadsWait) {
+  auto pool = ReaderPool::Start(directory_.path(), Clock::Real(), 4);
+  QSWEEP_ASSERT_OK(pool);
+  std::promise<void> end;
+  const std::shared_future<void> ended = end.get_future().share();
+  std::atomic<int> long_ones = 0;
+  std::atomic<int> shows = 0;
+  const auto fill = [&](ReadKind kind, std::atomic<int>& begun) {
+    absl::Status refused;
+    int accepted = 0;
+    while (refused.ok() && accepted < 5000) {
+      refused = (*pool)->Post(kind, [&](Reader&) {
+        ++begun;
+        ended.wait();
+      });
+      accepted += refused.ok() ? 1 : 0;
+    }
+    EXPECT_EQ(CodeOf(refused), "QS4040");
+    EXPECT_GE(accepted, 1000);
+    EXPECT_LE(accepted, 1003);  // and those that run
+  };
+  const auto runs = [&](ReadKind kind) {
+    std::promise<void> done;
+    QSWEEP_ASSERT_OK((*pool)->Post(kind, [&](Reader&) { done.set_value(); }));
+    done.get_future().wait();
+  };
+  fill(ReadKind::kLong, long_ones);
+  runs(ReadKind::kShow);
+  runs(ReadKind::kShow);
+  EXPECT_LE(long_ones, 2);
+  fill(ReadKind::kShow, shows);
+  for (int i = 0; i < 3; ++i) {
+    runs(ReadKind::kQuick);
+  }
+  EXPECT_LE(long_ones, 2);
+  EXPECT_LE(long_ones + shows, 3);
+  end.set_value();
+  pool->reset();
+  EXPECT_GE(long_ones, 1000);
+  EXPECT_GE(shows, 1000);
+}
+
+TEST_F(ReaderTest, EndsAQuery_WhenItsCallerIsGone) {
+  v1::QueryRequest request;
+  request.set_sql(
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+      "SELECT max(i) FROM n");
+  request.set_deadline_ms(60'000);
+  int asked = 0;
+  const auto answer =
+      reader_->Query(request, [&asked] { return ++asked == 3; });
+  EXPECT_TRUE(absl::IsCancelled(answer.status()));
+  EXPECT_EQ(asked, 3);
 }
 
 TEST(Reader, SaysSo_WhenThereIsNoDatabase) {

@@ -169,6 +169,38 @@ TEST(SqliteStore, BoundsTheWal_WhenCommitsGoOnBesideAReader) {
   EXPECT_GT((*store)->GetInfo()->database_bytes, 40 << 20);
 }
 
+// A snapshot that is held keeps the WAL from being used again; it is small
+// again when the snapshot ends, which a reader's deadline sees to.
+TEST(SqliteStore, ShrinksTheWal_OnceASnapshotEnds) {
+  TempDir directory;
+  auto store = OpenSqliteStore({.directory = directory.path()});
+  QSWEEP_ASSERT_OK(store);
+  auto reader = OpenReader(DatabasePath(directory.path()));
+  QSWEEP_ASSERT_OK(reader);
+  int number = 0;
+  const auto commit = [&store, &number] {
+    auto bytes = std::make_shared<const std::string>(
+        absl::StrCat(number++, std::string(1 << 20, 'a')));
+    QSWEEP_ASSERT_OK((*store)->Commit(
+        std::vector<Mutation>{ArtifactAdded{Digest::Of(*bytes), bytes}}));
+  };
+  const auto wal_bytes = [&directory] {
+    return fs::file_size(directory / "coordinator.db-wal");
+  };
+  commit();
+  QSWEEP_ASSERT_OK(reader->Execute("BEGIN"));
+  EXPECT_EQ(*reader->QueryInteger("SELECT count(*) FROM artifact"), 1);
+  for (int i = 0; i < 80; ++i) {
+    commit();
+  }
+  EXPECT_GT(wal_bytes(), 80u << 20);
+  EXPECT_EQ(*reader->QueryInteger("SELECT count(*) FROM artifact"), 1);
+  QSWEEP_ASSERT_OK(reader->Execute("COMMIT"));
+  commit();
+  commit();
+  EXPECT_LT(wal_bytes(), 20u << 20);
+}
+
 TEST(SqliteStore, HoldsNothingBack_OnceNothingWasCommitted) {
   TempDir directory;
   auto store = OpenSqliteStore({.directory = directory.path()});
