@@ -18,6 +18,7 @@
 #include "coordinator/core/corpora.h"
 #include "coordinator/core/lease.h"
 #include "coordinator/core/lists.h"
+#include "coordinator/store/wal_alarm.h"
 
 namespace qsweep {
 namespace {
@@ -108,6 +109,10 @@ absl::StatusOr<v1::GetStatusResponse> RunGetStatus(LoopCore& core,
       absl::ToInt64Milliseconds(core.now().steady - started)));
   response.set_sqlite_version(info.engine_version);
   response.set_database_bytes(static_cast<uint64_t>(info.database_bytes));
+  response.set_wal_bytes(static_cast<uint64_t>(info.wal_bytes));
+  if (auto warning = WalWarning(info.wal_bytes)) {
+    response.add_warnings(*std::move(warning));
+  }
   CountStatus(core.state(), response);
   return response;
 }

@@ -28,10 +28,14 @@
 namespace qsweep {
 namespace {
 
-// Long enough for the rows of the largest job, short enough that the WAL
-// does not grow without bound behind the snapshot.
-constexpr absl::Duration kReadDeadline = absl::Seconds(30);
+// Of one statement, which is a snapshot: while it lasts, the log cannot be used
+// again and grows with each commit.
+constexpr absl::Duration kReadDeadline = absl::Seconds(2);
+// The rows of a configuration are sorted before the first goes out.
+constexpr absl::Duration kExportDeadline = absl::Seconds(30);
 constexpr int kReadOpsPerCheck = 10'000;
+// The rows of a job are read in as many statements as it takes.
+constexpr size_t kRowsPerRead = 50'000;
 
 class SqliteReader : public Reader {
  public:
@@ -82,9 +86,15 @@ class SqliteReader : public Reader {
   }
 
  private:
-  // Runs sql and hands each row to use(row).
+  // Runs sql, in a transaction of its own, and hands each row to use(row).
   template <typename Use, typename... Args>
   absl::Status ForEach(const char* sql, Use use, const Args&... args) {
+    return ForEachWithin(kReadDeadline, sql, use, args...);
+  }
+  template <typename Use, typename... Args>
+  absl::Status ForEachWithin(absl::Duration limit, const char* sql, Use use,
+                             const Args&... args) {
+    deadline_ = clock_.SteadyNow() + limit;
     QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql));
     row->BindAll(args...);
     while (true) {
@@ -105,10 +115,13 @@ class SqliteReader : public Reader {
       }
     }
   }
-  void StartDeadline() { deadline_ = clock_.SteadyNow() + kReadDeadline; }
   bool Stopped() const { return stop_ != nullptr && *stop_ && (*stop_)(); }
   absl::StatusOr<JobRows> ReadAll(JobNumber job);
+  // Of the documents at these positions.
+  absl::Status ReadRows(JobNumber job, size_t from, size_t to,
+                        std::vector<JobRows::Row>& rows);
   absl::Status ReadHead(JobNumber job, JobRows& rows);
+  absl::Status CheckIsThere(JobNumber job);
   absl::StatusOr<std::vector<v1::ModelDescription>> ReadModels(JobNumber job);
   absl::StatusOr<std::shared_ptr<const v1::Corpus>> ReadStoredCorpus(
       const Digest& digest);
@@ -119,12 +132,11 @@ class SqliteReader : public Reader {
   StatementCache statements_;
   std::unique_ptr<QueryGuard> guard_;
   const Clock& clock_;
-  SteadyTime deadline_;
+  SteadyTime deadline_;                          // of the statement that runs
   const std::function<bool()>* stop_ = nullptr;  // of the call that runs
 };
 
 absl::StatusOr<std::vector<JobNumber>> SqliteReader::ReadJobNumbers() {
-  StartDeadline();
   std::vector<JobNumber> jobs;
   QSWEEP_RETURN_IF_ERROR(
       ForEach(sql::kReadJobNumbers, [&jobs](const Statement& row) {
@@ -135,7 +147,6 @@ absl::StatusOr<std::vector<JobNumber>> SqliteReader::ReadJobNumbers() {
 }
 
 absl::StatusOr<JobSource> SqliteReader::ReadJobSource(JobNumber job) {
-  StartDeadline();
   JobSource source;
   QSWEEP_RETURN_IF_ERROR(ForEach(
       sql::kReadJobHead,
@@ -164,7 +175,6 @@ absl::StatusOr<JobSource> SqliteReader::ReadJobSource(JobNumber job) {
 
 absl::StatusOr<std::vector<std::string>> SqliteReader::ReadJobLanguages(
     JobNumber job) {
-  StartDeadline();
   std::vector<std::string> languages;
   QSWEEP_RETURN_IF_ERROR(ForEach(
       sql::kReadJobLanguages,
@@ -178,7 +188,6 @@ absl::StatusOr<std::vector<std::string>> SqliteReader::ReadJobLanguages(
 
 absl::StatusOr<std::vector<int64_t>> SqliteReader::ExportConfigurations(
     JobNumber job) {
-  StartDeadline();
   std::vector<int64_t> ids;
   QSWEEP_RETURN_IF_ERROR(ForEach(
       sql::kExportConfigurations,
@@ -214,10 +223,9 @@ absl::StatusOr<v1::MeasurementRow> ExportRow(const Statement& row) {
 
 absl::StatusOr<std::vector<v1::MeasurementRow>> SqliteReader::ExportRows(
     JobNumber job, int64_t configuration) {
-  StartDeadline();
   std::vector<v1::MeasurementRow> rows;
-  QSWEEP_RETURN_IF_ERROR(ForEach(
-      sql::kExportMeasurements,
+  QSWEEP_RETURN_IF_ERROR(ForEachWithin(
+      kExportDeadline, sql::kExportMeasurements,
       [&](const Statement& row) -> absl::Status {
         QSWEEP_ASSIGN_OR_RETURN(rows.emplace_back(), ExportRow(row));
         return absl::OkStatus();
@@ -326,25 +334,49 @@ absl::StatusOr<JobRows> SqliteReader::ReadJobRows(
 }
 
 absl::StatusOr<JobRows> SqliteReader::ReadAll(JobNumber job) {
-  StartDeadline();
   JobRows rows;
   QSWEEP_RETURN_IF_ERROR(ReadHead(job, rows));
   QSWEEP_RETURN_IF_ERROR(ReadLists(job, rows));
+  const size_t documents = std::max<size_t>(
+      kRowsPerRead / std::max<size_t>(rows.configurations.size(), 1), 1);
+  for (size_t from = 0; from < rows.documents.size(); from += documents) {
+    QSWEEP_RETURN_IF_ERROR(ReadRows(job, from, from + documents, rows.rows));
+  }
+  // Rows only come, but of a job that was deleted meanwhile what it had is
+  // gone.
+  QSWEEP_RETURN_IF_ERROR(CheckIsThere(job));
+  std::ranges::sort(rows.rows, {}, [](const JobRows::Row& row) {
+    return std::tuple(row.configuration, row.evaluation, row.document);
+  });
+  return rows;
+}
+
+absl::Status SqliteReader::CheckIsThere(JobNumber job) {
+  bool found = false;
   QSWEEP_RETURN_IF_ERROR(ForEach(
+      sql::kHasJob,
+      [&found](const Statement&) {
+        found = true;
+        return absl::OkStatus();
+      },
+      job));
+  return found ? absl::OkStatus()
+               : MakeError(kJobNotFound, absl::StrCat("no job ", job.value()));
+}
+
+absl::Status SqliteReader::ReadRows(JobNumber job, size_t from, size_t to,
+                                    std::vector<JobRows::Row>& rows) {
+  return ForEach(
       sql::kReadJobRows,
-      [&](const Statement& row) -> absl::Status {
-        JobRows::Row& out = rows.rows.emplace_back();
+      [&rows](const Statement& row) -> absl::Status {
+        JobRows::Row& out = rows.emplace_back();
         out.configuration = static_cast<int>(row.Integer(0));
         out.evaluation = static_cast<int>(row.Integer(1));
         out.document = static_cast<int>(row.Integer(2));
         QSWEEP_ASSIGN_OR_RETURN(out.values, MeasurementColumns(row, 3));
         return absl::OkStatus();
       },
-      job));
-  std::ranges::sort(rows.rows, {}, [](const JobRows::Row& row) {
-    return std::tuple(row.configuration, row.evaluation, row.document);
-  });
-  return rows;
+      job, static_cast<int64_t>(from), static_cast<int64_t>(to));
 }
 
 absl::StatusOr<std::shared_ptr<const v1::Corpus>>
@@ -367,7 +399,6 @@ SqliteReader::ReadStoredCorpus(const Digest& digest) {
 
 absl::StatusOr<std::shared_ptr<const v1::Corpus>> SqliteReader::ReadCorpus(
     const std::string& name_or_digest) {
-  StartDeadline();
   const auto digest = Digest::FromHex(name_or_digest);
   const std::string bytes = digest.ok() ? digest->bytes() : "";
   std::shared_ptr<const v1::Corpus> corpus;
@@ -391,7 +422,6 @@ absl::StatusOr<std::shared_ptr<const v1::Corpus>> SqliteReader::ReadCorpus(
 absl::StatusOr<ArtifactPart> SqliteReader::ReadArtifact(const Digest& digest,
                                                         uint64_t offset,
                                                         uint64_t limit) {
-  StartDeadline();
   ArtifactPart part;
   bool found = false;
   QSWEEP_RETURN_IF_ERROR(ForEach(

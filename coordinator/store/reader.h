@@ -55,9 +55,10 @@ struct ArtifactPart {
   std::string data;
 };
 
-// A read-only connection, which can neither write nor checkpoint. No call holds
-// a snapshot beyond its end, so no reader pins the WAL for long. Single-thread;
-// each reader thread has its own.
+// A read-only connection, which can neither write nor checkpoint. A snapshot
+// lives for a statement, of 2 s at most, so no reader pins the WAL for long;
+// but those of queries, exports, backups and checks may take longer.
+// Single-thread; each reader thread has its own.
 // Errors besides those said: DEADLINE_EXCEEDED QS4011, DATA_LOSS QS4006.
 class Reader {
  public:

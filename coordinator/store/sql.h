@@ -442,8 +442,8 @@ inline constexpr const char kReadJobDocuments[] =
     "SELECT jd.ordinal, jd.eval_index, jd.language, jd.document_id, d.digest "
     "FROM job_document AS jd JOIN document AS d ON d.id = jd.document "
     "WHERE jd.job = ? ORDER BY jd.ordinal";
-// Positions count from 0 in the three lists above. In the order of the table,
-// so that no page is read twice.
+// Positions count from 0 in the three lists above. Of the documents from ?2 to
+// below ?3, in the order of the table, so that no page is read twice.
 inline constexpr const char kReadJobRows[] =
     "SELECT jc.ordinal, je.ordinal, jd.ordinal, m.status, m.nll_sum, "
     "m.nll_fp_sum, m.unigram_nll_sum, m.tokens, m.bytes, m.bytes_scored, "
@@ -451,13 +451,16 @@ inline constexpr const char kReadJobRows[] =
     "FROM job_evaluation AS je "
     "CROSS JOIN job_document AS jd ON jd.job = je.job "
     "AND jd.eval_index = je.eval_index "
+    "AND jd.ordinal >= ?2 AND jd.ordinal < ?3 "
     "CROSS JOIN job_configuration AS jc ON jc.job = je.job "
     "CROSS JOIN configuration AS c ON c.id = jc.configuration "
     "AND c.model = je.model "
     "CROSS JOIN measurement AS m ON m.evaluation = je.evaluation "
     "AND m.document = jd.document AND m.configuration = jc.configuration "
-    "WHERE je.job = ?";
+    "WHERE je.job = ?1";
 
+inline constexpr const char kHasJob[] =
+    "SELECT 1 FROM job WHERE number = ? AND purged = 0";
 inline constexpr const char kReadJobNumbers[] =
     "SELECT number FROM job WHERE purged = 0 ORDER BY number";
 

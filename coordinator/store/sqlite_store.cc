@@ -12,6 +12,7 @@
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "coordinator/store/codec.h"
 #include "coordinator/store/database_file.h"
@@ -20,6 +21,7 @@
 #include "coordinator/store/row_ids.h"
 #include "coordinator/store/sql.h"
 #include "coordinator/store/state_loader.h"
+#include "coordinator/store/wal_alarm.h"
 #include "sqlite3.h"
 
 namespace qsweep {
@@ -163,7 +165,8 @@ class SqliteStore : public Store {
     QSWEEP_ASSIGN_OR_RETURN(const int64_t pages,
                             database_.QueryInteger("PRAGMA page_count"));
     return Info{.engine_version = sqlite3_libversion(),
-                .database_bytes = pages * kPageBytes};
+                .database_bytes = pages * kPageBytes,
+                .wal_bytes = wal_pages_ * kPageBytes};
   }
 
  private:
@@ -212,6 +215,7 @@ class SqliteStore : public Store {
   MeasuredRows rows_;
   MutationWriter writer_;
   int64_t wal_pages_ = 0;
+  WalAlarm wal_alarm_;
   absl::Status fatal_;  // of what no statement tells: rollback, checkpoint
 };
 
@@ -233,6 +237,13 @@ absl::Status SqliteStore::Commit(std::span<const Mutation> batch) {
     Checkpoint(SQLITE_CHECKPOINT_TRUNCATE).IgnoreError();
   } else if (wal_pages_ > kPassivePages) {
     Checkpoint(SQLITE_CHECKPOINT_PASSIVE).IgnoreError();
+  }
+  // 0: all of it is in the file, and the next commit tells whether the log
+  // begins anew.
+  if (wal_pages_ > 0) {
+    if (const auto news = wal_alarm_.Watch(wal_pages_ * kPageBytes)) {
+      LogWarning(*news);
+    }
   }
   return absl::OkStatus();
 }

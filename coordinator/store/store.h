@@ -130,6 +130,9 @@ class Store {
   struct Info {
     std::string engine_version;  // of SQLite
     int64_t database_bytes = 0;
+    // Written to the log since it was begun anew. It grows while somebody reads
+    // an old state of the database.
+    int64_t wal_bytes = 0;
   };
   virtual absl::StatusOr<Info> GetInfo() = 0;
 };

@@ -37,6 +37,8 @@ class Service : public v1::CoordinatorService::Service {
     response->set_coordinator_epoch(2);
     response->set_workers_live(1);
     response->set_database_bytes(2048);
+    response->set_wal_bytes(1024);
+    response->add_warnings("the log is long");
     response->set_sqlite_version("3.40.1");
     return Status::OK;
   }

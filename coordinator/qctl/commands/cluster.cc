@@ -120,14 +120,18 @@ absl::StatusOr<ExitCode> Status(Context& context) {
                    {"tasks_leased", "tasks at workers", Form::kNumber},
                    {"workers_live", "workers live", Form::kNumber},
                    {"database_bytes", "database", Form::kBytes},
+                   {"wal_bytes", "write-ahead log", Form::kBytes},
                    {"sqlite_version", "sqlite"}};
   table.rows = {
       {client->endpoint().address, status.version(), status.revision(),
        static_cast<double>(status.uptime_ms()) / 1000,
        status.coordinator_epoch(), status.jobs_running(), status.tasks_ready(),
        status.tasks_leased(), status.workers_live(), status.database_bytes(),
-       status.sqlite_version()}};
+       status.wal_bytes(), status.sqlite_version()}};
   QSWEEP_RETURN_IF_ERROR(context.Print(table));
+  for (const std::string& warning : status.warnings()) {
+    context.Note(warning);
+  }
   if (status.workers_live() == 0) {
     context.Note("no worker is live: nothing will run until one joins");
   }

@@ -211,6 +211,14 @@ TEST_F(QctlTest, SaysHowToStart_WhenNobodyServes) {
   EXPECT_EQ(Run({"jobs", "--server", "unix:"}).code, 2);
 }
 
+TEST_F(QctlTest, TellsInStatusWhatTheCoordinatorWarnsOf) {
+  Serve();
+  const Outcome outcome = Run({"status", "-o", "json"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(Json::parse(outcome.out)["items"][0]["wal_bytes"], 1024);
+  EXPECT_THAT(outcome.err, HasSubstr("the log is long"));
+}
+
 TEST_F(QctlTest, ReportsErrorsAsJson_WhenAskedForJson) {
   const Outcome outcome = Run({"status", "-o", "json"});
   EXPECT_THAT(outcome.out, IsEmpty());

@@ -11,10 +11,12 @@
 #include <variant>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "coordinator/store/analysis_cache.h"
+#include "coordinator/store/sqlite.h"
 #include "coordinator/store/sqlite_store.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/sweep_batches.h"
@@ -51,6 +53,42 @@ class ReaderTest : public ::testing::Test {
       column.push_back(row.values(0).text());
     }
     return column;
+  }
+  // So many documents more for the job, each measured under its three
+  // configurations.
+  void AddDocuments(int num) {
+    store_.reset();  // one connection writes at a time
+    auto database = Database::Open(DatabasePath(directory_.path()),
+                                   Database::Mode::kReadWriteCreate);
+    QSWEEP_ASSERT_OK(database);
+    QSWEEP_ASSERT_OK(database->Execute(absl::StrCat(
+        "BEGIN;"
+        "CREATE TEMP TABLE n AS WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL "
+        "SELECT i + 1 FROM n WHERE i < ",
+        num + 3,
+        ") SELECT i FROM n;"
+        "INSERT INTO document SELECT 1000 + i, cast(printf('%32d', i) AS BLOB) "
+        "FROM n;"
+        "INSERT INTO job_document SELECT 1, i, 0, 'eng', i, 1000 + i FROM n;"
+        "INSERT INTO measurement (configuration, evaluation, document, status, "
+        "tokens, bytes, bytes_scored, chars, nonfinite, task, epoch, "
+        "created_at_us) SELECT c.configuration, e.evaluation, 1000 + i, "
+        "'empty', 0, 0, 0, 0, 0, 1, 1, 0 FROM n, job_configuration AS c, "
+        "job_evaluation AS e WHERE c.job = 1 AND e.job = 1;"
+        "COMMIT")));
+    database = absl::UnavailableError("closed");
+    auto store = OpenSqliteStore({.directory = directory_.path()});
+    QSWEEP_ASSERT_OK(store);
+    store_ = *std::move(store);
+  }
+  // Whether all of the log is in the file, and nobody holds it.
+  bool LogIsFree() {
+    store_.reset();
+    auto database = Database::Open(DatabasePath(directory_.path()),
+                                   Database::Mode::kReadWriteCreate);
+    return database.ok() &&
+           database->QueryInteger("PRAGMA wal_checkpoint(TRUNCATE)").value() ==
+               0;
   }
   std::vector<v1::MeasurementRow> Export(int64_t job = 1) {
     std::vector<v1::MeasurementRow> all;
@@ -135,6 +173,63 @@ TEST_F(ReaderTest, ReadsTheRowsOfAJobWithWhatTheyMean) {
   EXPECT_EQ(row.document, 2);
   EXPECT_EQ(row.values.nll_sum(), 1 + 0.1 + 1.0);
   EXPECT_EQ(CodeOf(reader_->ReadJobRows(JobNumber(2), {})), "QS4020");
+}
+
+// In statements of 50,000 rows, so that none holds the log for long.
+TEST_F(ReaderTest, ReadsAllRowsOfALargeJobOnce) {
+  CommitWholeSweep();
+  AddDocuments(30'000);
+  const auto rows = reader_->ReadJobRows(JobNumber(1), {});
+  QSWEEP_ASSERT_OK(rows);
+  ASSERT_EQ(rows->documents.size(), 30'004u);
+  ASSERT_EQ(rows->rows.size(), 3 * 30'004u);
+  for (size_t i = 0; i < rows->rows.size(); ++i) {
+    ASSERT_EQ(rows->rows[i].configuration, static_cast<int>(i / 30'004));
+    ASSERT_EQ(rows->rows[i].document, static_cast<int>(i % 30'004));
+  }
+}
+
+// A second passes each time it is asked.
+class HurriedClock : public Clock {
+ public:
+  SteadyTime SteadyNow() const override {
+    return SteadyTime::FromSinceBoot(absl::Seconds(++seconds_));
+  }
+  absl::Time Now() const override { return absl::FromUnixSeconds(seconds_); }
+
+ private:
+  mutable std::atomic<int64_t> seconds_ = 1000;
+};
+
+TEST_F(ReaderTest, EndsAReadAfterTwoSeconds_AnExportLater) {
+  CommitWholeSweep();
+  AddDocuments(2000);
+  const HurriedClock clock;
+  auto hurried = Reader::Open(directory_.path(), clock);
+  QSWEEP_ASSERT_OK(hurried);
+  const auto read = (*hurried)->ReadJobRows(JobNumber(1), {});
+  EXPECT_EQ(CodeOf(read), "QS4011");
+  const auto few = (*hurried)->ExportConfigurations(JobNumber(1));
+  QSWEEP_ASSERT_OK(few);
+  EXPECT_EQ(few->size(), 3u);
+  const auto rows = (*hurried)->ExportRows(JobNumber(1), few->front());
+  QSWEEP_ASSERT_OK(rows);
+  EXPECT_EQ(rows->size(), 2004u);
+  EXPECT_TRUE(LogIsFree());
+}
+
+TEST_F(ReaderTest, HoldsNoSnapshotBetweenCalls) {
+  CommitWholeSweep();
+  QSWEEP_EXPECT_OK(reader_->ReadJobRows(JobNumber(1), {}));
+  EXPECT_EQ(Export().size(), 12u);
+  QSWEEP_EXPECT_OK(reader_->ReadJobSource(JobNumber(1)));
+  QSWEEP_EXPECT_OK(reader_->ReadArtifact(Digest::Of(SweepArtifact(1)), 0, 3));
+  EXPECT_EQ(CodeOf(reader_->ReadJobSource(JobNumber(9))), "QS4020");
+  v1::QueryRequest cut;
+  cut.set_sql("SELECT * FROM measurements_v1");
+  cut.set_limit(1);
+  QSWEEP_EXPECT_OK(reader_->Query(cut, {}));
+  EXPECT_TRUE(LogIsFree());
 }
 
 TEST_F(ReaderTest, ReadsWhatAJobWasPlannedFrom) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 #include "coordinator/store/schema.h"
 #include "coordinator/store/sql.h"
 #include "coordinator/store/sqlite.h"
+#include "coordinator/store/wal_alarm.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/sweep_batches.h"
 #include "tests/support/temp_dir.h"
@@ -33,6 +35,7 @@ namespace fs = std::filesystem;
 using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::Optional;
 
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -152,53 +155,87 @@ TEST(OpenReader, CanNeitherWriteNorCheckpoint) {
   EXPECT_EQ((*store)->Load()->coordinator_epoch, 1);
 }
 
-TEST(SqliteStore, BoundsTheWal_WhenCommitsGoOnBesideAReader) {
-  TempDir directory;
-  auto store = OpenSqliteStore({.directory = directory.path()});
-  QSWEEP_ASSERT_OK(store);
-  auto reader = OpenReader(DatabasePath(directory.path()));
-  QSWEEP_ASSERT_OK(reader);
-  for (int i = 0; i < 40; ++i) {  // 40 MiB through a WAL of 8
-    auto bytes = std::make_shared<const std::string>(
-        absl::StrCat(i, std::string(1 << 20, 'a')));
-    QSWEEP_ASSERT_OK((*store)->Commit(
-        std::vector<Mutation>{ArtifactAdded{Digest::Of(*bytes), bytes}}));
-    EXPECT_EQ(*reader->QueryInteger("SELECT count(*) FROM artifact"), i + 1);
+class SqliteStoreLog : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto store = OpenSqliteStore({.directory = directory_.path()});
+    QSWEEP_ASSERT_OK(store);
+    store_ = *std::move(store);
+    auto reader = OpenReader(DatabasePath(directory_.path()));
+    QSWEEP_ASSERT_OK(reader);
+    reader_ = *std::move(reader);
   }
-  EXPECT_LT(fs::file_size(directory / "coordinator.db-wal"), 20u << 20);
-  EXPECT_GT((*store)->GetInfo()->database_bytes, 40 << 20);
+  void CommitMebibyte() {
+    auto bytes = std::make_shared<const std::string>(
+        absl::StrCat(committed_++, std::string(1 << 20, 'a')));
+    QSWEEP_ASSERT_OK(store_->Commit(
+        std::vector<Mutation>{ArtifactAdded{Digest::Of(*bytes), bytes}}));
+  }
+  int64_t Seen() {
+    return *reader_->QueryInteger("SELECT count(*) FROM artifact");
+  }
+  void HoldSnapshot() {
+    QSWEEP_ASSERT_OK(reader_->Execute("BEGIN"));
+    EXPECT_EQ(Seen(), committed_);
+  }
+  void EndSnapshot() { QSWEEP_ASSERT_OK(reader_->Execute("COMMIT")); }
+  uintmax_t FileBytes() {
+    return fs::file_size(directory_ / "coordinator.db-wal");
+  }
+
+  TempDir directory_;
+  std::unique_ptr<Store> store_;
+  std::optional<Database> reader_;
+  int committed_ = 0;
+};
+
+// Readers hold a snapshot nearly all the time, but each for some commits only.
+TEST_F(SqliteStoreLog, BoundsTheWal_WhenCommitsGoOnBesideAReader) {
+  for (int i = 0; i < 10; ++i) {  // 110 MiB
+    CommitMebibyte();
+    HoldSnapshot();
+    const int seen = committed_;
+    for (int j = 0; j < 10; ++j) {
+      CommitMebibyte();
+      EXPECT_EQ(Seen(), seen);
+    }
+    EndSnapshot();
+  }
+  EXPECT_LT(FileBytes(), 30u << 20);
+  EXPECT_GT(store_->GetInfo()->database_bytes, 80 << 20);
 }
 
 // A snapshot that is held keeps the WAL from being used again; it is small
 // again when the snapshot ends, which a reader's deadline sees to.
-TEST(SqliteStore, ShrinksTheWal_OnceASnapshotEnds) {
-  TempDir directory;
-  auto store = OpenSqliteStore({.directory = directory.path()});
-  QSWEEP_ASSERT_OK(store);
-  auto reader = OpenReader(DatabasePath(directory.path()));
-  QSWEEP_ASSERT_OK(reader);
-  int number = 0;
-  const auto commit = [&store, &number] {
-    auto bytes = std::make_shared<const std::string>(
-        absl::StrCat(number++, std::string(1 << 20, 'a')));
-    QSWEEP_ASSERT_OK((*store)->Commit(
-        std::vector<Mutation>{ArtifactAdded{Digest::Of(*bytes), bytes}}));
-  };
-  const auto wal_bytes = [&directory] {
-    return fs::file_size(directory / "coordinator.db-wal");
-  };
-  commit();
-  QSWEEP_ASSERT_OK(reader->Execute("BEGIN"));
-  EXPECT_EQ(*reader->QueryInteger("SELECT count(*) FROM artifact"), 1);
+TEST_F(SqliteStoreLog, Shrinks_OnceASnapshotEnds) {
+  CommitMebibyte();
+  EXPECT_LT(store_->GetInfo()->wal_bytes, 3 << 20);
+  HoldSnapshot();
   for (int i = 0; i < 80; ++i) {
-    commit();
+    CommitMebibyte();
   }
-  EXPECT_GT(wal_bytes(), 80u << 20);
-  EXPECT_EQ(*reader->QueryInteger("SELECT count(*) FROM artifact"), 1);
-  QSWEEP_ASSERT_OK(reader->Execute("COMMIT"));
-  commit();
-  commit();
-  EXPECT_LT(wal_bytes(), 20u << 20);
+  EXPECT_GT(FileBytes(), 80u << 20);
+  EXPECT_GT(store_->GetInfo()->wal_bytes, 80 << 20);
+  EXPECT_EQ(Seen(), 1);
+  EndSnapshot();
+  CommitMebibyte();
+  CommitMebibyte();
+  EXPECT_LT(FileBytes(), 20u << 20);
+  EXPECT_LT(store_->GetInfo()->wal_bytes, 3 << 20);
+}
+
+TEST(WalAlarm, TellsOnce_AgainWhenItDoubled_AndWhenItIsOver) {
+  constexpr int64_t kMiB = 1 << 20;
+  WalAlarm alarm;
+  EXPECT_EQ(alarm.Watch(kMiB), std::nullopt);
+  EXPECT_EQ(alarm.Watch(kWalAlarmBytes), std::nullopt);
+  EXPECT_THAT(alarm.Watch(130 * kMiB), Optional(HasSubstr("130 MiB")));
+  EXPECT_EQ(alarm.Watch(131 * kMiB), std::nullopt);
+  EXPECT_EQ(alarm.Watch(260 * kMiB), std::nullopt);
+  EXPECT_THAT(alarm.Watch(261 * kMiB), Optional(HasSubstr("261 MiB")));
+  EXPECT_THAT(alarm.Watch(kMiB), Optional(HasSubstr("beginning")));
+  EXPECT_EQ(alarm.Watch(kMiB), std::nullopt);
+  EXPECT_NE(alarm.Watch(129 * kMiB), std::nullopt);
 }
 
 TEST(SqliteStore, HoldsNothingBack_OnceNothingWasCommitted) {
