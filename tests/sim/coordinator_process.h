@@ -160,7 +160,7 @@ class CoordinatorProcess {
   void WakeSoon();
   void WakeAt(SteadyTime time);
   void Step();
-  void CheckNow();
+  void CheckReload();
   void DieOnDisk();
   void Die();
   absl::Status BeforeCommit(std::span<const Mutation> batch);
@@ -186,6 +186,7 @@ class CoordinatorProcess {
   int64_t syncs_before_ = 0;  // this step
   int64_t commits_ = 0;
   int64_t checked_commits_ = 0;
+  int64_t reloaded_commits_ = 0;
   bool disk_full_ = false;
 
   std::optional<DeathPoint> death_;
