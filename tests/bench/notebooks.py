@@ -130,6 +130,22 @@ def good_loop(model, quantized, documents, bits, group):
     return sums, time.perf_counter() - began
 
 
+NF4_LEVELS = [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+              -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+              0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+              0.7229568362236023, 1.0]
+
+
+def nf4(weights, group):
+    """Quantize-dequantize: a level of the normal distribution for each quotient by a group's largest."""
+    levels = torch.tensor(NF4_LEVELS)
+    parts = weights.reshape(-1, group)
+    largest = parts.abs().amax(dim=1, keepdim=True)
+    middles = (levels[1:] + levels[:-1]) / 2
+    codes = torch.bucketize(parts * (1 / largest), middles)  # of a middle the lower one
+    return (levels[codes] * largest).view_as(weights)
+
+
 def hqq(weights, bits, group):
     """HQQ's solver with its package's defaults, groups of consecutive weights."""
     top = 2 ** bits - 1
@@ -152,8 +168,11 @@ def hqq(weights, bits, group):
     return ((codes - zero) / inverse).view_as(weights)
 
 
-def gptq(weights, hessian, bits, group, damp=0.01, block=128):
-    """GPTQ as its authors' repository computes it: fp32, asymmetric, no reordering."""
+def gptq(weights, hessian, bits, group, damp=0.01, block=128, trace=None):
+    """GPTQ as its authors' repository computes it: fp32, asymmetric, no reordering.
+
+    trace: a list that gets of each column its codes, and what was rounded to them and to zero points.
+    """
     top = 2 ** bits - 1
     weights = weights.clone()
     rows, columns = weights.shape
@@ -181,6 +200,8 @@ def gptq(weights, hessian, bits, group, damp=0.01, block=128):
                 zero = torch.round(-low / scale)
             column = part[:, i]
             codes = torch.clamp(torch.round(column / scale) + zero, 0, top)
+            if trace is not None:
+                trace.append((codes, column / scale, -low / scale))
             rounded = scale * (codes - zero)
             out[:, first + i] = rounded
             error = (column - rounded) / within[i, i]

@@ -155,6 +155,7 @@ struct QuantizeFlags {
   std::string weights;  // file of [rows, columns] fp32
   std::string hessian;  // file of [columns, columns] fp32; gptq
   std::string out;      // file to write, as the weights
+  std::string codes;    // file to write, a byte each; gptq
   int64_t rows = 0;
   int64_t columns = 0;
   int threads = 1;
@@ -186,41 +187,30 @@ absl::StatusOr<double> BestSeconds(int rounds,
 }
 
 // Factor, codes and weights of one matrix, rows over the threads.
-absl::Status QuantizeCalibrated(const QuantizeFlags& flags,
-                                const Scheme& scheme,
-                                std::span<const float> weights,
-                                std::span<const float> hessian,
-                                ThreadPool& pool, std::span<float> out) {
-  QSWEEP_ASSIGN_OR_RETURN(
-      const kernels::GptqFactor factor,
-      kernels::FactorHessian(
-          scheme, hessian, flags.columns, "weights",
-          [&pool](int64_t count, const std::function<void(int64_t)>& item) {
-            return pool
-                .ParallelFor(count, std::stop_token(),
-                             [&item](int64_t index, int) {
-                               item(index);
-                               return absl::OkStatus();
-                             })
-                .ok();
-          }));
+absl::StatusOr<kernels::CodedTensor> QuantizeCalibrated(
+    const QuantizeFlags& flags, const Scheme& scheme,
+    std::span<const float> weights, std::span<const float> hessian,
+    ThreadPool& pool, std::span<float> out) {
+  const kernels::ParallelFor parallel = OnPool(pool, std::stop_token());
+  QSWEEP_ASSIGN_OR_RETURN(const kernels::GptqFactor factor,
+                          kernels::FactorHessian(scheme, hessian, flags.columns,
+                                                 "weights", parallel));
   kernels::CodedTensor coded = kernels::StartCoded(scheme, flags.rows, factor);
-  QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
-      (flags.rows + kernels::kQuantizeRows - 1) / kernels::kQuantizeRows,
-      std::stop_token(), [&](int64_t part, int) {
-        const int64_t first = part * kernels::kQuantizeRows;
-        const int64_t last =
-            std::min(first + kernels::kQuantizeRows, flags.rows);
-        kernels::QuantizeRows(
-            scheme, factor,
-            weights.subspan(
-                static_cast<size_t>(first * flags.columns),
-                static_cast<size_t>((last - first) * flags.columns)),
-            first, last, coded);
-        return absl::OkStatus();
-      }));
+  parallel(kernels::QuantizeParts(flags.rows), [&](int64_t part) {
+    kernels::QuantizePart(scheme, factor, weights, part, coded);
+  });
   coded.Decode(out);
-  return absl::OkStatus();
+  return coded;
+}
+
+absl::Status WriteBytes(const std::string& path, const void* bytes,
+                        size_t size) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(static_cast<const char*>(bytes),
+             static_cast<std::streamsize>(size));
+  return file.flush()
+             ? absl::OkStatus()
+             : absl::InternalError(absl::StrCat(path, " cannot be written"));
 }
 
 absl::StatusOr<nlohmann::json> RunQuantize(const QuantizeFlags& flags) {
@@ -241,20 +231,22 @@ absl::StatusOr<nlohmann::json> RunQuantize(const QuantizeFlags& flags) {
                             return absl::OkStatus();
                           }));
   ThreadPool pool(flags.threads);
+  kernels::CodedTensor coded;
   QSWEEP_ASSIGN_OR_RETURN(
       const double seconds, BestSeconds(flags.rounds, [&]() -> absl::Status {
         if (!hessian.empty()) {
-          return QuantizeCalibrated(flags, quantizer.scheme, weights, hessian,
-                                    pool, std::span<float>(out));
+          QSWEEP_ASSIGN_OR_RETURN(
+              coded, QuantizeCalibrated(flags, quantizer.scheme, weights,
+                                        hessian, pool, std::span<float>(out)));
+          return absl::OkStatus();
         }
         return kernels::FakeQuantize(quantizer.scheme, weights, flags.rows,
                                      flags.columns, std::span<float>(out));
       }));
-  std::ofstream file(flags.out, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(out.data()),
-             static_cast<std::streamsize>(bytes));
-  if (!file.flush()) {
-    return absl::InternalError(absl::StrCat(flags.out, " cannot be written"));
+  QSWEEP_RETURN_IF_ERROR(WriteBytes(flags.out, out.data(), bytes));
+  if (!flags.codes.empty()) {
+    QSWEEP_RETURN_IF_ERROR(
+        WriteBytes(flags.codes, coded.codes.data(), coded.codes.size()));
   }
   return nlohmann::json{
       {"seconds", seconds}, {"copy_seconds", copy}, {"bytes", bytes}};
@@ -293,6 +285,7 @@ int Main(int argc, char** argv) {
   run_quantize->add_option("--rows", quantize.rows)->required();
   run_quantize->add_option("--columns", quantize.columns)->required();
   run_quantize->add_option("--out", quantize.out)->required();
+  run_quantize->add_option("--codes", quantize.codes, "of calibrated ones");
   run_quantize->add_option("--threads", quantize.threads, "of calibrated ones");
   run_quantize->add_option("--rounds", quantize.rounds);
   CLI11_PARSE(app, argc, argv);

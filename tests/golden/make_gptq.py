@@ -45,8 +45,13 @@ def sample():
     return weights, 2 / SAMPLES * inputs.T @ inputs
 
 
+def to_tie(numbers):
+    """How far they are from where rounding turns."""
+    return np.abs(numbers - np.floor(numbers) - 0.5)
+
+
 def parameters(weights, bits, sym):
-    """Scale and zero of each row."""
+    """Scale and zero of each row, and how far the zero is from a tie."""
     low, high = weights.min(1).clip(max=0), weights.max(1).clip(min=0)
     if sym:
         high = np.maximum(-low, high)
@@ -54,7 +59,9 @@ def parameters(weights, bits, sym):
     none = (low == 0) & (high == 0)
     low, high = np.where(none, -1, low), np.where(none, 1, high)
     scale = (high - low) / (2**bits - 1)
-    return scale, np.full_like(scale, 2 ** (bits - 1)) if sym else np.rint(-low / scale)
+    if sym:
+        return scale, np.full_like(scale, 2 ** (bits - 1)), np.full_like(scale, 0.5)
+    return scale, np.rint(-low / scale), to_tie(-low / scale)
 
 
 def upper_factor(hessian, damp):
@@ -64,7 +71,10 @@ def upper_factor(hessian, damp):
 
 
 def gptq(original, hessian, bits, group, sym, act_order, static_groups, damp=DAMP):
-    """Codes and values of a matrix, both in fp64."""
+    """Codes and values of a matrix in fp64, how far each code is from another, and the order of the columns.
+
+    How far: in steps, from a tie of its own rounding or of its group's zero.
+    """
     rows, columns = original.shape
     hessian, weights = hessian.copy(), original.copy()
     dead = np.diag(hessian) == 0
@@ -75,23 +85,24 @@ def gptq(original, hessian, bits, group, sym, act_order, static_groups, damp=DAM
     upper = upper_factor(hessian, damp)
     width = group or columns
     fixed = [parameters(original[:, g:g + width], bits, sym) for g in range(0, columns, width)]
-    codes, values = np.zeros(weights.shape, int), np.zeros(weights.shape)
+    codes, values, ties = np.zeros(weights.shape, int), np.zeros(weights.shape), np.zeros(weights.shape)
     for begin in range(0, columns, BLOCK):
         end = min(begin + BLOCK, columns)
         block, errors = weights[:, begin:end].copy(), np.zeros((rows, end - begin))
         for i in range(begin, end):
             if static_groups or not group:
-                scale, zero = fixed[order[i] // width]
+                scale, zero, zero_tie = fixed[order[i] // width]
             elif i % group == 0:
-                scale, zero = parameters(weights[:, i:i + group], bits, sym)
+                scale, zero, zero_tie = parameters(weights[:, i:i + group], bits, sym)
             w = block[:, i - begin].copy()
             codes[:, i] = np.clip(np.rint(w / scale) + zero, 0, 2**bits - 1)
+            ties[:, i] = np.minimum(to_tie(w / scale), zero_tie)
             values[:, i] = scale * (codes[:, i] - zero)
             errors[:, i - begin] = (w - values[:, i]) / upper[i, i]
             block[:, i - begin:] -= np.outer(errors[:, i - begin], upper[i, i:end])
         weights[:, end:] -= errors @ upper[begin:end, end:]
     back = np.argsort(order)
-    return codes[:, back], values[:, back]
+    return codes[:, back], values[:, back], ties[:, back], order
 
 
 def main():
@@ -99,7 +110,7 @@ def main():
     lines = []
     for mode in [(4, 64, 1, 0, 0), (4, 64, 0, 0, 0), (3, 0, 1, 0, 0), (2, 96, 1, 0, 0),
                  (4, 64, 1, 1, 0), (4, 64, 0, 1, 1)]:
-        codes, values = gptq(weights, hessian, *mode)
+        codes, values, _, _ = gptq(weights, hessian, *mode)
         lost = weights - values
         error = np.trace(lost @ hessian @ lost.T) / np.trace(weights @ hessian @ weights.T)
         lines.append(" ".join(map(str, mode)) + f" {float(error)!r} " + "".join(f"{c:x}" for c in codes.ravel()))

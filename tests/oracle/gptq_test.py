@@ -4,7 +4,9 @@
 
 What the linear layers read is taken from transformers by hooks, Hessians and codes are computed in fp64
 (tests/golden/make_gptq.py). qengine's codes are read from its cache, whose format is in
-docs/reference/file-formats.md. At least 99.5% of the codes equal, and the losses within 0.5%.
+docs/reference/file-formats.md. All codes are equal up to ties: qengine sums in fp32, so a weight that comes to
+lie next to the middle of two codes may get the other one, and what follows in its row makes up for another
+error. Where a row first differs it must be such a weight. The losses are within 0.5%.
 """
 import hashlib
 import json
@@ -24,8 +26,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "golden"))
 import make_gptq  # noqa: E402
 
 # Parameters as qengine has them: bits, group (0: a row), sym, act_order, static_groups.
-# A symmetric grid has ties, where fp32 and fp64 part for the rest of a row: fewer codes are equal.
+# A symmetric grid has exact ties, at the weight whose magnitude is the largest.
 MODES = [(4, 32, 0, 0, 0), (3, 0, 0, 0, 0), (4, 48, 0, 1, 0), (4, 32, 0, 1, 1), (4, 32, 1, 0, 0)]
+NEAR_TIE = 5e-3  # steps
 PARTS = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
          "mlp.up_proj", "mlp.down_proj"]
 
@@ -112,6 +115,13 @@ class Model:
         return read_codes(pathlib.Path(cache) / "qsweep" / "codes" / f"{key}.codes")
 
 
+def where_rows_part(codes, others, ties, order):
+    """Of each row that differs: how far its first other code was from a tie, in steps."""
+    differs = (codes != others)[:, order]
+    rows = np.flatnonzero(differs.any(1))
+    return list(ties[rows, order[differs[rows].argmax(1)]])
+
+
 def compare(name, case, protect, modes, text, result):
     parameters = dict(case.model.named_parameters())
     ids = case.encode(text)
@@ -120,18 +130,20 @@ def compare(name, case, protect, modes, text, result):
         where = f"{name}, {quantizer_text(mode)}"
         with tempfile.TemporaryDirectory() as cache:
             (row,) = case.score({"eng": text}, protect, quantizer_text(mode), cache)
-            saved, equal, total = {}, 0, 0
+            saved, equal, total, parted = {}, 0, 0, []
             for linear, hessian in case.hessians.items():
                 parameter = parameters[f"{linear}.weight"]
-                codes, values = make_gptq.gptq(parameter.data.double().numpy(), hessian, *mode)
+                codes, values, ties, order = make_gptq.gptq(parameter.data.double().numpy(), hessian, *mode)
                 _, got = case.codes(row["engine"], lambda texts: scheme_text(mode, texts), linear, cache)
                 equal += int((codes == got).sum())
                 total += codes.size
+                parted += where_rows_part(codes, got, ties, order)
                 saved[f"{linear}.weight"] = parameter.data
                 parameter.data = torch.from_numpy(values.astype(np.float32))
-        print(f"{where}: {equal} of {total} codes equal")
-        least = 0.9 if mode[2] else 0.995
-        result.equal(where, f"{least:.1%} of the codes equal", equal >= least * total, True)
+        farthest = max(parted, default=0)
+        print(f"{where}: {equal} of {total} codes equal; {len(parted)} rows part, first within {farthest:.1e} "
+              "steps of a tie")
+        result.equal(where, f"rows part next to ties, not {farthest:.1e} steps from one", farthest < NEAR_TIE, True)
         want = reference.score(reference.log_probabilities(case.model, ids), log_fp, ids)
         reference.restore(case.model, saved)
         result.relative(where, "nll_sum", row["nll_sum"], want["nll_sum"], 5e-3)

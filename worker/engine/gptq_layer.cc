@@ -148,7 +148,7 @@ absl::Status GptqLayer::Quantize(const StageTensors& tensors, int64_t positions,
     }
   }
   QSWEEP_ASSIGN_OR_RETURN(const Factors factors, Factor(tensors));
-  std::vector<std::pair<size_t, int64_t>> items;  // linear layer, first row
+  std::vector<std::pair<size_t, int64_t>> items;  // linear layer, part
   std::vector<kernels::CodedTensor> coded;
   for (size_t l = 0; l < linears_.size(); ++l) {
     coded.push_back(kernels::StartCoded(linears_[l].scheme, linears_[l].rows,
@@ -157,22 +157,17 @@ absl::Status GptqLayer::Quantize(const StageTensors& tensors, int64_t positions,
         const bool done,
         device_.QuantizeGptq(linears_[l].scheme, factors.all[factors.of[l]],
                              tensors.values(linears_[l].tensor), coded[l]));
-    for (int64_t row = 0; !done && row < linears_[l].rows;
-         row += kernels::kQuantizeRows) {
-      items.emplace_back(l, row);
+    const int64_t parts = done ? 0 : kernels::QuantizeParts(linears_[l].rows);
+    for (int64_t part = 0; part < parts; ++part) {
+      items.emplace_back(l, part);
     }
   }
   QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
       static_cast<int64_t>(items.size()), stop_, [&](int64_t index, int) {
-        const auto [l, first] = items[static_cast<size_t>(index)];
-        const CalibratedLinear& one = linears_[l];
-        const int64_t last = std::min(first + kernels::kQuantizeRows, one.rows);
-        kernels::QuantizeRows(
-            one.scheme, factors.all[factors.of[l]],
-            tensors.values(one.tensor)
-                .subspan(static_cast<size_t>(first * one.columns),
-                         static_cast<size_t>((last - first) * one.columns)),
-            first, last, coded[l]);
+        const auto [l, part] = items[static_cast<size_t>(index)];
+        kernels::QuantizePart(linears_[l].scheme, factors.all[factors.of[l]],
+                              tensors.values(linears_[l].tensor), part,
+                              coded[l]);
         return absl::OkStatus();
       }));
   for (size_t l = 0; l < linears_.size(); ++l) {

@@ -344,6 +344,22 @@ void QuantizeRows(const Scheme& scheme, const GptqFactor& factor,
            .zeros = coded.zeros.data() + first * coded.groups});
 }
 
+int64_t QuantizeParts(int64_t rows) {
+  return (rows + kQuantizeRows - 1) / kQuantizeRows;
+}
+
+void QuantizePart(const Scheme& scheme, const GptqFactor& factor,
+                  std::span<const float> weights, int64_t part,
+                  CodedTensor& coded) {
+  const int64_t first = part * kQuantizeRows;
+  const int64_t last = std::min(first + kQuantizeRows, coded.rows);
+  QuantizeRows(
+      scheme, factor,
+      weights.subspan(static_cast<size_t>(first * coded.columns),
+                      static_cast<size_t>((last - first) * coded.columns)),
+      first, last, coded);
+}
+
 CodedTensor StartAwq(const Scheme& scheme, int64_t rows,
                      std::span<const float> column_scales) {
   const auto columns = static_cast<int64_t>(column_scales.size());

@@ -64,6 +64,14 @@ void QuantizeRows(const Scheme& scheme, const GptqFactor& factor,
                   std::span<const float> weights, int64_t first, int64_t last,
                   CodedTensor& coded);
 
+// Rows of a whole matrix, kQuantizeRows at a time: part 0 to
+// QuantizeParts(rows)
+// - 1. weights: [coded.rows, coded.columns].
+int64_t QuantizeParts(int64_t rows);
+void QuantizePart(const Scheme& scheme, const GptqFactor& factor,
+                  std::span<const float> weights, int64_t part,
+                  CodedTensor& coded);
+
 // AWQ's last step, of rows alone as above. column_scales: [columns]. grams: as
 // AwqLimits takes them; empty: groups are not clipped. False: it was stopped.
 CodedTensor StartAwq(const Scheme& scheme, int64_t rows,
