@@ -1,7 +1,6 @@
 #include "worker/engine/cuda_weights.h"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -14,6 +13,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/engine/block_places.h"
 #include "worker/kernels/kept_weights_cuda.h"
 #include "worker/kernels/quantize.h"
 #include "worker/kernels/quantize_cuda.h"
@@ -25,46 +25,6 @@ using kernels::FloatType;
 
 constexpr int64_t kDecodedRows = 64;  // of codes, by one thread at a time
 constexpr int64_t kAlignment = 512;   // of a tensor in a block's memory
-
-int64_t Rows(const TensorDescription& tensor) {
-  return tensor.shape.size() < 2 ? 1 : tensor.shape[0];
-}
-
-int64_t Columns(const TensorDescription& tensor) {
-  return tensor.num_elements() / Rows(tensor);
-}
-
-// Where a tensor of a block goes.
-struct Place {
-  DeviceMatrix* matrix = nullptr;
-  const float** gains = nullptr;
-  int part = 0;  // of qkv: 0, 1, 2
-};
-
-Place PlaceOf(Component component, DeviceBlock& block) {
-  switch (component) {
-    case Component::kQ:
-      return {.matrix = &block.qkv};
-    case Component::kK:
-      return {.matrix = &block.qkv, .part = 1};
-    case Component::kV:
-      return {.matrix = &block.qkv, .part = 2};
-    case Component::kO:
-      return {.matrix = &block.o};
-    case Component::kGate:
-      return {.matrix = &block.gate};
-    case Component::kUp:
-      return {.matrix = &block.up};
-    case Component::kDown:
-      return {.matrix = &block.down};
-    case Component::kNorm1:
-      return {.gains = &block.norm1};
-    case Component::kNorm2:
-      return {.gains = &block.norm2};
-    default:
-      return {};
-  }
-}
 
 }  // namespace
 
@@ -80,23 +40,19 @@ absl::Status WeightMaker::MakeBlock(const DeviceStage& stage,
                                     DeviceBlock& block) {
   // Places first: matrices one after the other, the parts of qkv as one.
   block.qkv = block.o = block.gate = block.up = block.down = DeviceMatrix();
-  std::array<int64_t, 3> qkv_rows = {};
-  for (const DeviceStage::Tensor& tensor : stage.tensors) {
-    const TensorDescription& description = *tensor.description;
-    const Place place = PlaceOf(description.component, block);
-    if (description.bias ||
-        (place.matrix == nullptr && place.gains == nullptr)) {
-      return MakeError(kUnsupportedArchitecture,
-                       absl::StrCat("A Llama block has no tensor '",
-                                    description.name, "'."));
-    }
+  QkvRows qkv_rows = {};
+  std::vector<BlockPlace<DeviceBlock>> places(stage.tensors.size());
+  for (size_t i = 0; i < places.size(); ++i) {
+    const TensorDescription& description = *stage.tensors[i].description;
+    QSWEEP_ASSIGN_OR_RETURN(places[i], PlaceOf(description, block));
+    const BlockPlace<DeviceBlock>& place = places[i];
     if (place.matrix != nullptr) {
       place.matrix->type = type;
-      place.matrix->outputs += Rows(description);
-      place.matrix->inputs = Columns(description);
+      place.matrix->outputs += RowsOf(description);
+      place.matrix->inputs = ColumnsOf(description);
     }
     if (place.matrix == &block.qkv) {
-      qkv_rows[static_cast<size_t>(place.part)] = Rows(description);
+      qkv_rows[place.part] = RowsOf(description);
     }
   }
   int64_t bytes = 0;
@@ -126,20 +82,17 @@ absl::Status WeightMaker::MakeBlock(const DeviceStage& stage,
                           FindOnHost(stage, variant));
   for (size_t i = 0; i < stage.tensors.size(); ++i) {
     const DeviceStage::Tensor& tensor = stage.tensors[i];
-    const Place place = PlaceOf(tensor.description->component, block);
+    const BlockPlace<DeviceBlock>& place = places[i];
     if (place.gains != nullptr) {
       QSWEEP_RETURN_IF_ERROR(Make(tensor, variant[i], host[i], FloatType::kFp32,
                                   const_cast<float*>(*place.gains)));
       continue;
     }
-    int64_t first = 0;
-    for (int part = 0; part < place.part; ++part) {
-      first += qkv_rows[static_cast<size_t>(part)];
-    }
-    QSWEEP_RETURN_IF_ERROR(
-        Make(tensor, variant[i], host[i], type,
-             const_cast<void*>(
-                 place.matrix->Rows(first, Rows(*tensor.description)).values)));
+    const int64_t first = FirstRowOf(place.part, qkv_rows);
+    QSWEEP_RETURN_IF_ERROR(Make(
+        tensor, variant[i], host[i], type,
+        const_cast<void*>(
+            place.matrix->Rows(first, RowsOf(*tensor.description)).values)));
   }
   return absl::OkStatus();
 }
@@ -158,8 +111,8 @@ absl::StatusOr<DeviceTensor> WeightMaker::MakeTensor(
       Make(stage.tensors[0], variant[0], host[0], type, made.memory.data()));
   made.matrix = {.values = made.memory.data(),
                  .type = type,
-                 .outputs = Rows(description),
-                 .inputs = Columns(description)};
+                 .outputs = RowsOf(description),
+                 .inputs = ColumnsOf(description)};
   return made;
 }
 
@@ -195,7 +148,7 @@ absl::Status WeightMaker::Make(const DeviceStage::Tensor& tensor,
     QSWEEP_RETURN_IF_ERROR(Upload(host.values));
   } else {
     QSWEEP_RETURN_IF_ERROR(workspace_.Reserve(kernels::QuantizeWorkspaceBytes(
-        *scheme, Rows(description), Columns(description))));
+        *scheme, RowsOf(description), ColumnsOf(description))));
     if (!direct) {
       QSWEEP_RETURN_IF_ERROR(
           values_.Reserve(count * BytesOf(FloatType::kFp32)));
@@ -205,7 +158,7 @@ absl::Status WeightMaker::Make(const DeviceStage::Tensor& tensor,
   const FloatType rounded_type = direct ? type : FloatType::kFp32;
   if (!uploaded) {
     QSWEEP_RETURN_IF_ERROR(kernels::FakeQuantizeCuda(
-        *scheme, Rows(description), Columns(description),
+        *scheme, RowsOf(description), ColumnsOf(description),
         {.weights = tensor.values.data(),
          .weight_type = tensor.type,
          .out = rounded,
@@ -250,8 +203,8 @@ absl::Status WeightMaker::CheckHalf(const DeviceStage::Tensor& tensor,
                                          count, wide.data(), FloatType::kFp32));
   std::vector<float> weights(static_cast<size_t>(count));
   QSWEEP_RETURN_IF_ERROR(CopyFromDevice(weights.data(), wide.data(), bytes));
-  return kernels::FakeQuantize(scheme, weights, Rows(description),
-                               Columns(description), weights);
+  return kernels::FakeQuantize(scheme, weights, RowsOf(description),
+                               ColumnsOf(description), weights);
 }
 
 // What the host made under a calibrated scheme; it decodes, too.

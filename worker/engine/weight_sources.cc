@@ -1,6 +1,7 @@
 #include "worker/engine/weight_sources.h"
 
 #include "common/base/status_macros.h"
+#include "worker/engine/block_places.h"
 #include "worker/kernels/kept_weights.h"
 #include "worker/kernels/quantize.h"
 
@@ -12,8 +13,8 @@ absl::Status RoundTensor(const Scheme& scheme,
                          const WeightSources& sources,
                          const kernels::ParallelFor& parallel,
                          const Stopped& stopped, std::span<float> out) {
-  const int64_t rows = description.shape.size() < 2 ? 1 : description.shape[0];
-  const int64_t columns = description.num_elements() / rows;
+  const int64_t rows = RowsOf(description);
+  const int64_t columns = ColumnsOf(description);
   const auto round = [&] {
     if (scheme.method == Method::kCheckpoint) {
       return sources.checkpoints.Of(scheme).ReadTensor(description.name, out,

@@ -11,59 +11,13 @@
 #include "absl/strings/str_cat.h"
 
 #include "common/base/check.h"
-#include "common/base/error.h"
-#include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "worker/engine/block_places.h"
 
 namespace qsweep {
 namespace {
 
 constexpr int64_t kPartRows = 64;  // of a tensor, by one thread at a time
-
-int64_t Rows(const TensorDescription& tensor) {
-  return tensor.shape.size() < 2 ? 1 : tensor.shape[0];
-}
-
-int64_t Columns(const TensorDescription& tensor) {
-  return tensor.num_elements() / Rows(tensor);
-}
-
-// Where a tensor of a block goes.
-struct Place {
-  Matrix* matrix = nullptr;  // from row first_row
-  kernels::FloatBuffer* gains = nullptr;
-  int64_t first_row = 0;
-};
-
-// Sizes of the query, key and value parts of qkv.
-struct QkvRows {
-  int64_t q = 0, k = 0, v = 0;
-};
-
-Place PlaceOf(Component component, const QkvRows& rows, BlockWeights& weights) {
-  switch (component) {
-    case Component::kQ:
-      return {.matrix = &weights.qkv};
-    case Component::kK:
-      return {.matrix = &weights.qkv, .first_row = rows.q};
-    case Component::kV:
-      return {.matrix = &weights.qkv, .first_row = rows.q + rows.k};
-    case Component::kO:
-      return {.matrix = &weights.o};
-    case Component::kGate:
-      return {.matrix = &weights.gate};
-    case Component::kUp:
-      return {.matrix = &weights.up};
-    case Component::kDown:
-      return {.matrix = &weights.down};
-    case Component::kNorm1:
-      return {.gains = &weights.norm1};
-    case Component::kNorm2:
-      return {.gains = &weights.norm2};
-    default:
-      return {};
-  }
-}
 
 }  // namespace
 
@@ -130,8 +84,8 @@ absl::StatusOr<std::vector<StageTensors::Codes>> StageTensors::FindCodes(
               absl::StrCat("the codes of ", description.name,
                            " are gone: ", coded.status().message()));
         }
-        QSWEEP_CHECK((*coded)->rows == Rows(description) &&
-                     (*coded)->columns == Columns(description));
+        QSWEEP_CHECK((*coded)->rows == RowsOf(description) &&
+                     (*coded)->columns == ColumnsOf(description));
         found[index] = *std::move(coded);
         return absl::OkStatus();
       }));
@@ -144,24 +98,18 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
                                      ThreadPool& pool,
                                      const std::stop_token& stop,
                                      BlockWeights& weights) const {
-  QkvRows rows;
-  for (const Tensor& tensor : tensors_) {
-    const TensorDescription& description = *tensor.description;
-    if (description.bias ||
-        (PlaceOf(description.component, rows, weights).matrix == nullptr &&
-         PlaceOf(description.component, rows, weights).gains == nullptr)) {
-      return MakeError(kUnsupportedArchitecture,
-                       absl::StrCat("A Llama block has no tensor '",
-                                    description.name, "'."));
+  QkvRows rows = {};
+  std::vector<BlockPlace<BlockWeights>> places(tensors_.size());
+  for (size_t t = 0; t < tensors_.size(); ++t) {
+    const TensorDescription& description = *tensors_[t].description;
+    QSWEEP_ASSIGN_OR_RETURN(places[t], PlaceOf(description, weights));
+    if (places[t].matrix == &weights.qkv) {
+      rows[places[t].part] = RowsOf(description);
     }
-    const int64_t outputs = Rows(description);
-    rows.q += description.component == Component::kQ ? outputs : 0;
-    rows.k += description.component == Component::kK ? outputs : 0;
-    rows.v += description.component == Component::kV ? outputs : 0;
   }
-  for (const Tensor& tensor : tensors_) {
-    const TensorDescription& description = *tensor.description;
-    const Place place = PlaceOf(description.component, rows, weights);
+  for (size_t t = 0; t < tensors_.size(); ++t) {
+    const TensorDescription& description = *tensors_[t].description;
+    const BlockPlace<BlockWeights>& place = places[t];
     if (place.gains != nullptr) {
       if (place.gains->size() != description.num_elements()) {
         *place.gains = kernels::FloatBuffer(description.num_elements());
@@ -169,21 +117,22 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
       continue;
     }
     const int64_t outputs = place.matrix == &weights.qkv
-                                ? rows.q + rows.k + rows.v
-                                : Rows(description);
+                                ? FirstRowOf(rows.size(), rows)
+                                : RowsOf(description);
     if (place.matrix->outputs() != outputs ||
-        place.matrix->inputs() != Columns(description)) {
-      *place.matrix = Matrix(outputs, Columns(description), mode);
+        place.matrix->inputs() != ColumnsOf(description)) {
+      *place.matrix = Matrix(outputs, ColumnsOf(description), mode);
     }
   }
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<Codes> coded,
                           FindCodes(variant, sources, pool, stop));
-  const auto place_of = [&](size_t index) {
-    return PlaceOf(tensors_[index].description->component, rows, weights);
+  const auto first_row_of = [&](size_t index) {
+    return FirstRowOf(places[index].part, rows);
   };
-  const auto out_of = [](const Place& place) {
-    return place.gains != nullptr ? place.gains->data()
-                                  : place.matrix->row(place.first_row);
+  const auto out_of = [&](size_t index) {
+    return places[index].gains != nullptr
+               ? places[index].gains->data()
+               : places[index].matrix->row(first_row_of(index));
   };
   // One quantized tensor after another, each on all threads; then what is left
   // to do of all, some rows at a time.
@@ -195,10 +144,9 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
   std::vector<Part> parts;
   for (size_t t = 0; t < tensors_.size(); ++t) {
     if (variant[t] && coded[t] == nullptr) {
-      QSWEEP_RETURN_IF_ERROR(
-          Write(t, variant, sources, pool, stop, out_of(place_of(t))));
+      QSWEEP_RETURN_IF_ERROR(Write(t, variant, sources, pool, stop, out_of(t)));
     }
-    const int64_t all = Rows(*tensors_[t].description);
+    const int64_t all = RowsOf(*tensors_[t].description);
     for (int64_t first = 0; first < all; first += kPartRows) {
       parts.push_back({.tensor = t,
                        .first = first,
@@ -209,10 +157,9 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
       static_cast<int64_t>(parts.size()), stop,
       [&](int64_t i, int) -> absl::Status {
         const Part& part = parts[static_cast<size_t>(i)];
-        const int64_t columns = Columns(*tensors_[part.tensor].description);
-        const Place place = place_of(part.tensor);
+        const int64_t columns = ColumnsOf(*tensors_[part.tensor].description);
         const int64_t count = part.last - part.first;
-        const std::span<float> out(out_of(place) + part.first * columns,
+        const std::span<float> out(out_of(part.tensor) + part.first * columns,
                                    static_cast<size_t>(count * columns));
         if (coded[part.tensor] != nullptr) {
           coded[part.tensor]->DecodeRows(part.first, part.last, out);
@@ -223,8 +170,9 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
                            out.size()),
               out.begin());
         }
-        if (place.matrix != nullptr) {
-          place.matrix->RoundRows(place.first_row + part.first, count);
+        if (Matrix* const matrix = places[part.tensor].matrix;
+            matrix != nullptr) {
+          matrix->RoundRows(first_row_of(part.tensor) + part.first, count);
         }
         return absl::OkStatus();
       });

@@ -43,10 +43,10 @@ class StageTensors {
   }
 
   // Weights of a Llama block, with what their schemes need from `sources`.
-  // `weights`: of the same mode, whose memory is used again, or
-  // none. FAILED_
-  // PRECONDITION: a stage that is none. UNAVAILABLE: a file of codes that was
-  // there is damaged. CANCELLED. After an error `weights` is half written.
+  // `weights`: of the same mode, whose memory is used again, or none.
+  // UNIMPLEMENTED QS3004: a stage that is none. UNAVAILABLE: a file of codes
+  // that was there is damaged. CANCELLED. After an error `weights` is half
+  // written.
   absl::Status MakeBlock(const StageVariant& variant, const ProductMode& mode,
                          const WeightSources& sources, ThreadPool& pool,
                          const std::stop_token& stop,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "worker/kernels/hqq.h"
+#include "worker/kernels/integer_bias.h"
 
 namespace qsweep::kernels {
 namespace {
@@ -17,10 +18,6 @@ constexpr int64_t kLanes = 32;         // of a sum over a group
 constexpr int64_t kGroupLanes = 4096;  // of the sum over groups
 // Below it |x|^-0.3 / 10 is larger than |x|: nothing is left after shrinking.
 constexpr float kShrunkAway = 0.17f;
-
-// Adding this to |x| < 2^22 leaves no bit for a fraction: rounded to an integer
-// by the addition itself, halves to even.
-constexpr float kIntegerBias = 0x1.8p23f;
 
 // x^-0.3, x >= kShrunkAway. Newton's iteration for the tenth root of x^-3 in
 // fp64: additions and multiplications alone, so that a device computes the

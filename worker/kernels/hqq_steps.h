@@ -5,6 +5,7 @@
 
 #include "worker/kernels/cuda_division.h"
 #include "worker/kernels/hqq_cuda.h"
+#include "worker/kernels/integer_bias.h"
 #include "worker/kernels/launch.h"
 
 // A step of hqq.cu's solver for one group, for .cu files only. Each sum has the
@@ -85,9 +86,8 @@ QSWEEP_DEVICE float Shrunk(float x) {
 }
 
 QSWEEP_DEVICE float CodeOf(float scaled, float zero, float levels) {
-  constexpr float kNoFraction = 0x1.8p23f;  // rounds, halves to even
   const float inside = MinOf(MaxOf(Add(scaled, zero), 0.0f), levels);
-  return Add(Add(inside, kNoFraction), -kNoFraction);
+  return Add(Add(inside, kIntegerBias), -kIntegerBias);
 }
 
 // A group on the way to its zero point, the same for a whole team.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "worker/kernels/integer_bias.h"
 #include "worker/kernels/launch.h"
 #include "worker/kernels/rtn.h"
 
@@ -83,8 +84,7 @@ QSWEEP_DEVICE float Quotient(float x, const Divisor& d) {
 
 // To an integer, halves to even; +0 for what becomes 0. |x| < 2^22.
 QSWEEP_DEVICE float NearestInteger(float x) {
-  constexpr float kNoFraction = 0x1.8p23f;
-  return Add(Add(x, kNoFraction), -kNoFraction);
+  return Add(Add(x, kIntegerBias), -kIntegerBias);
 }
 
 // A value is scale * integer with integer in lowest..highest, its code is

@@ -23,6 +23,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "common/job/configuration.h"
+#include "worker/engine/block_places.h"
 #include "worker/engine/code_cache.h"
 #include "worker/engine/commands/commands.h"
 #include "worker/engine/commands/gptq_format.h"
@@ -47,10 +48,6 @@ namespace qsweep {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-int64_t Rows(const TensorDescription& tensor) {
-  return tensor.shape.size() < 2 ? 1 : tensor.shape[0];
-}
 
 std::span<const uint8_t> BytesOf(std::span<const float> values) {
   return {reinterpret_cast<const uint8_t*>(values.data()),
@@ -189,8 +186,8 @@ class WeightsWriter {
       const auto plain = checkpoint_.FindPlain(tensor.name);
       return file_->Write(tensor.name, plain ? plain->data : BytesOf(values));
     }
-    const int64_t rows = Rows(tensor);
-    const int64_t columns = tensor.num_elements() / rows;
+    const int64_t rows = RowsOf(tensor);
+    const int64_t columns = ColumnsOf(tensor);
     if (scheme->calibrated()) {
       QSWEEP_ASSIGN_OR_RETURN(const auto coded,
                               engine_->FindCodes(tensor.name, *scheme));

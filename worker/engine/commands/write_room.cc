@@ -9,6 +9,7 @@
 #include "common/base/error_codes.h"
 #include "common/job/layer_set.h"
 #include "common/job/quantizer.h"
+#include "worker/engine/block_places.h"
 #include "worker/kernels/quantize.h"
 
 namespace qsweep {
@@ -19,7 +20,7 @@ constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
 int64_t BytesOf(const ModelDescription& model, const TensorDescription& tensor,
                 const Scheme& scheme, bool pack) {
   const int64_t count = tensor.num_elements();
-  const int64_t rows = tensor.shape.size() < 2 ? 1 : tensor.shape[0];
+  const int64_t rows = RowsOf(tensor);
   const int64_t codes = kernels::CodedBytes(scheme, rows, count / rows);
   // Words, and the same as bytes of the file.
   const int64_t packed = pack ? 2 * (count * scheme.bits / 8) : 0;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "worker/kernels/integer_bias.h"
 #include "worker/kernels/loops/vector.h"
 #include "worker/kernels/quantizer_loops.h"
 
@@ -15,8 +16,7 @@ namespace {
 // The integers that stand for weights, in lowest..highest. A scale of zero
 // comes of denormal weights alone; a weight that overflowed becomes a bound.
 QSWEEP_LOOP Vec IntegersOf(Vec weights, Vec scale, Vec lowest, Vec highest) {
-  // Leaves no bit for a fraction, so that the addition rounds, halves to even.
-  const Vec bias = Broadcast(0x1.8p23F);
+  const Vec bias = Broadcast(kIntegerBias);
   const Vec zero = {};
   const Vec x = weights / scale;
   const Vec above = x > lowest ? x : lowest;

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <type_traits>
 
+#include "worker/kernels/integer_bias.h"
 #include "worker/kernels/loops/wide.h"
 #include "worker/kernels/rtn.h"
 
@@ -45,10 +46,6 @@ inline Floats NearestHalf(Floats value) {
   return reinterpret_cast<Floats>(result | (bits & ~0x7fffffff));
 #endif
 }
-
-// Adding this to |x| < 2^22 leaves no bit for a fraction, so the sum is rounded
-// to an integer by the addition itself, halves to even.
-constexpr float kIntegerBias = 0x1.8p23f;
 
 template <typename T>
 inline T RoundToInteger(T x) {
