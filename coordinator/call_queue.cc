@@ -8,6 +8,8 @@ namespace qsweep {
 namespace {
 
 constexpr absl::Duration kHealthyWithin = absl::Seconds(5);
+// Twice the largest call, an artifact.
+constexpr size_t kBytesMax = size_t{512} << 20;
 
 absl::Status Stops() { return absl::UnavailableError("the coordinator stops"); }
 
@@ -23,9 +25,11 @@ void CallQueue::Push(Call call, bool always) {
   bool stopped = false;
   {
     MutexLock lock(mutex_);
-    full = !always && calls_.size() >= 2 * high_water_;
+    full = !always && (calls_.size() >= 2 * high_water_ ||
+                       bytes_ + call.bytes > kBytesMax);
     stopped = closed_ || stopping_;
     if (!full && !stopped) {
+      bytes_ += call.bytes;
       calls_.push_back(std::move(call));
       if (waiting_since_ == SteadyTime::InfiniteFuture()) {
         waiting_since_ = clock_.SteadyNow();
@@ -46,6 +50,7 @@ std::vector<Call> CallQueue::Drain() {
   MutexLock lock(mutex_);
   std::vector<Call> calls;
   while (!calls_.empty() && calls.size() < batch_max_) {
+    bytes_ -= calls_.front().bytes;
     calls.push_back(std::move(calls_.front()));
     calls_.pop_front();
   }
@@ -89,6 +94,7 @@ void CallQueue::Close() {
     MutexLock lock(mutex_);
     closed_ = true;
     rest.swap(calls_);
+    bytes_ = 0;
     waiting_since_ = SteadyTime::InfiniteFuture();
   }
   for (Call& call : rest) {

@@ -19,8 +19,9 @@ class CallQueue {
   // `clock` outlives the queue.
   CallQueue(const Settings& settings, const Clock& clock);
 
-  // Refuses the call on the caller's thread after Stop, or when too many wait:
-  // a queue that grows without bound would only make every answer late.
+  // Refuses the call on the caller's thread after Stop, or when too many wait
+  // or too many bytes: a queue that grows without bound would only make every
+  // answer late.
   // `always`: never refused for that.
   void Push(Call call, bool always = false);
 
@@ -48,6 +49,7 @@ class CallQueue {
   mutable Mutex mutex_;
   CondVar wake_;
   std::deque<Call> calls_ ABSL_GUARDED_BY(mutex_);
+  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // of calls_
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   // When the oldest call that is not answered came; InfiniteFuture: none.

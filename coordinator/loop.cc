@@ -24,11 +24,17 @@ struct Loop::Impl {
   template <typename Request, typename Response>
   void Forward(absl::StatusOr<Response> (*run)(LoopCore&, const Request&),
                Request request, Reply<Response> reply) {
-    queue.Push(MakeCall<Response>(
-        [run, request = std::move(request)](LoopCore& loop_core) {
-          return run(loop_core, request);
-        },
-        std::move(reply)));
+    const size_t bytes = request.ByteSizeLong();
+    Push(bytes, MakeCall<Response>(
+                    [run, request = std::move(request)](LoopCore& loop_core) {
+                      return run(loop_core, request);
+                    },
+                    std::move(reply)));
+  }
+
+  void Push(size_t bytes, Call call) {
+    call.bytes = bytes;
+    queue.Push(std::move(call));
   }
 
   absl::Status Step(SteadyTime now, bool* idle) {
@@ -105,8 +111,9 @@ void Loop::Post(v1::GetStatusRequest, Reply<v1::GetStatusResponse> reply) {
 void Loop::Post(v1::SubmitJobRequest request,
                 Reply<v1::SubmitJobResponse> reply,
                 std::shared_ptr<const PreparedSubmit> prepared) {
-  impl_->queue.Push(MakeSubmitCall(std::move(request), std::move(reply),
-                                   std::move(prepared)));
+  const size_t bytes = request.ByteSizeLong();
+  impl_->Push(bytes, MakeSubmitCall(std::move(request), std::move(reply),
+                                    std::move(prepared)));
 }
 
 void Loop::Post(v1::CancelJobRequest request,
@@ -244,17 +251,19 @@ void Loop::PostArtifact(const Digest& digest, std::string bytes,
                         Reply<v1::PutArtifactResponse> reply) {
   const bool same = Digest::Of(bytes) == digest;  // on the caller's thread
   auto shared = std::make_shared<const std::string>(std::move(bytes));
-  impl_->queue.Push(MakeCall<v1::PutArtifactResponse>(
-      [digest, same,
-       shared](LoopCore& core) -> absl::StatusOr<v1::PutArtifactResponse> {
-        if (!same) {
-          return MakeError(kArtifactMismatch,
-                           "the bytes do not have the digest announced",
-                           "digest");
-        }
-        return RunPutArtifact(core, digest, shared);
-      },
-      std::move(reply)));
+  impl_->Push(
+      shared->size(),
+      MakeCall<v1::PutArtifactResponse>(
+          [digest, same,
+           shared](LoopCore& core) -> absl::StatusOr<v1::PutArtifactResponse> {
+            if (!same) {
+              return MakeError(kArtifactMismatch,
+                               "the bytes do not have the digest announced",
+                               "digest");
+            }
+            return RunPutArtifact(core, digest, shared);
+          },
+          std::move(reply)));
 }
 
 void Loop::PostWatch(Caller caller, v1::WatchJobRequest request,
@@ -281,13 +290,15 @@ void Loop::Post(Caller caller, v1::CommitResultRequest request,
   auto shared =
       std::make_shared<const v1::CommitResultRequest>(std::move(request));
   for (int i = 0; i < shared->results_size(); ++i) {
-    impl_->queue.Push(MakeCall<v1::CommitResultResponse::One>(
-        [caller, shared, i](LoopCore& core) {
-          return RunCommit(core, caller, shared->results(i));
-        },
-        [gather, i](absl::StatusOr<v1::CommitResultResponse::One> one) {
-          gather->Add(i, std::move(one));
-        }));
+    impl_->Push(
+        shared->results(i).ByteSizeLong(),
+        MakeCall<v1::CommitResultResponse::One>(
+            [caller, shared, i](LoopCore& core) {
+              return RunCommit(core, caller, shared->results(i));
+            },
+            [gather, i](absl::StatusOr<v1::CommitResultResponse::One> one) {
+              gather->Add(i, std::move(one));
+            }));
   }
 }
 
@@ -301,14 +312,17 @@ void Loop::Post(Caller caller, v1::ReleaseTaskRequest request,
 
 void Loop::Post(Caller caller, v1::WorkerState state,
                 Reply<v1::DesiredState> reply) {
-  impl_->queue.Push(
-      MakePollCall(std::move(caller), std::move(state), std::move(reply)));
+  const size_t bytes = state.ByteSizeLong();
+  impl_->Push(bytes, MakePollCall(std::move(caller), std::move(state),
+                                  std::move(reply)));
 }
 
 void Loop::PostAttach(Caller caller, v1::WorkerState state,
-                      std::shared_ptr<WorkerLink> link) {
-  impl_->queue.Push(
-      MakeAttachCall(std::move(caller), std::move(state), std::move(link)));
+                      std::shared_ptr<WorkerLink> link,
+                      std::function<void()> taken) {
+  const size_t bytes = state.ByteSizeLong();
+  impl_->Push(bytes, MakeAttachCall(std::move(caller), std::move(state),
+                                    std::move(link), std::move(taken)));
 }
 
 void Loop::PostDetach(std::shared_ptr<WorkerLink> link) {

@@ -183,9 +183,13 @@ class Loop {
   void Post(Caller caller, v1::WorkerState state,
             Reply<v1::DesiredState> reply);
   // Each message of an Attach stream, in order, with its link. Then its end,
-  // once, whoever ended it: until then the loop keeps the link.
+  // once, whoever ended it: until then the loop keeps the link. taken: called
+  // once, as a Reply is, when the message does not wait any more; who reads the
+  // next one only then, makes its sender wait instead of our memory. Empty:
+  // nobody is told.
   void PostAttach(Caller caller, v1::WorkerState state,
-                  std::shared_ptr<WorkerLink> link);
+                  std::shared_ptr<WorkerLink> link,
+                  std::function<void()> taken = nullptr);
   void PostDetach(std::shared_ptr<WorkerLink> link);
 
  private:

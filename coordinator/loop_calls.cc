@@ -299,10 +299,19 @@ Call MakePollCall(Caller caller, v1::WorkerState state,
 }
 
 Call MakeAttachCall(Caller caller, v1::WorkerState state,
-                    std::shared_ptr<WorkerLink> link) {
+                    std::shared_ptr<WorkerLink> link,
+                    std::function<void()> taken) {
   auto report = std::make_shared<const v1::WorkerState>(std::move(state));
+  // A call may be run again.
+  auto once = std::make_shared<std::function<void()>>(std::move(taken));
+  const auto tell = [once] {
+    if (const auto first = std::exchange(*once, nullptr)) {
+      first();
+    }
+  };
   return {.run =
-              [caller = std::move(caller), report, link](LoopCore& core) {
+              [caller = std::move(caller), report, link, tell](LoopCore& core) {
+                tell();
                 if (core.links().IsClosed(link.get())) {
                   return;
                 }
@@ -315,10 +324,11 @@ Call MakeAttachCall(Caller caller, v1::WorkerState state,
                 });
               },
           .refuse =
-              [report, link](const absl::Status& why) {
+              [report, link, tell](const absl::Status& why) {
                 if (report->has_hello()) {  // a lost beat does no harm
                   link->Close(why);
                 }
+                tell();
               }};
 }
 

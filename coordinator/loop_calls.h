@@ -50,8 +50,10 @@ Call MakeWatchCall(Caller caller, v1::WatchJobRequest request,
 // beat when there is news or a heartbeat has passed.
 Call MakePollCall(Caller caller, v1::WorkerState state,
                   Reply<v1::DesiredState> reply);
+// taken: as Loop::PostAttach's.
 Call MakeAttachCall(Caller caller, v1::WorkerState state,
-                    std::shared_ptr<WorkerLink> link);
+                    std::shared_ptr<WorkerLink> link,
+                    std::function<void()> taken);
 Call MakeDetachCall(std::shared_ptr<WorkerLink> link);
 
 // UNAVAILABLE QS4004: the disk is full, and takes results only.

@@ -32,6 +32,7 @@ class LoopCore;
 struct Call {
   std::function<void(LoopCore&)> run;
   std::function<void(const absl::Status&)> refuse;
+  size_t bytes = 0;  // of the message it holds, where that may be large
 };
 
 // The loop without its thread and queue: State, the store, and the batch that

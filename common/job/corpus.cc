@@ -390,4 +390,64 @@ absl::Status ValidateCorpus(const v1::Corpus& corpus) {
   return absl::OkStatus();
 }
 
+std::vector<v1::Corpus> SplitCorpus(const v1::Corpus& corpus, size_t bytes) {
+  std::vector<v1::Corpus> parts(1);
+  parts.back().set_name(corpus.name());
+  parts.back().set_digest(corpus.digest());
+  parts.back().set_license(corpus.license());
+  size_t size = 0;  // of the last one, about
+  for (const v1::CorpusLanguage& language : corpus.languages()) {
+    v1::CorpusLanguage* out = parts.back().add_languages();
+    *out = language;
+    out->clear_document_ids();
+    out->clear_document_digests();
+    out->clear_document_bytes();
+    size += out->ByteSizeLong();
+    const int documents = std::max({language.document_ids_size(),
+                                    language.document_digests_size(),
+                                    language.document_bytes_size()});
+    for (int i = 0; i < documents; ++i) {
+      if (size >= bytes) {
+        out = parts.emplace_back().add_languages();
+        out->set_language(language.language());
+        size = 0;
+      }
+      if (i < language.document_ids_size()) {
+        out->add_document_ids(language.document_ids(i));
+        size += language.document_ids(i).size() + 2;
+      }
+      if (i < language.document_digests_size()) {
+        out->add_document_digests(language.document_digests(i));
+        size += language.document_digests(i).size() + 2;
+      }
+      if (i < language.document_bytes_size()) {
+        out->add_document_bytes(language.document_bytes(i));
+        size += 3;
+      }
+    }
+  }
+  return parts;
+}
+
+void AppendPart(v1::Corpus part, v1::Corpus& whole) {
+  v1::CorpusLanguage* last =
+      whole.languages().empty()
+          ? nullptr
+          : whole.mutable_languages(whole.languages_size() - 1);
+  if (last == nullptr) {
+    whole.MergeFrom(part);
+    return;
+  }
+  for (v1::CorpusLanguage& language : *part.mutable_languages()) {
+    if (language.language() == last->language()) {
+      last->mutable_document_ids()->MergeFrom(language.document_ids());
+      last->mutable_document_digests()->MergeFrom(language.document_digests());
+      last->mutable_document_bytes()->MergeFrom(language.document_bytes());
+    } else {
+      last = whole.add_languages();
+      *last = std::move(language);
+    }
+  }
+}
+
 }  // namespace qsweep

@@ -69,6 +69,14 @@ Digest CorpusDigest(const v1::Corpus& corpus);
 // unique, sizes equal, the digest right. INVALID_ARGUMENT QS1004.
 absl::Status ValidateCorpus(const v1::Corpus& corpus);
 
+// The parts of a corpus as they are sent, of little more than so many bytes
+// each: only the first has name, digest and license, and a language may go on
+// in the next. At least one.
+std::vector<v1::Corpus> SplitCorpus(const v1::Corpus& corpus, size_t bytes);
+
+// The inverse: adds the next part. whole: empty before the first.
+void AppendPart(v1::Corpus part, v1::Corpus& whole);
+
 }  // namespace qsweep
 
 #endif  // QSWEEP_COMMON_JOB_CORPUS_H_

@@ -1,6 +1,7 @@
 #ifndef QSWEEP_COMMON_RPC_CHANNEL_H_
 #define QSWEEP_COMMON_RPC_CHANNEL_H_
 
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -15,6 +16,10 @@ class ClientContext;
 }  // namespace grpc
 
 namespace qsweep {
+
+// The largest message that a coordinator takes, gRPC's default; what may be
+// larger goes in parts. A longer one ends with RESOURCE_EXHAUSTED.
+inline constexpr size_t kMaxMessageBytes = size_t{4} << 20;
 
 // Where a coordinator listens and what to show it. Value.
 struct Endpoint {

@@ -5,14 +5,20 @@
 #include <chrono>
 #include <memory>
 #include <utility>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "absl/strings/str_cat.h"
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 
 #include "common/base/clock.h"
 #include "common/base/digest.h"
 #include "common/base/error.h"
+#include "common/base/error_codes.h"
 #include "common/base/random.h"
+#include "common/base/status_macros.h"
+#include "common/job/corpus.h"
 #include "common/rpc/retry.h"
 #include "common/rpc/status_conversion.h"
 #include "common/rpc/tls_peer.h"
@@ -59,12 +65,28 @@ struct CoordinatorClient::Impl {
                                                            const Request&,
                                                            Response*),
       const Request& request, absl::Duration timeout) {
+    if (const size_t bytes = request.ByteSizeLong(); bytes > kMaxMessageBytes) {
+      return MakeError(kBadValue, absl::StrCat("the message has ", bytes,
+                                               " bytes; the coordinator takes ",
+                                               kMaxMessageBytes, " at most"));
+    }
+    Response response;
+    QSWEEP_RETURN_IF_ERROR(Repeat(timeout, [&](grpc::ClientContext& context) {
+      response.Clear();
+      return (stub.get()->*method)(&context, request, &response);
+    }));
+    return response;
+  }
+
+  // Calls attempt(context) until it is not UNAVAILABLE any more, or in vain.
+  absl::Status Repeat(
+      absl::Duration timeout,
+      absl::FunctionRef<grpc::Status(grpc::ClientContext&)> attempt) {
     const SteadyTime now = Clock::Real().SteadyNow();
     const SteadyTime deadline = now + timeout;
     Random random(
         static_cast<uint64_t>(absl::ToInt64Nanoseconds(now.since_boot())) +
         calls.fetch_add(1));
-    Response response;
     const absl::Status status = RetryWhileUnavailable(
         {}, now + std::min(options.retry_for, timeout), Clock::Real(),
         RealSleeper(), random, [&] {
@@ -72,14 +94,9 @@ struct CoordinatorClient::Impl {
           AddToken(endpoint, context);
           context.set_deadline(
               GrpcDeadline(deadline - Clock::Real().SteadyNow()));
-          response.Clear();
-          return FromGrpcStatus(
-              (stub.get()->*method)(&context, request, &response));
+          return FromGrpcStatus(attempt(context));
         });
-    if (!status.ok()) {
-      return Explain(endpoint, status);
-    }
-    return response;
+    return status.ok() ? status : Explain(endpoint, status);
   }
 
   // Reads a server stream to its end or until `on_message` returns false.
@@ -132,7 +149,6 @@ QSWEEP_UNARY_CALL(Backup, std::max(impl_->options.timeout, kWholeFileTimeout))
 QSWEEP_UNARY_CALL(CheckDatabase,
                   std::max(impl_->options.timeout, kWholeFileTimeout))
 QSWEEP_UNARY_CALL(ListWorkers, impl_->options.timeout)
-QSWEEP_UNARY_CALL(AddCorpus, impl_->options.timeout)
 QSWEEP_UNARY_CALL(ListCorpora, impl_->options.timeout)
 QSWEEP_UNARY_CALL(SampleTexts, impl_->options.timeout)
 QSWEEP_UNARY_CALL(Query, impl_->options.timeout +
@@ -151,6 +167,29 @@ absl::StatusOr<v1::GetResultsResponse> CoordinatorClient::GetResults(
     const v1::GetResultsRequest& request, absl::Duration timeout) {
   return impl_->Call(&v1::CoordinatorService::Stub::GetResults, request,
                      timeout);
+}
+
+absl::StatusOr<v1::AddCorpusResponse> CoordinatorClient::AddCorpus(
+    const v1::AddCorpusRequest& request) {
+  const std::vector<v1::Corpus> parts =
+      SplitCorpus(request.corpus(), kChunkBytes);
+  v1::AddCorpusResponse response;
+  QSWEEP_RETURN_IF_ERROR(impl_->Repeat(
+      std::max(impl_->options.timeout, kSubmitTimeout),
+      [&](grpc::ClientContext& context) {
+        response.Clear();
+        const auto writer = impl_->stub->AddCorpus(&context, &response);
+        for (const v1::Corpus& part : parts) {
+          v1::AddCorpusRequest message;
+          *message.mutable_corpus() = part;
+          if (!writer->Write(message)) {
+            break;  // Finish says why
+          }
+        }
+        writer->WritesDone();
+        return writer->Finish();
+      }));
+  return response;
 }
 
 absl::StatusOr<v1::PutArtifactResponse> CoordinatorClient::PutArtifact(

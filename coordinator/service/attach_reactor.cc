@@ -50,6 +50,14 @@ class AttachLink : public WorkerLink {
     Advance();
   }
 
+  // The loop has taken what was read last: on with the next message, into the
+  // reactor's `incoming`, as soon as no answer waits for the worker to read.
+  void ReadNext(v1::WorkerState* incoming) {
+    MutexLock lock(mutex_);
+    next_ = incoming;
+    Advance();
+  }
+
   void WriteDone(bool ok) {
     MutexLock lock(mutex_);
     writing_ = false;
@@ -61,7 +69,17 @@ class AttachLink : public WorkerLink {
 
  private:
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (writing_ || finished_) {
+    if (!finished_) {
+      Write();
+    }
+    if (!finished_ && next_ != nullptr && !waiting_.has_value()) {
+      next_->Clear();
+      reactor_->StartRead(std::exchange(next_, nullptr));
+    }
+  }
+
+  void Write() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (writing_) {
       return;
     }
     if (waiting_.has_value()) {
@@ -80,6 +98,9 @@ class AttachLink : public WorkerLink {
   v1::DesiredState outgoing_ ABSL_GUARDED_BY(mutex_);
   std::optional<v1::DesiredState> waiting_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  // What to read into next; null: a read is under way, or its message waits for
+  // the loop.
+  v1::WorkerState* next_ ABSL_GUARDED_BY(mutex_) = nullptr;
   std::optional<absl::Status> finish_ ABSL_GUARDED_BY(mutex_);
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
@@ -93,25 +114,39 @@ class AttachReactor : public BidiReactor {
       return;
     }
     caller_ = *std::move(caller);
+    attached_ = true;
     StartRead(&incoming_);
   }
 
+  // One message of a stream waits for the loop at a time, and none is read
+  // while its worker reads no answers: HTTP/2 holds back who sends faster.
   void OnReadDone(bool ok) override {
     if (!ok) {
-      loop_.PostDetach(link_);
+      Detach();
       link_->EndOfReads();
       return;
     }
-    loop_.PostAttach(caller_, std::move(incoming_), link_);
-    incoming_.Clear();
-    StartRead(&incoming_);
+    loop_.PostAttach(
+        caller_, std::move(incoming_), link_,
+        [link = link_, incoming = &incoming_] { link->ReadNext(incoming); });
   }
   void OnWriteDone(bool ok) override { link_->WriteDone(ok); }
-  void OnDone() override { delete this; }
+  // Also of a stream that ended from our side while no read was under way.
+  void OnDone() override {
+    Detach();
+    delete this;
+  }
 
  private:
+  void Detach() {
+    if (std::exchange(attached_, false)) {
+      loop_.PostDetach(link_);
+    }
+  }
+
   Loop& loop_;
   Caller caller_;
+  bool attached_ = false;  // the loop is to hear of the end
   v1::WorkerState incoming_;
   const std::shared_ptr<AttachLink> link_;
 };

@@ -11,8 +11,9 @@
 namespace qsweep {
 
 // Makes the reactor of one Attach stream, which deletes itself at its end. What
-// the worker sends goes to the loop; what the loop sends waits, the newest
-// only, until the wire is free.
+// the worker sends goes to the loop, one message at a time; what the loop sends
+// waits, the newest only, until the wire is free, and nothing more is read
+// meanwhile.
 grpc::ServerBidiReactor<v1::WorkerState, v1::DesiredState>* NewAttachReactor(
     Loop& loop, absl::StatusOr<Caller> caller);
 

@@ -14,6 +14,7 @@
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "coordinator/service/artifact_reactors.h"
+#include "coordinator/service/corpus_reactor.h"
 #include "coordinator/service/export_reactor.h"
 #include "coordinator/service/forward.h"
 #include "coordinator/service/job_results.h"
@@ -119,9 +120,11 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
                             v1::ListWorkersResponse* response) override {
     return Forward(context, "ListWorkers", *request, response);
   }
-  UnaryReactor* AddCorpus(Context* context, const v1::AddCorpusRequest* request,
-                          v1::AddCorpusResponse* response) override {
-    return Forward(context, "AddCorpus", *request, response);
+  grpc::ServerReadReactor<v1::AddCorpusRequest>* AddCorpus(
+      Context* context, v1::AddCorpusResponse* response) override {
+    return NewAddCorpusReactor(
+        loop_, response,
+        authenticator_.CallerOf(*context, "AddCorpus").status());
   }
   UnaryReactor* ListCorpora(Context* context,
                             const v1::ListCorporaRequest* request,

@@ -10,6 +10,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/service_type.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
@@ -17,6 +18,7 @@
 #include "common/base/log.h"
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/lock_checks.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/loop.h"
@@ -40,8 +42,10 @@ constexpr int kKeepaliveMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr unsigned kCertificateRefreshSeconds = 2;
 constexpr absl::Duration kWarnBefore = absl::Hours(24 * 30);  // of expiry
-// A corpus of 200 languages with 1,000 documents each in one message.
-constexpr int kMaxReceiveBytes = 64 << 20;
+// Of all connections together, for what is on its way in: gRPC ends calls when
+// that is used up, whoever's they are.
+constexpr size_t kMaxTransportBytes = size_t{256} << 20;
+constexpr int kMaxStreamsPerConnection = 256;  // a client's calls at a time
 
 bool WantsTls(const ListenAddress& listen, bool on_loopback) {
   return listen.socket_path.empty() && (listen.leaves_machine || on_loopback);
@@ -189,7 +193,11 @@ class ServerImpl : public Server {
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
                                kKeepaliveTimeoutMs);
-    builder.SetMaxReceiveMessageSize(kMaxReceiveBytes);
+    builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxMessageBytes));
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                               kMaxStreamsPerConnection);
+    grpc::ResourceQuota quota("qcoordinator");
+    builder.SetResourceQuota(quota.Resize(kMaxTransportBytes));
     std::vector<int> ports(listen_.size(), 0);
     std::shared_ptr<grpc::ServerCredentials> tls;
     for (size_t i = 0; i < listen_.size(); ++i) {

@@ -1,9 +1,12 @@
 // What one caller can cost the others.
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "coordinator/call_queue.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/loop_harness.h"
 
@@ -70,6 +73,64 @@ TEST(Loop, GrantsNoMoreInAStepThanItTakesCalls_AndGoesOnWithTheNextWorker) {
               i < 1);
   }
   EXPECT_EQ(leases, (std::vector<size_t>{3, 5, 5}));
+}
+
+// A thousand megabytes wait as easily as a thousand beats.
+TEST(CallQueue, RefusesCalls_WhenTooManyBytesWait) {
+  const SimulatedClock clock;
+  CallQueue queue(Settings(), clock);
+  std::vector<std::string> refused;
+  const auto push = [&](size_t bytes) {
+    queue.Push(
+        {.run = [](LoopCore&) {},
+         .refuse =
+             [&](const absl::Status& why) { refused.push_back(CodeOf(why)); },
+         .bytes = bytes});
+  };
+  constexpr size_t kArtifact = size_t{256} << 20;
+  push(kArtifact);
+  push(kArtifact);
+  EXPECT_THAT(refused, ::testing::IsEmpty());
+  push(1);
+  EXPECT_THAT(refused, ::testing::ElementsAre("QS4040"));
+  push(0);
+  EXPECT_EQ(queue.Drain().size(), 3u);
+  push(kArtifact);  // there is room again
+  EXPECT_EQ(queue.Drain().size(), 1u);
+  EXPECT_EQ(refused.size(), 1u);
+}
+
+TEST(Loop, CountsTheBytesOfWhatItIsSent) {
+  LoopHarness harness;
+  std::vector<absl::Status> answers;
+  for (int i = 0; i < 3; ++i) {
+    harness.loop().PostArtifact(Digest::Of("y"), std::string(200 << 20, 'x'),
+                                [&](auto r) { answers.push_back(r.status()); });
+  }
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_EQ(CodeOf(answers[0]), "QS4040");
+  QSWEEP_ASSERT_OK(harness.Step());
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_EQ(CodeOf(answers[1]), "QS4042");
+}
+
+TEST(Loop, SaysOnceThatAReportWasTaken_AlsoWhenItIsRefusedOrRunAgain) {
+  LoopHarness harness;
+  auto link = std::make_shared<RecordingLink>();
+  v1::WorkerState report;
+  *report.mutable_hello() = MakeHello("w", {});
+  int taken = 0;
+  harness.loop().PostAttach(Caller{}, report, link, [&] { ++taken; });
+  EXPECT_EQ(taken, 0);
+  // Its batch fails: it is run again, alone.
+  harness.store().FailNext(Fault::kBeforeCommit, absl::InternalError("batch"));
+  QSWEEP_ASSERT_OK(harness.Step());
+  EXPECT_EQ(taken, 1);
+  harness.loop().Stop();
+  auto late = std::make_shared<RecordingLink>();
+  harness.loop().PostAttach(Caller{}, report, late, [&] { ++taken; });
+  EXPECT_EQ(taken, 2);
+  EXPECT_TRUE(late->closed.has_value());
 }
 
 }  // namespace

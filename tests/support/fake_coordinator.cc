@@ -14,6 +14,7 @@
 #include "common/base/digest.h"
 #include "common/base/error_codes.h"
 #include "common/base/ids.h"
+#include "common/job/corpus.h"
 #include "common/rpc/status_conversion.h"
 #include "qsweep/v1/coordinator.grpc.pb.h"
 
@@ -197,10 +198,15 @@ class Service : public v1::CoordinatorService::Service {
     return Status::OK;
   }
 
-  Status AddCorpus(Context*, const v1::AddCorpusRequest* request,
+  Status AddCorpus(Context*, grpc::ServerReader<v1::AddCorpusRequest>* reader,
                    v1::AddCorpusResponse*) override {
+    v1::AddCorpusRequest part;
+    v1::Corpus corpus;
+    while (reader->Read(&part)) {
+      AppendPart(part.corpus(), corpus);
+    }
     const std::lock_guard lock(mutex_);
-    received.corpora.push_back(request->corpus());
+    received.corpora.push_back(std::move(corpus));
     return Status::OK;
   }
 

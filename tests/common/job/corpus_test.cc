@@ -331,5 +331,42 @@ TEST(CorpusDigest, DependsOnLanguagesAndArtifacts) {
   EXPECT_EQ(FieldOf(ValidateCorpus(damaged)), "digest");
 }
 
+v1::Corpus LargeCorpus() {
+  v1::Corpus corpus;
+  corpus.set_name("texts");
+  corpus.set_digest("digest");
+  corpus.set_license("license");
+  for (const int documents : {1, 3000, 0, 7}) {
+    v1::CorpusLanguage& language = *corpus.add_languages();
+    language.set_language(absl::StrCat("l", corpus.languages_size()));
+    language.set_name("Name");
+    language.add_aliases("alias");
+    language.set_documents(static_cast<uint32_t>(documents));
+    for (int i = 0; i < documents; ++i) {
+      language.add_document_ids(absl::StrCat(i));
+      language.add_document_digests(Digest::Of(absl::StrCat(i)).bytes());
+      language.add_document_bytes(static_cast<uint64_t>(i));
+    }
+  }
+  return corpus;
+}
+
+TEST(CorpusParts, MakeTheWholeAgain) {
+  const v1::Corpus corpus = LargeCorpus();
+  for (const size_t bytes :
+       {size_t{1}, size_t{100}, size_t{10'000}, size_t{1'000'000}}) {
+    SCOPED_TRACE(bytes);
+    const std::vector<v1::Corpus> parts = SplitCorpus(corpus, bytes);
+    v1::Corpus whole;
+    for (const v1::Corpus& part : parts) {
+      EXPECT_LE(part.ByteSizeLong(), bytes + 200);
+      AppendPart(part, whole);
+    }
+    EXPECT_EQ(whole.SerializeAsString(), corpus.SerializeAsString());
+    EXPECT_EQ(parts.size() == 1, bytes == 1'000'000);
+  }
+  EXPECT_EQ(SplitCorpus({}, 100).size(), 1u);
+}
+
 }  // namespace
 }  // namespace qsweep

@@ -385,8 +385,8 @@ TEST_F(ServiceTest, RefusesEveryLieOfAWorker_AndStoresNothingOfIt) {
       {"NaN", with_result([](v1::TaskResult& result) {
          result.mutable_rows(0)->set_nll_sum(std::nan(""));
        })},
-      {"10 MiB", with_result([](v1::TaskResult& result) {
-         result.mutable_report()->set_engine(std::string(10 << 20, 'x'));
+      {"3 MiB", with_result([](v1::TaskResult& result) {
+         result.mutable_report()->set_engine(std::string(3 << 20, 'x'));
        })}};
   lies["an epoch that was not granted"].set_epoch(7);
   lies["a digest of something else"].set_payload_sha256(
@@ -410,8 +410,65 @@ TEST_F(ServiceTest, RefusesEveryLieOfAWorker_AndStoresNothingOfIt) {
   EXPECT_EQ(reply->results(0).outcome(), v1::COMMIT_OUTCOME_OK);
 
   FakeWorker talker(endpoint_, "talker");
-  talker.hello().set_name(std::string(10 << 20, 'x'));
+  talker.hello().set_name(std::string(3 << 20, 'x'));
   EXPECT_EQ(CodeOf(talker.AttachRefused()), "QS1004");
+}
+
+TEST_F(ServiceTest, TakesNoMessageAboveFourMebibytes_AndServesOn) {
+  const std::string bytes(10 << 20, 'x');
+  v1::SubmitJobRequest submit = SmallSweepRequest();
+  submit.mutable_spec()->set_name(bytes);
+  const auto answer = client_->SubmitJob(submit);  // not even sent
+  EXPECT_EQ(CodeOf(answer), "QS1004");
+  EXPECT_THAT(answer.status().message(), HasSubstr("4194304"));
+
+  FakeWorker worker(endpoint_, "box");
+  v1::CommitResultRequest commit;
+  commit.add_results()->set_payload(bytes);
+  const auto reply = worker.client().CommitResult(commit);
+  EXPECT_TRUE(absl::IsResourceExhausted(reply.status())) << reply.status();
+  EXPECT_THAT(reply.status().message(), HasSubstr("larger than max"));
+
+  worker.hello().set_name(bytes);
+  EXPECT_TRUE(absl::IsResourceExhausted(worker.AttachRefused()));
+  QSWEEP_EXPECT_OK(client_->GetStatus({}));
+}
+
+// Its ids and digests come in parts: gRPC would refuse them in one message.
+TEST_F(ServiceTest, TakesACorpusThatIsLargerThanAMessage) {
+  constexpr int kDocuments = 150'000;
+  const std::string texts = "texts";
+  QSWEEP_ASSERT_OK(client_->PutArtifact(texts));
+  v1::AddCorpusRequest request;
+  v1::Corpus& corpus = *request.mutable_corpus();
+  corpus.set_name("large");
+  v1::CorpusLanguage& language = *corpus.add_languages();
+  language.set_language("eng");
+  language.set_artifact_digest(Digest::Of(texts).bytes());
+  language.set_documents(kDocuments);
+  language.set_bytes(kDocuments);
+  for (int i = 0; i < kDocuments; ++i) {
+    language.add_document_ids(absl::StrCat(i));
+    language.add_document_digests(Digest::Of(absl::StrCat(i)).bytes());
+    language.add_document_bytes(1);
+  }
+  corpus.set_digest(CorpusDigest(corpus).bytes());
+  EXPECT_GT(request.ByteSizeLong(), 6u << 20);
+  const auto added = client_->AddCorpus(request);
+  QSWEEP_ASSERT_OK(added);
+  EXPECT_FALSE(added->existed());
+  EXPECT_TRUE(client_->AddCorpus(request)->existed());
+  const auto listed = client_->ListCorpora({});
+  QSWEEP_ASSERT_OK(listed);
+  ASSERT_EQ(listed->corpora_size(), 1);
+  EXPECT_EQ(listed->corpora(0).digest(), corpus.digest());
+
+  for (int i = 0; i < 70; ++i) {  // MiB
+    language.add_document_ids(std::string(1 << 20, 'x'));
+  }
+  const auto large = client_->AddCorpus(request);
+  EXPECT_EQ(CodeOf(large), "QS1004");
+  EXPECT_THAT(large.status().message(), HasSubstr("64 MiB"));
 }
 
 TEST_F(ServiceTest, GoesOnAfterARestart) {
