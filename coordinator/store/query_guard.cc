@@ -16,6 +16,7 @@
 #include "common/base/random.h"
 #include "common/base/status_macros.h"
 #include "common/job/utf8.h"
+#include "coordinator/store/query_functions.h"
 #include "coordinator/store/schema.h"
 #include "coordinator/store/sql.h"
 #include "sqlite3.h"
@@ -28,8 +29,10 @@ constexpr int kMaxValueBytes = 1 << 20;
 constexpr int kMaxColumns = 100;
 constexpr int kMaxCompound = 8;
 constexpr int kMaxDepth = 100;
-// An operation may make a value of a megabyte, which takes a millisecond.
-constexpr int kOpsPerCheck = 1000;
+// An operation may take as long as a pattern of so many bytes over a value of
+// a megabyte: a tenth of a second.
+constexpr int kOpsPerCheck = 100;
+constexpr int kMaxPatternBytes = 100;
 constexpr uint32_t kMaxRows = 10'000;
 constexpr size_t kMaxResultBytes = size_t{8} << 20;
 // Of SQLite's, for one query: what it sorts and groups stays in memory.
@@ -246,6 +249,7 @@ absl::Status QueryGuard::State::AddView(const ViewDefinition& view,
 
 absl::Status QueryGuard::State::Install(const std::string& analysis_path) {
   functions.insert(std::begin(kFunctions), std::end(kFunctions));
+  QSWEEP_RETURN_IF_ERROR(InstallLinearFunctions(database));
   QSWEEP_ASSIGN_OR_RETURN(Statement attach,
                           database.Prepare(sql::kAttachAnalysis));
   QSWEEP_RETURN_IF_ERROR(attach.Run(analysis_path));
@@ -257,6 +261,7 @@ absl::Status QueryGuard::State::Install(const std::string& analysis_path) {
   sqlite3* const connection = database.handle();
   sqlite3_limit(connection, SQLITE_LIMIT_SQL_LENGTH, kMaxSqlBytes);
   sqlite3_limit(connection, SQLITE_LIMIT_LENGTH, kMaxValueBytes);
+  sqlite3_limit(connection, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, kMaxPatternBytes);
   sqlite3_limit(connection, SQLITE_LIMIT_COLUMN, kMaxColumns);
   sqlite3_limit(connection, SQLITE_LIMIT_COMPOUND_SELECT, kMaxCompound);
   sqlite3_limit(connection, SQLITE_LIMIT_ATTACHED, 0);

@@ -392,6 +392,80 @@ TEST_F(QueryGuardTest, CountsWhatIsHeld_NotWhatPassed) {
             500'000'000);
 }
 
+// SQLite's own trim would take minutes for the first of them, in which it
+// looks at no deadline.
+TEST_F(QueryGuardTest, EndsInTime_WhateverItsFunctionsAreGiven) {
+  const std::string values =
+      "WITH v AS MATERIALIZED (SELECT replace(printf('%*d', 400000, 0), ' ', "
+      "'a') AS a, replace(printf('%*d', 400000, 0), ' ', 'b') || 'c' AS b, "
+      "replace(printf('%*d', 190000, 0), ' ', 'a') || 'b' AS half, "
+      "'%' || replace(printf('%*d', 90, 0), ' ', 'a') || 'b' AS pattern), "
+      "n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) ";
+  for (const char* call :
+       {"trim(b, a || 'c' || i)", "rtrim(b, a || i)", "instr(a, half || i)",
+        "replace(a, half || i, 'x')", "a LIKE pattern || i",
+        "a GLOB '*' || substr(pattern, 2) || i"}) {
+    SCOPED_TRACE(call);
+    const SteadyTime began = Clock::Real().SteadyNow();
+    EXPECT_EQ(
+        CodeOf(Run(absl::StrCat(values, "SELECT max(", call, ") FROM v, n"), 0,
+                   300)),
+        "QS4011");
+    EXPECT_LT(Clock::Real().SteadyNow() - began, absl::Seconds(20));
+  }
+  EXPECT_EQ(CodeOf(Run(
+                absl::StrCat("SELECT 'a' LIKE '", std::string(101, 'a'), "'"))),
+            "QS4012");
+}
+
+TEST_F(QueryGuardTest, SearchesAndTrimsAsSqliteDoes) {
+  auto plain = OpenReader(DatabasePath(directory_.path()));
+  QSWEEP_ASSERT_OK(plain);
+  for (const char* call : {"instr('haystack', 'st')",
+                           "instr('a', 'b')",
+                           "instr('', 'a')",
+                           "instr('a', '')",
+                           "instr('', '')",
+                           "instr('äöü', 'ü')",
+                           "instr(x'c3a4c3b6', x'c3b6')",
+                           "instr(x'c3a4c3b6', 'ö')",
+                           "instr(12345, 34)",
+                           "instr(NULL, 'a')",
+                           "instr('a', NULL)",
+                           "replace('aaaa', 'aa', 'b')",
+                           "replace('abc', '', 'x')",
+                           "replace('abc', 'b', '')",
+                           "replace('', 'a', 'b')",
+                           "replace('abcabc', 'c', 'xyz')",
+                           "replace(1212, 2, 'z')",
+                           "replace(NULL, 'a', 'b')",
+                           "replace('a', NULL, 'b')",
+                           "replace('a', 'a', NULL)",
+                           "replace('aXbX', 'X', 'é')",
+                           "trim('  a b ')",
+                           "trim('xxaxbxx', 'x')",
+                           "trim('xyaxy', 'yx')",
+                           "ltrim('xxaxx', 'x')",
+                           "rtrim('xxaxx', 'x')",
+                           "trim('äaä', 'ä')",
+                           "trim('aaa', 'a')",
+                           "trim('', 'a')",
+                           "trim('abc', '')",
+                           "rtrim('12.500', '0')",
+                           "ltrim(NULL, 'a')",
+                           "trim('a', NULL)",
+                           "rtrim('aöäö', 'öä')",
+                           "trim(1221, 1)"}) {
+    SCOPED_TRACE(call);
+    const auto expected =
+        plain->QueryText(absl::StrCat("SELECT quote(", call, ")"));
+    QSWEEP_ASSERT_OK(expected);
+    const auto got = Run(absl::StrCat("SELECT quote(", call, ")"));
+    QSWEEP_ASSERT_OK(got);
+    EXPECT_EQ(got->rows(0).values(0).text(), *expected);
+  }
+}
+
 TEST_F(QueryGuardTest, GivesBrokenTextAsBytes) {
   const auto response = Run("SELECT char(233), CAST(x'ff' AS TEXT)");
   QSWEEP_ASSERT_OK(response);
