@@ -95,15 +95,22 @@ TEST(SameRows, ToTheLastBit_WhoeverCalibrates) {
   EXPECT_TRUE(rows[0] == rows[1]);
 }
 
+// Starts the cluster and has one worker measure the sweep, which becomes `job`.
+void MeasureOnce(const Sweep& sweep, int threads, LocalCluster& cluster,
+                 std::string& job) {
+  ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
+  cluster.StartWorker("w", threads);
+  job = SubmitSweep(cluster, sweep);
+  cluster.AwaitSuccess(job, kPatience);
+}
+
 TEST(SameRows, DifferInNothing_WhenEverythingIsMeasuredAgain) {
   QSWEEP_SKIP_WITHOUT_ENGINE();
   Sweep sweep = MakeSweep(SweepKind::kRealEngine, kUnits);
   sweep.cluster.task_seconds = 60;
   LocalCluster cluster(sweep.cluster);
-  ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
-  cluster.StartWorker("w", 1);
-  const std::string first = SubmitSweep(cluster, sweep);
-  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(first, kPatience));
+  std::string first;
+  ASSERT_NO_FATAL_FAILURE(MeasureOnce(sweep, 1, cluster, first));
   const std::vector<std::string> rows = cluster.Rows(first);
 
   sweep.spec.mutable_policy()->set_reuse(v1::REUSE_NEVER);
@@ -146,10 +153,8 @@ TEST(SameRows, OfAConfigurationAndTheCheckpointMadeWithIt) {
   };
   sweep.spec.add_quantizers(described(packed));
   LocalCluster cluster(sweep.cluster);
-  ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
-  cluster.StartWorker("w", 2);
-  const std::string job = SubmitSweep(cluster, sweep);
-  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(job, kPatience));
+  std::string job;
+  ASSERT_NO_FATAL_FAILURE(MeasureOnce(sweep, 2, cluster, job));
   const int64_t pairs = (sweep.model.layers() + 1) * 3 * kUnits;
   EXPECT_EQ(cluster.QueryInteger(CheckpointPairs("")), pairs);
   EXPECT_EQ(cluster.QueryInteger(CheckpointPairs(
@@ -180,10 +185,8 @@ TEST(SameRows, OfTheBaselineServeAllReplicates_WhichDifferInTheirOwn) {
   Sweep sweep = MakeSweep(SweepKind::kRealEngine, kUnits);
   sweep.cluster.task_seconds = 60;
   LocalCluster cluster(sweep.cluster);
-  ASSERT_NO_FATAL_FAILURE(cluster.StartCoordinator());
-  cluster.StartWorker("w", 2);
-  const std::string once = SubmitSweep(cluster, sweep);
-  ASSERT_NO_FATAL_FAILURE(cluster.AwaitSuccess(once, kPatience));
+  std::string once;
+  ASSERT_NO_FATAL_FAILURE(MeasureOnce(sweep, 2, cluster, once));
 
   sweep.spec.set_replicates(2);
   const std::string twice = cluster.Submit(sweep.spec, sweep.model);

@@ -19,6 +19,7 @@
 #include "tests/support/error_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
+#include "tests/worker/engine/engine_fixture.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/ready_checkpoints.h"
 
@@ -26,6 +27,8 @@ namespace qsweep {
 namespace {
 
 using testing::CodeOf;
+using testing::Filler;
+using testing::MakeTask;
 using testing::TempDir;
 using testing::TinyLlama;
 
@@ -66,39 +69,23 @@ class CudaEngineTest : public ::testing::Test {
   }
 
   EngineTask Task(const TempDir& directory) {
-    const ModelDescription& model = *cpu_->Describe(directory.path()).value();
-    EngineTask task;
-    task.model_path = directory.path();
-    task.evaluation =
-        EvaluationText("aligned", model.tokenizer_digest, 0).value();
-    for (const auto& [quantizer, layer_set] :
-         std::vector<std::pair<std::string, std::string>>{
-             {"rtn:bits=4,group=32", "none"},
-             {"fp", "all"},
-             {"rtn:bits=4,group=32", "L0"},
-             {"rtn:bits=4,group=32", "L0+L2"},
-             {"rtn:bits=4,group=32", "attn@L1"},
-             {"rtn:bits=3,group=-1", "none"},
-             {"nf4", "none"},
-             {"hqq:bits=4,group=32", "L1"},
-             {"upstream:gpu", "L0"},
-             {"upstream:p5-weights", "none"},
-             {"rtn:bits=4,group=32", "L0+top5%"},
-             {"upstream:p5-weights", "top5%"}}) {
-      task.configurations.push_back(
-          {.quantizer = quantizer, .layer_set = layer_set});
-    }
-    std::string filler = "All human beings are born free and equal. ";
-    while (filler.size() < 400) {
-      filler += filler;
-    }
-    task.languages = {{.language = "eng",
-                       .texts = {"All human beings", filler.substr(0, 400), "z",
-                                 filler.substr(7, 131), "equal"}}};
-    for (int text = 0; text < 5; ++text) {
-      task.documents.push_back({.language = 0, .text = text});
-    }
-    return task;
+    const std::string filler = Filler(400);
+    return MakeTask(*cpu_, directory.path(),
+                    {{"rtn:bits=4,group=32", "none"},
+                     {"fp", "all"},
+                     {"rtn:bits=4,group=32", "L0"},
+                     {"rtn:bits=4,group=32", "L0+L2"},
+                     {"rtn:bits=4,group=32", "attn@L1"},
+                     {"rtn:bits=3,group=-1", "none"},
+                     {"nf4", "none"},
+                     {"hqq:bits=4,group=32", "L1"},
+                     {"upstream:gpu", "L0"},
+                     {"upstream:p5-weights", "none"},
+                     {"rtn:bits=4,group=32", "L0+top5%"},
+                     {"upstream:p5-weights", "top5%"}},
+                    {{.language = "eng",
+                      .texts = {"All human beings", filler.substr(0, 400), "z",
+                                filler.substr(7, 131), "equal"}}});
   }
 
   static EngineResult Run(Engine& engine, const EngineTask& task) {

@@ -62,6 +62,41 @@ inline std::vector<RowValues> Values(const EngineResult& result) {
   return values;
 }
 
+// Which layers a quantizer leaves alone: quantizer, layer set.
+using QuantizerOnLayers = std::pair<std::string, std::string>;
+
+// A task that scores all texts of the languages with the model at `path`.
+inline EngineTask MakeTask(Engine& engine, const std::string& path,
+                           const std::vector<QuantizerOnLayers>& configurations,
+                           std::vector<EngineLanguage> languages) {
+  const ModelDescription& model = *engine.Describe(path).value();
+  EngineTask task;
+  task.model_path = path;
+  task.evaluation =
+      EvaluationText("aligned", model.tokenizer_digest, 0).value();
+  for (const auto& [quantizer, layer_set] : configurations) {
+    task.configurations.push_back(
+        {.quantizer = quantizer, .layer_set = layer_set});
+  }
+  for (size_t language = 0; language < languages.size(); ++language) {
+    for (size_t text = 0; text < languages[language].texts.size(); ++text) {
+      task.documents.push_back({.language = static_cast<int>(language),
+                                .text = static_cast<int>(text)});
+    }
+  }
+  task.languages = std::move(languages);
+  return task;
+}
+
+// Text of at least so many bytes.
+inline std::string Filler(size_t size) {
+  std::string filler = "All human beings are born free and equal. ";
+  while (filler.size() < size) {
+    filler += filler;
+  }
+  return filler;
+}
+
 // A tiny model in a folder, and tasks of it.
 class EngineTest : public ::testing::Test {
  protected:
@@ -70,45 +105,26 @@ class EngineTest : public ::testing::Test {
   // Configurations of every kind of sharing: single layers, pairs, parts of a
   // layer, other bits, quantized embeddings, heads and norms.
   EngineTask Task(Engine& engine) {
-    const ModelDescription& model = *engine.Describe(directory_.path()).value();
-    EngineTask task;
-    task.model_path = directory_.path();
-    task.model_digest = model.digest;
-    task.evaluation =
-        EvaluationText("aligned", model.tokenizer_digest, 0).value();
-    for (const auto& [quantizer, layer_set] :
-         std::vector<std::pair<std::string, std::string>>{
-             {"rtn:bits=4,group=32", "none"},
-             {"fp", "all"},
-             {"rtn:bits=4,group=32", "L0"},
-             {"rtn:bits=4,group=32", "L1"},
-             {"rtn:bits=4,group=32", "L2"},
-             {"rtn:bits=4,group=32", "L0+L2"},
-             {"rtn:bits=4,group=32", "attn@L1"},
-             {"rtn:bits=3,group=-1", "none"},
-             {"upstream:gpu", "none"},
-             {"upstream:gpu", "L0"},
-             {"upstream:p5-weights", "L0"}}) {
-      task.configurations.push_back(
-          {.quantizer = quantizer, .layer_set = layer_set});
-    }
-    std::string filler = "All human beings are born free and equal. ";
-    while (filler.size() < 300) {
-      filler += filler;
-    }
-    task.languages = {
-        {.language = "eng",
-         .texts = {"All human beings", filler.substr(0, 300), "z", "equal"}},
-        {.language = "deu",
-         .texts = {"Alle Menschen sind frei und gleich an W\xC3\xBCrde",
-                   filler.substr(7, 131), "Rechte"}}};
-    for (int language = 0; language < 2; ++language) {
-      const auto texts = static_cast<int>(
-          task.languages[static_cast<size_t>(language)].texts.size());
-      for (int text = 0; text < texts; ++text) {
-        task.documents.push_back({.language = language, .text = text});
-      }
-    }
+    const std::string filler = Filler(300);
+    EngineTask task = MakeTask(
+        engine, directory_.path(),
+        {{"rtn:bits=4,group=32", "none"},
+         {"fp", "all"},
+         {"rtn:bits=4,group=32", "L0"},
+         {"rtn:bits=4,group=32", "L1"},
+         {"rtn:bits=4,group=32", "L2"},
+         {"rtn:bits=4,group=32", "L0+L2"},
+         {"rtn:bits=4,group=32", "attn@L1"},
+         {"rtn:bits=3,group=-1", "none"},
+         {"upstream:gpu", "none"},
+         {"upstream:gpu", "L0"},
+         {"upstream:p5-weights", "L0"}},
+        {{.language = "eng",
+          .texts = {"All human beings", filler.substr(0, 300), "z", "equal"}},
+         {.language = "deu",
+          .texts = {"Alle Menschen sind frei und gleich an W\xC3\xBCrde",
+                    filler.substr(7, 131), "Rechte"}}});
+    task.model_digest = (*engine.Describe(directory_.path()))->digest;
     return task;
   }
 

@@ -1,5 +1,6 @@
 #include "tests/worker/kernels/device/device_weights.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -102,6 +103,34 @@ std::vector<uint32_t> DeviceNumbers::ReadBits() {
     bits.push_back(number);
   }
   return bits;
+}
+
+int64_t CountMismatches(const WantedCodes& want, const KernelCodes& kernel,
+                        const CpuCodes& cpu) {
+  int64_t mismatches = 0;
+  for (size_t i = 0; i < want.values.size(); ++i) {
+    const bool same =
+        Encode(kernel.type, want.values[i]) == kernel.value_bits[i] &&
+        Encode(FloatType::kFp32, want.values[i]) ==
+            std::bit_cast<uint32_t>(cpu.values[i]) &&
+        want.codes[i] == kernel.codes[i] && want.codes[i] == cpu.codes[i];
+    mismatches += same ? 0 : 1;
+  }
+  return mismatches;
+}
+
+int64_t CountMismatches(const std::vector<double>& want,
+                        const std::vector<float>& kernel,
+                        const std::vector<float>& cpu) {
+  int64_t mismatches = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const uint32_t bits = Encode(FloatType::kFp32, want[i]);
+    mismatches += bits == std::bit_cast<uint32_t>(kernel[i]) &&
+                          bits == std::bit_cast<uint32_t>(cpu[i])
+                      ? 0
+                      : 1;
+  }
+  return mismatches;
 }
 
 }  // namespace qsweep::testing

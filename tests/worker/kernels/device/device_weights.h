@@ -53,6 +53,28 @@ class DeviceNumbers {
   DeviceArray<char> bytes_;
 };
 
+// What a quantizer made of weights: by plain loops, by a kernel, by the CPU.
+struct WantedCodes {
+  const std::vector<double>& values;
+  const std::vector<uint8_t>& codes;
+};
+struct KernelCodes {
+  kernels::FloatType type;
+  const std::vector<uint32_t>& value_bits;
+  const std::vector<uint8_t>& codes;
+};
+struct CpuCodes {
+  const std::vector<float>& values;
+  const std::vector<uint8_t>& codes;
+};
+// Weights of which the kernel or the CPU has another value or code.
+int64_t CountMismatches(const WantedCodes& want, const KernelCodes& kernel,
+                        const CpuCodes& cpu);
+// Parameters of groups that are not to the bit as wanted in both.
+int64_t CountMismatches(const std::vector<double>& want,
+                        const std::vector<float>& kernel,
+                        const std::vector<float>& cpu);
+
 }  // namespace qsweep::testing
 
 #endif  // QSWEEP_TESTS_WORKER_KERNELS_DEVICE_DEVICE_WEIGHTS_H_

@@ -17,10 +17,10 @@
 namespace qsweep::kernels {
 namespace {
 
+using ::qsweep::testing::CountMismatches;
 using ::qsweep::testing::DeviceArray;
 using ::qsweep::testing::DeviceNumbers;
 using ::qsweep::testing::DeviceWeights;
-using ::qsweep::testing::Encode;
 using ::qsweep::testing::FloatTypes;
 using ::qsweep::testing::HqqByLoops;
 using ::qsweep::testing::HqqReference;
@@ -58,30 +58,11 @@ int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
   HqqCpu(weights.Floats().data(), count, options, values.data(),
          cpu_inverse.data(), cpu_zeros.data(), cpu_codes.data());
   const HqqReference want = HqqByLoops(weights.Numbers(), options);
-  const std::vector<uint32_t> got = out.ReadBits();
-  const std::vector<uint8_t> got_codes = codes.Read();
-  int64_t mismatches = 0;
-  for (size_t i = 0; i < size; ++i) {
-    mismatches += Encode(out_type, want.values[i]) == got[i] &&
-                          want.codes[i] == got_codes[i] &&
-                          Encode(FloatType::kFp32, want.values[i]) ==
-                              std::bit_cast<uint32_t>(values[i]) &&
-                          want.codes[i] == cpu_codes[i]
-                      ? 0
-                      : 1;
-  }
-  const std::vector<float> got_inverse = inverse.Read();
-  const std::vector<float> got_zeros = zeros.Read();
-  for (size_t i = 0; i < want.zeros.size(); ++i) {
-    const auto zero = static_cast<float>(want.zeros[i]);
-    const auto of_scale = static_cast<float>(want.inverse[i]);
-    mismatches += zero == got_zeros[i] && zero == cpu_zeros[i] &&
-                          of_scale == got_inverse[i] &&
-                          of_scale == cpu_inverse[i]
-                      ? 0
-                      : 1;
-  }
-  return mismatches;
+  return CountMismatches({want.values, want.codes},
+                         {out_type, out.ReadBits(), codes.Read()},
+                         {values, cpu_codes}) +
+         CountMismatches(want.zeros, zeros.Read(), cpu_zeros) +
+         CountMismatches(want.inverse, inverse.Read(), cpu_inverse);
 }
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -17,10 +17,10 @@
 namespace qsweep::kernels {
 namespace {
 
+using ::qsweep::testing::CountMismatches;
 using ::qsweep::testing::DeviceArray;
 using ::qsweep::testing::DeviceNumbers;
 using ::qsweep::testing::DeviceWeights;
-using ::qsweep::testing::Encode;
 using ::qsweep::testing::FloatTypes;
 using ::qsweep::testing::kFloatTypes;
 using ::qsweep::testing::Nf4ByLoops;
@@ -55,27 +55,10 @@ int64_t Mismatches(const DeviceWeights& weights, FloatType out_type,
   Nf4Cpu(weights.Floats().data(), count, options, values.data(), scales.data(),
          cpu_codes.data());
   const Nf4Reference want = Nf4ByLoops(weights.Numbers(), options);
-  const std::vector<uint32_t> got = out.ReadBits();
-  const std::vector<uint8_t> got_codes = codes.Read();
-  int64_t mismatches = 0;
-  for (size_t i = 0; i < size; ++i) {
-    mismatches += Encode(out_type, want.values[i]) == got[i] &&
-                          want.codes[i] == got_codes[i] &&
-                          Encode(FloatType::kFp32, want.values[i]) ==
-                              std::bit_cast<uint32_t>(values[i]) &&
-                          want.codes[i] == cpu_codes[i]
-                      ? 0
-                      : 1;
-  }
-  const std::vector<float> got_scales = absmax.Read();
-  for (size_t i = 0; i < groups; ++i) {
-    const uint32_t scale = Encode(FloatType::kFp32, want.scales[i]);
-    mismatches += scale == std::bit_cast<uint32_t>(got_scales[i]) &&
-                          scale == std::bit_cast<uint32_t>(scales[i])
-                      ? 0
-                      : 1;
-  }
-  return mismatches;
+  return CountMismatches({want.values, want.codes},
+                         {out_type, out.ReadBits(), codes.Read()},
+                         {values, cpu_codes}) +
+         CountMismatches(want.scales, absmax.Read(), scales);
 }
 
 #if defined(__SANITIZE_ADDRESS__)
