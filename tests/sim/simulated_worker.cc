@@ -433,9 +433,7 @@ void SimulatedWorker::Replace() {
   spool_.clear();
   models_.clear();
   uuid_ = *WorkerUuid::FromBytes(
-      Digest::Of(absl::StrCat(options_.name, " ", tokens_.size()))
-          .bytes()
-          .substr(0, 16));
+      Digest::Of(absl::StrCat(random_.Next())).bytes().substr(0, 16));
   boot_seq_ = 0;
 }
 
