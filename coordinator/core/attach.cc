@@ -85,8 +85,10 @@ absl::StatusOr<Greeting> CheckHello(const State& state,
                      "the worker_uuid is in use with another credential");
   }
   // After a restart of the coordinator the boot id is unknown: the same
-  // boot_seq is the same process then.
+  // boot_seq is the same process then. Not under another credential: a result
+  // of what was granted to the old one would be refused.
   greeting.new_process = hello.boot_seq() > known->boot_seq ||
+                         known->credential != credential ||
                          (!known->boot.empty() && known->boot != greeting.boot);
   return greeting;
 }

@@ -360,6 +360,15 @@ TEST(DecideWorkerState, EndsLeaseAsLost_WhenTheWorkerStartedAgain) {
   EXPECT_THAT(EndsOf(Decide(Running(), report)), IsEmpty());
 }
 
+// What was granted to the old one it could not bring.
+TEST(DecideWorkerState, EndsLeaseAsLost_WhenTheWorkerHasAnotherCredential) {
+  State state = Running();
+  state = After(state, DecideDetach(state, TestSession("w")));
+  EXPECT_THAT(EndsOf(Decide(state, Hello("w"))), IsEmpty());
+  EXPECT_THAT(EndsOf(Decide(state, Hello("w"), "token/2")),
+              ElementsAre(LeaseEnd::kLost));
+}
+
 TEST(DecideWorkerState, FreesUnlistedLeases_WhenWorkerSaysGoodbye) {
   v1::WorkerState report = MakeReport("w", {}, 2);
   report.set_goodbye(true);
