@@ -271,7 +271,7 @@ class AttentionCheck {
 
 absl::Status CheckCudaProducts() {
   QSWEEP_RETURN_IF_ERROR(
-      CheckCudaProductsOf({std::begin(kProducts), std::end(kProducts)}));
+      CheckCudaProductsOf({std::begin(kProducts), std::end(kProducts)}, {}));
   Random random(22);
   for (const int64_t rows : {9, 150}) {
     QSWEEP_RETURN_IF_ERROR(AttentionCheck(rows, random).Run());
