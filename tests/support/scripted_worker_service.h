@@ -90,12 +90,17 @@ class ScriptedWorkerService : public v1::WorkerService::Service,
   grpc::Status Synchronize(grpc::ServerContext* context,
                            const v1::WorkerState* request,
                            v1::DesiredState* response) override {
+    uint64_t number = 0;
+    {
+      // Before it is heard: then the test may send the next one.
+      MutexLock lock(mutex_);
+      number = ++polls_;
+    }
     Hear(*request);
     if (const auto refused = refusal()) {
       return ToGrpcStatus(*refused);
     }
     MutexLock lock(mutex_);
-    const uint64_t number = ++polls_;
     while (poll_answers_.empty() || number != polls_) {
       if (context->IsCancelled() ||
           (number != polls_ && !hold_overtaken_polls_)) {
