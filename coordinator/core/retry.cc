@@ -42,6 +42,10 @@ Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber number,
                                             ShortName(job.state)),
                                "", "Try again once it has ended.")};
   }
+  // Its plan looks at what others bring by now before it takes anything up.
+  if (job.state == v1::JOB_STATE_PLANNING) {
+    return {.reply = number};
+  }
   // Not its audits: what they check is stored.
   const auto given_up = [&state](const auto& entry) {
     const Task& task = state.task(entry.first);

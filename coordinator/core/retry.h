@@ -22,8 +22,8 @@ void ReviveTask(Draft& draft, const Task& task, JobNumber wanting);
 bool NeedsNewPlan(const Job& job);
 
 // Failed and cancelled tasks of the job become READY with new budgets; a job
-// that ended goes on. None: OK, no mutation. FAILED_PRECONDITION QS4023: it
-// stops.
+// that ended goes on. None, or it is being planned: OK, no mutation.
+// FAILED_PRECONDITION QS4023: it stops.
 Decision<JobNumber> DecideRetryTasks(const State& state, JobNumber job,
                                      const Now& now);
 

@@ -372,5 +372,20 @@ TEST_F(LongPlansTest, PlansACancelledJobAgain) {
   EXPECT_EQ(JobOf(1).measurements_done, kMeasurements);
 }
 
+// A retry whose answer was lost comes twice. Meanwhile another job measures.
+TEST_F(LongPlansTest, TakesUpNothingThatAnotherJobBrings_WhenARetryIsRepeated) {
+  StepUntil(Post({.uuid = "a"}));
+  PostOf("1", v1::CancelJobRequest());
+  Steps(20);
+  StepUntil(Post({.uuid = "b", .layer_range = "1"}));
+  PostOf("1", RetryRequest());
+  PostOf("1", RetryRequest());
+  for (int i = 0; i < 20; ++i) {
+    Steps(1);
+    EXPECT_THAT(CheckInvariants(harness_.state()), IsEmpty());
+  }
+  EXPECT_EQ(JobOf(1).state, v1::JOB_STATE_QUEUED);
+}
+
 }  // namespace
 }  // namespace qsweep::testing
