@@ -73,6 +73,18 @@ class WatchSink {
 //
 // Nothing leaves before its COMMIT; a commit that fails drops State, loads it
 // again and answers the batch with UNAVAILABLE. A restart is the same code.
+//
+// A step (LoopCore::RunStep, loop_core.cc: the next to read), in this order:
+//   calls that wait (call_queue.h)     each runs its function of loop_calls.h,
+//                                      loop_control.h or loop_access.h
+//   a slice of what is long            large submits (loop_plans.h), tasks of
+//                                      jobs that are dropped, deleted jobs
+//   what is due                        leases, beats, back-offs, deadlines
+//   leases to workers with credit      not while more calls wait
+//   the commit, then the answers
+//   news to workers (loop_links.h) and to watchers (loop_watchers.h)
+//   nothing to do: a checkpoint of the write-ahead log
+//
 //   Loop loop(std::move(store), settings, Clock::Real(), seed);
 //   QSWEEP_RETURN_IF_ERROR(loop.Start());
 //   std::thread thread([&] { status = loop.Run(); });
