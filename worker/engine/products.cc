@@ -73,20 +73,60 @@ struct Inputs {
   bool added = false;
 };
 
+// Whether a small product of so many equal rows has equal rows.
+bool HasEqualRows(int64_t num_rows) {
+  constexpr int64_t kInputs = 64;
+  constexpr int64_t kOutputs = 48;
+  const c10::InferenceMode no_gradients;
+  kernels::FloatBuffer rows(num_rows * kInputs);
+  for (int64_t i = 0; i < rows.size(); ++i) {
+    rows.data()[i] = 1.0F / static_cast<float>(1 + i % kInputs);
+  }
+  kernels::FloatBuffer weight(kOutputs * kInputs);
+  for (int64_t i = 0; i < weight.size(); ++i) {
+    weight.data()[i] = 1.0F / static_cast<float>(3 + i % 101);
+  }
+  kernels::FloatBuffer out(num_rows * kOutputs);
+  at::Tensor result = View(out.data(), {num_rows, kOutputs}, {kOutputs, 1});
+  at::mm_out(result, View(rows.data(), {num_rows, kInputs}, {kInputs, 1}),
+             View(weight.data(), {kInputs, kOutputs}, {1, kInputs}));
+  const float* const first = out.data();
+  for (int64_t r = 1; r < num_rows; ++r) {
+    if (!std::equal(first, first + kOutputs, first + r * kOutputs)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Of one product. MKL takes the last rows of 128 on another way, with other
+// bits, where the CPU has no AVX-512 and the product is small; of 64 it does
+// not (docs/adr/0030-half-tiles-where-the-library-asks-for-them.md). The
+// start-up check proves either.
+int64_t ProductRows() {
+  static const int64_t rows =
+      HasEqualRows(kTileRows) ? kTileRows : kTileRows / 2;
+  return rows;
+}
+
 void MultiplyFloats(const float* rows, int64_t row_stride, const Matrix& weight,
                     int64_t first, int64_t count, Inputs inputs, float* out,
                     int64_t out_stride) {
   const c10::InferenceMode no_gradients;
   const int64_t size = inputs.end - inputs.begin;
-  at::Tensor result = View(out, {kTileRows, count}, {out_stride, 1});
-  const at::Tensor left =
-      View(rows + inputs.begin, {kTileRows, size}, {row_stride, 1});
   const at::Tensor right = View(weight.row(first) + inputs.begin, {size, count},
                                 {1, weight.inputs()});
-  if (inputs.added) {
-    result.addmm_(left, right);
-  } else {
-    at::mm_out(result, left, right);
+  const int64_t height = ProductRows();
+  for (int64_t r = 0; r < kTileRows; r += height) {
+    at::Tensor result =
+        View(out + r * out_stride, {height, count}, {out_stride, 1});
+    const at::Tensor left = View(rows + r * row_stride + inputs.begin,
+                                 {height, size}, {row_stride, 1});
+    if (inputs.added) {
+      result.addmm_(left, right);
+    } else {
+      at::mm_out(result, left, right);
+    }
   }
 }
 

@@ -57,7 +57,11 @@ absl::Status Failed(absl::string_view what) {
       kSelfCheckFailed,
       absl::StrCat("The start-up check failed with ", ProductsVersion(), ": ",
                    what, "."),
-      "", "This machine computes unreliably: do not use it for results.");
+      "",
+      "Results would depend on what they are computed beside, so none are "
+      "made here. Either the hardware is faulty, or the library computes in "
+      "another way on this kind of CPU than on those known so far: "
+      "report its model, and use another.");
 }
 
 // The rows' products in one full tile: what every other way must equal.
