@@ -22,6 +22,19 @@ inline bool RunsAvx2Level() {
 #endif
 }
 
+// The same of AVX-512, with what every such server CPU has of it (x86-64-v4),
+// besides the level before.
+inline bool RunsAvx512Level() {
+#if defined(__x86_64__)
+  return RunsAvx2Level() && __builtin_cpu_supports("avx512f") &&
+         __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+
 }  // namespace qsweep::kernels
 
 #endif  // QSWEEP_WORKER_KERNELS_CPU_LEVELS_H_

@@ -9,12 +9,15 @@ namespace qsweep::kernels {
 // one that the CPU lacks ends the process.
 const QuantizerLoops& QuantizerLoopsBaseline();
 const QuantizerLoops& QuantizerLoopsAvx2();
+const QuantizerLoops& QuantizerLoopsAvx512();
 
 // Those of their parts that are compiled with fused products.
 template <typename T>
 PanelLoops<T> PanelLoopsBaseline();
 template <typename T>
 PanelLoops<T> PanelLoopsAvx2();
+template <typename T>
+PanelLoops<T> PanelLoopsAvx512();
 
 }  // namespace qsweep::kernels
 

@@ -10,7 +10,7 @@ namespace qsweep::kernels {
 namespace {
 
 struct Levels {
-  std::array<const QuantizerLoops*, 2> loops = {};
+  std::array<const QuantizerLoops*, 3> loops = {};
   size_t count = 0;
 };
 
@@ -21,6 +21,9 @@ const Levels& DetectLevels() {
 #if defined(__x86_64__)
     if (RunsAvx2Level()) {
       levels.loops[levels.count++] = &QuantizerLoopsAvx2();
+    }
+    if (RunsAvx512Level()) {
+      levels.loops[levels.count++] = &QuantizerLoopsAvx512();
     }
 #endif
     return levels;

@@ -12,9 +12,9 @@ namespace qsweep::kernels {
 // The inner loops of the quantizers, compiled for one kind of CPU each. Plain
 // pointers; any thread, one call uses one.
 
-// T: float or double. Not the same bits on every kind of CPU: products and sums
-// are fused where the CPU can. An element's bits depend on its own row and
-// column alone, not on what is computed beside it.
+// T: float or double. Products and sums are fused where the CPU can: two sets
+// of bits, QuantizerLoops::fused says which. An element's bits depend on its
+// own row and column alone, not on what is computed beside it.
 template <typename T>
 struct PanelLoops {
   // c -= a b. a: [rows, kPanel * terms], b: [kPanel * terms, kPanel * panels],
@@ -41,7 +41,8 @@ struct ColumnBlock {
 };
 
 struct QuantizerLoops {
-  const char* name;  // "avx2"
+  const char* name;    // "avx2"
+  bool fused = false;  // PanelLoops: all that are have the same bits
   PanelLoops<float> fp32;
   PanelLoops<double> fp64;
 

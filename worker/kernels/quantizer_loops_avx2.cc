@@ -9,6 +9,7 @@ namespace qsweep::kernels {
 const QuantizerLoops& QuantizerLoopsAvx2() {
   static const QuantizerLoops kLoops = {
       .name = "avx2",
+      .fused = true,
       .fp32 = PanelLoopsAvx2<float>(),
       .fp64 = PanelLoopsAvx2<double>(),
       .round_columns = RoundColumns,

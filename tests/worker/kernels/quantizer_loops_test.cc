@@ -52,22 +52,23 @@ double At(const std::vector<T>& panels, int64_t step, int64_t i, int64_t j) {
 template <typename T>
 void CheckProducts(const PanelLoops<T>& loops, double tolerance) {
   Random random(1);
+  int64_t panels = 0;
   for (const int64_t rows : {1, 5, 6, 13, 64}) {
     for (const int64_t terms : {1, 9}) {
-      constexpr int64_t kPanels = 2;
+      panels = panels % 3 + 1;
       const int64_t a_step = (rows + 3) * kPanel;  // not as long as rows are
       const int64_t b_step = terms * kPanel * kPanel;
       const auto a = RandomNumbers<T>(random, terms * a_step);
-      const auto b = RandomNumbers<T>(random, kPanels * b_step);
-      const auto before = RandomNumbers<T>(random, kPanels * a_step);
+      const auto b = RandomNumbers<T>(random, panels * b_step);
+      const auto before = RandomNumbers<T>(random, panels * a_step);
       std::vector<T> after = before;
       loops.subtract_product(a.data(), a_step, b.data(), b_step, terms,
-                             after.data(), a_step, rows, kPanels);
+                             after.data(), a_step, rows, panels);
       std::vector<T> last = before;  // the last row by itself
       loops.subtract_product(a.data() + (rows - 1) * kPanel, a_step, b.data(),
                              b_step, terms, last.data() + (rows - 1) * kPanel,
-                             a_step, 1, kPanels);
-      for (int64_t j = 0; j < kPanels * kPanel; ++j) {
+                             a_step, 1, panels);
+      for (int64_t j = 0; j < panels * kPanel; ++j) {
         for (int64_t i = 0; i < rows; ++i) {
           double want = At(before, a_step, i, j);
           for (int64_t k = 0; k < terms * kPanel; ++k) {
@@ -130,6 +131,57 @@ void CheckFactor(const PanelLoops<T>& loops, double tolerance) {
 TEST_P(QuantizerLoopsTest, FactorsABlock) {
   CheckFactor(loops().fp32, 2e-5);
   CheckFactor(loops().fp64, 1e-13);
+}
+
+// What the definition of a device's sums rests on (docs/kernels.md).
+template <typename T>
+void CheckFusedBits(PanelLoops<T> QuantizerLoops::*part) {
+  constexpr int64_t kPanels = 5;
+  constexpr int64_t kTerms = 9;
+  Random random(8);
+  for (const int64_t rows : {1, 11, 12, 29, 64}) {
+    const int64_t step = rows * kPanel;
+    const int64_t b_step = kTerms * kPanel * kPanel;
+    const auto a = RandomNumbers<T>(random, kTerms * step);
+    const auto b = RandomNumbers<T>(random, kPanels * b_step);
+    const auto before = RandomNumbers<T>(random, kPanels * step);
+    std::vector<T> first;
+    std::vector<T> square(kBlock * kBlock);  // a matrix of the kind it is for
+    for (int64_t i = 0; i < kBlock * kBlock; ++i) {
+      const auto away = static_cast<double>(i / kBlock - i % kBlock);
+      square[Index(i)] = static_cast<T>(std::exp(-0.1 * std::fabs(away)) +
+                                        (away == 0 ? random.Uniform() : 0));
+    }
+    std::vector<T> first_root;
+    std::vector<T> first_inverse;
+    for (const QuantizerLoops* const loops : AvailableQuantizerLoops()) {
+      if (!loops->fused) {
+        continue;
+      }
+      SCOPED_TRACE(loops->name);
+      std::vector<T> c = before;
+      (loops->*part)
+          .subtract_product(a.data(), step, b.data(), b_step, kTerms, c.data(),
+                            step, rows, kPanels);
+      std::vector<T> root = square;
+      std::vector<T> inverse(root.size());
+      ASSERT_TRUE(
+          (loops->*part).factor_block(root.data(), T{0}, inverse.data()));
+      if (first.empty()) {
+        first = c;
+        first_root = root;
+        first_inverse = inverse;
+      }
+      EXPECT_EQ(c, first);
+      EXPECT_EQ(root, first_root);
+      EXPECT_EQ(inverse, first_inverse);
+    }
+  }
+}
+
+TEST(QuantizerLoops, HaveTheSameBits_WhereverTheyAreFused) {
+  CheckFusedBits(&QuantizerLoops::fp32);
+  CheckFusedBits(&QuantizerLoops::fp64);
 }
 
 // One operation after another.

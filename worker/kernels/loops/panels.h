@@ -9,36 +9,45 @@
 #include <cstdint>
 #include <limits>
 
-#include "worker/kernels/loops/wide.h"
+#include "worker/kernels/loops/registers.h"
 #include "worker/kernels/quantizer_loops.h"
 
 namespace qsweep::kernels {
 namespace {
 
-// Rows and vectors of sums that stay in registers.
+// Rows and vectors of sums that stay in registers: 12 of 16, or 24 of 32.
+#if defined(__AVX512F__)
+constexpr int kStrip = 12;
+#else
 constexpr int kStrip = 6;
+#endif
 constexpr int kVecs = 2;
 
-// subtract_product for kRows rows and kVecs vectors of a panel's columns.
-template <typename T, int kRows>
-inline void SubtractStrip(const T* a, int64_t a_step, const T* b, int64_t terms,
-                          T* c) {
+// subtract_product for kRows rows and kWidth vectors of columns, which may
+// belong to two panels. Every sum takes its terms one after another.
+template <typename T, int kRows, int kWidth>
+inline void SubtractStrip(const T* a, int64_t a_step, const T* b,
+                          int64_t b_step, int64_t terms, T* c, int64_t c_step) {
   using W = Wide<T>;
   using Vec = typename W::Vec;
-  Vec sums[kRows][kVecs] = {};
+  constexpr int64_t kPerPanel = kPanel / W::kLanes;
+  const auto place = [](int v, int64_t step) {
+    return v / kPerPanel * step + v % kPerPanel * W::kLanes;
+  };
+  Vec sums[kRows][kWidth] = {};
   for (int64_t term = 0; term < terms; ++term) {
 #pragma GCC unroll 4
     for (int64_t k = 0; k < kPanel; ++k) {
-      Vec factors[kVecs];
+      Vec factors[kWidth];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) {
-        factors[v] = W::Load(b + k * kPanel + v * W::kLanes);
+      for (int v = 0; v < kWidth; ++v) {
+        factors[v] = W::Load(b + k * kPanel + place(v, b_step));
       }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
         const T x = a[r * kPanel + k];
 #pragma GCC unroll 4
-        for (int v = 0; v < kVecs; ++v) {
+        for (int v = 0; v < kWidth; ++v) {
           sums[r][v] += x * factors[v];
         }
       }
@@ -46,52 +55,69 @@ inline void SubtractStrip(const T* a, int64_t a_step, const T* b, int64_t terms,
     a += a_step;
     b += kPanel * kPanel;
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) {
-      T* const place = c + r * kPanel + v * W::kLanes;
-      W::Store(place, W::Load(place) - sums[r][v]);
+    for (int v = 0; v < kWidth; ++v) {
+      T* const at = c + r * kPanel + place(v, c_step);
+      W::Store(at, W::Load(at) - sums[r][v]);
     }
   }
 }
 
 // The last rows, fewer than a strip.
-template <typename T, int kRows>
-void SubtractRest(const T* a, int64_t a_step, const T* b, int64_t terms, T* c,
-                  int64_t rows) {
+template <typename T, int kRows, int kWidth>
+void SubtractRest(const T* a, int64_t a_step, const T* b, int64_t b_step,
+                  int64_t terms, T* c, int64_t c_step, int64_t rows) {
   if constexpr (kRows > 0) {
     if (rows == kRows) {
-      SubtractStrip<T, kRows>(a, a_step, b, terms, c);
+      SubtractStrip<T, kRows, kWidth>(a, a_step, b, b_step, terms, c, c_step);
     } else {
-      SubtractRest<T, kRows - 1>(a, a_step, b, terms, c, rows);
+      SubtractRest<T, kRows - 1, kWidth>(a, a_step, b, b_step, terms, c, c_step,
+                                         rows);
     }
   }
+}
+
+// All rows of kWidth vectors of columns.
+template <typename T, int kWidth>
+void SubtractColumns(const T* a, int64_t a_step, const T* b, int64_t b_step,
+                     int64_t terms, T* c, int64_t c_step, int64_t rows) {
+  int64_t row = 0;
+  for (; row + kStrip <= rows; row += kStrip) {
+    SubtractStrip<T, kStrip, kWidth>(a + row * kPanel, a_step, b, b_step, terms,
+                                     c + row * kPanel, c_step);
+  }
+  SubtractRest<T, kStrip - 1, kWidth>(a + row * kPanel, a_step, b, b_step,
+                                      terms, c + row * kPanel, c_step,
+                                      rows - row);
 }
 
 template <typename T>
 void SubtractProduct(const T* a, int64_t a_step, const T* b, int64_t b_step,
                      int64_t terms, T* c, int64_t c_step, int64_t rows,
                      int64_t panels) {
-  // A block of b's panel stays in the L1 cache for all rows.
-  for (int64_t panel = 0; panel < panels; ++panel) {
+  constexpr int64_t kWidth = kVecs * Wide<T>::kLanes;  // columns
+  // A block of b's panels stays in the L1 cache for all rows.
+  for (int64_t first = 0; first < panels * kPanel;) {
+    const int64_t panel = first / kPanel;
+    // Registers that hold a whole panel go by two of these where there are two.
+    const bool single = first + kWidth > panels * kPanel;
     for (int64_t term = 0; term < terms; term += kPanelsPerBlock) {
       const int64_t count = std::min(kPanelsPerBlock, terms - term);
       const T* const left = a + term * a_step;
-      for (int64_t column = 0; column < kPanel;
-           column += kVecs * Wide<T>::kLanes) {
-        const T* const right =
-            b + panel * b_step + term * kPanel * kPanel + column;
-        T* const out = c + panel * c_step + column;
-        int64_t row = 0;
-        for (; row + kStrip <= rows; row += kStrip) {
-          SubtractStrip<T, kStrip>(left + row * kPanel, a_step, right, count,
-                                   out + row * kPanel);
-        }
-        SubtractRest<T, kStrip - 1>(left + row * kPanel, a_step, right, count,
-                                    out + row * kPanel, rows - row);
+      const T* const right =
+          b + panel * b_step + term * kPanel * kPanel + first % kPanel;
+      T* const out = c + panel * c_step + first % kPanel;
+      if (single) {
+        SubtractColumns<T, 1>(left, a_step, right, b_step, count, out, c_step,
+                              rows);
+      } else {
+        SubtractColumns<T, kVecs>(left, a_step, right, b_step, count, out,
+                                  c_step, rows);
       }
     }
+    first += single ? Wide<T>::kLanes : kWidth;
   }
 }
 
