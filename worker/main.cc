@@ -86,7 +86,7 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "machine");
   app.add_option("--name", flags.name, "Name for people; default: host name");
   app.add_option("--threads", flags.threads,
-                 "Compute threads of the engine; 0: one per CPU")
+                 "Compute threads of the engine; 0: one per CPU it may use")
       ->check(CLI::Range(0, 4096));
   app.add_option("--device", flags.device,
                  "cpu, cuda, or auto (default): a GPU where there is one")

@@ -4,13 +4,13 @@
 #include <cstring>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/base/host_cpus.h"
 #include "common/base/status_macros.h"
 #include "worker/engine/cuda_products.h"
 
@@ -39,8 +39,7 @@ std::optional<FloatType> FloatTypeOf(TensorType type) {
 }  // namespace
 
 int NumHostThreads() {
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1,
-                    kMaxHostThreads);
+  return std::min(AvailableHostCpus(), kMaxHostThreads);
 }
 
 StageLoader::StageLoader(const Checkpoint& checkpoint,

@@ -136,7 +136,7 @@ class EngineSink {
 
 struct EngineOptions {
   std::string device = "auto";  // "cpu", "cuda"; auto: a GPU if there is one
-  int threads = 0;              // 0: all the machine's
+  int threads = 0;              // 0: AvailableHostCpus
   // Of the device, for states and weights; 0: most of what is free.
   int64_t memory_bytes = 0;
   // For model digests, and for the codes of calibrated quantizers; "": digests

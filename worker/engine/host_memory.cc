@@ -1,37 +1,22 @@
 #include "worker/engine/host_memory.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
-#include "absl/algorithm/container.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
+
+#include "common/base/control_groups.h"
 
 namespace qsweep {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
-
-std::vector<std::string> LinesOf(const std::string& path) {
-  std::ifstream file(path);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(file, line);) {
-    lines.push_back(line);
-  }
-  return lines;
-}
 
 // The number behind a name in a file of lines such as "inactive_file 4096".
 std::optional<int64_t> Named(const std::string& path, absl::string_view name) {
@@ -56,10 +41,8 @@ std::optional<int64_t> NumberIn(const std::string& path) {
              : std::nullopt;
 }
 
-// Both versions may be there at once, the memory in one of them.
 struct Version {
-  absl::string_view file_system;
-  absl::string_view controller;  // as both lists of /proc name it
+  ControlGroupVersion groups;
   std::vector<absl::string_view> limits;
   absl::string_view used;
   absl::string_view inactive;      // in memory.stat, of groups below, too
@@ -67,73 +50,16 @@ struct Version {
 };
 
 std::vector<Version> Versions() {
-  return {{.file_system = "cgroup2",
-           .controller = "",
+  return {{.groups = {.file_system = "cgroup2", .controller = ""},
            .limits = {"memory.max", "memory.high"},
            .used = "memory.current",
            .inactive = "inactive_file",
            .limits_above = ""},
-          {.file_system = "cgroup",
-           .controller = "memory",
+          {.groups = {.file_system = "cgroup", .controller = "memory"},
            .limits = {"memory.limit_in_bytes"},
            .used = "memory.usage_in_bytes",
            .inactive = "total_inactive_file",
            .limits_above = "hierarchical_memory_limit"}};
-}
-
-bool Lists(absl::string_view list, absl::string_view controller) {
-  return absl::c_linear_search(absl::StrSplit(list, ','), controller);
-}
-
-// Where a version's folders are, and which of its groups is the topmost there:
-// in a container often that of the container.
-struct Mount {
-  std::string folder;
-  std::string group;
-};
-
-std::optional<Mount> FindMount(const std::string& root,
-                               const Version& version) {
-  for (const std::string& line : LinesOf(root + "/proc/self/mountinfo")) {
-    // 35 31 0:32 GROUP FOLDER rw,relatime ... - cgroup cgroup rw,memory
-    const std::vector<std::string> halves = absl::StrSplit(line, " - ");
-    if (halves.size() != 2) {
-      continue;
-    }
-    const std::vector<std::string> mount = absl::StrSplit(halves[0], ' ');
-    const std::vector<std::string> kind = absl::StrSplit(halves[1], ' ');
-    if (mount.size() >= 5 && kind.size() >= 3 &&
-        kind[0] == version.file_system &&
-        (version.controller.empty() || Lists(kind[2], version.controller))) {
-      return Mount{.folder = root + mount[4], .group = mount[3]};
-    }
-  }
-  return std::nullopt;
-}
-
-// The process' group as the mount has it: its path below the mount's folder.
-std::string GroupBelow(const std::string& root, const Version& version,
-                       const Mount& mount) {
-  for (const std::string& line : LinesOf(root + "/proc/self/cgroup")) {
-    // 4:memory:GROUP, 0::GROUP
-    const std::vector<absl::string_view> parts =
-        absl::StrSplit(line, absl::MaxSplits(':', 2));
-    if (parts.size() != 3 || !Lists(parts[1], version.controller)) {
-      continue;
-    }
-    absl::string_view group = parts[2];
-    if (mount.group != "/") {
-      absl::ConsumePrefix(&group, mount.group);
-    }
-    // What names groups of the host shows no such folder here.
-    std::error_code error;
-    const std::string below(absl::StripSuffix(group, "/"));
-    return !absl::StrContains(below, "/..") &&
-                   fs::is_directory(mount.folder + below, error)
-               ? below
-               : "";
-  }
-  return "";
 }
 
 // Bytes that a group leaves.
@@ -161,15 +87,9 @@ int64_t RoomIn(const std::string& folder, const Version& version) {
 int64_t RoomInGroups(const std::string& root) {
   int64_t room = kNoLimit;
   for (const Version& version : Versions()) {
-    const std::optional<Mount> mount = FindMount(root, version);
-    if (!mount) {
-      continue;
-    }
-    std::string group = GroupBelow(root, version, *mount);
-    room = std::min(room, RoomIn(mount->folder + group, version));
-    while (!group.empty()) {
-      group.resize(group.rfind('/'));
-      room = std::min(room, RoomIn(mount->folder + group, version));
+    for (const std::string& folder :
+         ControlGroupFolders(root, version.groups)) {
+      room = std::min(room, RoomIn(folder, version));
     }
   }
   return room;

@@ -44,7 +44,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
                   "cpu, cuda, or auto (default): a GPU where there is one")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   command
-      .add_option("--threads", flags.threads, "Compute threads; 0: one per CPU")
+      .add_option("--threads", flags.threads,
+                  "Compute threads; 0: one per CPU it may use")
       ->check(CLI::NonNegativeNumber);
   command
       .add_option("--memory", flags.memory_bytes,

@@ -5,7 +5,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -16,6 +15,7 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/base/host_cpus.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/base/version.h"
@@ -421,9 +421,7 @@ absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     const EngineOptions& options) {
   const int threads =
-      options.threads > 0
-          ? options.threads
-          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+      options.threads > 0 ? options.threads : AvailableHostCpus();
   auto engine = std::make_unique<SweepEngine>(options, threads);
   QSWEEP_RETURN_IF_ERROR(engine->Start());
   return engine;

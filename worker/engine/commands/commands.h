@@ -20,7 +20,7 @@ using Print = std::function<void(absl::string_view text)>;
 
 struct EngineFlags {
   std::string device = "auto";  // or "cpu", "cuda"
-  int threads = 0;              // 0: all
+  int threads = 0;              // 0: AvailableHostCpus
   int64_t memory_bytes = 0;     // 0: most of what is free
 };
 

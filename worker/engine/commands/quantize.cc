@@ -21,6 +21,7 @@
 
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
+#include "common/base/host_cpus.h"
 #include "common/base/status_macros.h"
 #include "common/job/configuration.h"
 #include "worker/engine/block_places.h"
@@ -362,10 +363,8 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
     QSWEEP_RETURN_IF_ERROR(CheckGptqFormat(model, configuration));
     packing = GptqConfigJson(model, configuration);
   }
-  const int threads =
-      flags.engine.threads > 0
-          ? flags.engine.threads
-          : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int threads = flags.engine.threads > 0 ? flags.engine.threads
+                                               : AvailableHostCpus();
   QSWEEP_ASSIGN_OR_RETURN(
       const WriteRoom room,
       FindWriteRoom(WriteBytes(model, configuration, packing.has_value()),
