@@ -42,7 +42,7 @@ PROTO_INCLUDE = re.compile(r'\.pb\.h$|^google/protobuf')
 GRPC_INCLUDE = re.compile(r'^grpc')
 TORCH_INCLUDE = re.compile(r'^(torch|ATen|c10|caffe2)/')
 # nvcc sees plain types only: what else its files include costs seconds, for each architecture.
-CUDA_INCLUDE = re.compile(r'^(worker/kernels/[\w/]+\.h|c\w+)$')
+CUDA_INCLUDE = re.compile(r'^(worker/kernels/[\w/]+\.h|bit|c\w+)$')
 PURE = ("coordinator/core/", "coordinator/analysis/", "worker/agent/agent_core", "worker/sweep/trie")
 PURE_FORBIDDEN = re.compile(r'^(grpc|sqlite3|thread$|mutex$|chrono$|future$|fstream$|spdlog|'
                             r'common/base/(log|mutex)\.h)')

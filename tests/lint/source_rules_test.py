@@ -36,7 +36,7 @@ class SourceRules(unittest.TestCase):
         self.one("worker/kernels/rtn.cu", '#include "absl/status/status.h"\n', "a .cu file")
         self.one("worker/kernels/rtn.cu", '#include "common/base/error.h"\n', "a .cu file")
         self.assertEqual(source_rules.check({
-            "worker/kernels/rtn.cu": '#include <cstdint>\n#include "worker/kernels/rtn.h"\n'}), [])
+            "worker/kernels/rtn.cu": '#include <bit>\n#include <cstdint>\n#include "worker/kernels/rtn.h"\n'}), [])
 
     def test_finds_torch_that_meets_protobuf_through_a_header(self):
         found = source_rules.check({

@@ -1,3 +1,4 @@
+#include <bit>
 #include <cstdint>
 
 #include "worker/kernels/cuda_numbers.h"
@@ -383,22 +384,19 @@ void FillBins(Work& work) {
   }
 }
 
-// Whether the groups make tiles, whose bits are then filled in.
+// Whether the groups make tiles, whose bits are then filled in: each is a power
+// of two of vectors, at most a warp's.
 template <typename In>
 bool MakesTiles(Work& work) {
-  int bits = 0;
-  while (int64_t{kPerVector<In>} << bits < work.group_size) {
-    ++bits;
-  }
-  if (!work.aligned || work.offset != 0 || bits > kWarpBits ||
-      int64_t{kPerVector<In>} << bits != work.group_size ||
+  const auto size = static_cast<uint64_t>(work.group_size);
+  const uint64_t vectors = size / kPerVector<In>;
+  if (!work.aligned || work.offset != 0 || !std::has_single_bit(vectors) ||
+      vectors > uint64_t{1} << kWarpBits ||
       work.count % work.group_size != 0) {
     return false;
   }
-  work.team_bits = bits;
-  while (int64_t{1} << work.group_bits < work.group_size) {
-    ++work.group_bits;
-  }
+  work.team_bits = std::countr_zero(vectors);
+  work.group_bits = std::countr_zero(size);
   return true;
 }
 
