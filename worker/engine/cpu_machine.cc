@@ -11,6 +11,7 @@
 
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "worker/sweep/row_units.h"
 
 namespace qsweep {
 namespace {
@@ -108,37 +109,35 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
       layer_->MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
                         mode_, context_.sources, pool_, context_.stop, block_));
   const auto edges = static_cast<int64_t>(group.edges.size());
-  const int64_t unit_rows = std::clamp(
-      edges * rows_.count() / (pool_.num_threads() * kUnitsPerThread),
-      kMinUnitRows, kMaxUnitRows);
+  const int64_t unit_rows =
+      std::clamp(RoundUp(edges * rows_.count() /
+                             (pool_.num_threads() * kUnitsPerThread),
+                         kTileRows),
+                 kMinUnitRows, kMaxUnitRows);
   std::vector<Segment> segments;
-  std::vector<size_t> units = {0};  // where each begins in segments
-  int64_t rows = 0;
+  std::vector<int64_t> segment_rows;
   for (const TrieEdge& edge : group.edges) {
     float* const to = RowsOf(edge.to);
     const float* const from = RowsOf(edge.from);
     for (const PassRows::Document& document : rows_.documents) {
-      if (rows > 0 && rows + document.count > unit_rows) {
-        units.push_back(segments.size());
-        rows = 0;
-      }
       segments.push_back({.from = from + document.first * stride_,
                           .to = to + document.first * stride_,
                           .rows = document.count});
-      rows += document.count;
+      segment_rows.push_back(document.count);
     }
   }
-  units.push_back(segments.size());
+  const std::vector<std::vector<size_t>> units =
+      PackUnits(segment_rows, unit_rows, kTileRows);
   std::atomic<int64_t> advanced = 0;
   const std::string step = absl::StrCat("layer ", layer + 1, " of ",
                                         static_cast<int>(plan_.layers.size()));
   QSWEEP_RETURN_IF_ERROR(pool_.ParallelFor(
-      static_cast<int64_t>(units.size()) - 1, context_.stop,
+      static_cast<int64_t>(units.size()), context_.stop,
       [&](int64_t unit, int thread) -> absl::Status {
-        const size_t begin = units[static_cast<size_t>(unit)];
-        const size_t end = units[static_cast<size_t>(unit) + 1];
-        const std::span<const Segment> mine =
-            std::span(segments).subspan(begin, end - begin);
+        std::vector<Segment> mine;
+        for (const size_t index : units[static_cast<size_t>(unit)]) {
+          mine.push_back(segments[index]);
+        }
         for (const Segment& segment : mine) {
           states_.WillNeed(segment.from, segment.rows * stride_);
         }
