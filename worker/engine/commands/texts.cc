@@ -1,5 +1,6 @@
 #include "worker/engine/commands/texts.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
@@ -74,6 +75,8 @@ absl::Status AddCalibration(const std::string& path, EngineTask& task) {
   }
   QSWEEP_ASSIGN_OR_RETURN(std::vector<EngineLanguage> languages,
                           ReadTexts(path, "--calibration"));
+  // As a corpus has them: a job's codes come of texts in this order.
+  std::ranges::sort(languages, {}, &EngineLanguage::language);
   EngineCalibration calibration;
   std::vector<Digest> digests;
   for (EngineLanguage& language : languages) {

@@ -20,8 +20,9 @@ absl::StatusOr<std::vector<EngineLanguage>> ReadTexts(const std::string& path,
 absl::Status BadTexts(const std::string& path, absl::string_view flag,
                       absl::string_view what);
 
-// Puts the texts of a file after the task's other ones, and which they are into
-// the quantizer of its only configuration. "": does nothing. INVALID_ARGUMENT
+// Puts the texts of a file after the task's other ones, languages in the order
+// of a corpus, and which they are into the quantizer of its only configuration.
+// "": does nothing. INVALID_ARGUMENT
 // QS2114, QS1004: the quantizer is not calibrated, or names other texts; errors
 // of ParseQuantizer.
 absl::Status AddCalibration(const std::string& path, EngineTask& task);
