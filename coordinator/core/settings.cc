@@ -85,9 +85,9 @@ absl::Status Settings::Validate() const {
   QSWEEP_RETURN_IF_ERROR(Require(
       std::isfinite(default_weight_bandwidth) && default_weight_bandwidth > 0,
       "default_weight_bandwidth", "must be a number above 0"));
-  QSWEEP_RETURN_IF_ERROR(
-      Require(max_rows_per_task >= 1 && max_rows_per_task <= 100'000,
-              "max_rows_per_task", "must be 1 to 100000"));
+  QSWEEP_RETURN_IF_ERROR(Require(
+      max_rows_per_task >= 1 && max_rows_per_task <= kMostRowsPerTask,
+      "max_rows_per_task", absl::StrCat("must be 1 to ", kMostRowsPerTask)));
   QSWEEP_RETURN_IF_ERROR(Require(
       plan_slice_tasks >= 1 && plan_at_once_tasks >= plan_slice_tasks,
       "plan_at_once_tasks", "must be at least plan_slice_tasks, above 0"));

@@ -10,6 +10,12 @@
 
 namespace qsweep {
 
+// Most rows that a task may have at all. A row takes 153 bytes at most: numbers
+// of ten bytes each, all optional members there, and the digest of its codes.
+// So a result is below the 3 MiB that a worker puts into one call, and with
+// what surrounds it below the 4 MiB that a message may have.
+inline constexpr int64_t kMostRowsPerTask = 20'000;
+
 // What an operator may choose. Only ratios between the durations are checked,
 // so tests run the same logic at 1/50 scale. Value type.
 struct Settings {
@@ -57,7 +63,7 @@ struct Settings {
   // ordinary disk, and its load.
   double default_weight_bandwidth = 1e9;
   absl::Duration default_load = absl::Seconds(30);
-  int64_t max_rows_per_task = 2000;       // keeps a result below 256 KiB
+  int64_t max_rows_per_task = 2000;  // some 256 KiB; kMostRowsPerTask at most
   int64_t max_tasks_per_job = 1'000'000;  // QS1051 above
   // A submit of about more tasks than this is planned in slices, one per step
   // of the loop, so that workers do not wait for it.

@@ -260,6 +260,26 @@ TEST(PlanTasks, KeepsRowsBelowTheLimit) {
   }
 }
 
+// Its rows alone are more than a result can have.
+TEST(PlanTasks, CutsTheConfigurationsOfOneDocument_WhenTheyAreTooManyRows) {
+  Sweep sweep = MakeSweep(1, 1, 1, 1, 1e6);
+  std::vector<const Configuration*> many(2 * kMostRowsPerTask,
+                                         &sweep.configurations[1]);
+  TrieSizes tries(sweep.model, many);
+  sweep.input.tries = &tries;
+  sweep.input.missing.assign(many.size(), true);
+  Settings settings;
+  for (const int64_t limit : {settings.max_rows_per_task, kMostRowsPerTask}) {
+    settings.max_rows_per_task = limit;
+    const auto tasks = PlanTasks(sweep.input, settings);
+    ExpectCoversExactlyTheMissing(sweep, tasks);
+    EXPECT_EQ(tasks.size(), many.size() / static_cast<size_t>(limit));
+    for (const PlannedTask& task : tasks) {
+      EXPECT_EQ(task.configurations.size(), static_cast<size_t>(limit));
+    }
+  }
+}
+
 TEST(PlanTasks, FillsOnlyHoles) {
   Sweep sweep = MakeSweep(3, 4, 2, 10, 60);
   const size_t num_documents = sweep.input.documents.size();

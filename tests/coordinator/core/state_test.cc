@@ -1,5 +1,6 @@
 #include "coordinator/core/state.h"
 
+#include <limits>
 #include <set>
 
 #include "gmock/gmock.h"
@@ -231,6 +232,43 @@ TEST(Settings, ScalesAndChecksRatios) {
   EXPECT_EQ(field([](auto& s) { s.failed_budget = 0; }), "failed_budget");
   EXPECT_EQ(field([](auto& s) { s.max_rows_per_task = 0; }),
             "max_rows_per_task");
+  EXPECT_EQ(field([](auto& s) { s.max_rows_per_task = kMostRowsPerTask + 1; }),
+            "max_rows_per_task");
+}
+
+// What a worker puts into one call: result_sender.cc.
+TEST(Settings, AllowsNoTaskWhoseResultIsTooLongToSend) {
+  constexpr auto kMost32 = std::numeric_limits<uint32_t>::max();
+  constexpr auto kMost64 = std::numeric_limits<uint64_t>::max();
+  v1::Measurement row;
+  row.set_configuration_index(kMost32);
+  row.set_document_index(kMost32);
+  row.set_status(v1::ROW_STATUS_OK);
+  row.set_nll_sum(-1);
+  row.set_nll_fp_sum(-1);
+  row.set_unigram_nll_sum(-1);
+  row.set_tokens(kMost64);
+  row.set_bytes(kMost64);
+  row.set_bytes_scored(kMost64);
+  row.set_chars(kMost64);
+  row.set_kl_sum(-1);
+  row.set_top1(kMost64);
+  row.set_nonfinite(kMost64);
+  row.set_codes(std::string(32, '\xff'));
+  std::vector<const google::protobuf::FieldDescriptor*> present;
+  row.GetReflection()->ListFields(row, &present);
+  EXPECT_EQ(static_cast<int>(present.size()),
+            v1::Measurement::descriptor()->field_count());
+  v1::TaskResult result;
+  result.mutable_report()->set_engine(std::string(1000, 'x'));
+  result.mutable_report()->set_device(std::string(1000, 'x'));
+  Settings settings;
+  settings.max_rows_per_task = kMostRowsPerTask;
+  QSWEEP_ASSERT_OK(settings.Validate());
+  for (int64_t i = 0; i < settings.max_rows_per_task; ++i) {
+    *result.add_rows() = row;
+  }
+  EXPECT_LT(result.ByteSizeLong(), size_t{3} << 20);
 }
 
 }  // namespace
