@@ -13,21 +13,20 @@ namespace {
 
 constexpr uint64_t kMostMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
 
-void ForgetWorkers(Draft& draft, const std::vector<WorkerUuid>& unused,
-                   absl::Time before, size_t most) {
+// Of these, in their order.
+std::vector<const Worker*> LongLost(const State& state,
+                                    const std::vector<WorkerUuid>& unused,
+                                    absl::Time before) {
+  std::vector<const Worker*> lost;
   for (const WorkerUuid& uuid : unused) {
-    const Worker* worker = draft.state().FindWorker(uuid);
-    if (worker == nullptr || worker->liveness != WorkerLiveness::kLost ||
-        worker->mode != WorkerMode::kOpen || !worker->leases.empty() ||
-        worker->last_seen > before) {
-      continue;
+    const Worker* worker = state.FindWorker(uuid);
+    if (worker != nullptr && worker->liveness == WorkerLiveness::kLost &&
+        worker->mode == WorkerMode::kOpen && worker->leases.empty() &&
+        worker->last_seen <= before) {
+      lost.push_back(worker);
     }
-    if (most-- == 0) {
-      return;
-    }
-    draft.Add(WorkerForgotten{.worker = uuid});
-    draft.AddWorkerEvent({.kind = "worker_forgotten", .worker = worker->name});
   }
+  return lost;
 }
 
 }  // namespace
@@ -91,9 +90,19 @@ Decision<v1::CollectGarbageResponse> DecideCollectGarbage(
       draft.Add(TaskForgotten{.task = id});
     }
   }
+  std::vector<const Worker*> lost = LongLost(state, unused_workers, before);
   if (!request.dry_run()) {
-    ForgetWorkers(draft, unused_workers, before, limit);
+    if (lost.size() > limit) {
+      lost.resize(limit);
+      response.set_more(true);
+    }
+    for (const Worker* worker : lost) {
+      draft.Add(WorkerForgotten{.worker = worker->uuid});
+      draft.AddWorkerEvent(
+          {.kind = "worker_forgotten", .worker = worker->name});
+    }
   }
+  response.set_workers(lost.size());
   response.set_jobs(purged.size());
   response.set_tasks(tasks);
   return {.mutations = draft.Take(), .reply = response};

@@ -16,8 +16,8 @@ namespace qsweep {
 // `more` when some are left. A dry run counts all and changes nothing.
 // And forgets lost workers that were last seen before then, among
 // `unused_workers`, to which nothing stored refers; not those that are
-// quarantined or drain: they may come back. INVALID_ARGUMENT QS1004:
-// older_than_ms is above 100 years.
+// quarantined or drain: they may come back; as many at most as tasks.
+// INVALID_ARGUMENT QS1004: older_than_ms is above 100 years.
 Decision<v1::CollectGarbageResponse> DecideCollectGarbage(
     const State& state, const v1::CollectGarbageRequest& request,
     const std::vector<WorkerUuid>& unused_workers, const Settings& settings,

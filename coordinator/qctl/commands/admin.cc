@@ -66,26 +66,29 @@ absl::StatusOr<ExitCode> CollectGarbage(Context& context) {
   QSWEEP_ASSIGN_OR_RETURN(CoordinatorClient * client, context.Client());
   uint64_t jobs = 0;
   uint64_t tasks = 0;
+  uint64_t workers = 0;
   v1::CollectGarbageResponse response;
   do {
     QSWEEP_ASSIGN_OR_RETURN(response, client->CollectGarbage(request));
     jobs += response.jobs();
     tasks += response.tasks();
+    workers += response.workers();
   } while (response.more());
   Table table;
   table.kind = "GarbageCollection";
   table.columns = {{"jobs", dry ? "JOBS TO DELETE" : "JOBS", Form::kNumber},
                    {"tasks", "TASKS", Form::kNumber},
+                   {"workers", "WORKERS", Form::kNumber},
                    {"results_bytes", "RESULTS HELD", Form::kBytes},
                    {"results_freed_bytes", "RESULTS FREED", Form::kBytes}};
   // Of the last call; none from a coordinator of an older version.
-  const auto bytes = [](bool known, uint64_t count) {
-    return known ? Value(count) : Value();
+  const auto known = [](bool has, uint64_t count) {
+    return has ? Value(count) : Value();
   };
   table.rows.push_back(
-      {jobs, tasks,
-       bytes(response.has_results_bytes(), response.results_bytes()),
-       bytes(response.has_results_freed_bytes(),
+      {jobs, tasks, known(response.has_workers(), workers),
+       known(response.has_results_bytes(), response.results_bytes()),
+       known(response.has_results_freed_bytes(),
              response.results_freed_bytes())});
   QSWEEP_RETURN_IF_ERROR(context.Print(table));
   context.Note(dry ? "nothing was deleted; leave out --dry-run"

@@ -112,10 +112,10 @@ TEST(DecideCollectGarbage, ForgetsLostWorkersThatNothingRefersTo) {
       TestWorker("gone"), TestWorker("quarantined"), TestWorker("live"),
       TestWorker("never seen")};
   const Now later = TestNow(absl::Hours(25));
-  const State after =
-      After(state, DecideCollectGarbage(state, OlderThan(absl::Hours(24)),
-                                        unused, kSettings, later)
-                       .mutations);
+  const auto decision = DecideCollectGarbage(state, OlderThan(absl::Hours(24)),
+                                             unused, kSettings, later);
+  EXPECT_EQ(decision.reply->workers(), 1u);
+  const State after = After(state, decision.mutations);
   EXPECT_EQ(after.FindWorker(TestWorker("gone")), nullptr);
   for (const char* worker : {"quarantined", "live", "used"}) {
     EXPECT_NE(after.FindWorker(TestWorker(worker)), nullptr) << worker;
@@ -126,9 +126,28 @@ TEST(DecideCollectGarbage, ForgetsLostWorkersThatNothingRefersTo) {
               IsEmpty());  // seen since
   v1::CollectGarbageRequest dry = OlderThan(absl::Hours(24));
   dry.set_dry_run(true);
-  EXPECT_THAT(
-      DecideCollectGarbage(state, dry, unused, kSettings, later).mutations,
-      IsEmpty());
+  const auto counted =
+      DecideCollectGarbage(state, dry, unused, kSettings, later);
+  EXPECT_EQ(counted.reply->workers(), 1u);
+  EXPECT_THAT(counted.mutations, IsEmpty());
+}
+
+TEST(DecideCollectGarbage, ForgetsSomeWorkersAtATime) {
+  State state = StateBuilder().Worker("a").Worker("b").Build();
+  for (const char* worker : {"a", "b"}) {
+    state.Apply(WorkerLivenessChanged{.worker = TestWorker(worker)});  // LOST
+  }
+  const std::vector<WorkerUuid> unused = {TestWorker("a"), TestWorker("b")};
+  Settings one_by_one;
+  one_by_one.plan_at_once_tasks = 1;
+  for (const bool more : {true, false}) {
+    const auto decision = DecideCollectGarbage(
+        state, OlderThan(absl::ZeroDuration()), unused, one_by_one, TestNow());
+    EXPECT_EQ(decision.reply->workers(), 1u);
+    EXPECT_EQ(decision.reply->more(), more);
+    state = After(state, decision.mutations);
+  }
+  EXPECT_THAT(state.workers(), IsEmpty());
 }
 
 TEST(DecideCollectGarbage, ForgetsTasksThatNoJobHasAnyMore) {

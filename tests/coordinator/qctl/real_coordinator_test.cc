@@ -176,6 +176,7 @@ TEST_F(RealCoordinatorTest, DropsTheResultsOfDeletedJobs) {
   };
   const Json counted = collect({"--dry-run"});
   EXPECT_EQ(counted["results_freed_bytes"], 0);
+  EXPECT_EQ(counted["workers"], 0);
   EXPECT_THAT(saved(), UnorderedElementsAre(JobNumber(1), JobNumber(2)));
   const Json deleted = collect({});
   EXPECT_GT(deleted["results_freed_bytes"], 0);
