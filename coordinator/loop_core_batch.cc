@@ -157,6 +157,12 @@ absl::Status LoopCore::HandleFailedCommit(const absl::Status& why) {
   }
   // Workers say hello again, which restores what only memory knew of them.
   // Watchers resume: should the batch be on disk, they missed its events.
+  // One refused call is no exception. What its batch changed in memory alone
+  // cannot be taken back: leases that ended took their deadlines and progress
+  // along, workers have other sessions and are charged for longer, links were
+  // opened, removed and answered, plans went on. To keep all that would take a
+  // copy of leases, workers, links and plans at the start of every batch, for
+  // what is a defect of ours whenever it happens.
   const absl::Status loads =
       absl::UnavailableError("the coordinator loads its state");
   links_.CloseAll(state_, settings_, false, loads);
