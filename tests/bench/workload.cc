@@ -104,12 +104,13 @@ absl::Status AddCorpus(CoordinatorClient& client, const std::string& name,
 
 absl::StatusOr<Submitted> SubmitTasks(CoordinatorClient& client, Sweep sweep,
                                       const std::string& corpus,
-                                      int64_t documents) {
+                                      int64_t documents, v1::Reuse reuse) {
   const JobUuid uuid = *JobUuid::FromBytes(SecureRandomBytes(JobUuid::kSize));
   v1::SubmitJobRequest request;
   request.set_job_uuid(uuid.bytes());
   request.set_owner("bench");
   *request.mutable_spec() = Spec(sweep, corpus);
+  request.mutable_spec()->mutable_policy()->set_reuse(reuse);
   *request.add_models() = ToProto(Model());
   const SteadyTime began = Clock::Real().SteadyNow();
   QSWEEP_ASSIGN_OR_RETURN(const v1::SubmitJobResponse response,

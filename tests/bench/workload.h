@@ -43,7 +43,8 @@ struct Submitted {
 // PRECONDITION: the coordinator planned another number of tasks.
 absl::StatusOr<Submitted> SubmitTasks(CoordinatorClient& client, Sweep sweep,
                                       const std::string& corpus,
-                                      int64_t documents);
+                                      int64_t documents,
+                                      v1::Reuse reuse = v1::REUSE_AUTO);
 
 // A result that fits the task; its values follow from the digests.
 v1::TaskResult MakeResult(const v1::TaskSpec& spec);
