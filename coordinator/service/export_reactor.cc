@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -73,12 +74,17 @@ class ExportReactor : public grpc::ServerWriteReactor<v1::MeasurementBatch> {
   absl::Status FillBatch(Reader& reader) {
     batch_.Clear();
     while (rows_.empty() && !configurations_.empty()) {
-      QSWEEP_ASSIGN_OR_RETURN(std::vector<v1::MeasurementRow> rows,
-                              reader.ExportRows(job_, configurations_.front()));
-      configurations_.pop_front();
-      for (v1::MeasurementRow& row : rows) {
-        rows_.push_back(std::move(row));
+      QSWEEP_ASSIGN_OR_RETURN(
+          ExportPage page, reader.ExportRows(job_, configurations_.front(),
+                                             position_, kExportPageDocuments));
+      if (page.next) {
+        position_ = *std::move(page.next);
+      } else {
+        position_ = ExportPosition();
+        configurations_.pop_front();
       }
+      rows_ = {std::make_move_iterator(page.rows.begin()),
+               std::make_move_iterator(page.rows.end())};
     }
     while (!rows_.empty() &&
            static_cast<size_t>(batch_.rows_size()) < kExportBatchRows) {
@@ -90,8 +96,9 @@ class ExportReactor : public grpc::ServerWriteReactor<v1::MeasurementBatch> {
 
   ReaderPool& readers_;
   JobNumber job_;
-  std::deque<int64_t> configurations_;   // not read yet
-  std::deque<v1::MeasurementRow> rows_;  // of the one read last, not sent
+  std::deque<int64_t> configurations_;   // not read whole yet
+  ExportPosition position_;              // in the first of them
+  std::deque<v1::MeasurementRow> rows_;  // of the page read last, not sent
   v1::MeasurementBatch batch_;
 };
 

@@ -11,10 +11,14 @@
 namespace qsweep {
 
 inline constexpr size_t kExportBatchRows = 500;
+// Of a configuration, read at a time: rows of some 700 bytes each. Each page
+// looks through the documents of the job again, so many small ones take longer.
+inline constexpr int64_t kExportPageDocuments = 50'000;
 
 // Makes the reactor of one ExportMeasurements stream, which deletes itself at
-// its end: a job's rows in identity order, one configuration read at a time, so
-// that a slow client pins no snapshot. allowed: not OK ends the stream with it.
+// its end: a job's rows in identity order, a page of a configuration read at a
+// time, so that a slow client pins no snapshot and neither much memory.
+// allowed: not OK ends the stream with it.
 grpc::ServerWriteReactor<v1::MeasurementBatch>* NewExportReactor(
     Loop& loop, ReaderPool& readers,
     const v1::ExportMeasurementsRequest& request, const absl::Status& allowed);

@@ -31,7 +31,7 @@ namespace {
 // Of one statement, which is a snapshot: while it lasts, the log cannot be used
 // again and grows with each commit.
 constexpr absl::Duration kReadDeadline = absl::Seconds(2);
-// The rows of a configuration are sorted before the first goes out.
+// A page looks through all documents of the job, to find those in order.
 constexpr absl::Duration kExportDeadline = absl::Seconds(30);
 constexpr int kReadOpsPerCheck = 10'000;
 // The rows of a job are read in as many statements as it takes.
@@ -64,8 +64,9 @@ class SqliteReader : public Reader {
       JobNumber job) override;
   absl::StatusOr<std::vector<int64_t>> ExportConfigurations(
       JobNumber job) override;
-  absl::StatusOr<std::vector<v1::MeasurementRow>> ExportRows(
-      JobNumber job, int64_t configuration) override;
+  absl::StatusOr<ExportPage> ExportRows(JobNumber job, int64_t configuration,
+                                        const ExportPosition& from,
+                                        int64_t documents) override;
   absl::StatusOr<JobRows> ReadJobRows(
       JobNumber job, const std::function<bool()>& stop) override;
   absl::StatusOr<std::shared_ptr<const v1::Corpus>> ReadCorpus(
@@ -199,6 +200,10 @@ absl::StatusOr<std::vector<int64_t>> SqliteReader::ExportConfigurations(
   return ids;
 }
 
+// Of kExportMeasurements.
+constexpr int kStatusColumn = 16;  // NULL: no row is stored
+constexpr int kOrdinalColumn = 27;
+
 absl::StatusOr<v1::MeasurementRow> ExportRow(const Statement& row) {
   v1::MeasurementRow out;
   out.set_model(row.Text(0));
@@ -217,21 +222,34 @@ absl::StatusOr<v1::MeasurementRow> ExportRow(const Statement& row) {
   out.set_epoch(static_cast<uint64_t>(row.Integer(13)));
   out.set_worker(row.Text(14));
   out.set_created_at_us(row.Integer(15));
-  QSWEEP_ASSIGN_OR_RETURN(*out.mutable_values(), MeasurementColumns(row, 16));
+  QSWEEP_ASSIGN_OR_RETURN(*out.mutable_values(),
+                          MeasurementColumns(row, kStatusColumn));
   return out;
 }
 
-absl::StatusOr<std::vector<v1::MeasurementRow>> SqliteReader::ExportRows(
-    JobNumber job, int64_t configuration) {
-  std::vector<v1::MeasurementRow> rows;
+absl::StatusOr<ExportPage> SqliteReader::ExportRows(JobNumber job,
+                                                    int64_t configuration,
+                                                    const ExportPosition& from,
+                                                    int64_t documents) {
+  ExportPage page;
+  int64_t seen = 0;
   QSWEEP_RETURN_IF_ERROR(ForEachWithin(
       kExportDeadline, sql::kExportMeasurements,
       [&](const Statement& row) -> absl::Status {
-        QSWEEP_ASSIGN_OR_RETURN(rows.emplace_back(), ExportRow(row));
+        if (!row.IsNull(kStatusColumn)) {
+          QSWEEP_ASSIGN_OR_RETURN(page.rows.emplace_back(), ExportRow(row));
+        }
+        if (++seen == documents) {
+          page.next = ExportPosition{.evaluation = row.Text(5),
+                                     .language = row.Text(7),
+                                     .document = row.Text(8),
+                                     .ordinal = row.Integer(kOrdinalColumn)};
+        }
         return absl::OkStatus();
       },
-      job, configuration));
-  return rows;
+      job, configuration, from.evaluation, from.language, from.document,
+      from.ordinal, documents));
+  return page;
 }
 
 absl::Status SqliteReader::ReadHead(JobNumber job, JobRows& rows) {

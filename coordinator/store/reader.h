@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,20 @@ struct JobSource {
   std::shared_ptr<const v1::Corpus> calibration_corpus;  // null: none
 };
 
+// Where a page of an export begins: after this document of the configuration.
+struct ExportPosition {
+  std::string evaluation;
+  std::string language;
+  std::string document;
+  int64_t ordinal = -1;  // of the document in the job
+};
+
+// The stored rows of a run of documents, in identity order.
+struct ExportPage {
+  std::vector<v1::MeasurementRow> rows;
+  std::optional<ExportPosition> next;  // where the next one begins; none: ended
+};
+
 // A part of an artifact.
 struct ArtifactPart {
   uint64_t total_size = 0;
@@ -78,9 +93,12 @@ class Reader {
   // Ids of a job's configurations in the order of the measurement export.
   virtual absl::StatusOr<std::vector<int64_t>> ExportConfigurations(
       JobNumber job) = 0;
-  // The stored rows of one of them, in identity order.
-  virtual absl::StatusOr<std::vector<v1::MeasurementRow>> ExportRows(
-      JobNumber job, int64_t configuration) = 0;
+  // The stored rows of one of them, of this many documents (at least one) from
+  // `from` on.
+  virtual absl::StatusOr<ExportPage> ExportRows(JobNumber job,
+                                                int64_t configuration,
+                                                const ExportPosition& from,
+                                                int64_t documents) = 0;
   // stop: asked every few milliseconds; empty: never. NOT_FOUND QS4020;
   // CANCELLED once it is true.
   virtual absl::StatusOr<JobRows> ReadJobRows(

@@ -387,30 +387,37 @@ inline constexpr const char kExportConfigurations[] =
     "SELECT jc.configuration FROM job_configuration AS jc "
     "JOIN configuration AS c ON c.id = jc.configuration WHERE jc.job = ? "
     "ORDER BY c.model, c.digest";
-// The rows of a job's configuration in identity order: the columns of the
-// measurement export.
+// The documents of a job's configuration in identity order, after one, a page
+// of them: the columns of the measurement export, NULL without a row, and the
+// document's ordinal. First which documents: only theirs is looked up.
 inline constexpr const char kExportMeasurements[] =
     "SELECT lower(hex(c.model)), lower(hex(c.digest)), jc.resolved, "
-    "jc.quantizer, c.compute, e.text, k.name, jd.language, jd.document_id, "
+    "jc.quantizer, c.compute, p.text, k.name, p.language, p.document_id, "
     "lower(hex(d.digest)), l.engine, l.device, m.task, m.epoch, w.name, "
     "m.created_at_us, m.status, m.nll_sum, m.nll_fp_sum, m.unigram_nll_sum, "
-    "m.tokens, m.bytes, m.bytes_scored, m.chars, m.kl_sum, m.top1, m.nonfinite "
-    "FROM job AS j "
+    "m.tokens, m.bytes, m.bytes_scored, m.chars, m.kl_sum, m.top1, "
+    "m.nonfinite, p.ordinal "
+    "FROM (SELECT e.text AS text, je.evaluation AS evaluation, "
+    "jd.language AS language, jd.document_id AS document_id, "
+    "jd.document AS document, jd.ordinal AS ordinal "
+    "FROM configuration AS c "
+    "CROSS JOIN job_evaluation AS je ON je.job = ?1 AND je.model = c.model "
+    "CROSS JOIN evaluation AS e ON e.id = je.evaluation "
+    "CROSS JOIN job_document AS jd ON jd.job = ?1 "
+    "AND jd.eval_index = je.eval_index WHERE c.id = ?2 "
+    "AND (e.text, jd.language, jd.document_id, jd.ordinal) > (?3, ?4, ?5, ?6) "
+    "ORDER BY e.text, jd.language, jd.document_id, jd.ordinal LIMIT ?7) AS p "
+    "JOIN job AS j ON j.number = ?1 "
     "JOIN corpus AS k ON k.digest = j.corpus "
     "JOIN configuration AS c ON c.id = ?2 "
     "JOIN job_configuration AS jc ON jc.job = j.number "
     "AND jc.configuration = c.id "
-    "JOIN job_evaluation AS je ON je.job = j.number AND je.model = c.model "
-    "JOIN evaluation AS e ON e.id = je.evaluation "
-    "JOIN job_document AS jd ON jd.job = j.number "
-    "AND jd.eval_index = je.eval_index "
-    "JOIN document AS d ON d.id = jd.document "
-    "JOIN measurement AS m ON m.configuration = c.id "
-    "AND m.evaluation = je.evaluation AND m.document = jd.document "
-    "JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch "
-    "JOIN worker AS w ON w.uuid = l.worker "
-    "WHERE j.number = ?1 "
-    "ORDER BY e.text, jd.language, jd.document_id";
+    "JOIN document AS d ON d.id = p.document "
+    "LEFT JOIN measurement AS m ON m.configuration = c.id "
+    "AND m.evaluation = p.evaluation AND m.document = p.document "
+    "LEFT JOIN lease AS l ON l.task = m.task AND l.epoch = m.epoch "
+    "LEFT JOIN worker AS w ON w.uuid = l.worker "
+    "ORDER BY p.text, p.language, p.document_id, p.ordinal";
 
 inline constexpr const char kReadJobHead[] =
     "SELECT j.spec, k.body, j.plan FROM job AS j JOIN corpus AS k "

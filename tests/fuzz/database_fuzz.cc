@@ -130,7 +130,8 @@ void ReadRows(const std::string& folder) {
     const auto configurations = (*reader)->ExportConfigurations(JobNumber(job));
     for (size_t i = 0; configurations.ok() && i < configurations->size(); ++i) {
       (*reader)
-          ->ExportRows(JobNumber(job), (*configurations)[i])
+          ->ExportRows(JobNumber(job), (*configurations)[i], ExportPosition(),
+                       100)
           .status()
           .IgnoreError();
     }

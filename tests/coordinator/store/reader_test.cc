@@ -4,6 +4,7 @@
 #include <atomic>
 #include <future>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -90,14 +91,22 @@ class ReaderTest : public ::testing::Test {
            database->QueryInteger("PRAGMA wal_checkpoint(TRUNCATE)").value() ==
                0;
   }
-  std::vector<v1::MeasurementRow> Export(int64_t job = 1) {
+  // In pages of so many documents.
+  std::vector<v1::MeasurementRow> Export(int64_t job = 1,
+                                         int64_t documents = 1000) {
     std::vector<v1::MeasurementRow> all;
     const auto ids = reader_->ExportConfigurations(JobNumber(job));
     EXPECT_EQ(ids.status(), absl::OkStatus());
     for (const int64_t id : *ids) {
-      const auto rows = reader_->ExportRows(JobNumber(job), id);
-      EXPECT_EQ(rows.status(), absl::OkStatus());
-      all.insert(all.end(), rows->begin(), rows->end());
+      std::optional<ExportPosition> from = ExportPosition();
+      while (from) {
+        const auto page =
+            reader_->ExportRows(JobNumber(job), id, *from, documents);
+        EXPECT_EQ(page.status(), absl::OkStatus());
+        EXPECT_LE(page->rows.size(), static_cast<size_t>(documents));
+        all.insert(all.end(), page->rows.begin(), page->rows.end());
+        from = page->next;
+      }
     }
     return all;
   }
@@ -130,6 +139,37 @@ TEST_F(ReaderTest, ExportsRowsInIdentityOrder) {
   EXPECT_EQ(first.task_id(), 1u);
   EXPECT_EQ(first.epoch(), 1u);
   EXPECT_EQ(first.values().tokens(), 6u);
+}
+
+// A configuration with very many rows is never in memory whole.
+TEST_F(ReaderTest, ExportsTheSameRows_HoweverLongAPageIs) {
+  CommitWholeSweep();
+  AddDocuments(20);
+  const auto texts = [this](int64_t documents) {
+    std::vector<std::string> lines;
+    for (const v1::MeasurementRow& row : Export(1, documents)) {
+      lines.push_back(row.SerializeAsString());
+    }
+    return lines;
+  };
+  const std::vector<std::string> whole = texts(1000);
+  EXPECT_EQ(whole.size(), 3u * 24);
+  for (const int64_t documents : {1, 7, 24, 25}) {
+    EXPECT_EQ(texts(documents), whole) << documents;
+  }
+}
+
+// Documents without a row yet take their place in a page all the same.
+TEST_F(ReaderTest, ExportsWhatThereIs_WhileTheJobRuns) {
+  size_t before = 0;
+  for (const auto& batch : WholeSweep()) {
+    QSWEEP_ASSERT_OK(store_->Commit(batch));
+    const size_t now = Export(1, 1).size();
+    EXPECT_EQ(Export(1, 1000).size(), now);
+    EXPECT_GE(now, before);
+    before = now;
+  }
+  EXPECT_EQ(before, 12u);
 }
 
 TEST_F(ReaderTest, SeesACommitAtOnce_WhileTheJobRuns) {
@@ -212,9 +252,11 @@ TEST_F(ReaderTest, EndsAReadAfterTwoSeconds_AnExportLater) {
   const auto few = (*hurried)->ExportConfigurations(JobNumber(1));
   QSWEEP_ASSERT_OK(few);
   EXPECT_EQ(few->size(), 3u);
-  const auto rows = (*hurried)->ExportRows(JobNumber(1), few->front());
-  QSWEEP_ASSERT_OK(rows);
-  EXPECT_EQ(rows->size(), 2004u);
+  const auto page = (*hurried)->ExportRows(JobNumber(1), few->front(),
+                                           ExportPosition(), 5000);
+  QSWEEP_ASSERT_OK(page);
+  EXPECT_EQ(page->rows.size(), 2004u);
+  EXPECT_FALSE(page->next.has_value());
   EXPECT_TRUE(LogIsFree());
 }
 
