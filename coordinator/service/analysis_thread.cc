@@ -134,9 +134,10 @@ class AnalysisThreadImpl : public AnalysisThread {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AnalysisThread>> AnalysisThread::Start(
-    const std::string& directory, AnalysisCache& cache, const Clock& clock) {
+    const std::string& directory, AnalysisCache& cache, const Clock& clock,
+    std::shared_ptr<ReadGate> gate) {
   QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Reader> reader,
-                          Reader::Open(directory, clock));
+                          Reader::Open(directory, clock, std::move(gate)));
   return std::make_unique<AnalysisThreadImpl>(std::move(reader), cache);
 }
 

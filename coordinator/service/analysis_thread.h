@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "coordinator/store/analysis_cache.h"
+#include "coordinator/store/read_gate.h"
 #include "qsweep/v1/coordinator.pb.h"
 
 namespace qsweep {
@@ -20,10 +21,11 @@ namespace qsweep {
 // neither the loop nor the readers wait for it. Thread-safe.
 class AnalysisThread {
  public:
-  // directory: the coordinator's; cache and clock outlive it. Errors as
-  // Reader::Open.
+  // directory: the coordinator's; cache and clock outlive it. gate and errors
+  // as Reader::Open.
   static absl::StatusOr<std::unique_ptr<AnalysisThread>> Start(
-      const std::string& directory, AnalysisCache& cache, const Clock& clock);
+      const std::string& directory, AnalysisCache& cache, const Clock& clock,
+      std::shared_ptr<ReadGate> gate = nullptr);
 
   // As Stop.
   virtual ~AnalysisThread() = default;

@@ -84,17 +84,18 @@ class ServerImpl : public Server {
         authenticator_(token_, loop_.tokens(), clock, refusals_) {}
   ~ServerImpl() override { Stop(absl::Seconds(2)).IgnoreError(); }
 
-  absl::Status StartAll(const std::string& directory, const Clock& clock) {
+  absl::Status StartAll(const std::string& directory, const Clock& clock,
+                        const std::shared_ptr<ReadGate>& gate) {
     loop_.OnJobEnd(
         [this](v1::JobSummary job) { analysis_->Add(std::move(job)); });
     QSWEEP_RETURN_IF_ERROR(loop_.Start());
     QSWEEP_ASSIGN_OR_RETURN(
         cache_, AnalysisCache::Open(AnalysisCache::Path(directory)));
-    QSWEEP_ASSIGN_OR_RETURN(analysis_,
-                            AnalysisThread::Start(directory, *cache_, clock));
+    QSWEEP_ASSIGN_OR_RETURN(
+        analysis_, AnalysisThread::Start(directory, *cache_, clock, gate));
     QSWEEP_RETURN_IF_ERROR(AddMissingResults());
-    QSWEEP_ASSIGN_OR_RETURN(readers_,
-                            ReaderPool::Start(directory, clock, kNumReaders));
+    QSWEEP_ASSIGN_OR_RETURN(
+        readers_, ReaderPool::Start(directory, clock, kNumReaders, gate));
     coordinator_service_ = MakeCoordinatorService(
         loop_, *readers_, *cache_, *analysis_, authenticator_,
         [this]() -> absl::StatusOr<Digest> {
@@ -306,14 +307,16 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   QSWEEP_RETURN_IF_ERROR(MakeDataDirectory(options.directory));
   QSWEEP_ASSIGN_OR_RETURN(std::optional<Certificates> certificates,
                           CertificatesFor(options, listen, clock.Now()));
-  QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Store> store,
-                          OpenSqliteStore({.directory = options.directory}));
+  const auto gate = std::make_shared<ReadGate>();
+  QSWEEP_ASSIGN_OR_RETURN(
+      std::unique_ptr<Store> store,
+      OpenSqliteStore({.directory = options.directory, .read_gate = gate}));
   QSWEEP_ASSIGN_OR_RETURN(std::string token,
                           ReadOrMakeToken(options.directory));
   auto server = std::make_unique<ServerImpl>(
       options, std::move(listen), std::move(certificates), std::move(token),
       std::move(store), clock);
-  QSWEEP_RETURN_IF_ERROR(server->StartAll(options.directory, clock));
+  QSWEEP_RETURN_IF_ERROR(server->StartAll(options.directory, clock, gate));
   return server;
 }
 

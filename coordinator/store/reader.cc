@@ -40,12 +40,14 @@ constexpr size_t kRowsPerRead = 50'000;
 class SqliteReader : public Reader {
  public:
   SqliteReader(std::string directory, Database database,
-               std::unique_ptr<QueryGuard> guard, const Clock& clock)
+               std::unique_ptr<QueryGuard> guard, const Clock& clock,
+               std::shared_ptr<ReadGate> gate)
       : directory_(std::move(directory)),
         database_(std::move(database)),
         statements_(database_),
         guard_(std::move(guard)),
-        clock_(clock) {
+        clock_(clock),
+        gate_(std::move(gate)) {
     sqlite3_progress_handler(
         database_.handle(), kReadOpsPerCheck,
         [](void* opaque) {
@@ -77,16 +79,24 @@ class SqliteReader : public Reader {
   absl::StatusOr<v1::QueryResponse> Query(
       const v1::QueryRequest& request,
       const std::function<bool()>& stop) override {
+    WaitForGate();
     return guard_->Run(request, stop);
   }
   absl::StatusOr<BackupInfo> BackUp(int keep) override {
+    WaitForGate();
     return BackUpDatabase(directory_, clock_.Now(), keep);
   }
   absl::StatusOr<std::vector<std::string>> FindProblems() override {
+    WaitForGate();
     return FindDatabaseProblems(DatabasePath(directory_));
   }
 
  private:
+  void WaitForGate() {
+    if (gate_ != nullptr) {
+      gate_->Wait();
+    }
+  }
   // Runs sql, in a transaction of its own, and hands each row to use(row).
   template <typename Use, typename... Args>
   absl::Status ForEach(const char* sql, Use use, const Args&... args) {
@@ -95,6 +105,7 @@ class SqliteReader : public Reader {
   template <typename Use, typename... Args>
   absl::Status ForEachWithin(absl::Duration limit, const char* sql, Use use,
                              const Args&... args) {
+    WaitForGate();
     deadline_ = clock_.SteadyNow() + limit;
     QSWEEP_ASSIGN_OR_RETURN(Statement * row, statements_.Get(sql));
     row->BindAll(args...);
@@ -133,6 +144,7 @@ class SqliteReader : public Reader {
   StatementCache statements_;
   std::unique_ptr<QueryGuard> guard_;
   const Clock& clock_;
+  const std::shared_ptr<ReadGate> gate_;         // may be null
   SteadyTime deadline_;                          // of the statement that runs
   const std::function<bool()>* stop_ = nullptr;  // of the call that runs
 };
@@ -560,7 +572,8 @@ class ReaderThreads : public ReaderPool {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reader>> Reader::Open(
-    const std::string& directory, const Clock& clock) {
+    const std::string& directory, const Clock& clock,
+    std::shared_ptr<ReadGate> gate) {
   const std::string path = DatabasePath(directory);
   QSWEEP_ASSIGN_OR_RETURN(Database database, OpenReader(path));
   QSWEEP_ASSIGN_OR_RETURN(Database for_users, OpenReader(path));
@@ -568,16 +581,17 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Open(
       std::unique_ptr<QueryGuard> guard,
       QueryGuard::Create(std::move(for_users), AnalysisCache::Path(directory),
                          clock));
-  return std::make_unique<SqliteReader>(directory, std::move(database),
-                                        std::move(guard), clock);
+  return std::make_unique<SqliteReader>(
+      directory, std::move(database), std::move(guard), clock, std::move(gate));
 }
 
 absl::StatusOr<std::unique_ptr<ReaderPool>> ReaderPool::Start(
-    const std::string& directory, const Clock& clock, int num_threads) {
+    const std::string& directory, const Clock& clock, int num_threads,
+    const std::shared_ptr<ReadGate>& gate) {
   std::vector<std::unique_ptr<Reader>> readers;
   for (int i = 0; i < num_threads; ++i) {
     QSWEEP_ASSIGN_OR_RETURN(std::unique_ptr<Reader> reader,
-                            Reader::Open(directory, clock));
+                            Reader::Open(directory, clock, gate));
     readers.push_back(std::move(reader));
   }
   return std::make_unique<ReaderThreads>(std::move(readers));

@@ -16,6 +16,7 @@
 #include "common/base/digest.h"
 #include "coordinator/core/mutation.h"
 #include "coordinator/store/backup.h"
+#include "coordinator/store/read_gate.h"
 #include "qsweep/v1/coordinator.pb.h"
 
 namespace qsweep {
@@ -78,9 +79,11 @@ struct ArtifactPart {
 class Reader {
  public:
   // directory: the coordinator's; its database and analysis cache exist. clock
-  // outlives the reader.
+  // outlives the reader. gate: the store's; each read waits before it begins.
+  // Null: none does.
   static absl::StatusOr<std::unique_ptr<Reader>> Open(
-      const std::string& directory, const Clock& clock);
+      const std::string& directory, const Clock& clock,
+      std::shared_ptr<ReadGate> gate = nullptr);
   virtual ~Reader() = default;
 
   // All jobs that were not deleted, ascending.
@@ -131,7 +134,8 @@ class ReaderPool {
  public:
   // Opens the readers; errors as Reader::Open.
   static absl::StatusOr<std::unique_ptr<ReaderPool>> Start(
-      const std::string& directory, const Clock& clock, int num_threads = 4);
+      const std::string& directory, const Clock& clock, int num_threads = 4,
+      const std::shared_ptr<ReadGate>& gate = nullptr);
 
   // Runs what is queued, then ends the threads.
   virtual ~ReaderPool() = default;

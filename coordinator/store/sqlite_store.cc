@@ -63,9 +63,11 @@ class SqliteStore : public Store {
   // page_check: that of this database, which nobody waited for; may be null.
   SqliteStore(std::optional<FileLock> lock, Database database,
               std::unique_ptr<Reserve> reserve,
+              std::shared_ptr<ReadGate> read_gate,
               std::unique_ptr<PageCheck> page_check)
       : lock_(std::move(lock)),
         reserve_(std::move(reserve)),
+        read_gate_(std::move(read_gate)),
         page_check_(std::move(page_check)),
         database_(std::move(database)),
         statements_(database_),
@@ -208,7 +210,8 @@ class SqliteStore : public Store {
 
   std::optional<FileLock> lock_;
   std::unique_ptr<Reserve> reserve_;
-  std::unique_ptr<PageCheck> page_check_;  // null: known to be sound
+  const std::shared_ptr<ReadGate> read_gate_;  // may be null
+  std::unique_ptr<PageCheck> page_check_;      // null: known to be sound
   Database database_;
   StatementCache statements_;  // after database_: finalized before it closes
   RowIds ids_;
@@ -244,6 +247,9 @@ absl::Status SqliteStore::Commit(std::span<const Mutation> batch) {
     if (const auto news = wal_alarm_.Watch(wal_pages_ * kPageBytes)) {
       LogWarning(*news);
     }
+  }
+  if (read_gate_ != nullptr) {
+    read_gate_->Watch(wal_pages_ * kPageBytes);
   }
   return absl::OkStatus();
 }
@@ -527,6 +533,7 @@ absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(
   options.reserve->Take();
   return std::make_unique<SqliteStore>(
       std::move(lock), *std::move(database), std::move(options.reserve),
+      std::move(options.read_gate),
       beside ? std::make_unique<PageCheck>(path) : nullptr);
 }
 

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 
 #include "coordinator/store/database_file.h"
+#include "coordinator/store/read_gate.h"
 #include "coordinator/store/store.h"
 
 namespace qsweep {
@@ -24,6 +25,8 @@ struct SqliteStoreOptions {
   // False: the file is not looked through, since nothing but its own process
   // can have damaged it. For simulations that kill many.
   bool check_pages = true;
+  // That of the directory's readers; null: there are none.
+  std::shared_ptr<ReadGate> read_gate;
 };
 
 // The path of the database in a directory, for readers.
