@@ -43,6 +43,7 @@ class CpuDevice : public Device {
  public:
   CpuDevice(ThreadPool& pool, int64_t memory_bytes) : pool_(pool) {
     info_.name = "cpu";
+    // After "cpu" the level of our own loops.
     info_.build = absl::StrCat(ProductsVersion(), " cpu ",
                                kernels::BestRowKernels().name);
     info_.memory_bytes = HostMemoryBytes(memory_bytes);

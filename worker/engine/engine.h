@@ -147,8 +147,10 @@ struct EngineOptions {
 };
 
 struct EngineInfo {
-  std::string fingerprint;  // version, revision, kind of CPU
-  std::string device;       // "cpu", "cuda NVIDIA H200"
+  // Version, revision, and what chooses the bits of a product: libtorch, the
+  // vector level that it uses, the CPU's vendor and level, the device.
+  std::string fingerprint;
+  std::string device;  // "cpu", "cuda NVIDIA H200"
   int threads = 0;
   int64_t memory_bytes = 0;
   // Of tasks' quantizers, as "rtn"; kKeepsLargest.

@@ -1,9 +1,13 @@
 #include "worker/engine/products.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include <ATen/Parallel.h>
+#include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
@@ -60,6 +64,31 @@ auto Scratch(int64_t size) {
     array = typename Use::Array(size);
   }
   return array.data();
+}
+
+const char* CpuVendor() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("intel") ? "intel"
+         : __builtin_cpu_is("amd") ? "amd"
+                                   : "other";
+#else
+  return "other";
+#endif
+}
+
+// As far as MKL's branches differ.
+const char* CpuLevel() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("amx-tile")     ? "amx"
+         : __builtin_cpu_supports("avx512bf16") ? "avx512bf16"
+         : __builtin_cpu_supports("avx512vnni") ? "avx512vnni"
+         : __builtin_cpu_supports("avx512f")    ? "avx512"
+         : __builtin_cpu_supports("avx2")       ? "avx2"
+         : __builtin_cpu_supports("avx")        ? "avx"
+                                                : "sse";
+#else
+  return "unknown";
+#endif
 }
 
 // Weight rows that a native product takes at a time.
@@ -267,6 +296,19 @@ void AttendDocument(const AttentionHeads& document) {
   heads_of(document.queries, document.heads).copy_(context);
 }
 
-std::string ProductsVersion() { return "torch " TORCH_VERSION; }
+std::string ProductsVersion() {
+  std::string version =
+      absl::StrCat("torch ", TORCH_VERSION, " ",
+                   absl::AsciiStrToLower(at::get_cpu_capability()), " ",
+                   CpuVendor(), "-", CpuLevel());
+  for (const char* name : {"MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"}) {
+    // Read before any thread could change the environment.
+    const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+    if (value != nullptr && *value != '\0') {
+      absl::StrAppend(&version, " ", name, "=", value);
+    }
+  }
+  return version;
+}
 
 }  // namespace qsweep

@@ -121,7 +121,10 @@ struct AttentionHeads {
 // writes the context over the queries.
 void AttendDocument(const AttentionHeads& document);
 
-// "torch 2.13.0": for the fingerprint.
+// "torch 2.13.0 avx512 intel-amx": for the fingerprint. Which libtorch, and
+// what its own loops and those of the library under it choose by: the vector
+// level that it uses, the CPU's vendor and level, and what the environment
+// tells MKL (MKL_ENABLE_INSTRUCTIONS, MKL_CBWR), where it does.
 std::string ProductsVersion();
 
 }  // namespace qsweep

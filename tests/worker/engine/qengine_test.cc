@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fcntl.h>
 #include <poll.h>
+#include <set>
 #include <string>
 #include <unistd.h>
 #include <utility>
@@ -219,6 +220,30 @@ TEST_F(QengineTest, ScoresTheOthers_WhenADocumentCannotBe) {
     EXPECT_THAT(output.error, AllOf(HasSubstr(c.code), HasSubstr(texts),
                                     HasSubstr("\n  hint: ")));
   }
+}
+
+// What libtorch and MKL choose by decides the last bits.
+TEST_F(QengineTest,
+       HasAnotherFingerprint_WhenItsLibrariesUseOtherInstructions) {
+  // Where the check of such products fails, the error names them.
+  const auto fingerprint = [this] {
+    const Output output = Run({"selftest", "--device", "cpu"});
+    const std::string text = output.out + output.error;
+    EXPECT_THAT(text, HasSubstr("torch "));
+    const size_t begin = text.find("torch ");
+    return text.substr(begin, text.find_first_of(":\n", begin) - begin);
+  };
+  std::set<std::string> seen = {fingerprint()};
+  for (const auto& [name, value] :
+       std::vector<std::pair<const char*, const char*>>{
+           {"ATEN_CPU_CAPABILITY", "default"},
+           {"MKL_ENABLE_INSTRUCTIONS", "SSE4_2"},
+           {"MKL_CBWR", "COMPATIBLE"}}) {
+    setenv(name, value, /*overwrite=*/1);
+    EXPECT_TRUE(seen.insert(fingerprint()).second) << name;
+    unsetenv(name);
+  }
+  EXPECT_FALSE(seen.insert(fingerprint()).second);
 }
 
 TEST_F(QengineTest, TokenizesLines) {
