@@ -91,7 +91,7 @@ absl::Status CheckIsOf(const std::string& path, const Checkpoint& checkpoint,
 
 absl::StatusOr<ReadyCheckpoints::Ready> ReadyCheckpoints::OpenOne(
     const Quantizer& quantizer, const Checkpoint& base,
-    const ModelDescription& model) const {
+    const ModelDescription& model, const Stopped& stopped) const {
   Ready ready{.path = quantizer.checkpoint_path,
               .identity = IdentityOfModel(quantizer.checkpoint_path),
               .model = model.digest};
@@ -104,7 +104,7 @@ absl::StatusOr<ReadyCheckpoints::Ready> ReadyCheckpoints::OpenOne(
   }
   QSWEEP_ASSIGN_OR_RETURN(ready.checkpoint, Checkpoint::Open(ready.path));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription description,
-                          ready.checkpoint->Describe(cache_dir_));
+                          ready.checkpoint->Describe(cache_dir_, stopped));
   QSWEEP_RETURN_IF_ERROR(
       WithCheckpoint(quantizer, description, model).status());
   QSWEEP_RETURN_IF_ERROR(CheckIsOf(ready.path, *ready.checkpoint, base));
@@ -113,7 +113,8 @@ absl::StatusOr<ReadyCheckpoints::Ready> ReadyCheckpoints::OpenOne(
 
 absl::Status ReadyCheckpoints::Open(std::span<const Quantizer> quantizers,
                                     const Checkpoint& base,
-                                    const ModelDescription& model) {
+                                    const ModelDescription& model,
+                                    const Stopped& stopped) {
   std::map<uint64_t, Ready> before = std::exchange(ready_, {});
   std::map<uint64_t, Ready> now;
   for (const Quantizer& quantizer : quantizers) {
@@ -129,7 +130,8 @@ absl::Status ReadyCheckpoints::Open(std::span<const Quantizer> quantizers,
       now.insert(before.extract(known));
       continue;
     }
-    QSWEEP_ASSIGN_OR_RETURN(Ready ready, OpenOne(quantizer, base, model));
+    QSWEEP_ASSIGN_OR_RETURN(Ready ready,
+                            OpenOne(quantizer, base, model, stopped));
     now.emplace(key, std::move(ready));
   }
   ready_ = std::move(now);
@@ -142,7 +144,8 @@ const Checkpoint& ReadyCheckpoints::Of(const Scheme& scheme) const {
 
 absl::StatusOr<std::string> CompleteQuantizer(const std::string& text,
                                               const ModelDescription& model,
-                                              const std::string& cache_dir) {
+                                              const std::string& cache_dir,
+                                              const Stopped& stopped) {
   if (text == "fp") {
     return text;
   }
@@ -154,7 +157,7 @@ absl::StatusOr<std::string> CompleteQuantizer(const std::string& text,
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                           Checkpoint::Open(quantizer.checkpoint_path));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription description,
-                          checkpoint->Describe(cache_dir));
+                          checkpoint->Describe(cache_dir, stopped));
   QSWEEP_ASSIGN_OR_RETURN(const Quantizer complete,
                           WithCheckpoint(quantizer, description, model));
   return FormatQuantizer(complete);

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "common/base/stopped.h"
 #include "common/job/model_description.h"
 #include "common/job/quantizer.h"
 #include "worker/model/checkpoint.h"
@@ -30,10 +31,11 @@ class ReadyCheckpoints {
   // Has the checkpoints of these quantizers open, and no others; those of other
   // methods are left out. What was open and has not changed is not looked at
   // again. base, model: what they replace the weights of. Errors of
-  // Checkpoint::Open and Describe, and of WithCheckpoint
+  // Checkpoint::Open and Describe, which asks `stopped`, and of WithCheckpoint
   // (common/job/checkpoint_quantizer.h) and CheckIsOf. Then none is open.
   absl::Status Open(std::span<const Quantizer> quantizers,
-                    const Checkpoint& base, const ModelDescription& model);
+                    const Checkpoint& base, const ModelDescription& model,
+                    const Stopped& stopped);
 
   // That of a scheme whose quantizer was among Open's.
   const Checkpoint& Of(const Scheme& scheme) const;
@@ -48,7 +50,8 @@ class ReadyCheckpoints {
 
   absl::StatusOr<Ready> OpenOne(const Quantizer& quantizer,
                                 const Checkpoint& base,
-                                const ModelDescription& model) const;
+                                const ModelDescription& model,
+                                const Stopped& stopped) const;
 
   const std::string cache_dir_;
   std::map<uint64_t, Ready> ready_;  // by Scheme::checkpoint
@@ -62,10 +65,11 @@ absl::Status CheckIsOf(const std::string& path, const Checkpoint& checkpoint,
 
 // The text of a quantizer or "fp"; one of method checkpoint with what
 // WithCheckpoint says of the files at its path. Errors of ParseQuantizer,
-// Checkpoint::Open and Describe, WithCheckpoint.
+// Checkpoint::Open and Describe, which asks `stopped`, WithCheckpoint.
 absl::StatusOr<std::string> CompleteQuantizer(const std::string& text,
                                               const ModelDescription& model,
-                                              const std::string& cache_dir);
+                                              const std::string& cache_dir,
+                                              const Stopped& stopped = {});
 
 }  // namespace qsweep
 

@@ -372,8 +372,8 @@ absl::StatusOr<EngineResult> SweepEngine::Run(const EngineTask& task,
   QSWEEP_RETURN_IF_ERROR(Load(task.model_path, stop));
   QSWEEP_ASSIGN_OR_RETURN(const PreparedTask prepared,
                           PrepareTask(task, *checkpoint_, model_, stop));
-  QSWEEP_RETURN_IF_ERROR(
-      checkpoints_.Open(prepared.quantizers, *checkpoint_, model_));
+  QSWEEP_RETURN_IF_ERROR(checkpoints_.Open(prepared.quantizers, *checkpoint_,
+                                           model_, StoppedBy(stop)));
   const SweepPlan plan = PlanSweep(model_, prepared.configurations);
   EngineResult result;
   // Without calibration: the next task of the model finds the codes there.

@@ -90,7 +90,8 @@ TEST_F(WeightsTest, StopsInTheMidstOfATensorOfAReadyCheckpoint) {
           .value();
   const Quantizer quantizer = ParseQuantizer(text).value();
   ReadyCheckpoints ready("");
-  QSWEEP_ASSERT_OK(ready.Open(std::span(&quantizer, 1), *checkpoint_, model_));
+  QSWEEP_ASSERT_OK(
+      ready.Open(std::span(&quantizer, 1), *checkpoint_, model_, {}));
   const CodeCache codes("", "", 0);
   const LargestWeights largest;
   const TensorDescription& tensor = model_.tensors.front();
@@ -100,6 +101,20 @@ TEST_F(WeightsTest, StopsInTheMidstOfATensorOfAReadyCheckpoint) {
       quantizer.scheme, tensor, weights, {codes, largest, ready},
       kernels::InSequence, [&] { return ++asked == 2; }, weights)));
   EXPECT_EQ(asked, 2);
+}
+
+TEST_F(WeightsTest, StopsWhileAReadyCheckpointIsHashed) {
+  const std::string text = "checkpoint:path=" + directory_.path();
+  const Quantizer quantizer =
+      ParseQuantizer(CompleteQuantizer(text, model_, "").value()).value();
+  const auto stopped = [] { return true; };
+  ReadyCheckpoints ready("");
+  EXPECT_TRUE(absl::IsCancelled(
+      ready.Open(std::span(&quantizer, 1), *checkpoint_, model_, stopped)));
+  EXPECT_TRUE(
+      absl::IsCancelled(CompleteQuantizer(text, model_, "", stopped).status()));
+  QSWEEP_EXPECT_OK(
+      ready.Open(std::span(&quantizer, 1), *checkpoint_, model_, {}));
 }
 
 }  // namespace

@@ -105,8 +105,8 @@ class WeightsWriter {
     if (!configuration_.baseline()) {
       QSWEEP_ASSIGN_OR_RETURN(const Quantizer quantizer,
                               ParseQuantizer(configuration_.quantizer_text));
-      QSWEEP_RETURN_IF_ERROR(
-          checkpoints_.Open(std::span(&quantizer, 1), checkpoint_, model_));
+      QSWEEP_RETURN_IF_ERROR(checkpoints_.Open(
+          std::span(&quantizer, 1), checkpoint_, model_, StoppedBy(stop)));
     }
     {
       ThreadPool counters(room.counting_threads);
@@ -339,8 +339,9 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
                           NewDirectory::Create(flags.target));
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                           Checkpoint::Open(flags.model));
+  const Stopped stopped = StoppedBy(interrupted.stop());
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription model,
-                          checkpoint->Describe(ModelCacheDir()));
+                          checkpoint->Describe(ModelCacheDir(), stopped));
   const bool baseline = flags.quantizer.empty();
   EngineTask task;
   task.model_path = flags.model;
@@ -353,7 +354,7 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
   QSWEEP_RETURN_IF_ERROR(AddCalibration(flags.calibration, task));
   QSWEEP_ASSIGN_OR_RETURN(task.configurations[0].quantizer,
                           CompleteQuantizer(task.configurations[0].quantizer,
-                                            model, ModelCacheDir()));
+                                            model, ModelCacheDir(), stopped));
   QSWEEP_ASSIGN_OR_RETURN(
       const Configuration configuration,
       ParseConfiguration(model, task.configurations[0].quantizer,
