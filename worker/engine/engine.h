@@ -167,7 +167,8 @@ class Engine {
  public:
   // Starts the threads and proves that results will be reproducible.
   // FAILED_PRECONDITION QS5005: they would not be; QS5014: there is no such
-  // device. INTERNAL QS5013: the GPU failed.
+  // device. INVALID_ARGUMENT QS1004: the system does not start so many threads.
+  // INTERNAL QS5013: the GPU failed.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       const EngineOptions& options);
   virtual ~Engine() = default;

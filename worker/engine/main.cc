@@ -46,7 +46,7 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
   command
       .add_option("--threads", flags.threads,
                   "Compute threads; 0: one per CPU it may use")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, 4096));
   command
       .add_option("--memory", flags.memory_bytes,
                   "Bytes of the device for weights and states, and of the host "

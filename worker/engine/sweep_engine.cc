@@ -57,6 +57,8 @@ class SweepEngine : public Engine {
   SweepEngine(const EngineOptions& options, int threads)
       : options_(options), pool_(threads), checkpoints_(options.cache_dir) {}
 
+  int num_threads() const { return pool_.num_threads(); }
+
   absl::Status Start() {
     QSWEEP_ASSIGN_OR_RETURN(
         device_, MakeDevice(options_.device, pool_, options_.memory_bytes));
@@ -423,6 +425,12 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   const int threads =
       options.threads > 0 ? options.threads : AvailableHostCpus();
   auto engine = std::make_unique<SweepEngine>(options, threads);
+  if (engine->num_threads() < threads) {
+    return MakeError(kBadValue,
+                     absl::StrCat("The system starts ", engine->num_threads(),
+                                  " of ", threads, " threads."),
+                     "--threads", "Ask for fewer, or raise the limit.");
+  }
   QSWEEP_RETURN_IF_ERROR(engine->Start());
   return engine;
 }

@@ -1,6 +1,7 @@
 #include "worker/engine/thread_pool.h"
 
 #include <atomic>
+#include <system_error>
 #include <utility>
 
 namespace qsweep {
@@ -26,9 +27,13 @@ struct ThreadPool::Batch {
 };
 
 ThreadPool::ThreadPool(int num_threads) {
-  for (int thread = 1; thread < num_threads; ++thread) {
-    threads_.emplace_back(
-        [this, thread](std::stop_token stop) { Work(stop, thread); });
+  try {
+    for (int thread = 1; thread < num_threads; ++thread) {
+      threads_.emplace_back(
+          [this, thread](std::stop_token stop) { Work(stop, thread); });
+    }
+  } catch (const std::system_error&) {
+    // No more are to be had: num_threads() tells.
   }
 }
 

@@ -17,14 +17,15 @@
 
 namespace qsweep {
 
-// The engine's compute threads: the caller's and num_threads - 1 of its own.
-// One ParallelFor at a time.
+// The engine's compute threads: the caller's and num_threads - 1 of its own, or
+// as many as the system starts. One ParallelFor at a time.
 class ThreadPool {
  public:
   // What an item is given: its index, and which thread runs it, in
   // [0, num_threads), to pick buffers by.
   using Item = std::function<absl::Status(int64_t index, int thread)>;
 
+  // What is computed does not depend on how many there are in the end.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

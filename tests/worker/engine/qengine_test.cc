@@ -172,6 +172,7 @@ TEST_F(QengineTest, TellsErrorsByExitCode) {
                 2,
                 "QS1004"},
            Case{{"score", "--texts", texts}, 2, "--model"},
+           Case{{"selftest", "--threads", "100000"}, 2, "4096"},
            Case{{"sing"}, 2, "--help"},
        }) {
     const Output output = Run(c.arguments);

@@ -2,12 +2,16 @@
 
 #include <atomic>
 #include <cstddef>
+#include <pthread.h>
 #include <set>
 #include <stop_token>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include <gtest/gtest.h>
+
+#include "tests/support/error_matchers.h"
+#include "worker/engine/engine.h"
 
 namespace qsweep {
 namespace {
@@ -69,6 +73,48 @@ TEST(ThreadPool, ReturnsCancelled_OnceStopIsRequested) {
       });
   EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
   EXPECT_LT(started, 20);
+}
+
+// While it lives no thread can be started: a stack would need all addresses.
+class NoMoreThreads {
+ public:
+  NoMoreThreads() {
+    pthread_attr_init(&attributes_);
+    pthread_getattr_default_np(&before_);
+    pthread_attr_setstacksize(&attributes_, size_t{1} << 47);
+    EXPECT_EQ(pthread_setattr_default_np(&attributes_), 0);
+  }
+  ~NoMoreThreads() {
+    EXPECT_EQ(pthread_setattr_default_np(&before_), 0);
+    pthread_attr_destroy(&before_);
+    pthread_attr_destroy(&attributes_);
+  }
+  NoMoreThreads(const NoMoreThreads&) = delete;
+  NoMoreThreads& operator=(const NoMoreThreads&) = delete;
+
+ private:
+  pthread_attr_t attributes_;
+  pthread_attr_t before_;
+};
+
+TEST(ThreadPool, WorksWithTheThreadsThereAre_WhenNoMoreCanBeStarted) {
+  const NoMoreThreads no_more;
+  ThreadPool pool(4);
+  EXPECT_EQ(pool.num_threads(), 1);
+  int runs = 0;
+  QSWEEP_EXPECT_OK(pool.ParallelFor(7, std::stop_token(), [&](int64_t, int) {
+    ++runs;
+    return absl::OkStatus();
+  }));
+  EXPECT_EQ(runs, 7);
+}
+
+TEST(Engine, SaysHowManyThreadsThereAre_WhenNoMoreCanBeStarted) {
+  const NoMoreThreads no_more;
+  const absl::Status status =
+      Engine::Create({.device = "cpu", .threads = 4}).status();
+  EXPECT_EQ(testing::CodeOf(status), "QS1004");
+  EXPECT_EQ(status.message(), "The system starts 1 of 4 threads.");
 }
 
 }  // namespace
