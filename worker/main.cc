@@ -20,6 +20,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/log.h"
+#include "common/base/memory_limit.h"
 #include "common/base/status_macros.h"
 #include "common/base/token_text.h"
 #include "common/base/version.h"
@@ -60,7 +61,7 @@ struct Flags {
   std::string name;
   int threads = 0;
   std::string device = "auto";
-  int64_t memory_bytes = 0;
+  std::string memory = "0";
   std::string engine;
   double usd_per_hour = 0;
   std::string time_limit;
@@ -91,10 +92,12 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--device", flags.device,
                  "cpu, cuda, or auto (default): a GPU where there is one")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-  app.add_option("--memory", flags.memory_bytes,
-                 "Bytes of the device that the engine may use; 0: most of "
-                 "what is free")
-      ->check(CLI::NonNegativeNumber);
+  app.add_option("--memory", flags.memory,
+                 "Of the device, that the engine may use: bytes, 800MB, "
+                 "1.5GiB, or 40% of what is free; 0: most of it")
+      ->check([](const std::string& text) {
+        return std::string(ParseMemoryLimit(text).status().message());
+      });
   app.add_option("--engine", flags.engine,
                  "The engine program; default: qengine beside this program");
   app.add_option("--usd-per-hour", flags.usd_per_hour,
@@ -184,8 +187,9 @@ absl::StatusOr<AgentOptions> MakeOptions(const Flags& flags,
   options.engine.program =
       flags.engine.empty() ? BesideThisProgram("qengine") : flags.engine;
   options.engine.arguments = {
-      "serve",      "--threads", absl::StrCat(flags.threads),     "--device",
-      flags.device, "--memory",  absl::StrCat(flags.memory_bytes)};
+      "serve",     "--threads",  absl::StrCat(flags.threads),
+      "--device",  flags.device, "--memory",
+      flags.memory};
   return options;
 }
 

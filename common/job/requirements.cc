@@ -1,11 +1,10 @@
 #include "common/job/requirements.h"
 
 #include <cmath>
-#include <utility>
+#include <optional>
 #include <vector>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -13,6 +12,7 @@
 #include "absl/strings/str_split.h"
 
 #include "common/base/error_codes.h"
+#include "common/base/memory_limit.h"
 #include "common/base/status_macros.h"
 
 namespace qsweep {
@@ -31,35 +31,6 @@ absl::Status Bad(std::string message) {
                    "Write it like gpu=T4,vram>=14GiB,compute>=7.5.");
 }
 
-absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {
-  static constexpr std::pair<const char*, double> kUnits[] = {
-      {"KiB", 1024.0},
-      {"MiB", 1024.0 * 1024},
-      {"GiB", 1024.0 * 1024 * 1024},
-      {"TiB", 1024.0 * 1024 * 1024 * 1024},
-      {"KB", 1e3},
-      {"MB", 1e6},
-      {"GB", 1e9},
-      {"TB", 1e12},
-      {"B", 1}};
-  double unit = 1;
-  absl::string_view number = text;
-  for (const auto& [name, bytes] : kUnits) {
-    if (absl::EndsWithIgnoreCase(text, name)) {
-      number = absl::StripAsciiWhitespace(
-          text.substr(0, text.size() - absl::string_view(name).size()));
-      unit = bytes;
-      break;
-    }
-  }
-  double value = 0;
-  if (!absl::SimpleAtod(number, &value) || !std::isfinite(value) || value < 0 ||
-      value * unit > 1e18) {
-    return Bad(absl::StrCat("'", text, "' is no size of memory"));
-  }
-  return static_cast<uint64_t>(std::llround(value * unit));
-}
-
 }  // namespace
 
 absl::Status SetRequirement(absl::string_view key, absl::string_view value,
@@ -72,11 +43,15 @@ absl::Status SetRequirement(absl::string_view key, absl::string_view value,
     if (require.memory_bytes() > 0) {
       return Bad("vram is asked for twice");
     }
-    QSWEEP_ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes(value));
-    if (bytes < kLeastMemory) {
+    const std::optional<int64_t> bytes = ParseByteSize(value);
+    if (!bytes) {
+      return Bad(absl::StrCat("'", value, "' is no size of memory"));
+    }
+    const auto memory = static_cast<uint64_t>(*bytes);
+    if (memory < kLeastMemory) {
       return Bad(absl::StrCat("vram of '", value, "' is below 1 MiB"));
     }
-    require.set_memory_bytes(bytes);
+    require.set_memory_bytes(memory);
     return absl::OkStatus();
   }
   if (key == "compute") {

@@ -17,8 +17,8 @@ namespace qsweep {
 // INVALID_ARGUMENT QS1004, field "policy.require".
 absl::StatusOr<v1::Requirements> ParseRequirements(absl::string_view text);
 
-// One of them: "gpu", "vram" (bytes, or with KiB to TiB, KB to TB) or
-// "compute". Errors: as ParseRequirements.
+// One of them: "gpu", "vram" (a ParseByteSize) or "compute". Errors: as
+// ParseRequirements.
 absl::Status SetRequirement(absl::string_view key, absl::string_view value,
                             v1::Requirements& require);
 

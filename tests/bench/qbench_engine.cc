@@ -103,10 +103,11 @@ double Flops(const ModelDescription& model, const EngineResult& result,
 }
 
 absl::StatusOr<nlohmann::json> RunSweep(const SweepFlags& flags) {
-  QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                          Engine::Create({.device = flags.device,
-                                          .threads = flags.threads,
-                                          .memory_bytes = flags.memory_bytes}));
+  QSWEEP_ASSIGN_OR_RETURN(
+      const std::unique_ptr<Engine> engine,
+      Engine::Create({.device = flags.device,
+                      .threads = flags.threads,
+                      .memory = {.bytes = flags.memory_bytes}}));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription* model,
                           engine->Describe(flags.model));
   QSWEEP_ASSIGN_OR_RETURN(const EngineTask task, MakeSweep(flags, *model));

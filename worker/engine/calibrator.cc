@@ -187,9 +187,9 @@ absl::Status Calibrator::CheckMemory(const CalibrationTokens& tokens,
   if (bytes > memory_bytes) {
     return MakeError(
         kOutOfMemory,
-        absl::StrCat("Calibration takes ", bytes >> 20,
-                     " MiB, and the engine may use ", memory_bytes >> 20,
-                     " MiB. The least that works is ", bytes, " bytes."),
+        absl::StrCat("Calibration takes more than the ", memory_bytes,
+                     " bytes that the engine may use. The least that works is ",
+                     bytes, " bytes."),
         "--memory", "Give the engine more memory, or take fewer texts.");
   }
   return absl::OkStatus();

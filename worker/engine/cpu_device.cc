@@ -41,12 +41,12 @@ int64_t ScoredTogether(const SweepPlan& plan) {
 
 class CpuDevice : public Device {
  public:
-  CpuDevice(ThreadPool& pool, int64_t memory_bytes) : pool_(pool) {
+  CpuDevice(ThreadPool& pool, const MemoryLimit& memory) : pool_(pool) {
     info_.name = "cpu";
     // After "cpu" the level of our own loops.
     info_.build = absl::StrCat(ProductsVersion(), " cpu ",
                                kernels::BestRowKernels().name);
-    info_.memory_bytes = HostMemoryBytes(memory_bytes);
+    info_.memory_bytes = HostMemoryBytes(memory);
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -209,8 +209,9 @@ absl::Status CpuDevice::CheckProductsOf(const ModelConfig& config,
 
 }  // namespace
 
-std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool, int64_t memory_bytes) {
-  return std::make_unique<CpuDevice>(pool, memory_bytes);
+std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool,
+                                      const MemoryLimit& memory) {
+  return std::make_unique<CpuDevice>(pool, memory);
 }
 
 }  // namespace qsweep

@@ -49,14 +49,16 @@ std::string CublasVersion() {
 
 class CudaDevice : public Device {
  public:
-  CudaDevice(const GpuProperties& gpu, int64_t memory_bytes) {
+  CudaDevice(const GpuProperties& gpu, const MemoryLimit& memory) {
     info_.name = absl::StrCat("cuda ", gpu.name);
     info_.build =
         absl::StrCat(ProductsVersion(), " ", CublasVersion(), " cuda ",
                      gpu.name, " sm_", gpu.compute_capability);
     info_.compute_capability = gpu.compute_capability;
     const int64_t most = gpu.free_bytes / 10 * 9;
-    info_.memory_bytes = memory_bytes > 0 ? std::min(memory_bytes, most) : most;
+    const int64_t asked =
+        memory.bytes > 0 ? memory.bytes : gpu.free_bytes / 100 * memory.percent;
+    info_.memory_bytes = asked > 0 ? std::min(asked, most) : most;
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -126,9 +128,10 @@ absl::Status CudaDevice::CheckProductsOf(const ModelConfig& config,
 
 absl::Status FindCuda() { return FindGpu().status(); }
 
-absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int64_t memory_bytes) {
+absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(
+    const MemoryLimit& memory) {
   QSWEEP_ASSIGN_OR_RETURN(const GpuProperties gpu, FindGpu());
-  auto device = std::make_unique<CudaDevice>(gpu, memory_bytes);
+  auto device = std::make_unique<CudaDevice>(gpu, memory);
   QSWEEP_RETURN_IF_ERROR(LimitDeviceMemory(device->info().memory_bytes));
   PrepareProducts();
   return device;

@@ -13,9 +13,9 @@ namespace qsweep {
 
 absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
                                                    ThreadPool& pool,
-                                                   int64_t memory_bytes) {
+                                                   const MemoryLimit& memory) {
   if (which == "cpu") {
-    return MakeCpuDevice(pool, memory_bytes);
+    return MakeCpuDevice(pool, memory);
   }
   if (which != "cuda" && which != "auto") {
     return MakeError(kBadValue,
@@ -25,7 +25,7 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
   const absl::Status found = FindCuda();
   if (!absl::IsNotFound(found)) {
     QSWEEP_RETURN_IF_ERROR(found);  // a GPU that fails is no reason to be slow
-    return MakeCudaDevice(memory_bytes);
+    return MakeCudaDevice(memory);
   }
   if (which == "cuda") {
     return MakeError(
@@ -33,7 +33,7 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
         absl::StrCat("There is no GPU to use: ", found.message(), "."),
         "--device", "Use --device cpu.");
   }
-  return MakeCpuDevice(pool, memory_bytes);
+  return MakeCpuDevice(pool, memory);
 }
 
 std::vector<Compute> ComputesOf(const Device& device) {

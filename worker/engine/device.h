@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "common/base/memory_limit.h"
 #include "common/job/model_description.h"
 #include "common/job/quantizer.h"
 #include "worker/engine/pass.h"
@@ -86,23 +87,24 @@ class Device {
   virtual int64_t PeakBytes() const = 0;
 };
 
-// memory_bytes: that tasks may use; 0: most of what is free. pool must outlive
-// the device.
-std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool, int64_t memory_bytes);
+// memory: that tasks may use. pool must outlive the device.
+std::unique_ptr<Device> MakeCpuDevice(ThreadPool& pool,
+                                      const MemoryLimit& memory);
 
 // OK where this build has a device path and the machine a GPU for it. NOT_FOUND
 // with the reason for people where not; INTERNAL QS5013: the GPU cannot be
 // used.
 absl::Status FindCuda();
 // Errors: those of FindCuda; INTERNAL QS5013.
-absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int64_t memory_bytes);
+absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(
+    const MemoryLimit& memory);
 
 // which: "cpu", "cuda", or "auto": a GPU where there is one. INVALID_ARGUMENT
 // QS1004: anything else; FAILED_PRECONDITION QS5014: there is no such device;
 // INTERNAL QS5013: it cannot be used.
 absl::StatusOr<std::unique_ptr<Device>> MakeDevice(absl::string_view which,
                                                    ThreadPool& pool,
-                                                   int64_t memory_bytes);
+                                                   const MemoryLimit& memory);
 
 // All modes that it computes in.
 std::vector<Compute> ComputesOf(const Device& device);

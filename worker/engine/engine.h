@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 
 #include "common/base/digest.h"
+#include "common/base/memory_limit.h"
 #include "common/job/model_description.h"
 #include "common/job/quantizer.h"
 #include "worker/eval/evaluation.h"
@@ -137,8 +138,7 @@ class EngineSink {
 struct EngineOptions {
   std::string device = "auto";  // "cpu", "cuda"; auto: a GPU if there is one
   int threads = 0;              // 0: AvailableHostCpus
-  // Of the device, for states and weights; 0: most of what is free.
-  int64_t memory_bytes = 0;
+  MemoryLimit memory;           // of the device, for states and weights
   // For model digests, and for the codes of calibrated quantizers; "": digests
   // are computed again, codes stay in memory.
   std::string cache_dir;

@@ -104,8 +104,10 @@ int64_t AvailableHostMemory(const std::string& root) {
   return std::min(available, RoomInGroups(root));
 }
 
-int64_t HostMemoryBytes(int64_t asked_bytes) {
-  return asked_bytes > 0 ? asked_bytes : AvailableHostMemory() / 10 * 8;
+int64_t HostMemoryBytes(const MemoryLimit& limit) {
+  constexpr int kUsualPercent = 80;
+  const int percent = limit.percent > 0 ? limit.percent : kUsualPercent;
+  return limit.bytes > 0 ? limit.bytes : AvailableHostMemory() / 100 * percent;
 }
 
 }  // namespace qsweep

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "common/base/memory_limit.h"
+
 namespace qsweep {
 
 // Bytes that this process could use without swapping, and without being slowed
@@ -16,9 +18,9 @@ namespace qsweep {
 // root: before /proc and every path in it; other than "" in tests.
 int64_t AvailableHostMemory(const std::string& root = "");
 
-// What an engine may use of the host: asked_bytes, or where those are 0 most of
-// what is available.
-int64_t HostMemoryBytes(int64_t asked_bytes);
+// What an engine may use of the host: the bytes of `limit`, its share of what
+// is available, or four fifths of that.
+int64_t HostMemoryBytes(const MemoryLimit& limit);
 
 }  // namespace qsweep
 

@@ -15,6 +15,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/error_json.h"
 #include "common/base/log.h"
+#include "common/base/memory_limit.h"
 #include "common/base/version.h"
 #include "worker/engine/commands/commands.h"
 
@@ -48,12 +49,18 @@ void AddEngineFlags(CLI::App& command, EngineFlags& flags) {
                   "Compute threads; 0: one per CPU it may use")
       ->check(CLI::Range(0, 4096));
   command
-      .add_option("--memory", flags.memory_bytes,
-                  "Bytes of the device for weights and states, and of the host "
-                  "for what `quantize` writes at a time; 0: most of what is "
-                  "free. States that do not fit go to a file in $TMPDIR, or in "
-                  "the cache's folder")
-      ->check(CLI::NonNegativeNumber);
+      .add_option_function<std::string>(
+          "--memory",
+          [&flags](const std::string& text) {
+            flags.memory = ParseMemoryLimit(text).value();  // checked below
+          },
+          "Of the device for weights and states, and of the host for what "
+          "`quantize` writes at a time: bytes, 800MB, 1.5GiB, or 40% of what "
+          "is free; 0: most of it. States that do not fit go to a file in "
+          "$TMPDIR, or in the cache's folder")
+      ->check([](const std::string& text) {
+        return std::string(ParseMemoryLimit(text).status().message());
+      });
 }
 
 void AddModel(CLI::App& command, std::string& model) {

@@ -12,7 +12,7 @@ absl::Status FindCuda() {
       "this engine was built without CUDA (nvcc and a CUDA libtorch)");
 }
 
-absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int64_t) {
+absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(const MemoryLimit&) {
   return FindCuda();
 }
 

@@ -61,7 +61,7 @@ class SweepEngine : public Engine {
 
   absl::Status Start() {
     QSWEEP_ASSIGN_OR_RETURN(
-        device_, MakeDevice(options_.device, pool_, options_.memory_bytes));
+        device_, MakeDevice(options_.device, pool_, options_.memory));
     QSWEEP_RETURN_IF_ERROR(device_->CheckReproducible());
     const DeviceInfo& device = device_->info();
     info_.fingerprint =
@@ -171,7 +171,9 @@ absl::Status SweepEngine::Calibrate(const PreparedTask& prepared,
       });
   // The calibrator's states and Hessians are the CPU's.
   const int64_t host_memory =
-      info_.compute_capability > 0 ? HostMemoryBytes(0) : info_.memory_bytes;
+      info_.compute_capability > 0
+          ? HostMemoryBytes({.percent = options_.memory.percent})
+          : info_.memory_bytes;
   for (const CalibrationTokens& tokens : prepared.calibrations) {
     QSWEEP_RETURN_IF_ERROR(calibrator.Run(tokens, host_memory));
   }
@@ -204,18 +206,20 @@ absl::StatusOr<PassPlan> SweepEngine::CutPasses(const EngineTask& task,
   const int64_t least =
       room.working_bytes + limits.other_row * longest + (files ? 0 : states);
   std::string text = absl::StrCat(
-      "Weights and buffers take ", room.working_bytes >> 20,
-      " MiB, and the states of a document of ", longest, " tokens ",
-      states >> 20, " MiB; the engine may use ", info_.memory_bytes >> 20,
-      " MiB. The least that works is ", least, " bytes");
+      "Weights and buffers take ", room.working_bytes,
+      " bytes, and the states of a document of ", longest, " tokens ", states,
+      "; the engine may use ", info_.memory_bytes, ". The least that works is ",
+      least, " bytes");
   if (files) {
     absl::StrAppend(&text, ", with room for ", states, " bytes of states in ",
                     options_.state_dir, ", which has ", limits.file_room);
   }
   return MakeError(
       kOutOfMemory, absl::StrCat(text, "."), "--memory",
-      files ? "Give the engine more memory, or make room in that folder."
-            : "Give the engine more memory, or fewer configurations.");
+      !files ? "Give the engine more memory, or fewer configurations."
+      : info_.memory_bytes < least
+          ? "Give the engine more memory."
+          : "Make room in that folder, or give the engine more memory.");
 }
 
 // Takes one pass through the model and fills its documents' rows.

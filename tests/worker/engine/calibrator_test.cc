@@ -424,8 +424,8 @@ TEST_F(CalibratorTest, SaysWhatToDo_WhenTheHessianIsSingular) {
 
 TEST_F(CalibratorTest, RefusesTheTask_WhenMemoryIsTooSmall) {
   const auto error = [this](int64_t bytes, const char* quantizer) {
-    auto engine =
-        Engine::Create({.device = "cpu", .threads = 1, .memory_bytes = bytes});
+    auto engine = Engine::Create(
+        {.device = "cpu", .threads = 1, .memory = {.bytes = bytes}});
     EXPECT_TRUE(engine.ok()) << engine.status();
     return Error(**engine, WithLayerSets(Task(**engine, {quantizer}, 40)));
   };
@@ -440,8 +440,8 @@ TEST_F(CalibratorTest, RefusesTheTask_WhenMemoryIsTooSmall) {
 
 TEST_F(CalibratorTest, SaysTheLeastMemoryThatWorks) {
   const auto error = [this](int64_t bytes) {
-    auto engine =
-        Engine::Create({.device = "cpu", .threads = 2, .memory_bytes = bytes});
+    auto engine = Engine::Create(
+        {.device = "cpu", .threads = 2, .memory = {.bytes = bytes}});
     EXPECT_TRUE(engine.ok()) << engine.status();
     EngineTask task = Task(**engine, {"awq:bits=4,group=-1"}, 200);
     task.configurations.resize(1);

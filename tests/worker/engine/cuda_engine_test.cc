@@ -266,7 +266,7 @@ TEST_F(LargeCudaEngineTest, RowsAreEqualToTheBit_WhenMemoryForcesPasses) {
   while (enough - too_little > 8'000'000) {
     const int64_t memory = (too_little + enough) / 2;
     auto engine = Engine::Create(
-        {.device = "cuda", .threads = 1, .memory_bytes = memory});
+        {.device = "cuda", .threads = 1, .memory = {.bytes = memory}});
     ASSERT_TRUE(engine.ok()) << engine.status();
     CountingSink sink;
     auto result = (*engine)->Run(task, sink, std::stop_token());
@@ -378,7 +378,7 @@ TEST_F(CudaEngineTest, RefusesTheTask_WhenMemoryHoldsNoRow) {
   TempDir directory;
   TinyLlama().WriteTo(directory);
   auto small = Engine::Create(
-      {.device = "cuda", .threads = 1, .memory_bytes = 200'000'000});
+      {.device = "cuda", .threads = 1, .memory = {.bytes = 200'000'000}});
   ASSERT_TRUE(small.ok()) << small.status();
   Silent sink;
   EXPECT_EQ(

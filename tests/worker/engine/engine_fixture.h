@@ -38,7 +38,7 @@ inline std::unique_ptr<Engine> MakeEngine(int threads, int64_t memory_bytes = 0,
                                           const std::string& state_dir = "") {
   auto engine = Engine::Create({.device = "cpu",
                                 .threads = threads,
-                                .memory_bytes = memory_bytes,
+                                .memory = {.bytes = memory_bytes},
                                 .state_dir = state_dir});
   EXPECT_TRUE(engine.ok()) << engine.status();
   return *std::move(engine);

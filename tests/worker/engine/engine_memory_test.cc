@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "tests/support/error_matchers.h"
@@ -18,7 +19,10 @@ namespace {
 
 using testing::CodeOf;
 using testing::EngineTest;
+using ::testing::HasSubstr;
+using testing::HintOf;
 using testing::MakeEngine;
+using ::testing::Not;
 using testing::RecordingSink;
 using testing::TempDir;
 using testing::Values;
@@ -107,6 +111,22 @@ TEST_F(EngineTest, MeasuresItsNoiseInMemory_WhenItsFolderHasNoRoom) {
 TEST_F(EngineTest, RefusesTheTask_WhenMemoryHoldsNoDocument) {
   const auto engine = MakeEngine(1, kLeastMemory);
   EXPECT_EQ(CodeOf(RunError(*engine, Task(*engine))), "QS5006");
+}
+
+TEST_F(EngineTest, SaysWhatIsMissing_MemoryOrRoomInTheFolder) {
+  const auto hint = [&](int64_t memory, const std::string& folder) {
+    const auto engine = MakeEngine(1, memory, folder);
+    const absl::Status refused = RunError(*engine, Task(*engine));
+    EXPECT_EQ(CodeOf(refused), "QS5006");
+    EXPECT_THAT(std::string(refused.message()), Not(HasSubstr("MiB")));
+    return HintOf(refused);
+  };
+  const TempDir states;
+  EXPECT_EQ(hint(kLeastMemory / 2, ""),
+            "Give the engine more memory, or fewer configurations.");
+  EXPECT_EQ(hint(kLeastMemory / 2, states.path()),
+            "Give the engine more memory.");
+  EXPECT_THAT(hint(kLeastMemory, "/proc"), HasSubstr("Make room"));
 }
 
 TEST_F(EngineTest, SaysTheLeastMemoryThatWorks) {

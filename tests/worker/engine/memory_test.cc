@@ -131,7 +131,7 @@ class EngineMemoryTest : public ::testing::Test {
                                      const std::string& state_dir) {
     auto engine = Engine::Create({.device = "cpu",
                                   .threads = 1,
-                                  .memory_bytes = memory_bytes,
+                                  .memory = {.bytes = memory_bytes},
                                   .state_dir = state_dir});
     QSWEEP_EXPECT_OK(engine);
     return *std::move(engine);

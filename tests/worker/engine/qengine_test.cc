@@ -173,6 +173,8 @@ TEST_F(QengineTest, TellsErrorsByExitCode) {
                 "QS1004"},
            Case{{"score", "--texts", texts}, 2, "--model"},
            Case{{"selftest", "--threads", "100000"}, 2, "4096"},
+           Case{
+               {"selftest", "--memory", "100XB"}, 2, "write 1500000000, 800MB"},
            Case{{"sing"}, 2, "--help"},
        }) {
     const Output output = Run(c.arguments);
@@ -221,6 +223,13 @@ TEST_F(QengineTest, ScoresTheOthers_WhenADocumentCannotBe) {
     EXPECT_THAT(output.error, AllOf(HasSubstr(c.code), HasSubstr(texts),
                                     HasSubstr("\n  hint: ")));
   }
+}
+
+TEST_F(QengineTest, ReadsSizesOfMemory) {
+  const Output output =
+      Run({"selftest", "--device", "cpu", "--memory", "100 MiB"});
+  EXPECT_EQ(output.code, 0) << output.error;
+  EXPECT_THAT(output.out, HasSubstr(", 100 MiB\n"));
 }
 
 // What libtorch and MKL choose by decides the last bits.

@@ -1,13 +1,14 @@
 #ifndef QSWEEP_WORKER_ENGINE_COMMANDS_COMMANDS_H_
 #define QSWEEP_WORKER_ENGINE_COMMANDS_COMMANDS_H_
 
-#include <cstdint>
 #include <functional>
 #include <istream>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+
+#include "common/base/memory_limit.h"
 
 namespace qsweep {
 
@@ -21,7 +22,7 @@ using Print = std::function<void(absl::string_view text)>;
 struct EngineFlags {
   std::string device = "auto";  // or "cpu", "cuda"
   int threads = 0;              // 0: AvailableHostCpus
-  int64_t memory_bytes = 0;     // 0: most of what is free
+  MemoryLimit memory;
 };
 
 // Frames on stdin and stdout until stdin ends; ends the process then, whatever
@@ -73,7 +74,7 @@ struct QuantizeFlags {
 };
 // Writes the model as a configuration has it, for transformers and others: a
 // Hugging Face directory, whole or not at all, also when SIGINT or SIGTERM ends
-// it. engine.memory_bytes: also of the host, for the tensors that are written
+// it. engine.memory: also of the host, for the tensors that are written
 // at the same time. FAILED_PRECONDITION QS7002: it is there already, or cannot
 // be written. RESOURCE_EXHAUSTED QS5006: the memory holds not one of its
 // tensors. INVALID_ARGUMENT QS1004, QS1042: the

@@ -372,15 +372,15 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
                     KeepsLargest(configuration)
                         ? LargestWeights::BytesOfThread(model)
                         : 0,
-                    threads, HostMemoryBytes(flags.engine.memory_bytes)));
+                    threads, HostMemoryBytes(flags.engine.memory)));
   std::unique_ptr<Engine> engine;
   if (!task.calibrations.empty()) {
-    QSWEEP_ASSIGN_OR_RETURN(
-        engine, Engine::Create({.device = flags.engine.device,
-                                .threads = flags.engine.threads,
-                                .memory_bytes = flags.engine.memory_bytes,
-                                .cache_dir = ModelCacheDir(),
-                                .state_dir = StateDir()}));
+    QSWEEP_ASSIGN_OR_RETURN(engine,
+                            Engine::Create({.device = flags.engine.device,
+                                            .threads = flags.engine.threads,
+                                            .memory = flags.engine.memory,
+                                            .cache_dir = ModelCacheDir(),
+                                            .state_dir = StateDir()}));
     QSWEEP_RETURN_IF_ERROR(
         engine->Run(task, sink, interrupted.stop()).status());
   }

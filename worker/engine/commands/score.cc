@@ -135,13 +135,12 @@ absl::StatusOr<EngineTask> MakeTask(const ScoreFlags& flags,
 }  // namespace
 
 absl::Status RunScore(const ScoreFlags& flags, const Print& print) {
-  QSWEEP_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Engine> engine,
-      Engine::Create({.device = flags.engine.device,
-                      .threads = flags.engine.threads,
-                      .memory_bytes = flags.engine.memory_bytes,
-                      .cache_dir = ModelCacheDir(),
-                      .state_dir = StateDir()}));
+  QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                          Engine::Create({.device = flags.engine.device,
+                                          .threads = flags.engine.threads,
+                                          .memory = flags.engine.memory,
+                                          .cache_dir = ModelCacheDir(),
+                                          .state_dir = StateDir()}));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription* const model,
                           engine->Describe(flags.model));
   QSWEEP_ASSIGN_OR_RETURN(const EngineTask task, MakeTask(flags, *model));

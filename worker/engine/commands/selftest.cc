@@ -15,7 +15,7 @@ absl::Status RunSelftest(const EngineFlags& flags, const Print& print) {
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                           Engine::Create({.device = flags.device,
                                           .threads = flags.threads,
-                                          .memory_bytes = flags.memory_bytes}));
+                                          .memory = flags.memory}));
   const EngineInfo& info = engine->info();
   const std::string computes =
       absl::StrJoin(info.computes, ", ", [](std::string* out, Compute compute) {

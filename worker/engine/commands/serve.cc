@@ -29,7 +29,7 @@ absl::Status RunServe(const EngineFlags& flags) {
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                           Engine::Create({.device = flags.device,
                                           .threads = flags.threads,
-                                          .memory_bytes = flags.memory_bytes,
+                                          .memory = flags.memory,
                                           .cache_dir = ModelCacheDir(),
                                           .state_dir = StateDir()}));
   LogInfo(absl::StrCat(engine->info().fingerprint, ", ", engine->info().threads,

@@ -64,9 +64,8 @@ absl::StatusOr<WriteRoom> FindWriteRoom(std::span<const int64_t> bytes,
   if (least > memory_bytes) {
     return MakeError(
         kOutOfMemory,
-        absl::StrCat("Writing the weights takes ", least >> 20,
-                     " MiB for one tensor, and the engine may use ",
-                     memory_bytes >> 20, " MiB. The least that works is ",
+        absl::StrCat("Writing one tensor takes more than the ", memory_bytes,
+                     " bytes that the engine may use. The least that works is ",
                      least, " bytes."),
         "--memory", "Give the engine more memory.");
   }
