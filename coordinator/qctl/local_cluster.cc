@@ -36,7 +36,8 @@ constexpr char kDrainDeadline[] = "3s";
 constexpr char kCoordinator[] = "coordinator";
 constexpr char kWorkerPrefix[] = "worker-";
 constexpr char kStartLine[] = "==== started by qctl at ";  // in a log
-constexpr size_t kLogLines = 5;  // of a log, shown with an error
+constexpr int kMemoryPercent = 80;  // of what is free, shared by the engines
+constexpr size_t kLogLines = 5;     // of a log, shown with an error
 constexpr absl::Duration kLookAgain = absl::Milliseconds(50);
 constexpr absl::Duration kKillPatience = absl::Seconds(5);
 
@@ -180,29 +181,6 @@ std::vector<std::string> CoordinatorArgs(const ClusterOptions& options) {
   return argv;
 }
 
-std::vector<std::string> WorkerArgs(const ClusterOptions& options,
-                                    const std::string& server,
-                                    const std::string& name) {
-  const int cores =
-      static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  const int threads = options.threads > 0
-                          ? options.threads
-                          : std::max(1, cores / std::max(1, options.workers));
-  return {options.binary_dir + "/qworker",
-          "--server",
-          server,
-          "--token-file",
-          options.dir + "/token",
-          "--dir",
-          absl::StrCat(options.dir, "/", name),
-          "--name",
-          name,
-          "--threads",
-          absl::StrCat(threads),
-          "--drain-deadline",
-          kDrainDeadline};
-}
-
 absl::Status MakeDirs(const std::string& dir) {
   std::error_code error;
   std::filesystem::create_directories(dir + "/logs", error);
@@ -276,6 +254,34 @@ std::vector<std::string> PidFileNames(const std::string& dir) {
 
 }  // namespace
 
+std::vector<std::string> WorkerArguments(const ClusterOptions& options,
+                                         const std::string& server,
+                                         const std::string& name) {
+  const int cores =
+      static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int threads = options.threads > 0
+                          ? options.threads
+                          : std::max(1, cores / std::max(1, options.workers));
+  std::vector<std::string> argv = {options.binary_dir + "/qworker",
+                                   "--server",
+                                   server,
+                                   "--token-file",
+                                   options.dir + "/token",
+                                   "--dir",
+                                   absl::StrCat(options.dir, "/", name),
+                                   "--name",
+                                   name,
+                                   "--threads",
+                                   absl::StrCat(threads),
+                                   "--drain-deadline",
+                                   kDrainDeadline};
+  if (options.workers > 1) {
+    const int percent = std::max(1, kMemoryPercent / options.workers);
+    argv.insert(argv.end(), {"--memory", absl::StrCat(percent, "%")});
+  }
+  return argv;
+}
+
 absl::StatusOr<Cluster> StartCluster(const ClusterOptions& options) {
   QSWEEP_RETURN_IF_ERROR(MakeDirs(options.dir));
   const DirLock lock(options.dir);
@@ -290,9 +296,9 @@ absl::StatusOr<Cluster> StartCluster(const ClusterOptions& options) {
   std::vector<std::string> workers;
   for (int i = 1; i <= options.workers; ++i) {
     workers.push_back(LocalWorkerName(i));
-    QSWEEP_RETURN_IF_ERROR(
-        Ensure(options, workers.back(),
-               WorkerArgs(options, cluster.server, workers.back()), cluster));
+    QSWEEP_RETURN_IF_ERROR(Ensure(
+        options, workers.back(),
+        WorkerArguments(options, cluster.server, workers.back()), cluster));
   }
   if (!workers.empty()) {
     QSWEEP_RETURN_IF_ERROR(AwaitReady(options, deadline, workers, [&] {

@@ -15,11 +15,16 @@ namespace qsweep::qctl {
 struct ClusterOptions {
   std::string dir;         // absolute; made when missing, mode 0700
   std::string binary_dir;  // holds qcoordinator, qworker
-  int workers = 1;
-  int threads = 0;  // of each worker; 0: the cores shared between them
-  int port = 0;     // listen on 127.0.0.1:port too; 0: unix socket only
+  int workers = 1;         // they share the memory that is free
+  int threads = 0;         // of each worker; 0: the cores shared between them
+  int port = 0;            // listen on 127.0.0.1:port too; 0: unix socket only
   absl::Duration patience = absl::Seconds(60);  // for all to be ready
 };
+
+// The command line of one of its workers.
+std::vector<std::string> WorkerArguments(const ClusterOptions& options,
+                                         const std::string& server,
+                                         const std::string& name);
 
 struct ClusterProcess {
   std::string name;  // "coordinator", "worker-1"

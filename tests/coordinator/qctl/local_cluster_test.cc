@@ -3,6 +3,7 @@
 
 #include "coordinator/qctl/local_cluster.h"
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -75,6 +76,24 @@ TEST_F(LocalClusterTest, StartsOnlyWhatIsMissing) {
   ASSERT_TRUE(healed.ok()) << healed.status();
   EXPECT_FALSE(healed->processes[0].started);
   EXPECT_TRUE(healed->processes[1].started);
+}
+
+// Each would take most of it.
+TEST_F(LocalClusterTest, SharesThreadsAndMemoryAmongItsWorkers) {
+  const auto flag = [this](const std::string& name) {
+    const auto arguments = WorkerArguments(options_, "unix:s", "worker-2");
+    const auto at = std::find(arguments.begin(), arguments.end(), name);
+    return at == arguments.end() ? "" : *(at + 1);
+  };
+  EXPECT_EQ(flag("--dir"), dir_ + "/worker-2");
+  EXPECT_EQ(flag("--memory"), "");
+  options_.workers = 3;
+  EXPECT_EQ(flag("--memory"), "26%");
+  options_.workers = 1000;
+  EXPECT_EQ(flag("--memory"), "1%");
+  EXPECT_EQ(flag("--threads"), "1");
+  options_.threads = 7;
+  EXPECT_EQ(flag("--threads"), "7");
 }
 
 TEST_F(LocalClusterTest, ShowsTheLog_WhenAProcessEndsAtOnce) {
