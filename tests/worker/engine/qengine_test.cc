@@ -172,6 +172,10 @@ TEST_F(QengineTest, TellsErrorsByExitCode) {
                 2,
                 "QS1004"},
            Case{{"score", "--texts", texts}, 2, "--model"},
+           Case{{"score", "--model", model(), "--texts", texts, "--protect",
+                 "L0"},
+                2,
+                "no quantizer to protect layers from"},
            Case{{"selftest", "--threads", "100000"}, 2, "4096"},
            Case{
                {"selftest", "--memory", "100XB"}, 2, "write 1500000000, 800MB"},

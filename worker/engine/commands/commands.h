@@ -19,6 +19,9 @@ namespace qsweep {
 // Writes text to stdout.
 using Print = std::function<void(absl::string_view text)>;
 
+// Of --protect, where it is not given.
+inline constexpr char kProtectsNothing[] = "none";
+
 struct EngineFlags {
   std::string device = "auto";  // or "cpu", "cuda"
   int threads = 0;              // 0: AvailableHostCpus
@@ -49,7 +52,7 @@ struct ScoreFlags {
   std::string model;
   std::string texts;      // file: {language: text or [texts]}
   std::string quantizer;  // "": the baseline
-  std::string protect = "none";
+  std::string protect = kProtectsNothing;
   std::string calibration;  // file like texts, for calibrated quantizers
   std::string evaluation = "hf-text";
   int max_tokens = 0;
@@ -66,7 +69,7 @@ struct QuantizeFlags {
   std::string model;
   std::string target;     // directory that is to be made
   std::string quantizer;  // "": the model as it is
-  std::string protect = "none";
+  std::string protect = kProtectsNothing;
   std::string calibration;         // file, for calibrated quantizers
   std::string format = "float32";  // or "gptq"
   std::string output = "table";    // or "json"

@@ -325,10 +325,8 @@ std::string FormatReport(const QuantizeFlags& flags,
 }  // namespace
 
 absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
-  if (flags.quantizer.empty() && flags.protect != QuantizeFlags().protect) {
-    return MakeError(kBadValue, "There is no quantizer to protect layers from.",
-                     "--protect", "Give a --quantizer, too.");
-  }
+  QSWEEP_ASSIGN_OR_RETURN(const EngineConfiguration wanted,
+                          ConfigurationOfFlags(flags.quantizer, flags.protect));
   // What a tensor took goes back when it is freed: malloc would keep up to 64
   // MiB for each thread.
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
@@ -342,12 +340,9 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
   const Stopped stopped = StoppedBy(interrupted.stop());
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription model,
                           checkpoint->Describe(ModelCacheDir(), stopped));
-  const bool baseline = flags.quantizer.empty();
   EngineTask task;
   task.model_path = flags.model;
-  task.configurations.push_back(
-      {.quantizer = baseline ? "fp" : flags.quantizer,
-       .layer_set = baseline ? "all" : flags.protect});
+  task.configurations.push_back(wanted);
   QSWEEP_ASSIGN_OR_RETURN(
       task.evaluation,
       EvaluationText("hf-text", model.tokenizer_digest, /*max_tokens=*/0));

@@ -101,6 +101,7 @@ Json RowJson(const RowContext& context, const EngineTask& task,
 }
 
 absl::StatusOr<EngineTask> MakeTask(const ScoreFlags& flags,
+                                    const EngineConfiguration& wanted,
                                     const ModelDescription& model) {
   EngineTask task;
   task.model_path = flags.model;
@@ -109,11 +110,7 @@ absl::StatusOr<EngineTask> MakeTask(const ScoreFlags& flags,
   QSWEEP_ASSIGN_OR_RETURN(
       task.evaluation, EvaluationText(flags.evaluation, model.tokenizer_digest,
                                       flags.max_tokens));
-  task.configurations.push_back(
-      flags.quantizer.empty()
-          ? EngineConfiguration{.quantizer = "fp", .layer_set = "all"}
-          : EngineConfiguration{.quantizer = flags.quantizer,
-                                .layer_set = flags.protect});
+  task.configurations.push_back(wanted);
   QSWEEP_ASSIGN_OR_RETURN(task.languages, ReadTexts(flags.texts, "--texts"));
   for (size_t language = 0; language < task.languages.size(); ++language) {
     for (size_t text = 0; text < task.languages[language].texts.size();
@@ -135,6 +132,8 @@ absl::StatusOr<EngineTask> MakeTask(const ScoreFlags& flags,
 }  // namespace
 
 absl::Status RunScore(const ScoreFlags& flags, const Print& print) {
+  QSWEEP_ASSIGN_OR_RETURN(const EngineConfiguration asked,
+                          ConfigurationOfFlags(flags.quantizer, flags.protect));
   QSWEEP_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                           Engine::Create({.device = flags.engine.device,
                                           .threads = flags.engine.threads,
@@ -143,7 +142,8 @@ absl::Status RunScore(const ScoreFlags& flags, const Print& print) {
                                           .state_dir = StateDir()}));
   QSWEEP_ASSIGN_OR_RETURN(const ModelDescription* const model,
                           engine->Describe(flags.model));
-  QSWEEP_ASSIGN_OR_RETURN(const EngineTask task, MakeTask(flags, *model));
+  QSWEEP_ASSIGN_OR_RETURN(const EngineTask task,
+                          MakeTask(flags, asked, *model));
   const EngineConfiguration& wanted = task.configurations[0];
   QSWEEP_ASSIGN_OR_RETURN(const Configuration configuration,
                           ParseConfiguration(*model, wanted.quantizer,

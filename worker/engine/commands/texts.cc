@@ -15,6 +15,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
 #include "common/job/quantizer.h"
+#include "worker/engine/commands/commands.h"
 
 namespace qsweep {
 namespace {
@@ -59,6 +60,18 @@ absl::StatusOr<std::vector<EngineLanguage>> ReadTexts(const std::string& path,
     }
   }
   return languages;
+}
+
+absl::StatusOr<EngineConfiguration> ConfigurationOfFlags(
+    const std::string& quantizer, const std::string& protect) {
+  if (!quantizer.empty()) {
+    return EngineConfiguration{.quantizer = quantizer, .layer_set = protect};
+  }
+  if (protect != kProtectsNothing) {
+    return MakeError(kBadValue, "There is no quantizer to protect layers from.",
+                     "--protect", "Give a --quantizer, too.");
+  }
+  return EngineConfiguration{.quantizer = "fp", .layer_set = "all"};
 }
 
 absl::Status AddCalibration(const std::string& path, EngineTask& task) {

@@ -20,6 +20,11 @@ absl::StatusOr<std::vector<EngineLanguage>> ReadTexts(const std::string& path,
 absl::Status BadTexts(const std::string& path, absl::string_view flag,
                       absl::string_view what);
 
+// The configuration that --quantizer and --protect mean; "" for the first: the
+// baseline. INVALID_ARGUMENT QS1004: layers are protected from nothing.
+absl::StatusOr<EngineConfiguration> ConfigurationOfFlags(
+    const std::string& quantizer, const std::string& protect);
+
 // Puts the texts of a file after the task's other ones, languages in the order
 // of a corpus, and which they are into the quantizer of its only configuration.
 // "": does nothing. INVALID_ARGUMENT
