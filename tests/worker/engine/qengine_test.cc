@@ -229,6 +229,30 @@ TEST_F(QengineTest, ScoresTheOthers_WhenADocumentCannotBe) {
   }
 }
 
+TEST_F(QengineTest, SaysWhereAndWhyAFileOfTextsIsNoJson) {
+  struct Case {
+    std::string content;
+    const char* error;
+  };
+  for (const Case& c :
+       {Case{"{\n \"a\": \"x\",\n}", "line 3, column 1"},
+        Case{R"({"a": "\ud800x"})", "surrogate"},
+        Case{"{\"a\": \"\xff\"}", "ill-formed UTF-8"},
+        Case{"{\"a\": \"" + std::string(5000, 'x'), "column 5008"},
+        Case{"", "unexpected end of input"}, Case{"[]", "no JSON object"}}) {
+    const std::string texts = directory_.Write("texts.json", c.content);
+    const Output output = Run({"score", "--model", model(), "--texts", texts});
+    EXPECT_EQ(output.code, 2);
+    EXPECT_THAT(output.error, AllOf(HasSubstr("QS2114"), HasSubstr(c.error)));
+    EXPECT_LT(output.error.size(), 1000u);
+  }
+  EXPECT_THAT(Run({"score", "--model", model(), "--texts", model()}).error,
+              HasSubstr("is a folder"));
+  EXPECT_THAT(
+      Run({"score", "--model", model(), "--texts", "/no/texts.json"}).error,
+      HasSubstr("No such file or directory"));
+}
+
 TEST_F(QengineTest, ReadsSizesOfMemory) {
   const Output output =
       Run({"selftest", "--device", "cpu", "--memory", "100 MiB"});

@@ -1,10 +1,13 @@
 #include "worker/engine/commands/texts.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +26,38 @@ namespace {
 // In the order of the file, as its author wrote the languages.
 using Json = nlohmann::ordered_json;
 
+// Where a text is no JSON and why, from "[json...] parse error at line 1,
+// column 2: ...; last read: '...'". What was read last may be long.
+std::string Reason(const Json::parse_error& error) {
+  constexpr size_t kLongestReason = 200;
+  absl::string_view text = error.what();
+  text.remove_prefix(std::min(text.find("] ") + 2, text.size()));
+  if (text.size() > kLongestReason) {
+    text = text.substr(0, text.find("; last read: "));
+  }
+  return absl::StrCat("is no JSON: ", text);
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path,
+                                     absl::string_view flag) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    return BadTexts(path, flag, "is a folder");
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    const std::error_code reason(errno, std::generic_category());
+    return BadTexts(path, flag,
+                    absl::StrCat("cannot be read: ", reason.message()));
+  }
+  std::stringstream bytes;
+  bytes << file.rdbuf();
+  if (bytes.bad()) {
+    return BadTexts(path, flag, "cannot be read");
+  }
+  return bytes.str();
+}
+
 }  // namespace
 
 absl::Status BadTexts(const std::string& path, absl::string_view flag,
@@ -34,14 +69,13 @@ absl::Status BadTexts(const std::string& path, absl::string_view flag,
 
 absl::StatusOr<std::vector<EngineLanguage>> ReadTexts(const std::string& path,
                                                       absl::string_view flag) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream bytes;
-  bytes << file.rdbuf();
-  if (!file) {
-    return BadTexts(path, flag, "cannot be read");
+  QSWEEP_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, flag));
+  Json root;
+  try {
+    root = Json::parse(bytes);
+  } catch (const Json::parse_error& error) {
+    return BadTexts(path, flag, Reason(error));
   }
-  const Json root =
-      Json::parse(bytes.str(), nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) {
     return BadTexts(path, flag, "is no JSON object");
   }
