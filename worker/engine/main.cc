@@ -92,6 +92,8 @@ void AddDescribe(CLI::App& app, std::function<absl::Status()>& run) {
   AddModel(*command, flags->model);
   command->add_option("--of", flags->of,
                       "Model that it must be a ready checkpoint of");
+  command->add_flag("--tensors", flags->tensors,
+                    "List every tensor, not only what each component has");
   command->add_option("-o,--output", flags->output, "table or json")
       ->check(CLI::IsMember({"table", "json"}));
   command->callback([&run, flags] {

@@ -30,6 +30,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 using testing::TempDir;
 using testing::TinyLlama;
@@ -251,6 +252,24 @@ TEST_F(QengineTest, SaysWhereAndWhyAFileOfTextsIsNoJson) {
   EXPECT_THAT(
       Run({"score", "--model", model(), "--texts", "/no/texts.json"}).error,
       HasSubstr("No such file or directory"));
+}
+
+TEST_F(QengineTest, DescribesComponents_OrEveryTensor) {
+  const Output summary = Run({"describe", "--model", model()});
+  EXPECT_EQ(summary.code, 0) << summary.error;
+  EXPECT_THAT(
+      summary.out,
+      AllOf(HasSubstr("layers         3\n"),
+            HasSubstr("\n\nCOMPONENT    TENSORS  SHAPE                 "
+                      "WEIGHTS   BITS\n"),
+            HasSubstr("\nq                  3  64x64                   12288  "
+                      "32.00\n"),
+            Not(HasSubstr("model.layers")), Not(HasSubstr("ready"))));
+  const Output tensors = Run({"describe", "--model", model(), "--tensors"});
+  EXPECT_EQ(tensors.code, 0) << tensors.error;
+  EXPECT_THAT(tensors.out,
+              AllOf(HasSubstr("layers         3\n"),
+                    HasSubstr("model.layers.2.self_attn.q_proj.weight\n")));
 }
 
 TEST_F(QengineTest, ReadsSizesOfMemory) {

@@ -35,7 +35,8 @@ absl::Status RunServe(const EngineFlags& flags);
 struct DescribeFlags {
   std::string model;
   std::string of;  // a model that this one must be a ready checkpoint of; or ""
-  std::string output = "table";  // or "json"
+  bool tensors = false;          // in a table: each, not the components' sums
+  std::string output = "table";  // or "json", which has all of them
 };
 // Errors of Checkpoint::Open and Describe; QS3013.
 absl::Status RunDescribe(const DescribeFlags& flags, const Print& print);

@@ -1,9 +1,13 @@
+#include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <system_error>
+#include <vector>
 
-#include "absl/strings/numbers.h"
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -21,7 +25,7 @@
 namespace qsweep {
 namespace {
 
-std::string FormatTable(const ModelDescription& model) {
+std::string FormatSummary(const ModelDescription& model) {
   std::string text = absl::StrCat(
       "model          ", model.name,           //
       "\nfamily         ", model.family,       //
@@ -37,16 +41,61 @@ std::string FormatTable(const ModelDescription& model) {
           ? "full precision"
           : absl::StrCat("already quantized (", model.prequantized, ")"),
       "\ndigest         ", model.digest.hex(), "\ntokenizer      ",
-      model.tokenizer_digest.hex(), "\n\n");
-  absl::StrAppendFormat(&text, "%5s  %-12s %-16s %6s  %s\n", "LAYER",
-                        "COMPONENT", "SHAPE", "BITS", "NAME");
+      model.tokenizer_digest.hex(), "\n");
+  return text;
+}
+
+std::string ComponentOf(const TensorDescription& tensor) {
+  return absl::StrCat(ComponentName(tensor.component),
+                      tensor.bias ? ".bias" : "");
+}
+
+std::string FormatTensors(const ModelDescription& model) {
+  std::string text = absl::StrFormat("%5s  %-12s %-16s %6s  %s\n", "LAYER",
+                                     "COMPONENT", "SHAPE", "BITS", "NAME");
   for (const TensorDescription& tensor : model.tensors) {
     absl::StrAppendFormat(&text, "%5s  %-12s %-16s %6.2f  %s\n",
                           tensor.layer < 0 ? "-" : absl::StrCat(tensor.layer),
-                          absl::StrCat(ComponentName(tensor.component),
-                                       tensor.bias ? ".bias" : ""),
-                          absl::StrJoin(tensor.shape, "x"), tensor.stored_bits,
-                          tensor.name);
+                          ComponentOf(tensor), absl::StrJoin(tensor.shape, "x"),
+                          tensor.stored_bits, tensor.name);
+  }
+  return text;
+}
+
+// Tensors of one component together, in the order in which they come.
+std::string FormatComponents(const ModelDescription& model) {
+  struct Sum {
+    std::string component;
+    std::string shape;
+    int tensors = 0;
+    int64_t weights = 0;
+    double bits = 0;
+  };
+  std::vector<Sum> sums;
+  for (const TensorDescription& tensor : model.tensors) {
+    const std::string component = ComponentOf(tensor);
+    const std::string shape = absl::StrJoin(tensor.shape, "x");
+    auto sum = absl::c_find_if(sums, [&component](const Sum& known) {
+      return known.component == component;
+    });
+    if (sum == sums.end()) {
+      sum = sums.insert(sum, {.component = component, .shape = shape});
+    }
+    if (sum->shape != shape) {
+      sum->shape = "several";
+    }
+    ++sum->tensors;
+    sum->weights += tensor.num_elements();
+    sum->bits +=
+        tensor.stored_bits * static_cast<double>(tensor.num_elements());
+  }
+  std::string text = absl::StrFormat("%-12s %7s  %-16s %12s %6s\n", "COMPONENT",
+                                     "TENSORS", "SHAPE", "WEIGHTS", "BITS");
+  for (const Sum& sum : sums) {
+    absl::StrAppendFormat(
+        &text, "%-12s %7d  %-16s %12d %6.2f\n", sum.component, sum.tensors,
+        sum.shape, sum.weights,
+        sum.bits / static_cast<double>(std::max<int64_t>(sum.weights, 1)));
   }
   return text;
 }
@@ -93,8 +142,16 @@ absl::Status RunDescribe(const DescribeFlags& flags, const Print& print) {
     QSWEEP_RETURN_IF_ERROR(WithCheckpoint(quantizer, model, of).status());
     QSWEEP_RETURN_IF_ERROR(CheckIsOf(flags.model, *checkpoint, *base));
   }
-  print(flags.output == "json" ? FormatModelDescriptionJson(model)
-                               : FormatTable(model));
+  if (flags.output == "json") {
+    print(FormatModelDescriptionJson(model));
+    return absl::OkStatus();
+  }
+  print(absl::StrCat(
+      FormatSummary(model),
+      flags.of.empty() ? ""
+                       : absl::StrCat("it is          a ready checkpoint of ",
+                                      flags.of, "\n"),
+      "\n", flags.tensors ? FormatTensors(model) : FormatComponents(model)));
   return absl::OkStatus();
 }
 

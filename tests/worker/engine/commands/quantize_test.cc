@@ -282,8 +282,9 @@ TEST_F(QuantizeTest, RefusesACheckpointOfAnotherModel) {
   EXPECT_EQ(output.code, 1);
   EXPECT_THAT(output.error, HasSubstr("layers: 2, the model's 3"));
   TinyLlama({.layers = 3, .seed = 2}).WriteTo(other);
-  EXPECT_EQ(Run({"describe", "--model", other.path(), "--of", model()}).code,
-            0);
+  output = Run({"describe", "--model", other.path(), "--of", model()});
+  EXPECT_EQ(output.code, 0);
+  EXPECT_THAT(output.out, HasSubstr("a ready checkpoint of " + model() + "\n"));
   // Two tokens change places.
   other.Write("tokenizer.json",
               absl::StrReplaceAll(ReadFile(other / "tokenizer.json"),
