@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 
+#include "common/base/clock.h"
 #include "worker/engine/products.h"
 #include "worker/engine/thread_pool.h"
 
@@ -39,8 +40,9 @@ absl::Status CheckShapes(Multiply multiply, const ProductMode& mode,
                          ThreadPool& pool);
 
 // Multiplications and additions per second, in 1e9, of products of the head's
-// kind on all threads. About a tenth of a second.
-double MeasureGflops(ThreadPool& pool);
+// kind on all threads: the best of some rounds, since the first ones share the
+// machine with what starts beside them. About a tenth of a second.
+double MeasureGflops(ThreadPool& pool, const Clock& clock = Clock::Real());
 
 }  // namespace qsweep
 

@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/time/time.h"
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "common/base/clock.h"
 #include "common/base/random.h"
 #include "common/job/quantizer.h"
 #include "tests/support/error_matchers.h"
@@ -237,6 +239,31 @@ TEST_P(SumOrderTest, DiffersInTheLastBits_WhenTheOrderDoes) {
     }
     EXPECT_GT(differing, usual.size() / 10);
   }
+}
+
+// A clock that goes on by `first` at the second look at it, and by a
+// millisecond at each other.
+class ScriptedClock : public Clock {
+ public:
+  explicit ScriptedClock(absl::Duration first) : first_(first) {}
+  SteadyTime SteadyNow() const override {
+    now_ = now_ + (++looks_ == 2 ? first_ : absl::Milliseconds(1));
+    return now_;
+  }
+  absl::Time Now() const override { return absl::UnixEpoch(); }
+
+ private:
+  const absl::Duration first_;
+  mutable int looks_ = 0;
+  mutable SteadyTime now_;
+};
+
+TEST(MeasureGflops, DoesNotCountARoundThatWasHeldUp) {
+  ThreadPool pool(2);
+  const double steady =
+      MeasureGflops(pool, ScriptedClock(absl::Milliseconds(1)));
+  EXPECT_GT(steady, 0);
+  EXPECT_EQ(MeasureGflops(pool, ScriptedClock(absl::Seconds(5))), steady);
 }
 
 TEST(MeasureGflops, IsPositive) {
