@@ -2,6 +2,8 @@
 #define QSWEEP_WORKER_ENGINE_COMMANDS_INTERRUPTS_H_
 
 #include <csignal>
+#include <stop_token>
+#include <thread>
 
 namespace qsweep {
 
@@ -12,15 +14,16 @@ namespace qsweep {
 class Interrupts {
  public:
   Interrupts() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals, &before_);
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGINT);
+    sigaddset(&signals_, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals_, &before_);
   }
   ~Interrupts() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
+
+  const sigset_t& signals() const { return signals_; }
 
   // Whether one waits. From any thread.
   bool pending() const {
@@ -31,7 +34,27 @@ class Interrupts {
   }
 
  private:
+  sigset_t signals_ = {};
   sigset_t before_ = {};
+};
+
+// Requests a stop at once when one comes, also in the midst of a long step. A
+// thread waits for it; where the system has no descriptor or thread for that,
+// the steps' ends have to ask pending(). interrupts must outlive it.
+class StopWhenInterrupted {
+ public:
+  explicit StopWhenInterrupted(const Interrupts& interrupts);
+  ~StopWhenInterrupted();
+  StopWhenInterrupted(const StopWhenInterrupted&) = delete;
+  StopWhenInterrupted& operator=(const StopWhenInterrupted&) = delete;
+
+  std::stop_token stop() const { return stop_.get_token(); }
+
+ private:
+  std::stop_source stop_;
+  int signals_ = -1;  // can be read when one waits, and is not
+  int end_ = -1;
+  std::thread thread_;
 };
 
 }  // namespace qsweep

@@ -2,7 +2,6 @@
 #include "worker/kernels/quantize.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <malloc.h>
@@ -58,24 +57,6 @@ std::span<const uint8_t> BytesOf(std::span<const float> values) {
 std::span<const uint8_t> BytesOf(const std::string& bytes) {
   return {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
 }
-
-// Stops the run when the user does, also in the midst of a long step.
-class StopWhenInterrupted {
- public:
-  explicit StopWhenInterrupted(const Interrupts& interrupts)
-      : thread_([this, &interrupts](const std::stop_token& end) {
-          while (!end.stop_requested() && !interrupts.pending()) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(100));
-          }
-          stop_.request_stop();
-        }) {}
-
-  std::stop_token stop() const { return stop_.get_token(); }
-
- private:
-  std::stop_source stop_;
-  std::jthread thread_;
-};
 
 // The configuration of a model, tensor by tensor, into one safetensors file.
 class WeightsWriter {

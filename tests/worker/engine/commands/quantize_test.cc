@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <poll.h>
 #include <string>
 #include <unistd.h>
 #include <vector>
@@ -14,11 +15,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include <sys/wait.h>
 
+#include "common/base/clock.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/gptq_llama.h"
 #include "tests/support/temp_dir.h"
@@ -470,6 +473,49 @@ TEST_F(QuantizeTest, LeavesNothing_WhenItIsInterrupted) {
       EXPECT_THAT(entry.path().filename().string(), Not(HasSubstr("new")));
     }
   }
+}
+
+// A tensor takes much longer than the answer to a signal may.
+TEST_F(QuantizeTest, EndsInTheMidstOfATensor_WhenItIsInterrupted) {
+  WriteModel({.layers = 1, .intermediate_size = 64 << 10});
+  const std::vector<std::string> arguments = {
+      "quantize",    "--model",     model(),       "--out",
+      Target("new"), "--quantizer", "hqq:group=64"};
+  const SteadyTime begin = Clock::Real().SteadyNow();
+  ASSERT_EQ(Run(arguments).code, 0);
+  const absl::Duration whole = Clock::Real().SteadyNow() - begin;
+  fs::remove_all(Target("new"));
+  const pid_t pid = fork();
+  if (pid == 0) {
+    std::vector<const char*> argv = {"qengine"};
+    for (const std::string& argument : arguments) {
+      argv.push_back(argument.c_str());
+    }
+    argv.push_back(nullptr);
+    execv(QSWEEP_BINARY_DIR "/bin/qengine",
+          const_cast<char* const*>(argv.data()));
+    _exit(127);
+  }
+  const auto writes = [this] {
+    for (const auto& entry : fs::directory_iterator(directory_.path())) {
+      if (absl::StrContains(entry.path().filename().string(), "new") &&
+          fs::exists(entry.path() / "model.safetensors")) {
+        return true;
+      }
+    }
+    return false;
+  };
+  while (!writes() && waitpid(pid, nullptr, WNOHANG) == 0) {
+    poll(nullptr, 0, /*timeout=*/5);
+  }
+  const SteadyTime interrupted = Clock::Real().SteadyNow();
+  ASSERT_EQ(kill(pid, SIGTERM), 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  const absl::Duration answer = Clock::Real().SteadyNow() - interrupted;
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_FALSE(writes());
+  EXPECT_LT(answer, whole / 2) << "of " << whole;
 }
 
 }  // namespace
