@@ -61,7 +61,7 @@ SteadyTime Watchers::NextExpiry(const State& state, const Now& now) const {
 
 bool Watchers::Watches(const Task& task) const {
   return std::ranges::any_of(watchers_, [&task](const Watcher& watcher) {
-    return std::ranges::binary_search(task.jobs, watcher.job);
+    return task.IsOf(watcher.job);
   });
 }
 
@@ -112,8 +112,7 @@ void Watchers::OnProgress(const State& state, const Task& task) {
     frame->add_quantizers(configuration.quantizer());
   }
   for (Watcher& watcher : watchers_) {
-    if (!watcher.gone && watcher.greeted &&
-        std::ranges::binary_search(task.jobs, watcher.job)) {
+    if (!watcher.gone && watcher.greeted && task.IsOf(watcher.job)) {
       watcher.gone = !watcher.sink->Send(message);
     }
   }

@@ -2,11 +2,14 @@
 #define QSWEEP_COORDINATOR_CORE_COMPACT_H_
 
 #include <algorithm>
+#include <array>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <memory>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -80,19 +83,23 @@ class Compact {
     return Id(int64_t{value_});
   }
   int64_t value() const { return value_; }
+  bool valid() const { return value_ > 0; }  // 0: none
   auto operator<=>(const Compact&) const = default;
+  auto operator<=>(Id other) const { return Id(*this) <=> other; }
+  bool operator==(Id other) const { return Id(*this) == other; }
 
  private:
   uint32_t value_ = 0;
 };
 
-// A list that holds one element without an allocation. T is small and
-// trivially copied. Elements are contiguous; pointers live until the next
+// A list that holds one element without an allocation, in 12 bytes. T is small
+// and trivially copied. Elements are contiguous; pointers live until the next
 // change.
 template <typename T>
 class SmallList {
   static_assert(std::is_trivially_copyable_v<T> &&
-                std::is_trivially_destructible_v<T> && sizeof(T) <= 8);
+                std::is_trivially_destructible_v<T> && sizeof(T) <= 8 &&
+                alignof(T) <= alignof(uint32_t));
 
  public:
   using value_type = T;
@@ -106,9 +113,9 @@ class SmallList {
     }
   }
   SmallList(const SmallList& other) {
-    reserve(other.size_);
+    reserve(other.size());
     std::copy(other.begin(), other.end(), data());
-    size_ = other.size_;
+    size_ += static_cast<uint32_t>(other.size());
   }
   SmallList(SmallList&& other) noexcept { swap(other); }
   SmallList& operator=(SmallList other) noexcept {
@@ -117,25 +124,28 @@ class SmallList {
   }
   ~SmallList() { clear(); }
 
-  const T* begin() const { return capacity_ == 1 ? &storage_.one : many(); }
-  const T* end() const { return begin() + size_; }
-  size_t size() const { return size_; }
-  bool empty() const { return size_ == 0; }
+  const T* begin() const {
+    return boxed() ? box()->elements()
+                   : reinterpret_cast<const T*>(place_.data());
+  }
+  const T* end() const { return begin() + size(); }
+  size_t size() const { return size_ & ~kBoxed; }
+  bool empty() const { return size() == 0; }
   const T& front() const { return *begin(); }
   const T& back() const { return *(end() - 1); }
   const T& operator[](size_t i) const { return begin()[i]; }
 
   void reserve(size_t wanted) {
-    if (wanted <= capacity_) {
+    if (wanted <= capacity()) {
       return;
     }
-    T* grown = new T[wanted];
-    std::copy(begin(), end(), grown);
+    Box* const grown = Box::New(wanted);
+    std::copy(begin(), end(), grown->elements());
     Free();
-    storage_.many = grown;
-    capacity_ = static_cast<uint32_t>(wanted);
+    std::memcpy(place_.data(), &grown, sizeof(grown));
+    size_ |= kBoxed;
   }
-  void push_back(T value) { Insert(size_, value); }
+  void push_back(T value) { Insert(size(), value); }
   // Where the order of ascending elements wants it.
   void InsertSorted(T value) {
     Insert(
@@ -154,40 +164,53 @@ class SmallList {
   }
   void clear() {
     Free();
-    capacity_ = 1;
     size_ = 0;
   }
 
  private:
-  const T* many() const { return storage_.many; }
+  // What more than one element is kept in.
+  struct Box {
+    static Box* New(size_t capacity) {
+      void* const memory = ::operator new(sizeof(Box) + capacity * sizeof(T));
+      return new (memory) Box{.capacity = capacity};
+    }
+    T* elements() { return reinterpret_cast<T*>(this + 1); }
+
+    size_t capacity;
+  };
+
+  static constexpr uint32_t kBoxed = uint32_t{1} << 31;
+
+  bool boxed() const { return (size_ & kBoxed) != 0; }
+  Box* box() const {
+    Box* box = nullptr;
+    std::memcpy(&box, place_.data(), sizeof(box));
+    return box;
+  }
+  size_t capacity() const { return boxed() ? box()->capacity : 1; }
   T* data() { return const_cast<T*>(begin()); }
   void Insert(size_t at, T value) {
-    if (size_ == capacity_) {
-      reserve(size_t{2} * capacity_);
+    if (size() == capacity()) {
+      reserve(2 * capacity());
     }
-    std::copy_backward(begin() + at, end(), data() + size_ + 1);
+    std::copy_backward(begin() + at, end(), data() + size() + 1);
     data()[at] = value;
     ++size_;
   }
   void Free() {
-    if (capacity_ > 1) {
-      delete[] storage_.many;
+    if (boxed()) {
+      ::operator delete(box());
     }
   }
   void swap(SmallList& other) {
-    std::swap(storage_, other.storage_);
+    std::swap(place_, other.place_);
     std::swap(size_, other.size_);
-    std::swap(capacity_, other.capacity_);
   }
 
-  union Storage {
-    Storage() : many(nullptr) {}
-    T one;
-    T* many;
-  };
-  Storage storage_;
-  uint32_t size_ = 0;
-  uint32_t capacity_ = 1;  // 1: in place
+  // One element, or the address of a box: in bytes, because a pointer would
+  // have the whole aligned to 8.
+  alignas(uint32_t) std::array<std::byte, 8> place_ = {};
+  uint32_t size_ = 0;  // kBoxed: in a box
 };
 
 }  // namespace qsweep

@@ -57,7 +57,7 @@ void CheckTask(const State& state, const Task& task, Problems& problems) {
         name, " is ", ShortName(task.state), " with the result of epoch ",
         task.history->result_epoch.value(), " of ", task.epoch().value()));
   }
-  if (done != (task.documents.empty() && task.num_documents > 0)) {
+  if (done != (task.documents.empty() && task.num_documents() > 0)) {
     problems.push_back(absl::StrCat(name, " is ", ShortName(task.state),
                                     " with ", task.documents.size(),
                                     " documents"));
@@ -86,8 +86,7 @@ void CheckJob(const State& state, const Job& job, Problems& problems) {
   int64_t done = job.measurements_reused;
   for (const auto& [id, measurements] : job.tasks) {
     const Task* task = state.FindTask(id);
-    if (task == nullptr ||
-        !std::ranges::binary_search(task->jobs, job.number)) {
+    if (task == nullptr || !task->IsOf(job.number)) {
       problems.push_back(absl::StrCat(name, " wants task ", id.value(),
                                       " which does not know it"));
       continue;

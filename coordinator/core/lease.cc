@@ -88,7 +88,7 @@ SteadyTime TurnOf(const State& state, const Task& task) {
   const Lease& lease = *task.lease;
   const Worker& worker = *state.FindWorker(lease.worker);
   const bool first = std::ranges::all_of(worker.leases, [&](TaskId id) {
-    return std::pair(lease.granted_at, task.id) <=
+    return std::pair(lease.granted_at, TaskId(task.id)) <=
            std::pair(state.task(id).lease->granted_at, id);
   });
   return first ? std::max(lease.granted_at, worker.charged_until)

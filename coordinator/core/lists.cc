@@ -197,7 +197,7 @@ v1::TaskSummary MakeTaskSummary(const State& state, const Task& task) {
   summary.set_model(ModelName(group.prototype->model()));
   summary.set_configurations(
       static_cast<uint32_t>(group.configurations.size()));
-  summary.set_documents(static_cast<uint32_t>(task.num_documents));
+  summary.set_documents(static_cast<uint32_t>(task.num_documents()));
   summary.set_languages(LanguagesOf(group, task));
   summary.set_epoch(static_cast<uint64_t>(task.epoch().value()));
   summary.set_failed(static_cast<uint32_t>(task.history->failed));

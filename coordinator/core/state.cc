@@ -220,7 +220,6 @@ void State::On(const TaskAdded& m) {
   task.id = m.id;
   task.group = m.group;
   task.content_key = m.content_key;
-  task.num_documents = static_cast<int32_t>(m.documents.size());
   task.estimated_seconds = m.estimated_seconds;
   task.documents.reserve(m.documents.size());
   for (const TaskDocumentKey& key : m.documents) {
@@ -298,6 +297,7 @@ void State::On(const ResultCommitted& m) {
   TaskHistory& history = task.history.Edit();
   history.grants[static_cast<size_t>(m.epoch.value() - 1)].end =
       LeaseEnd::kCommitted;
+  history.num_documents = task.num_documents();
   history.result_digest = m.payload_digest;
   history.result_epoch = m.epoch;
   history.reason.clear();

@@ -125,7 +125,7 @@ void Describe(const State& state, const Task& task, Out& out) {
   out("id", task.id);
   out("group", TaskGroupId(task.group));
   out("key", task.content_key);
-  out("documents", task.num_documents);
+  out("documents", task.num_documents());
   out("seconds", task.estimated_seconds);
   out("state", v1::TaskState_Name(task.state));
   out("reason", history.reason);

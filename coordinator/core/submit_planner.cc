@@ -40,7 +40,7 @@ void SubmitPlanner::Plan(const State& state, const PlanSlice& slice,
 }
 
 bool SubmitPlanner::MayShare(const State& state, const Task& task) const {
-  if (std::ranges::binary_search(task.jobs, number_)) {
+  if (task.IsOf(number_)) {
     return true;
   }
   // A fresh job's tasks are its own: it may begin its plan again with others,

@@ -199,7 +199,7 @@ void SubmitPlanner::AddTask(Draft& draft, const NewTask& task,
         .estimated_seconds = static_cast<float>(task.estimated_seconds)});
   }
   draft.Add(JobTaskAdded{.job = number_,
-                         .task = known == nullptr ? next : known->id,
+                         .task = known == nullptr ? next : TaskId(known->id),
                          .num_measurements = task.num_measurements});
   if (known == nullptr) {
     next = next.Next();

@@ -124,7 +124,6 @@ absl::StatusOr<Task> ReadTask(const Statement& row, DigestTable& documents) {
   QSWEEP_ASSIGN_OR_RETURN(task.state, TaskStateFromText(row.View(5)));
   QSWEEP_ASSIGN_OR_RETURN(const size_t num_documents,
                           CountDocuments(row.View(3)));
-  task.num_documents = static_cast<int32_t>(num_documents);
   task.estimated_seconds = static_cast<float>(row.Real(4));
   if (task.state != v1::TASK_STATE_DONE) {
     task.documents.reserve(num_documents);
@@ -135,6 +134,9 @@ absl::StatusOr<Task> ReadTask(const Statement& row, DigestTable& documents) {
     }
   }
   QSWEEP_RETURN_IF_ERROR(ReadHistory(row, task));
+  if (task.state == v1::TASK_STATE_DONE) {
+    task.history.Edit().num_documents = static_cast<int32_t>(num_documents);
+  }
   return task;
 }
 

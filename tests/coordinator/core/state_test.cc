@@ -29,7 +29,7 @@ StateSnapshot Snapshot(v1::TaskState task_state, v1::JobState job_state) {
   job.measurements_total = 2;
   job.tasks[TaskId(1)] = 2;
   snapshot.jobs.push_back(job);
-  Task task{.id = TaskId(1), .group = TaskGroupId(1), .num_documents = 2};
+  Task task{.id = TaskId(1), .group = TaskGroupId(1)};
   task.state = task_state;
   task.documents = {{.document = snapshot.documents.Add(TestDigest("a"))},
                     {.document = snapshot.documents.Add(TestDigest("b"))}};

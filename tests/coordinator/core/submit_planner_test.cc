@@ -192,7 +192,7 @@ TEST(SubmitPlanner, PlansNothingTwice_WhenAnotherJobComesBetween) {
   EXPECT_EQ(CountedOf(state, other.number()), kSweepMeasurements);
   int64_t keys = 0;
   for (const auto& [id, task] : state.tasks()) {
-    keys += task.num_documents *
+    keys += task.num_documents() *
             static_cast<int64_t>(state.group(task.group).configurations.size());
   }
   EXPECT_EQ(keys, kSweepMeasurements);
