@@ -47,6 +47,9 @@ struct Tolerance {
   double kl;                   // share of the KL, which is far below the NLL
   double kl_per_token;         // nats: of two that are almost equal
   uint64_t tokens_per_change;  // of choices between near equals
+  // nats: of a noise floor. The largest is kept for ever, so one that no
+  // arithmetic has would hide all later results below it.
+  double noise_per_token;
 };
 
 // fp32: ten times what analysis takes for arithmetic noise. Where products read
@@ -55,11 +58,13 @@ Tolerance ToleranceOf(Compute compute) {
   return compute == Compute::kFp32 ? Tolerance{.nll = 1e-4,
                                                .kl = 1e-3,
                                                .kl_per_token = 1e-5,
-                                               .tokens_per_change = 1000}
+                                               .tokens_per_change = 1000,
+                                               .noise_per_token = 1e-3}
                                    : Tolerance{.nll = 2e-3,
                                                .kl = 0.1,
                                                .kl_per_token = 1e-3,
-                                               .tokens_per_change = 50};
+                                               .tokens_per_change = 50,
+                                               .noise_per_token = 5e-2};
 }
 
 // The same but for the last bits of sums, and choices between near equals.
@@ -129,30 +134,40 @@ absl::Status CheckRow(const v1::Measurement& row) {
              : bad("counts above the number of tokens");
 }
 
-absl::Status CheckNoise(const v1::TaskReport& report) {
+absl::Status CheckNoise(const v1::TaskReport& report, Compute compute) {
   const v1::NoiseFloor& noise = report.noise();
   const auto is_count = [](uint64_t count) {
     return count > 0 && count <= kMaxCount;
   };
   return !report.has_noise() ||
-                 (std::isfinite(noise.nll_per_token()) &&
-                  noise.nll_per_token() >= 0 && is_count(noise.documents()) &&
-                  is_count(noise.tokens()))
+                 (noise.nll_per_token() >= 0 &&
+                  noise.nll_per_token() <=
+                      ToleranceOf(compute).noise_per_token &&
+                  is_count(noise.documents()) && is_count(noise.tokens()))
              ? absl::OkStatus()
-             : MakeError(kBadResult, "a noise floor that cannot be",
+             : MakeError(kBadResult,
+                         absl::StrCat("a noise floor that cannot be: ",
+                                      noise.nll_per_token(), " nats a token"),
                          "report.noise");
 }
 
 // What the store and the speeds are told of how it ran.
-absl::Status CheckReport(const v1::TaskReport& report) {
+absl::Status CheckReport(const v1::TaskReport& report, Compute compute) {
   constexpr double kSecondsMax = 1e9;  // thirty years
-  for (const double seconds : {report.load_seconds(), report.run_seconds()}) {
+  constexpr uint64_t kBytesMax = uint64_t{1} << 60;
+  for (const double seconds :
+       {report.load_seconds(), report.run_seconds(), report.weight_seconds()}) {
     if (!(seconds >= 0 && seconds <= kSecondsMax)) {
       return MakeError(kBadResult,
                        absl::StrCat("it took ", seconds, " seconds"), "report");
     }
   }
-  return CheckNoise(report);
+  if (report.weight_bytes() > kBytesMax) {
+    return MakeError(kBadResult,
+                     absl::StrCat("it read ", report.weight_bytes(), " bytes"),
+                     "report");
+  }
+  return CheckNoise(report, compute);
 }
 
 // The row of each key, [configurations, documents] row-major. The rows must be
@@ -268,7 +283,8 @@ absl::StatusOr<Reading> Read(
   reading.epoch = EpochOf(*reading.task, envelope);
   QSWEEP_ASSIGN_OR_RETURN(reading.payload_digest,
                           Digest::FromBytes(envelope.payload_sha256()));
-  QSWEEP_RETURN_IF_ERROR(CheckReport(reading.result.report()));
+  QSWEEP_RETURN_IF_ERROR(
+      CheckReport(reading.result.report(), ComputeOf(state, *reading.task)));
   QSWEEP_ASSIGN_OR_RETURN(const std::vector<const v1::Measurement*> by_key,
                           RowsByKey(reading.result, keys));
   QSWEEP_ASSIGN_OR_RETURN(reading.num_other_codes,
@@ -333,6 +349,8 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
                const Settings& settings) {
   const std::string name = WorkerName(draft.state(), worker);
   const Worker* known = draft.state().FindWorker(worker);
+  const auto& lease = reading.task->lease;
+  const bool holds = lease && reading.epoch == reading.task->epoch();
   draft.Add(ResultCommitted{
       .task = reading.task->id,
       .epoch = reading.epoch,
@@ -349,7 +367,9 @@ void AddResult(Draft& draft, Reading& reading, const TaskKeys& keys,
           draft.state().group(reading.task->group),
           reading.task->estimated_seconds,
           known == nullptr ? std::vector<v1::Device>() : known->devices,
-          reading.result.report()),
+          reading.result.report(),
+          holds ? std::optional(draft.now().steady - lease->granted_at)
+                : std::nullopt),
       .compute = ComputeOf(draft.state(), *reading.task),
       .documents_skipped = skipped});
   draft.AddTaskEvent(*reading.task, {.kind = "task_done",

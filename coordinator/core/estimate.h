@@ -11,7 +11,8 @@ namespace qsweep {
 
 // How long a task will take on a worker: from what attempts of the same model,
 // evaluation and type of device took, else from the worker's own start-up
-// measurement.
+// measurement. Attempts took what workers say: within bounds of what follows
+// without them, tight ones while there are few.
 
 // In memory 2, on disk 1, else 0: where the worker has the model.
 int Residency(const Worker& worker, const Digest& model);
@@ -28,10 +29,14 @@ struct Expected {
   absl::Duration run;   // nine in ten attempts are faster
   absl::Duration load;  // of the model, before; zero: it is in memory
 };
+// Of few attempts at most ten times what follows from the worker's own
+// measurement: a task that seems too long for everybody is tried, and so found
+// out about.
 Expected ExpectedOn(const State& state, const Task& task, const Worker& worker,
                     const Settings& settings);
 
-// How long an attempt may run in all, and without a sign of progress.
+// How long an attempt may run in all, a week at most, and without a sign of
+// progress, fetch_deadline at most.
 absl::Duration RunLimit(const Expected& expected, const Settings& settings);
 absl::Duration ProgressLimit(const Expected& expected,
                              const Settings& settings);

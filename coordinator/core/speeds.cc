@@ -7,7 +7,6 @@ namespace qsweep {
 namespace {
 
 constexpr size_t kWindow = Speeds::kKept;
-constexpr size_t kLeast = 3;  // attempts that say anything
 
 }  // namespace
 
@@ -34,8 +33,8 @@ std::vector<double> Speeds::Window::values() const {
   return by_age;
 }
 
-std::optional<double> Speeds::Window::value() const {
-  return values_.size() < kLeast ? std::nullopt : std::optional(decile_);
+std::optional<double> Speeds::Window::value(size_t attempts) const {
+  return values_.size() < attempts ? std::nullopt : std::optional(decile_);
 }
 
 void Speeds::Add(const SpeedSample& sample) {
@@ -55,24 +54,28 @@ void Speeds::Add(const SpeedSample& sample) {
 
 std::optional<double> Speeds::Gflops(const Digest& model,
                                      absl::string_view operation,
-                                     absl::string_view device) const {
+                                     absl::string_view device,
+                                     size_t attempts) const {
   const auto found =
       gflops_.find(Key(model, std::string(operation), std::string(device)));
-  return found == gflops_.end() ? std::nullopt : found->second.value();
+  return found == gflops_.end() ? std::nullopt : found->second.value(attempts);
 }
 
 std::optional<double> Speeds::LoadSeconds(const Digest& model,
-                                          absl::string_view device) const {
+                                          absl::string_view device,
+                                          size_t attempts) const {
   const auto found = load_seconds_.find(std::pair(model, std::string(device)));
-  return found == load_seconds_.end() ? std::nullopt : found->second.value();
+  return found == load_seconds_.end() ? std::nullopt
+                                      : found->second.value(attempts);
 }
 
 std::optional<double> Speeds::WeightBandwidth(const Digest& model,
-                                              absl::string_view device) const {
+                                              absl::string_view device,
+                                              size_t attempts) const {
   const auto found =
       weight_bandwidths_.find(std::pair(model, std::string(device)));
   return found == weight_bandwidths_.end() ? std::nullopt
-                                           : found->second.value();
+                                           : found->second.value(attempts);
 }
 
 }  // namespace qsweep

@@ -32,17 +32,23 @@ class Speeds {
   void Add(const SpeedSample& sample);
   // So many values of one kind are kept, the newest.
   static constexpr int kKept = 32;
+  static constexpr size_t kLeast = 3;  // attempts that say anything
+  // That leave one out: of fewer the slowest alone decides.
+  static constexpr size_t kMany = 10;
 
-  // Nine in ten are faster. Nothing: too few attempts so far.
+  // Nine in ten are faster. Nothing: fewer than `attempts` so far.
   std::optional<double> Gflops(const Digest& model, absl::string_view operation,
-                               absl::string_view device) const;
+                               absl::string_view device,
+                               size_t attempts = kLeast) const;
   // Nine in ten load faster.
   std::optional<double> LoadSeconds(const Digest& model,
-                                    absl::string_view device) const;
+                                    absl::string_view device,
+                                    size_t attempts = kLeast) const;
 
   // Bytes of weights a second; nine in ten read faster.
   std::optional<double> WeightBandwidth(const Digest& model,
-                                        absl::string_view device) const;
+                                        absl::string_view device,
+                                        size_t attempts = kLeast) const;
 
   // What stands for an operation where a value is none's.
   static constexpr char kLoads[] = "";
@@ -73,7 +79,7 @@ class Speeds {
   class Window {
    public:
     void Add(double value, double share_below);
-    std::optional<double> value() const;
+    std::optional<double> value(size_t attempts) const;
     std::vector<double> values() const;  // oldest first
 
    private:

@@ -358,20 +358,28 @@ void State::On(const LeaseRenewed& m) {
 
 SpeedSample MakeSpeedSample(const TaskGroup& group, double estimated_seconds,
                             const std::vector<v1::Device>& devices,
-                            const v1::TaskReport& report) {
-  const v1::TaskSpec& prototype = *group.prototype;
-  const double work = (estimated_seconds - ReadingSeconds(prototype)) *
-                      prototype.estimated_gflops();
+                            const v1::TaskReport& report,
+                            std::optional<absl::Duration> held) {
+  SpeedSample sample{.model = group.model_digest,
+                     .operation = group.evaluation_name,
+                     .device = DeviceType(devices)};
+  // Two machines' clocks may run a little apart.
+  if (!held || report.load_seconds() + report.run_seconds() >
+                   1 + 1.01 * absl::ToDoubleSeconds(*held)) {
+    return sample;
+  }
+  sample.load_seconds = report.load_seconds();
   const double computed = report.run_seconds() - report.weight_seconds();
-  return {.model = group.model_digest,
-          .operation = group.evaluation_name,
-          .device = DeviceType(devices),
-          .gflops = computed > 0 ? work / computed : 0,
-          .load_seconds = report.load_seconds(),
-          .weight_bandwidth = report.weight_seconds() > 0
+  if (computed > 0) {
+    const v1::TaskSpec& prototype = *group.prototype;
+    sample.gflops = (estimated_seconds - ReadingSeconds(prototype)) *
+                    prototype.estimated_gflops() / computed;
+    sample.weight_bandwidth = report.weight_seconds() > 0
                                   ? static_cast<double>(report.weight_bytes()) /
                                         report.weight_seconds()
-                                  : 0};
+                                  : 0;
+  }
+  return sample;
 }
 
 double ReadingSeconds(const v1::TaskSpec& prototype) {

@@ -103,10 +103,13 @@ TaskGroup MakeTaskGroup(TaskGroupId id,
 
 // Name of a worker's first device, as "Tesla T4"; its kind when it has none.
 std::string DeviceType(const std::vector<v1::Device>& devices);
-// What an attempt of the group's task teaches.
+// What an attempt of the group's task teaches. held: for how long it has had
+// the lease; nothing: it has lost it. Times that are longer, which the worker
+// made up or a restart of the coordinator has shortened, teach nothing.
 SpeedSample MakeSpeedSample(const TaskGroup& group, double estimated_seconds,
                             const std::vector<v1::Device>& devices,
-                            const v1::TaskReport& report);
+                            const v1::TaskReport& report,
+                            std::optional<absl::Duration> held);
 
 // Of estimated_seconds, for one reading of the weights.
 double ReadingSeconds(const v1::TaskSpec& prototype);

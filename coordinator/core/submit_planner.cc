@@ -36,7 +36,8 @@ void SubmitPlanner::Plan(const State& state, const PlanSlice& slice,
                                 static_cast<uint64_t>(reused));
   ShareLiveTasks(state, slice, missing);
   MakeTasks(state, slice, std::move(missing));
-  plan_.set_estimated_seconds(seconds_);
+  constexpr double kSecondsMax = 1e9;  // thirty years
+  plan_.set_estimated_seconds(std::min(seconds_, kSecondsMax));
 }
 
 bool SubmitPlanner::MayShare(const State& state, const Task& task) const {

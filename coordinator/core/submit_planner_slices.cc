@@ -105,10 +105,15 @@ SubmitPlanner::Rates SubmitPlanner::RatesFor(const State& state,
                                   : Slowest{settings_.default_gflops,
                                             settings_.default_weight_bandwidth};
   }
+  // Tasks grow with the time that reading takes. Beyond some hours that is no
+  // disk, but somebody who said so.
+  constexpr double kReadingMax = 25;  // of task_target
+  const auto bytes = static_cast<double>(model.stored_bytes());
   rates.gflops = live.gflops;
-  rates.weight_bandwidth = live.weight_bandwidth;
-  rates.reading_seconds =
-      static_cast<double>(model.stored_bytes()) / live.weight_bandwidth;
+  rates.weight_bandwidth = std::max(
+      live.weight_bandwidth,
+      bytes / (kReadingMax * absl::ToDoubleSeconds(settings_.task_target)));
+  rates.reading_seconds = bytes / rates.weight_bandwidth;
   return rates;
 }
 

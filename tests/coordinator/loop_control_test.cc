@@ -378,6 +378,7 @@ TEST(Restart, ForeseesAsBefore) {
         result.mutable_report()->set_run_seconds(seconds);
         result.mutable_report()->set_load_seconds(seconds / 2);
         seconds *= 1.01;
+        harness.clock().Advance(absl::Seconds(2 * seconds));
         harness.Commit(EnvelopeOf(lease.spec(), lease.epoch(), result));
       }
     }

@@ -49,6 +49,10 @@ std::string FormatBytes(double bytes) {
 
 // The two largest units: "45s", "1m30s", "2h05m", "3d04h".
 std::string FormatSeconds(double seconds) {
+  constexpr double kYear = 365.25 * 86400;
+  if (!(seconds < 100 * kYear)) {  // nor a NaN
+    return "over 100 years";
+  }
   if (seconds < 0.9995) {
     return absl::StrFormat("%.0fms", std::max(0.0, seconds) * 1000);
   }

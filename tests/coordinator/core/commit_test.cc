@@ -144,6 +144,45 @@ TEST(DecideCommit, RejectsAndChangesNothing_WhenEnvelopeIsWrong) {
                   e.set_payload(result.SerializeAsString());
                   e.set_payload_sha256(Digest::Of(e.payload()).bytes());
                 }},
+           Case{"waited for weights for no time there is", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  result.mutable_report()->set_weight_seconds(std::nan(""));
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
+           Case{"waited for weights for longer than there is", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  result.mutable_report()->set_weight_seconds(1e300);
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
+           Case{"waited for weights before it began", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  result.mutable_report()->set_weight_seconds(-1e300);
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
+           Case{"read more bytes than there are", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  result.mutable_report()->set_weight_bytes(~uint64_t{0});
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
+           Case{"a noise that hides all results for ever", "QS5008",
+                [](auto& e) {
+                  v1::TaskResult result = FullResult();
+                  v1::NoiseFloor& noise =
+                      *result.mutable_report()->mutable_noise();
+                  noise.set_nll_per_token(0.01);  // in fp32
+                  noise.set_documents(1);
+                  noise.set_tokens(1);
+                  e.set_payload(result.SerializeAsString());
+                  e.set_payload_sha256(Digest::Of(e.payload()).bytes());
+                }},
            Case{"a noise that is no number", "QS5008",
                 [](auto& e) {
                   v1::TaskResult result = FullResult();
@@ -179,6 +218,22 @@ TEST(DecideCommit, RejectsAndChangesNothing_WhenEnvelopeIsWrong) {
     EXPECT_EQ(decision.reply->failure().detail().code(), c.code);
     EXPECT_THAT(decision.mutations, IsEmpty());
   }
+}
+
+// Three such results would keep every worker with a time limit from the model.
+TEST(DecideCommit, LearnsNoSpeed_OfTimesThatTheLeaseWasNotHeld) {
+  v1::TaskResult result = FullResult();
+  const auto learns_load = [&result](const State& state) {
+    const auto decision = Decide(state, Envelope(result));
+    EXPECT_EQ(decision.reply->outcome(), v1::COMMIT_OUTCOME_OK);
+    return Only<ResultCommitted>(decision.mutations).at(0).speed.load_seconds >
+           0;
+  };
+  result.mutable_report()->set_load_seconds(0.5);
+  EXPECT_TRUE(learns_load(Leased()));
+  EXPECT_FALSE(learns_load(Lost(v1::TASK_STATE_READY)));  // late
+  result.mutable_report()->set_run_seconds(1e9);
+  EXPECT_FALSE(learns_load(Leased()));
 }
 
 TEST(DecideCommit, RejectsAnotherCredential) {

@@ -1,5 +1,9 @@
 #include "coordinator/core/estimate.h"
 
+#include <optional>
+#include <vector>
+
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "coordinator/core/policy.h"
@@ -72,10 +76,9 @@ TEST(ExpectedOn, GoesByTheWorkersOwnMeasurement_BeforeHistory) {
   EXPECT_EQ(expected.load, kSettings.default_load);
 }
 
-// Three attempts of another task of the model took 5 s and 40 s to load.
-State Taught(State state) {
-  for (int i = 0; i < 3; ++i) {
-    StateBuilder builder;
+// Attempts of another task of the model took 5 s and 40 s to load.
+State Taught(State state, int attempts = 3, double run_seconds = 5) {
+  for (int i = 0; i < attempts; ++i) {
     const TaskId task = state.next_task();
     state.Apply(TaskAdded{.id = task,
                           .group = TaskGroupId(1),
@@ -90,11 +93,12 @@ State Taught(State state) {
                              .session = TestSession("w")});
     ResultCommitted done{
         .task = task, .epoch = Epoch(1), .worker = TestWorker("w")};
-    done.report.set_run_seconds(5);
+    done.report.set_run_seconds(run_seconds);
     done.report.set_load_seconds(40);
-    done.speed = MakeSpeedSample(
-        state.group(state.task(task).group), state.task(task).estimated_seconds,
-        state.FindWorker(TestWorker("w"))->devices, done.report);
+    done.speed = MakeSpeedSample(state.group(state.task(task).group),
+                                 state.task(task).estimated_seconds,
+                                 state.FindWorker(TestWorker("w"))->devices,
+                                 done.report, absl::Seconds(40 + run_seconds));
     state.Apply(done);
   }
   return state;
@@ -130,13 +134,84 @@ TEST(MakeSpeedSample, TellsComputingFromReading) {
   report.set_weight_bytes(3'000'000'000);  // of the layers
   const auto sample = [&] {
     return MakeSpeedSample(state.group(state.task(TaskId(1)).group), 10, {},
-                           report);
+                           report, absl::Seconds(10));
   };
   EXPECT_DOUBLE_EQ(sample().gflops, 480. / 8);
   EXPECT_DOUBLE_EQ(sample().weight_bandwidth, 3e9);
   report.clear_weight_seconds();  // a worker that does not say
   EXPECT_DOUBLE_EQ(sample().gflops, 480. / 9);
   EXPECT_EQ(sample().weight_bandwidth, 0);
+}
+
+TEST(MakeSpeedSample, LearnsNothingOfTimesThatWereNot) {
+  const State state = OneTaskThatReads();
+  const auto sample = [&](double run, double weights, double load,
+                          std::optional<absl::Duration> held) {
+    v1::TaskReport report;
+    report.set_run_seconds(run);
+    report.set_weight_seconds(weights);
+    report.set_weight_bytes(1'000);
+    report.set_load_seconds(load);
+    const SpeedSample made = MakeSpeedSample(
+        state.group(state.task(TaskId(1)).group), 10, {}, report, held);
+    EXPECT_EQ(made.model, TestDigest("model"));
+    return std::vector<bool>{made.gflops > 0, made.weight_bandwidth > 0,
+                             made.load_seconds > 0};
+  };
+  using ::testing::Each;
+  EXPECT_THAT(sample(6, 1, 4, absl::Seconds(10)), Each(true));
+  EXPECT_THAT(sample(6, 1, 4, absl::Seconds(8)), Each(false));
+  EXPECT_THAT(sample(1e9, 1, 4, absl::Seconds(10)), Each(false));
+  EXPECT_THAT(sample(6, 1, 1e9, absl::Seconds(10)), Each(false));
+  EXPECT_THAT(sample(0.1, 0.05, 0.1, std::nullopt), Each(false));  // late
+  // It waited for the weights longer than it ran.
+  EXPECT_EQ(sample(6, 7, 4, absl::Seconds(10)),
+            (std::vector<bool>{false, false, true}));
+}
+
+TEST(ExpectedOn, BelievesFewAttemptsTenTimesTheOwnMeasurement) {
+  const auto run = [](int attempts, double run_seconds) {
+    return ExpectedIn(Taught(OneTask(), attempts, run_seconds)).run;
+  };
+  EXPECT_EQ(run(3, 150), absl::Seconds(150));
+  EXPECT_EQ(run(3, 1e6), absl::Seconds(200));
+  EXPECT_EQ(run(9, 1e6), absl::Seconds(200));
+  EXPECT_EQ(run(3, 1e-6), absl::Seconds(2));
+  EXPECT_EQ(run(10, 1e4), absl::Seconds(1e4));
+  EXPECT_EQ(run(10, 1e9), absl::Seconds(200'000));
+}
+
+TEST(ExpectedOn, BelievesFewLoadsHalfAnHour) {
+  State state = OneTask();
+  const auto add = [&state](int times) {
+    for (int i = 0; i < times; ++i) {
+      const TaskId task = state.next_task();
+      state.Apply(TaskAdded{.id = task, .group = TaskGroupId(1)});
+      state.Apply(JobTaskAdded{.job = JobNumber(1), .task = task});
+      state.Apply(LeaseGranted{.task = task,
+                               .epoch = Epoch(1),
+                               .job = JobNumber(1),
+                               .worker = TestWorker("w")});
+      state.Apply(ResultCommitted{
+          .task = task,
+          .epoch = Epoch(1),
+          .worker = TestWorker("w"),
+          .speed = Sample(
+              0, 1e9, DeviceType(state.FindWorker(TestWorker("w"))->devices))});
+    }
+  };
+  add(3);
+  EXPECT_EQ(ExpectedIn(state).load, kSettings.fetch_deadline);
+  add(7);
+  EXPECT_EQ(ExpectedIn(state).load, 10'000 * kSettings.default_load);
+}
+
+// Else nobody with a time limit would ever try the task again.
+TEST(WhyNotFit, LetsATaskBeTried_ThatFewCalledTooLong) {
+  const State state = Taught(OneTask(600), 3, 1e6);
+  EXPECT_THAT(WhyNotFit(state, state.task(TaskId(1)),
+                        *state.FindWorker(TestWorker("w")), kSettings),
+              ::testing::IsEmpty());
 }
 
 TEST(WhyNotFit, CountsTheLoadAgainstTheTimeLeft) {
@@ -157,6 +232,12 @@ TEST(RunLimit, IsTenTimesTheUsual_ButNeverShort) {
             kSettings.progress_deadline);
   EXPECT_EQ(ProgressLimit({.run = absl::Hours(1)}, kSettings),
             absl::Minutes(10));
+}
+
+TEST(RunLimit, IsAWeekAtMost) {
+  const Expected endless{.run = absl::Hours(24 * 365)};
+  EXPECT_EQ(RunLimit(endless, kSettings), absl::Hours(24 * 7));
+  EXPECT_EQ(ProgressLimit(endless, kSettings), kSettings.fetch_deadline);
 }
 
 }  // namespace

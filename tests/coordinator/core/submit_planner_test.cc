@@ -36,13 +36,15 @@ const Settings kSlicedSettings = SlicedSettings();
 // A submit that is planned a slice at a time.
 class Sliced {
  public:
-  Sliced(State& state, const SweepOptions& options = {})
+  explicit Sliced(State& state, const SweepOptions& options = {},
+                  const Settings& settings = kSlicedSettings)
       : state_(state),
+        settings_(settings),
         prepared_(*PrepareSubmit(
             SweepRequest(options),
             std::make_shared<v1::Corpus>(SmallCorpus(kSweepUnits).corpus))),
-        planner_(std::make_unique<SubmitPlanner>(state, prepared_,
-                                                 kSlicedSettings)) {}
+        planner_(std::make_unique<SubmitPlanner>(state, prepared_, settings_)) {
+  }
 
   void Begin() {
     Do([](SubmitPlanner& planner, Draft& draft) { planner.Begin(draft); });
@@ -64,8 +66,8 @@ class Sliced {
   // As after a restart; in how many pieces it is cleared.
   int Resume() {
     next_ = 0;
-    planner_ = std::make_unique<SubmitPlanner>(
-        state_, prepared_, kSlicedSettings, state_.job(number()));
+    planner_ = std::make_unique<SubmitPlanner>(state_, prepared_, settings_,
+                                               state_.job(number()));
     int pieces = 0;
     bool more = true;
     while (more) {
@@ -91,6 +93,7 @@ class Sliced {
   }
 
   State& state_;
+  const Settings settings_;
   const PreparedSubmit prepared_;
   std::unique_ptr<SubmitPlanner> planner_;
   size_t next_ = 0;
@@ -310,6 +313,31 @@ TEST(SubmitPlanner, CountsAReadingOfTheWeights) {
             kSettings.default_weight_bandwidth);
   EXPECT_GT(state.task(TaskId(1)).estimated_seconds,
             ReadingSeconds(*group.prototype));
+}
+
+// A worker whose attempts said that they read a byte in eleven days.
+double PlannedReading(size_t attempts, const Settings& settings) {
+  const State empty = StateBuilder().Worker("a").Build();
+  const Worker& worker = *empty.FindWorker(TestWorker("a"));
+  StateSnapshot snapshot;
+  snapshot.workers = {worker};
+  snapshot.speeds.assign(attempts, {.model = TinyLlamaDescription().digest,
+                                    .device = DeviceType(worker.devices),
+                                    .weight_bandwidth = 1e-6});
+  State state(std::move(snapshot));
+  Sliced sliced(state, {}, settings);
+  sliced.Begin();
+  sliced.Slice();
+  return ReadingSeconds(*state.group(TaskGroupId(1)).prototype);
+}
+
+TEST(SubmitPlanner, PlansNoReadingThatNoDiskTakes) {
+  const double usual = PlannedReading(0, kSlicedSettings);
+  EXPECT_NEAR(PlannedReading(3, kSlicedSettings), 10 * usual, usual / 100);
+  EXPECT_NEAR(PlannedReading(10, kSlicedSettings), 1e4 * usual, usual);
+  Settings brief = kSlicedSettings;
+  brief.task_target = absl::Seconds(100 * usual);
+  EXPECT_NEAR(PlannedReading(10, brief), 2500 * usual, usual);
 }
 
 TEST(SubmitPlanner, LeavesNothing_WhenItIsCancelledHalfWay) {

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -215,6 +216,9 @@ TEST(FormatForPeople, SpeaksOfSizesAndTimes) {
   EXPECT_EQ(FormatForPeople(int64_t{1536}, Form::kBytes, now), "1.5 KiB");
   EXPECT_EQ(FormatForPeople(90.0, Form::kDuration, now), "1m30s");
   EXPECT_EQ(FormatForPeople(0.02, Form::kDuration, now), "20ms");
+  for (const double none : {1e300, HUGE_VAL, std::nan("")}) {
+    EXPECT_EQ(FormatForPeople(none, Form::kDuration, now), "over 100 years");
+  }
   EXPECT_EQ(FormatForPeople(now - absl::Hours(26), Form::kAge, now), "1d02h");
   EXPECT_EQ(FormatForPeople(0.125, Form::kPercent, now), "12.5 %");
   EXPECT_EQ(FormatForPeople(0.999, Form::kBar, now), "#######-  99 %");
