@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 
 #include "coordinator/core/estimate.h"
+#include "coordinator/core/lease.h"
 #include "coordinator/core/lists.h"
 #include "coordinator/core/policy.h"
 
@@ -185,8 +186,8 @@ class Explainer {
                      Or(task_.history->reason, "a failure"), "."));
     Say(absl::StrFormat(
         "Charged so far: %d failed of %d, %d lost of %d; %d preempted (free).",
-        task_.history->failed, settings_.failed_budget, task_.history->lost,
-        settings_.lost_budget, task_.history->preempted));
+        task_.history->failed, FailedBudget(state_, task_, settings_),
+        task_.history->lost, settings_.lost_budget, task_.history->preempted));
   }
 
   void ExplainReady() {

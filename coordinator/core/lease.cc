@@ -31,17 +31,6 @@ absl::Duration BackoffOf(const Task& task, int charged,
   return absl::Trunc(bound * random.Uniform(), absl::Microseconds(1));
 }
 
-// Of its subscribers the most patient one decides.
-int FailedBudget(const State& state, const Task& task,
-                 const Settings& settings) {
-  int budget = 0;
-  for (const JobNumber number : task.jobs) {
-    const int retries = state.job(number).max_retries;
-    budget = std::max(budget, retries > 0 ? retries : settings.failed_budget);
-  }
-  return budget;
-}
-
 // A task that only ever ran on one broken machine is not to blame: it must
 // have taken down three different workers, or as many as may run it.
 bool LostBudgetSpent(const State& state, const Task& task,
@@ -116,6 +105,16 @@ std::string Shortened(absl::string_view text) {
 }
 
 }  // namespace
+
+int FailedBudget(const State& state, const Task& task,
+                 const Settings& settings) {
+  int budget = 0;
+  for (const JobNumber number : task.jobs) {
+    const int retries = state.job(number).max_retries;
+    budget = std::max(budget, retries > 0 ? retries : settings.failed_budget);
+  }
+  return budget;
+}
 
 Decision<std::optional<LeaseGrant>> DecideLease(const State& state,
                                                 const WorkerUuid& uuid,

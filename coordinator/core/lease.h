@@ -37,6 +37,11 @@ Decision<v1::ReleaseTaskResponse> DecideRelease(
     const v1::ReleaseTaskRequest& request, const Settings& settings,
     const Now& now);
 
+// The failed attempts after which a task is given up: of its jobs' limits the
+// largest, so that the most patient one decides.
+int FailedBudget(const State& state, const Task& task,
+                 const Settings& settings);
+
 // The lease of `task`, which must be LEASED, ends without a result. kLost and
 // kPreempted: always worth another attempt. Charges the budget, chooses READY,
 // BACKOFF, QUARANTINED, or CANCELLED when all its jobs stop, and ends jobs that

@@ -45,6 +45,20 @@ TEST(ExplainTask, NamesTheNumberThatDoesNotFit) {
   EXPECT_FALSE(response.workers(0).busy());
 }
 
+TEST(ExplainTask, CountsFailuresAgainstTheMostPatientJob) {
+  const auto text = [](int max_retries) {
+    StateBuilder builder;
+    builder.Job({.max_retries = max_retries}).Task().Worker("w").Lease(1, "w");
+    builder.Apply(LeaseEnded{.task = TaskId(1),
+                             .epoch = Epoch(1),
+                             .end = LeaseEnd::kFailed,
+                             .to = v1::TASK_STATE_BACKOFF});
+    return Text(Explained(builder.Build()));
+  };
+  EXPECT_THAT(text(9), HasSubstr("Charged so far: 1 failed of 9, 0 lost of 5"));
+  EXPECT_THAT(text(0), HasSubstr("Charged so far: 1 failed of 3, 0 lost of 5"));
+}
+
 TEST(ExplainTask, NamesBusyWorkersAndWhatComesFirst) {
   const State state = StateBuilder()
                           .Job()
