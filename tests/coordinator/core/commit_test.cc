@@ -277,6 +277,24 @@ TEST(DecideCommit, RejectsRows_WhenTheyAreNotExactlyTheKeys) {
                 [](auto& r) {
                   r.mutable_rows(0)->set_status(v1::ROW_STATUS_ONE_TOKEN);
                 }},
+           Case{"baseline's sum without score",
+                [](auto& r) {
+                  r.mutable_rows(0)->Clear();
+                  r.mutable_rows(0)->set_status(v1::ROW_STATUS_EMPTY);
+                  r.mutable_rows(0)->set_nll_fp_sum(1);
+                }},
+           Case{"KL without score",
+                [](auto& r) {
+                  r.mutable_rows(0)->Clear();
+                  r.mutable_rows(0)->set_status(v1::ROW_STATUS_EMPTY);
+                  r.mutable_rows(0)->set_kl_sum(0);
+                }},
+           Case{"agreements without score",
+                [](auto& r) {
+                  r.mutable_rows(0)->Clear();
+                  r.mutable_rows(0)->set_status(v1::ROW_STATUS_EMPTY);
+                  r.mutable_rows(0)->set_top1(0);
+                }},
            Case{"no tokens", [](auto& r) { r.mutable_rows(0)->set_tokens(0); }},
            Case{"bytes beyond the store's integers",
                 [](auto& r) {
