@@ -21,11 +21,14 @@ struct Loop::Impl {
         queue(settings, clock_in),
         core(std::move(store), settings, clock_in, seed) {}
 
+  // caller: of a call that changes something.
   template <typename Request, typename Response>
-  void Forward(absl::StatusOr<Response> (*run)(LoopCore&, const Request&),
+  void Forward(Caller caller,
+               absl::StatusOr<Response> (*run)(LoopCore&, const Request&),
                Request request, Reply<Response> reply) {
     const size_t bytes = request.ByteSizeLong();
-    Push(bytes, MakeCall<Response>(
+    Push(bytes, MakeCallOf<Response>(
+                    std::move(caller),
                     [run, request = std::move(request)](LoopCore& loop_core) {
                       return run(loop_core, request);
                     },
@@ -108,23 +111,25 @@ void Loop::Post(v1::GetStatusRequest, Reply<v1::GetStatusResponse> reply) {
       std::move(reply)));
 }
 
-void Loop::Post(v1::SubmitJobRequest request,
+void Loop::Post(Caller caller, v1::SubmitJobRequest request,
                 Reply<v1::SubmitJobResponse> reply,
                 std::shared_ptr<const PreparedSubmit> prepared) {
   const size_t bytes = request.ByteSizeLong();
-  impl_->Push(bytes, MakeSubmitCall(std::move(request), std::move(reply),
-                                    std::move(prepared)));
+  impl_->Push(bytes, MakeSubmitCall(std::move(caller), std::move(request),
+                                    std::move(reply), std::move(prepared)));
 }
 
-void Loop::Post(v1::CancelJobRequest request,
+void Loop::Post(Caller caller, v1::CancelJobRequest request,
                 Reply<v1::CancelJobResponse> reply) {
-  impl_->Forward(RunCancel, std::move(request), std::move(reply));
+  impl_->Forward(std::move(caller), RunCancel, std::move(request),
+                 std::move(reply));
 }
 
-void Loop::Post(v1::ControlJobRequest request,
+void Loop::Post(Caller caller, v1::ControlJobRequest request,
                 Reply<v1::ControlJobResponse> reply,
                 std::shared_ptr<const PreparedSubmit> prepared) {
-  impl_->queue.Push(MakeCall<v1::ControlJobResponse>(
+  impl_->queue.Push(MakeCallOf<v1::ControlJobResponse>(
+      std::move(caller),
       [request = std::move(request), prepared = std::move(prepared)](
           LoopCore& core) { return RunControlJob(core, request, prepared); },
       std::move(reply)));
@@ -132,17 +137,20 @@ void Loop::Post(v1::ControlJobRequest request,
 
 void Loop::Post(v1::ExplainTaskRequest request,
                 Reply<v1::ExplainTaskResponse> reply) {
-  impl_->Forward(RunExplainTask, std::move(request), std::move(reply));
+  impl_->Forward(Caller{}, RunExplainTask, std::move(request),
+                 std::move(reply));
 }
 
-void Loop::Post(v1::ControlWorkerRequest request,
+void Loop::Post(Caller caller, v1::ControlWorkerRequest request,
                 Reply<v1::ControlWorkerResponse> reply) {
-  impl_->Forward(RunControlWorker, std::move(request), std::move(reply));
+  impl_->Forward(std::move(caller), RunControlWorker, std::move(request),
+                 std::move(reply));
 }
 
-void Loop::Post(v1::CollectGarbageRequest request,
+void Loop::Post(Caller caller, v1::CollectGarbageRequest request,
                 Reply<v1::CollectGarbageResponse> reply) {
-  impl_->Forward(RunCollectGarbage, std::move(request), std::move(reply));
+  impl_->Forward(std::move(caller), RunCollectGarbage, std::move(request),
+                 std::move(reply));
 }
 
 void Loop::Post(v1::ListJobsRequest request,
@@ -155,7 +163,7 @@ void Loop::Post(v1::ListJobsRequest request,
 }
 
 void Loop::Post(v1::GetJobRequest request, Reply<v1::GetJobResponse> reply) {
-  impl_->Forward(RunGetJob, std::move(request), std::move(reply));
+  impl_->Forward(Caller{}, RunGetJob, std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::ListTasksRequest request,
@@ -173,21 +181,25 @@ void Loop::Post(v1::ListWorkersRequest, Reply<v1::ListWorkersResponse> reply) {
       std::move(reply)));
 }
 
-void Loop::Post(v1::AddCorpusRequest request,
+void Loop::Post(Caller caller, v1::AddCorpusRequest request,
                 Reply<v1::AddCorpusResponse> reply) {
-  impl_->Forward(RunAddCorpus, std::move(request), std::move(reply));
+  impl_->Forward(std::move(caller), RunAddCorpus, std::move(request),
+                 std::move(reply));
 }
 
 void Loop::Post(v1::ListCorporaRequest request,
                 Reply<v1::ListCorporaResponse> reply) {
-  impl_->Forward(RunListCorpora, std::move(request), std::move(reply));
+  impl_->Forward(Caller{}, RunListCorpora, std::move(request),
+                 std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::CreateTokenRequest request,
                 Reply<v1::CreateTokenResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::CreateTokenResponse>(
-      [caller = std::move(caller), request = std::move(request)](
-          LoopCore& core) { return RunCreateToken(core, caller, request); },
+  impl_->queue.Push(MakeCallOf<v1::CreateTokenResponse>(
+      caller,
+      [caller, request = std::move(request)](LoopCore& core) {
+        return RunCreateToken(core, caller, request);
+      },
       std::move(reply)));
 }
 
@@ -199,9 +211,11 @@ void Loop::Post(v1::ListTokensRequest, Reply<v1::ListTokensResponse> reply) {
 
 void Loop::Post(Caller caller, v1::RevokeTokenRequest request,
                 Reply<v1::RevokeTokenResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::RevokeTokenResponse>(
-      [caller = std::move(caller), request = std::move(request)](
-          LoopCore& core) { return RunRevokeToken(core, caller, request); },
+  impl_->queue.Push(MakeCallOf<v1::RevokeTokenResponse>(
+      caller,
+      [caller, request = std::move(request)](LoopCore& core) {
+        return RunRevokeToken(core, caller, request);
+      },
       std::move(reply)));
 }
 
@@ -292,7 +306,8 @@ void Loop::Post(Caller caller, v1::CommitResultRequest request,
   for (int i = 0; i < shared->results_size(); ++i) {
     impl_->Push(
         shared->results(i).ByteSizeLong(),
-        MakeCall<v1::CommitResultResponse::One>(
+        MakeCallOf<v1::CommitResultResponse::One>(
+            caller,
             [caller, shared, i](LoopCore& core) {
               return RunCommit(core, caller, shared->results(i));
             },
@@ -304,9 +319,11 @@ void Loop::Post(Caller caller, v1::CommitResultRequest request,
 
 void Loop::Post(Caller caller, v1::ReleaseTaskRequest request,
                 Reply<v1::ReleaseTaskResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::ReleaseTaskResponse>(
-      [caller = std::move(caller), request = std::move(request)](
-          LoopCore& core) { return RunRelease(core, caller, request); },
+  impl_->queue.Push(MakeCallOf<v1::ReleaseTaskResponse>(
+      caller,
+      [caller, request = std::move(request)](LoopCore& core) {
+        return RunRelease(core, caller, request);
+      },
       std::move(reply)));
 }
 

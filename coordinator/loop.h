@@ -132,23 +132,27 @@ class Loop {
   // True while the loop commits what is queued within 5 s. Thread-safe.
   bool Healthy() const;
 
-  // qctl's calls.
+  // qctl's calls. Those with a caller change something: UNAUTHENTICATED when
+  // its token has ended, or has got another secret, while they waited.
   void Post(v1::GetStatusRequest request, Reply<v1::GetStatusResponse> reply);
   // prepared: what PrepareSubmit makes of the request, which takes seconds for
   // a large corpus; null, or of corpora that the names do not mean any more: it
   // is made on the loop thread.
-  void Post(v1::SubmitJobRequest request, Reply<v1::SubmitJobResponse> reply,
+  void Post(Caller caller, v1::SubmitJobRequest request,
+            Reply<v1::SubmitJobResponse> reply,
             std::shared_ptr<const PreparedSubmit> prepared = nullptr);
-  void Post(v1::CancelJobRequest request, Reply<v1::CancelJobResponse> reply);
+  void Post(Caller caller, v1::CancelJobRequest request,
+            Reply<v1::CancelJobResponse> reply);
   // prepared: of a RETRY, what PrepareSubmit makes of what the job was planned
   // from; null, or of another job: it is made on the loop thread if need be.
-  void Post(v1::ControlJobRequest request, Reply<v1::ControlJobResponse> reply,
+  void Post(Caller caller, v1::ControlJobRequest request,
+            Reply<v1::ControlJobResponse> reply,
             std::shared_ptr<const PreparedSubmit> prepared = nullptr);
   void Post(v1::ExplainTaskRequest request,
             Reply<v1::ExplainTaskResponse> reply);
-  void Post(v1::ControlWorkerRequest request,
+  void Post(Caller caller, v1::ControlWorkerRequest request,
             Reply<v1::ControlWorkerResponse> reply);
-  void Post(v1::CollectGarbageRequest request,
+  void Post(Caller caller, v1::CollectGarbageRequest request,
             Reply<v1::CollectGarbageResponse> reply);
   void Post(v1::ListJobsRequest request, Reply<v1::ListJobsResponse> reply);
   // Summary and last_seq: the rest is what a reader finds in the database, of
@@ -157,7 +161,8 @@ class Loop {
   void Post(v1::ListTasksRequest request, Reply<v1::ListTasksResponse> reply);
   void Post(v1::ListWorkersRequest request,
             Reply<v1::ListWorkersResponse> reply);
-  void Post(v1::AddCorpusRequest request, Reply<v1::AddCorpusResponse> reply);
+  void Post(Caller caller, v1::AddCorpusRequest request,
+            Reply<v1::AddCorpusResponse> reply);
   void Post(v1::ListCorporaRequest request,
             Reply<v1::ListCorporaResponse> reply);
   // Which job a selector means, for readers of rows. NOT_FOUND QS4020,

@@ -48,9 +48,10 @@ absl::StatusOr<v1::RotateTokenResponse> RunRotateToken(
   QSWEEP_RETURN_IF_ERROR(CheckDiskHasRoom(core));
   auto decision = DecideRotateToken(core.state(), AuditActor(caller.identity),
                                     request, core.now());
-  if (decision.mutations.empty()) {
+  if (decision.mutations.empty()) {  // also: done before, with the old secret
     return decision.reply;
   }
+  QSWEEP_RETURN_IF_ERROR(CheckCaller(core, caller));
   const std::string identity =
       IdentityOfToken(TokenId(static_cast<int64_t>(request.token_id())));
   const Digest old = FindTokenOf(core.state(), identity)->secret;

@@ -37,8 +37,7 @@ absl::StatusOr<SessionId> RunWorkerState(
     LoopCore& core, const Caller& caller,
     const std::shared_ptr<const v1::WorkerState>& report,
     const std::shared_ptr<WorkerLink>& link) {
-  QSWEEP_RETURN_IF_ERROR(
-      CheckIdentity(core.state(), caller.identity, caller.secret, core.now()));
+  QSWEEP_RETURN_IF_ERROR(CheckCaller(core, caller));
   const SessionId new_session = core.NewSession();
   auto decision = DecideWorkerState(core.state(), caller.identity, report,
                                     new_session, core.settings(), core.now());
@@ -259,8 +258,7 @@ Call MakeWatchCall(Caller caller, v1::WatchJobRequest request,
                          sink](const absl::Status& stored) {
               // Not by a token that this batch has taken away.
               absl::Status status = stored.ok() ? number.status() : stored;
-              status.Update(CheckIdentity(core.state(), caller.identity,
-                                          caller.secret, core.now()));
+              status.Update(CheckCaller(core, caller));
               if (!status.ok()) {
                 sink->Close(status);
                 return;

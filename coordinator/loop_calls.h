@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "coordinator/core/access.h"
 #include "coordinator/core/submit.h"
 #include "coordinator/core/submit_planner.h"
 #include "coordinator/loop.h"
@@ -24,7 +25,7 @@ absl::StatusOr<std::optional<v1::SubmitJobResponse>> RunSubmit(
     LoopCore& core, const v1::SubmitJobRequest& request,
     std::shared_ptr<const PreparedSubmit> ahead,
     const Reply<v1::SubmitJobResponse>& later);
-Call MakeSubmitCall(v1::SubmitJobRequest request,
+Call MakeSubmitCall(Caller caller, v1::SubmitJobRequest request,
                     Reply<v1::SubmitJobResponse> reply,
                     std::shared_ptr<const PreparedSubmit> ahead);
 // The answer to a submit of a job that is there.
@@ -55,6 +56,14 @@ Call MakeAttachCall(Caller caller, v1::WorkerState state,
                     std::shared_ptr<WorkerLink> link,
                     std::function<void()> taken);
 Call MakeDetachCall(std::shared_ptr<WorkerLink> link);
+
+// Not OK: the caller's token has ended, or has got another secret, since it was
+// let in. Each call that changes something asks when it runs: after the answer
+// to a revocation nothing is done that waited with that token.
+inline absl::Status CheckCaller(const LoopCore& core, const Caller& caller) {
+  return CheckIdentity(core.state(), caller.identity, caller.secret,
+                       core.now());
+}
 
 // UNAVAILABLE QS4004: the disk is full, and takes results only.
 absl::Status CheckDiskHasRoom(const LoopCore& core);
@@ -93,6 +102,22 @@ Call MakeCall(std::function<absl::StatusOr<Response>(LoopCore&)> run,
                 });
               },
           .refuse = [shared](const absl::Status& why) { (*shared)(why); }};
+}
+
+// The same of a call that changes something: CheckCaller comes first.
+template <typename Response>
+Call MakeCallOf(Caller caller,
+                std::function<absl::StatusOr<Response>(LoopCore&)> run,
+                Reply<Response> reply) {
+  return MakeCall<Response>(
+      [caller = std::move(caller),
+       run = std::move(run)](LoopCore& core) -> absl::StatusOr<Response> {
+        if (absl::Status status = CheckCaller(core, caller); !status.ok()) {
+          return status;
+        }
+        return run(core);
+      },
+      std::move(reply));
 }
 
 }  // namespace qsweep

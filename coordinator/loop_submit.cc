@@ -174,15 +174,20 @@ absl::StatusOr<std::optional<v1::SubmitJobResponse>> RunSubmit(
                                   core.settings(), core.now()));
 }
 
-Call MakeSubmitCall(v1::SubmitJobRequest request,
+Call MakeSubmitCall(Caller caller, v1::SubmitJobRequest request,
                     Reply<v1::SubmitJobResponse> reply,
                     std::shared_ptr<const PreparedSubmit> ahead) {
   auto shared = std::make_shared<const Reply<v1::SubmitJobResponse>>(
       OnceOnly(std::move(reply)));
   return {.run =
-              [request = std::move(request), ahead = std::move(ahead),
-               shared](LoopCore& core) {
-                auto response = RunSubmit(core, request, ahead, *shared);
+              [caller = std::move(caller), request = std::move(request),
+               ahead = std::move(ahead), shared](LoopCore& core) {
+                const absl::Status allowed = CheckCaller(core, caller);
+                auto response =
+                    allowed.ok()
+                        ? RunSubmit(core, request, ahead, *shared)
+                        : absl::StatusOr<std::optional<v1::SubmitJobResponse>>(
+                              allowed);
                 if (response.ok() && !*response) {
                   return;
                 }

@@ -122,9 +122,8 @@ class CoordinatorServiceImpl : public v1::CoordinatorService::CallbackService {
   }
   grpc::ServerReadReactor<v1::AddCorpusRequest>* AddCorpus(
       Context* context, v1::AddCorpusResponse* response) override {
-    return NewAddCorpusReactor(
-        loop_, response,
-        authenticator_.CallerOf(*context, "AddCorpus").status());
+    return NewAddCorpusReactor(loop_, response,
+                               authenticator_.CallerOf(*context, "AddCorpus"));
   }
   UnaryReactor* ListCorpora(Context* context,
                             const v1::ListCorporaRequest* request,
@@ -291,14 +290,14 @@ UnaryReactor* CoordinatorServiceImpl::ControlJob(
   }
   UnaryReactor* reactor = context->DefaultReactor();
   const Reply<v1::ControlJobResponse> finish = FinishWith(reactor, response);
-  if (absl::Status status =
-          authenticator_.CallerOf(*context, "ControlJob").status();
-      !status.ok()) {
-    finish(status);
+  const absl::StatusOr<Caller> caller =
+      authenticator_.CallerOf(*context, "ControlJob");
+  if (!caller.ok()) {
+    finish(caller.status());
     return reactor;
   }
-  loop_.Post(request->job(), [this, request,
-                              finish](absl::StatusOr<v1::JobSummary> job) {
+  loop_.Post(request->job(), [this, request, finish, caller = *caller](
+                                 absl::StatusOr<v1::JobSummary> job) {
     if (!job.ok()) {
       finish(job.status());
       return;
@@ -306,13 +305,14 @@ UnaryReactor* CoordinatorServiceImpl::ControlJob(
     v1::ControlJobRequest retry = *request;
     retry.mutable_job()->set_text(absl::StrCat(job->job_number()));
     if (job->finished_at_us() == 0 || job->state() == v1::JOB_STATE_SUCCEEDED) {
-      loop_.Post(std::move(retry), finish);
+      loop_.Post(caller, std::move(retry), finish);
       return;
     }
     PostRead(ReadKind::kQuick, finish,
-             [this, finish, retry = std::move(retry),
+             [this, finish, caller, retry = std::move(retry),
               job = *std::move(job)](Reader& reader) {
-               loop_.Post(retry, finish, PrepareAgainAhead(reader, job));
+               loop_.Post(caller, retry, finish,
+                          PrepareAgainAhead(reader, job));
              });
   });
   return reactor;
@@ -357,23 +357,25 @@ UnaryReactor* CoordinatorServiceImpl::CollectGarbage(
   UnaryReactor* reactor = context->DefaultReactor();
   const Reply<v1::CollectGarbageResponse> finish =
       FinishWith(reactor, response);
-  if (absl::Status status =
-          authenticator_.CallerOf(*context, "CollectGarbage").status();
-      !status.ok()) {
-    finish(status);
+  absl::StatusOr<Caller> caller =
+      authenticator_.CallerOf(*context, "CollectGarbage");
+  if (!caller.ok()) {
+    finish(caller.status());
     return reactor;
   }
-  loop_.Post(*request, [this, finish, dry = request->dry_run()](
-                           absl::StatusOr<v1::CollectGarbageResponse> reply) {
-    if (!reply.ok() || reply->more()) {
-      finish(std::move(reply));
-      return;
-    }
-    PostRead(ReadKind::kQuick, finish,
-             [this, finish, dry, reply = *std::move(reply)](Reader& reader) {
-               finish(CollectResults(reader, cache_, dry, reply));
+  loop_.Post(*std::move(caller), *request,
+             [this, finish, dry = request->dry_run()](
+                 absl::StatusOr<v1::CollectGarbageResponse> reply) {
+               if (!reply.ok() || reply->more()) {
+                 finish(std::move(reply));
+                 return;
+               }
+               PostRead(ReadKind::kQuick, finish,
+                        [this, finish, dry,
+                         reply = *std::move(reply)](Reader& reader) {
+                          finish(CollectResults(reader, cache_, dry, reply));
+                        });
              });
-  });
   return reactor;
 }
 
@@ -412,8 +414,9 @@ UnaryReactor* CoordinatorServiceImpl::SubmitJob(
     owned.set_owner(principal->owner);
   }
   PostRead(ReadKind::kQuick, finish,
-           [this, finish, request = std::move(owned)](Reader& reader) {
-             loop_.Post(request, finish, PrepareAhead(reader, request));
+           [this, finish, caller = principal->caller,
+            request = std::move(owned)](Reader& reader) {
+             loop_.Post(caller, request, finish, PrepareAhead(reader, request));
            });
   return reactor;
 }

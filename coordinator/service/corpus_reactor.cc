@@ -14,10 +14,10 @@ namespace {
 class AddCorpusReactor : public grpc::ServerReadReactor<v1::AddCorpusRequest> {
  public:
   AddCorpusReactor(Loop& loop, v1::AddCorpusResponse* response,
-                   const absl::Status& allowed)
-      : loop_(loop), response_(response) {
-    if (!allowed.ok()) {
-      Finish(ToGrpcStatus(allowed));
+                   absl::StatusOr<Caller> caller)
+      : loop_(loop), response_(response), caller_(std::move(caller)) {
+    if (!caller_.ok()) {
+      Finish(ToGrpcStatus(caller_.status()));
       return;
     }
     StartRead(&part_);
@@ -26,7 +26,7 @@ class AddCorpusReactor : public grpc::ServerReadReactor<v1::AddCorpusRequest> {
   void OnReadDone(bool ok) override {
     // Sent whole, or the client is gone: then the digest or a count is wrong.
     if (!ok) {
-      loop_.Post(std::move(whole_),
+      loop_.Post(*caller_, std::move(whole_),
                  [this](absl::StatusOr<v1::AddCorpusResponse> reply) {
                    if (reply.ok()) {
                      *response_ = *std::move(reply);
@@ -53,6 +53,7 @@ class AddCorpusReactor : public grpc::ServerReadReactor<v1::AddCorpusRequest> {
  private:
   Loop& loop_;
   v1::AddCorpusResponse* const response_;
+  const absl::StatusOr<Caller> caller_;
   v1::AddCorpusRequest part_;
   v1::AddCorpusRequest whole_;
   size_t bytes_ = 0;  // read so far
@@ -61,8 +62,9 @@ class AddCorpusReactor : public grpc::ServerReadReactor<v1::AddCorpusRequest> {
 }  // namespace
 
 grpc::ServerReadReactor<v1::AddCorpusRequest>* NewAddCorpusReactor(
-    Loop& loop, v1::AddCorpusResponse* response, const absl::Status& allowed) {
-  return new AddCorpusReactor(loop, response, allowed);
+    Loop& loop, v1::AddCorpusResponse* response,
+    absl::StatusOr<Caller> caller) {
+  return new AddCorpusReactor(loop, response, std::move(caller));
 }
 
 }  // namespace qsweep

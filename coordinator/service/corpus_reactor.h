@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include <grpcpp/support/server_callback.h>
 
 #include "coordinator/loop.h"
@@ -15,11 +15,11 @@ namespace qsweep {
 inline constexpr size_t kMaxCorpusBytes = size_t{64} << 20;
 
 // One AddCorpus call: puts the parts together and posts them to the loop. It
-// deletes itself when gRPC is done with it. allowed: whether the caller may;
-// nothing is read of one who may not. INVALID_ARGUMENT QS1004: larger than
+// deletes itself when gRPC is done with it. caller: or why it may not; then
+// nothing is read. INVALID_ARGUMENT QS1004: larger than
 // kMaxCorpusBytes. response is gRPC's; loop outlives the call.
 grpc::ServerReadReactor<v1::AddCorpusRequest>* NewAddCorpusReactor(
-    Loop& loop, v1::AddCorpusResponse* response, const absl::Status& allowed);
+    Loop& loop, v1::AddCorpusResponse* response, absl::StatusOr<Caller> caller);
 
 }  // namespace qsweep
 

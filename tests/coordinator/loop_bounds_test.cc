@@ -61,6 +61,7 @@ TEST(Loop, GrantsNoMoreInAStepThanItTakesCalls_AndGoesOnWithTheNextWorker) {
   }
   for (int i = 0; i < 8; ++i) {  // of another model, and one task, each
     harness.loop().Post(
+        Caller{},
         SweepRequest({.uuid = absl::StrCat("job ", i), .layers = 2 + i}),
         [](const auto& r) { QSWEEP_EXPECT_OK(r); });
   }

@@ -36,7 +36,7 @@ class LongPlansTest : public ::testing::Test {
 
   std::shared_ptr<Answer> Post(const v1::SubmitJobRequest& request) {
     auto answer = std::make_shared<Answer>();
-    harness_.loop().Post(request,
+    harness_.loop().Post(Caller{}, request,
                          [answer](absl::StatusOr<v1::SubmitJobResponse> r) {
                            ASSERT_FALSE(answer->has_value());
                            *answer = std::move(r);
@@ -50,7 +50,8 @@ class LongPlansTest : public ::testing::Test {
   template <typename Request>
   void PostOf(const std::string& job, Request request) {
     request.mutable_job()->set_text(job);
-    harness_.loop().Post(request, [](auto r) { QSWEEP_EXPECT_OK(r); });
+    harness_.loop().Post(Caller{}, request,
+                         [](auto r) { QSWEEP_EXPECT_OK(r); });
   }
   static v1::ControlJobRequest RetryRequest() {
     v1::ControlJobRequest retry;

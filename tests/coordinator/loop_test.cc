@@ -133,7 +133,7 @@ TEST(Loop, PreparesASubmitAgain_WhenItsCorpusIsAnotherByNow) {
     dry.set_dry_run(true);
     uint64_t documents = 0;
     harness.loop().Post(
-        dry,
+        Caller{}, dry,
         [&documents](const absl::StatusOr<v1::SubmitJobResponse>& response) {
           QSWEEP_ASSERT_OK(response);
           documents = response->plan().documents();
@@ -161,7 +161,7 @@ TEST(Loop, RepliesNothing_BeforeTheCommit) {
   LoopHarness harness;
   harness.AddCorpus(3);
   bool answered = false;
-  harness.loop().Post(SweepRequest(), [&](auto) { answered = true; });
+  harness.loop().Post(Caller{}, SweepRequest(), [&](auto) { answered = true; });
   EXPECT_FALSE(answered);
   harness.store().FailNext(Fault::kBeforeCommit,
                            absl::DataLossError("fsync failed"));
@@ -191,7 +191,7 @@ TEST(Loop, EndsWithTheError_WhenTheReloadFailsToo) {
   harness.store().FailNext(Fault::kBeforeCommit,
                            absl::UnavailableError("COMMIT"));
   harness.store().FailNext(Fault::kLoad, absl::UnavailableError("cannot read"));
-  harness.loop().Post(SweepRequest(), [](auto) {});
+  harness.loop().Post(Caller{}, SweepRequest(), [](auto) {});
   EXPECT_FALSE(harness.Step().ok());
 }
 
@@ -234,13 +234,13 @@ TEST(Loop, AnswersEveryCall_WhenItEndsWithAnError) {
       const auto cancel = [&](const std::string& job) {
         v1::CancelJobRequest request;
         request.mutable_job()->set_text(job);
-        harness.loop().Post(request,
+        harness.loop().Post(Caller{}, request,
                             [&](auto r) { answers.push_back(r.status()); });
       };
       cancel("1");
       cancel("2");
       if (submit) {
-        harness.loop().Post(SweepRequest({.uuid = "d"}),
+        harness.loop().Post(Caller{}, SweepRequest({.uuid = "d"}),
                             [&](auto r) { answers.push_back(r.status()); });
       }
       cancel("3");
@@ -262,7 +262,7 @@ TEST(Loop, TellsWorkersNothingThatWasNotStored_WhenItEndsWithAnError) {
   ASSERT_GT(link->states.size(), told);  // a lease
   v1::CancelJobRequest cancel;
   cancel.mutable_job()->set_text("1");
-  harness.loop().Post(cancel, [](auto) {});
+  harness.loop().Post(Caller{}, cancel, [](auto) {});
   harness.store().FailNext(Fault::kBeforeCommit,
                            absl::DataLossError("fsync failed"));
   const size_t before = link->states.size();
@@ -426,7 +426,7 @@ TEST(Loop, TakesOneBadRequestOutOfItsBatch) {
   for (const char* job : {"1", "2"}) {
     v1::CancelJobRequest request;
     request.mutable_job()->set_text(job);
-    harness.loop().Post(request,
+    harness.loop().Post(Caller{}, request,
                         [&](auto r) { answers.push_back(r.status()); });
   }
   // The batch fails, then the first of its requests on its own.
@@ -759,7 +759,8 @@ TEST(Loop, CommitsWhatIsQueuedAndSaysGoodbye_WhenStopped) {
   harness.AddCorpus(3);
   const auto link = Attach(harness, "w");
   absl::StatusOr<v1::SubmitJobResponse> answer = absl::UnknownError("none");
-  harness.loop().Post(SweepRequest(), [&](auto r) { answer = std::move(r); });
+  harness.loop().Post(Caller{}, SweepRequest(),
+                      [&](auto r) { answer = std::move(r); });
   harness.loop().Stop();
   QSWEEP_EXPECT_OK(harness.loop().Run());
   QSWEEP_EXPECT_OK(answer);

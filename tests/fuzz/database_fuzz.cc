@@ -113,7 +113,7 @@ void Serve(std::unique_ptr<Store> store) {
     v1::ControlJobRequest retry;
     retry.mutable_job()->set_text("2");
     retry.set_action(v1::JOB_ACTION_RETRY);
-    loop.Post(retry, [](const auto&) {});
+    loop.Post(Caller{}, retry, [](const auto&) {});
     status = loop.Step(clock.SteadyNow());
     clock.Advance(absl::Hours(1));
   }

@@ -121,7 +121,7 @@ void FuzzedCoordinator::AddCorpus() {
   }
   v1::AddCorpusRequest request;
   *request.mutable_corpus() = data.corpus;
-  loop_->Post(request, Answer<v1::AddCorpusResponse>());
+  loop_->Post(Caller{}, request, Answer<v1::AddCorpusResponse>());
   Step();
 }
 

@@ -82,8 +82,13 @@ class Program {
   template <typename Response, typename Request>
   void Call(Request request) {
     if (Spoil(request)) {
-      coordinator_.loop().Post(std::move(request),
-                               coordinator_.Answer<Response>());
+      Loop& loop = coordinator_.loop();
+      auto answer = coordinator_.Answer<Response>();
+      if constexpr (requires { loop.Post(Caller{}, request, answer); }) {
+        loop.Post(Caller{}, std::move(request), std::move(answer));
+      } else {
+        loop.Post(std::move(request), std::move(answer));
+      }
     }
   }
   template <typename Response, typename Request>

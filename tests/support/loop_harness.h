@@ -108,9 +108,14 @@ class LoopHarness {
   template <typename Response, typename Request>
   std::optional<absl::StatusOr<Response>> Call(Request request) {
     auto answer = std::make_shared<std::optional<absl::StatusOr<Response>>>();
-    loop_->Post(std::move(request), [answer](absl::StatusOr<Response> r) {
+    const auto reply = [answer](absl::StatusOr<Response> r) {
       *answer = std::move(r);
-    });
+    };
+    if constexpr (requires { loop_->Post(Caller{}, request, reply); }) {
+      loop_->Post(Caller{}, std::move(request), reply);
+    } else {
+      loop_->Post(std::move(request), reply);
+    }
     last_step_ = Step();
     return *answer;
   }
