@@ -85,6 +85,17 @@ WHERE t.failed > (SELECT count(*) FROM lease AS l WHERE l.task = t.id
     AND l.end_reason IN ('lost', 'committed'))
   OR t.preempted > (SELECT count(*) FROM lease AS l WHERE l.task = t.id
     AND l.end_reason IN ('preempted', 'committed')))sql"},
+    // New budgets begin where a task that was given up or dropped waits again.
+    {"14: a lease that ended so is charged", R"sql(
+SELECT t.id, t.failed, t.lost, t.preempted FROM task AS t
+WHERE NOT EXISTS (SELECT 1 FROM event AS e WHERE e.task = t.id
+    AND e.to_state IN ('QUARANTINED', 'CANCELLED'))
+  AND (t.failed < (SELECT count(*) FROM lease AS l WHERE l.task = t.id
+      AND l.end_reason IN ('failed', 'stalled'))
+    OR t.lost < (SELECT count(*) FROM lease AS l WHERE l.task = t.id
+      AND l.end_reason = 'lost')
+    OR t.preempted < (SELECT count(*) FROM lease AS l WHERE l.task = t.id
+      AND l.end_reason = 'preempted')))sql"},
     // By a steady clock and by the wall's: they may differ a little.
     {"15: an ended lease says for how long it was held, and no longer than it "
      "was",
