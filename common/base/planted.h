@@ -14,6 +14,7 @@ enum class Bug {
   kDeadlinesOnWallClock,
   kRequeueOnStreamLoss,
   kPreemptionCharged,
+  kFitIgnoresMemory,
   kMeasurementsNotUnique,
   kSecondWriter,
   kBadRequestPoisonsBatch,

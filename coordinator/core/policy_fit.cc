@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "common/base/planted.h"
 #include "coordinator/core/estimate.h"
 #include "coordinator/core/policy.h"
 
@@ -92,7 +93,8 @@ std::vector<std::string> WhyNotFit(const State& state, const Task& task,
     }
   }
   const uint64_t memory = MemoryOf(worker);
-  if (memory > 0 && group.prototype->memory_bytes() > memory) {
+  if (memory > 0 && group.prototype->memory_bytes() > memory &&
+      !Planted(Bug::kFitIgnoresMemory)) {
     reasons.push_back(
         absl::StrFormat("it needs %.1f GiB of memory, the worker has %.1f GiB",
                         InGib(group.prototype->memory_bytes()), InGib(memory)));

@@ -57,6 +57,9 @@ void Oracles::OnCommitted(std::span<const Mutation> batch) {
 void Oracles::WriteBatch(std::span<const Mutation> batch, SteadyTime at) {
   written_at_ = at;
   for (const Mutation& mutation : batch) {
+    if (const auto* reported = std::get_if<WorkerReported>(&mutation)) {
+      reported_[reported->worker] = reported->state;
+    }
     if (IsDurable(mutation) && !failed()) {
       Write(mutation);
     }

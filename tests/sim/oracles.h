@@ -68,6 +68,8 @@ class Oracles {
   void OnRevokeAnswered(TokenId token) {
     revoked_.insert(IdentityOfToken(token));
   }
+  // A client has a job of it.
+  void OnModel(const v1::ModelDescription& model);
   void OnRetry(JobNumber job);  // asked for: it may go on after a cancel
   // Somebody had it deleted.
   bool IsDeleted(JobNumber job) const { return deleted_.contains(job); }
@@ -143,6 +145,10 @@ class Oracles {
   void RestartLedger();
   void CheckRows(const ResultCommitted& m, const Task& task);
   void CheckEndReason(const LeaseEnded& m, const Talk& talk);
+  void CheckFit(const std::string& name, const Task& task,
+                const Worker& worker);
+  double ExpectedLoad(const std::string& model, const Worker& worker) const;
+  void CheckSpeed(const ResultCommitted& m, const Task& task);
   void CheckBudgets(const LeaseEnded& m, const Task& task, const Talk& talk);
   void CheckAcknowledged(const State& state);
   // One alarm in each job of the task, however much of the result differs.
@@ -169,6 +175,11 @@ class Oracles {
   SteadyTime written_at_;  // of the batch that is being written
   std::map<std::string, Origin> measured_;
   std::map<Key, Talk> talks_;  // of leases that are held
+  // The newest, which decisions go by and no store has.
+  std::map<WorkerUuid, std::shared_ptr<const v1::WorkerState>> reported_;
+  std::map<std::string, uint64_t> memory_of_;  // that a model takes, by digest
+  // Seconds of the loads that were learned from, by model and type of device.
+  std::map<std::pair<Digest, std::string>, std::vector<double>> loads_of_;
   // Session and number of each worker's last report that counted.
   std::map<WorkerUuid, std::pair<std::string, uint64_t>> heard_;
   std::vector<Report> reports_;  // delivered since the last step

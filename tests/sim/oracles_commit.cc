@@ -145,6 +145,7 @@ void Oracles::Check(const ResultCommitted& m) {
                          " is not what epoch ", m.epoch.value(), " made"));
     return;
   }
+  CheckSpeed(m, task);
   if (HasOtherCodes({m.task, m.epoch}, m.payload_digest)) {
     ExpectAlarm({m.task, m.epoch}, m.payload_digest);
   }

@@ -1,5 +1,9 @@
 // Who may have a lease, and why it may end.
 #include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -18,6 +22,17 @@ constexpr absl::Duration kSlack = absl::Seconds(10);
 template <typename Repeated>
 bool Contains(const Repeated& values, const std::string& wanted) {
   return std::ranges::find(values, wanted) != values.end();
+}
+
+// Different workers that lost it, the one that has it among them.
+size_t LosersOf(const Task& task) {
+  std::set<WorkerUuid> workers = {task.lease->worker};
+  for (const Grant& grant : task.history->grants) {
+    if (grant.end == LeaseEnd::kLost) {
+      workers.insert(grant.worker);
+    }
+  }
+  return workers.size();
 }
 
 }  // namespace
@@ -155,6 +170,9 @@ void Oracles::Check(const LeaseGranted& m) {
     Fail(12, absl::StrCat(name, " went to a worker without ",
                           group.evaluation_name));
   }
+  if (worker->hello != nullptr) {
+    CheckFit(name, task, *worker);
+  }
   for (const std::string& gpu : durable_.job(m.job).require.gpus()) {
     if (worker->devices.empty() ||
         !absl::EndsWith(worker->devices.front().name(), gpu)) {
@@ -170,6 +188,106 @@ void Oracles::Check(const LeaseGranted& m) {
   spans_[m.worker].push_back(
       {.lease = {m.task, m.epoch}, .begin = written_at_});
   fairness_.OnGranted(m);
+}
+
+// In fp32: three layers, or one tensor outside of them.
+void Oracles::OnModel(const v1::ModelDescription& model) {
+  std::map<int, uint64_t> of_layer;
+  uint64_t most = 0;
+  for (const v1::TensorDescription& tensor : model.tensors()) {
+    uint64_t bytes = 4;
+    for (const uint64_t size : tensor.shape()) {
+      bytes *= size;
+    }
+    uint64_t& layer = of_layer[tensor.layer()];
+    layer += bytes;
+    most = std::max(most, tensor.layer() < 0 ? bytes : 3 * layer);
+  }
+  memory_of_[model.digest()] = most;
+}
+
+// Memory, methods and what is left of the worker's life.
+void Oracles::CheckFit(const std::string& name, const Task& task,
+                       const Worker& worker) {
+  const v1::TaskSpec& spec = *durable_.group(task.group).prototype;
+  const uint64_t memory = worker.hello->devices(0).memory_bytes();
+  const auto needed = memory_of_.find(spec.model_digest());
+  counts_.checks.Add("model that fits into small memory",
+                     memory < (uint64_t{1} << 20));
+  if (needed == memory_of_.end() || needed->second > memory) {
+    Fail(12, absl::StrCat(name, " went to a worker with ", memory,
+                          " bytes of memory"));
+  }
+  const int methods = worker.hello->methods_size();
+  counts_.checks.Add("task of a worker with one method", methods == 1);
+  for (const v1::ConfigurationSpec& configuration : spec.configurations()) {
+    const std::string method = configuration.quantizer().substr(
+        0, configuration.quantizer().find(':'));
+    if (method != "fp" && !Contains(worker.hello->methods(), method)) {
+      Fail(12, absl::StrCat(name, " went to a worker without ", method));
+    }
+  }
+  const auto reported = reported_.find(worker.uuid);
+  if (reported == reported_.end()) {
+    return;
+  }
+  const v1::WorkerState& report = *reported->second;
+  const uint64_t left_ms = report.lifetime_left_ms();
+  const bool loaded =
+      std::ranges::any_of(report.models(), [&spec](const auto& model) {
+        return model.digest() == spec.model_digest() &&
+               model.level() == v1::ResidentModel::LEVEL_MEMORY;
+      });
+  if (left_ms == 0 || loaded) {
+    return;
+  }
+  counts_.checks.Add("load within a worker's life");
+  // Running takes a simulated model no time.
+  const double load = ExpectedLoad(spec.model_digest(), worker);
+  if (load * 1000 > static_cast<double>(left_ms)) {
+    Fail(12,
+         absl::StrCat(name, " went to a worker that ends in ", left_ms,
+                      " ms, before it has loaded the model in ", load, " s"));
+  }
+}
+
+// What nine in ten of the newest 32 loads took.
+double Oracles::ExpectedLoad(const std::string& model,
+                             const Worker& worker) const {
+  const auto it = loads_of_.find(
+      {*Digest::FromBytes(model), worker.hello->devices(0).name()});
+  if (it == loads_of_.end() || it->second.size() < 3) {
+    return absl::ToDoubleSeconds(settings_.default_load);
+  }
+  const std::vector<double>& all = it->second;
+  std::vector<double> newest(all.size() > 32 ? all.end() - 32 : all.begin(),
+                             all.end());
+  std::ranges::sort(newest);
+  return newest[static_cast<size_t>(
+      0.9 * static_cast<double>(newest.size() - 1) + 0.5)];
+}
+
+// Nothing is learned of times in which the lease was not held.
+void Oracles::CheckSpeed(const ResultCommitted& m, const Task& task) {
+  const v1::TaskReport& report = m.report;
+  const auto talk = talks_.find({m.task, m.epoch});
+  const double most =
+      talk == talks_.end()
+          ? 0
+          : 2 + 1.01 * absl::ToDoubleSeconds(schedule_.now() -
+                                             talk->second.granted_at);
+  const bool learned = m.speed.gflops > 0 || m.speed.load_seconds > 0 ||
+                       m.speed.weight_bandwidth > 0;
+  if (learned && (talk == talks_.end() ||
+                  report.load_seconds() + report.run_seconds() > most)) {
+    Fail(3, absl::StrCat("task ", task.id.value(), " epoch ", m.epoch.value(),
+                         " taught a speed in time that it did not have"));
+  }
+  counts_.checks.Add("no speed of times that were not",
+                     report.run_seconds() > 1e6);
+  if (m.speed.load_seconds > 0) {
+    loads_of_[{m.speed.model, m.speed.device}].push_back(m.speed.load_seconds);
+  }
 }
 
 void Oracles::Check(const LeaseEnded& m) {
@@ -251,6 +369,12 @@ void Oracles::CheckBudgets(const LeaseEnded& m, const Task& task,
     case LeaseEnd::kLost:  // also on enough different workers
       if (m.to == v1::TASK_STATE_QUARANTINED && (!spent || audit)) {
         Fail(14, name);
+      }
+      if (spent && LosersOf(task) >= 3) {
+        counts_.checks.Add("task lost on three workers");
+        if (m.to == v1::TASK_STATE_BACKOFF) {
+          Fail(14, name);
+        }
       }
       break;
     case LeaseEnd::kFailed:

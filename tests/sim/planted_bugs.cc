@@ -17,6 +17,7 @@ constexpr std::pair<const char*, Bug> kNames[] = {
     {"deadlines-on-wall-clock", Bug::kDeadlinesOnWallClock},
     {"requeue-on-stream-loss", Bug::kRequeueOnStreamLoss},
     {"preemption-charged", Bug::kPreemptionCharged},
+    {"fit-ignores-memory", Bug::kFitIgnoresMemory},
     {"measurements-not-unique", Bug::kMeasurementsNotUnique},
     {"second-writer", Bug::kSecondWriter},
     {"bad-request-poisons-batch", Bug::kBadRequestPoisonsBatch},

@@ -52,7 +52,7 @@ INSTANTIATE_TEST_SUITE_P(
                       "commit-without-epoch", "deadlines-on-wall-clock",
                       "requeue-on-stream-loss", "preemption-charged",
                       "measurements-not-unique", "second-writer",
-                      "bad-request-poisons-batch"));
+                      "bad-request-poisons-batch", "fit-ignores-memory"));
 
 struct Check {
   const char* bug;

@@ -80,6 +80,7 @@ constexpr Least kFaults[] = {
     {"worker_uuid used twice", 20},
     {"write error", 5},
     {"wrong result", 100},
+    {"times that were not", 100},
 };
 
 constexpr Least kTaskMoves[] = {
@@ -107,7 +108,12 @@ constexpr Least kChecks[] = {
     {"stored charge", 10'000},
     {"an unknown commit had been written", 20},
     {"call with a revoked token refused", 3},
+    {"load within a worker's life", 20},
     {"measurement of a deleted job", 200},
+    {"model that fits into small memory", 500},
+    {"no speed of times that were not", 50},
+    {"task lost on three workers", 3},
+    {"task of a worker with one method", 500},
     {"other codes raise the alarm", 20},
     {"plans added up", 50},
     {"progress frames", 5000},

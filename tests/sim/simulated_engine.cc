@@ -158,6 +158,12 @@ void SimulatedWorker::Finish(const v1::TaskSpec& task) {
   if (Chance(0.2)) {
     result.mutable_report()->set_load_seconds(10 * random_.Uniform());
   }
+  if (options_.wrong_results && faulty_ && Chance(0.2)) {
+    counts_.faults.Add("times that were not");
+    result.mutable_report()->set_run_seconds(1e8);
+    result.mutable_report()->set_weight_seconds(1e7);
+    result.mutable_report()->set_weight_bytes(1);
+  }
   v1::Measurement& row = *result.mutable_rows(0);
   if (options_.wrong_results && faulty_ && Chance(0.2) &&
       row.status() == v1::ROW_STATUS_OK) {

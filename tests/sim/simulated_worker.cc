@@ -293,8 +293,9 @@ void SimulatedWorker::Do(const action::StartEngine&) {
   ready.set_gflops(60);
   ready.mutable_evaluations()->Assign(options_.evaluations.begin(),
                                       options_.evaluations.end());
-  ready.add_methods("rtn");
-  ready.add_methods("gptq");
+  ready.mutable_methods()->Assign(options_.methods.begin(),
+                                  options_.methods.end());
+  ready.set_memory_bytes(options_.memory_bytes);
   Later(absl::Seconds(1),
         [this, ready] { Feed(event::EngineBecameReady{ready}); });
 }

@@ -24,6 +24,8 @@ class SimulatedWorker {
     Node node = 0;
     std::string name;
     std::vector<std::string> evaluations = {"aligned@1", "hf-text@1"};
+    std::vector<std::string> methods = {"rtn", "gptq"};
+    uint64_t memory_bytes = uint64_t{1} << 30;
     std::string device;          // "cuda:0 Tesla T4"; empty: a CPU
     bool wrong_results = false;  // now and then, as a bad GPU
     bool poison = true;          // some tasks break or hang it

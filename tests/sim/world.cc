@@ -13,6 +13,20 @@ namespace {
 
 constexpr absl::Duration kSafetyPhase = absl::Minutes(8);
 
+// A device that can run the model of two layers, not that of three, which has
+// the larger vocabulary.
+constexpr uint64_t kSmallMemory = 10'000;
+constexpr uint32_t kLargeVocabulary = 512;
+
+void EnlargeVocabulary(v1::ModelDescription& model) {
+  for (v1::TensorDescription& tensor : *model.mutable_tensors()) {
+    if (tensor.layer() < 0 && tensor.shape_size() == 2) {
+      tensor.set_shape(0, kLargeVocabulary);
+    }
+  }
+  model.set_vocabulary_size(kLargeVocabulary);
+}
+
 Settings SimulationSettings(uint64_t seed) {
   Settings settings;
   settings.max_rows_per_task = 4;
@@ -49,6 +63,12 @@ World::World(const SeedOptions& options)
         .node = i, .name = absl::StrCat("w", i), .poison = options.faults};
     if (i == 1 && options.faults) {
       o.evaluations = {"aligned@1"};
+    }
+    if (i == 3 && options.faults) {
+      o.methods = {"rtn"};
+    }
+    if (i == 4 && options.faults) {
+      o.memory_bytes = kSmallMemory;
     }
     o.wrong_results = i == 2;
     o.device = i % 2 == 0 ? "cuda:0 Tesla T4" : "";
@@ -182,6 +202,10 @@ v1::SubmitJobRequest World::NextJob() {
        .layers = kind < 3 ? 2 : 3,
        .layer_range = kind == 0 ? "0" : "all",
        .reuse = kind == 1 || jobs_ > 6 ? v1::REUSE_NEVER : v1::REUSE_AUTO});
+  if (kind >= 3) {
+    EnlargeVocabulary(*request.mutable_models(0));
+  }
+  oracles_.OnModel(request.models(0));
   if (random_.Below(3) == 0) {
     request.mutable_spec()->mutable_evals(0)->set_eval("hf-text");
   }
