@@ -32,6 +32,7 @@
 #include "tests/support/tiny_llama.h"
 #include "tests/worker/engine/engine_fixture.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/ready_checkpoints.h"
 
 namespace qsweep {
 namespace {
@@ -42,6 +43,7 @@ using testing::EngineTest;
 using testing::Filler;
 using testing::MakeEngine;
 using testing::RecordingSink;
+using testing::TempDir;
 using testing::TinyLlama;
 
 constexpr absl::Duration kLongestAnswer = absl::Seconds(5);
@@ -164,10 +166,11 @@ class CancelTimeTest : public EngineTest {
   }
 };
 
-TEST_F(CancelTimeTest, IsShort_WhileAModelIsHashed) {
-  // A head that is not read, since it is tied: zeros that are not on the disk.
+// Makes the weights of a model in a folder a GiB longer, by a head that is not
+// read since it is tied: zeros that are not on the disk. Returns its path.
+std::string MakeLong(TempDir& directory) {
   constexpr uint64_t kBytes = uint64_t{1} << 30;
-  const std::string path = directory_ / "model.safetensors";
+  std::string path = directory / "model.safetensors";
   std::ifstream in(path, std::ios::binary);
   std::string file{std::istreambuf_iterator<char>(in), {}};
   in.close();
@@ -180,18 +183,39 @@ TEST_F(CancelTimeTest, IsShort_WhileAModelIsHashed) {
   file.replace(sizeof(size), 1, entry);
   size += entry.size() - 1;
   std::memcpy(file.data(), &size, sizeof(size));
-  directory_.Write("model.safetensors", file);
+  directory.Write("model.safetensors", file);
   fs::resize_file(path, file.size() + kBytes);
+  return path;
+}
 
+// It is another file then, as far as the engine can tell.
+void Touch(const std::string& path) {
+  fs::last_write_time(path, fs::file_time_type::clock::now());
+}
+
+TEST_F(CancelTimeTest, IsShort_WhileAModelIsHashed) {
+  const std::string path = MakeLong(directory_);
   const auto engine = MakeEngine(2);
   const EngineTask task = TaskOf(*engine, "fp");
-  const auto touch = [&path] {
-    fs::last_write_time(path, fs::file_time_type::clock::now());
-  };
-  touch();
+  Touch(path);
   const absl::Duration whole = TimeOf(*engine, task);
   ExpectQuickAnswers(*engine, std::vector<EngineTask>(kTries, task), whole, 1,
-                     touch);
+                     [&path] { Touch(path); });
+}
+
+TEST_F(CancelTimeTest, IsShort_WhileAReadyCheckpointIsHashed) {
+  TempDir ready;
+  TinyLlama({.seed = 2}).WriteTo(ready);
+  const std::string path = MakeLong(ready);
+  const auto engine = MakeEngine(2);
+  const std::string quantizer =
+      CompleteQuantizer("checkpoint:path=" + ready.path(),
+                        *engine->Describe(directory_.path()).value(), "")
+          .value();
+  const EngineTask task = TaskOf(*engine, quantizer);
+  const absl::Duration whole = TimeOf(*engine, task);
+  ExpectQuickAnswers(*engine, std::vector<EngineTask>(kTries, task), whole, 5,
+                     [&path] { Touch(path); });
 }
 
 TEST_F(CancelTimeTest, IsShort_WhileALargeTensorIsQuantizedByHqq) {

@@ -19,8 +19,8 @@ if(QSWEEP_TORCH)
     FILES engine engine_equal_rows engine_memory engine_stop engine_weights host_memory weights
     DEPS qsweep::base qsweep::job_types qsweep::kernels qsweep::model qsweep::worker_engine
     LABELS unit)
-  qsweep_test(worker/engine/cancel_time DEPS qsweep::base qsweep::job_types qsweep::worker_engine
-    LABELS unit)
+  qsweep_test(worker/engine/cancel_time DEPS qsweep::base qsweep::job_types qsweep::model
+    qsweep::worker_engine LABELS unit)
   qsweep_test(worker/engine/memory DEPS qsweep::base qsweep::job_types qsweep::worker_engine
     LABELS unit)
   qsweep_test(worker/engine/state_store DEPS qsweep::base qsweep::worker_engine

@@ -477,7 +477,7 @@ TEST_F(QuantizeTest, LeavesNothing_WhenItIsInterrupted) {
 
 // A tensor takes much longer than the answer to a signal may.
 TEST_F(QuantizeTest, EndsInTheMidstOfATensor_WhenItIsInterrupted) {
-  WriteModel({.layers = 1, .intermediate_size = 64 << 10});
+  WriteModel({.layers = 1, .intermediate_size = 128 << 10});
   const std::vector<std::string> arguments = {
       "quantize",    "--model",     model(),       "--out",
       Target("new"), "--quantizer", "hqq:group=64"};
