@@ -60,6 +60,22 @@ void LocalCluster::StartCoordinator() {
   ASSERT_TRUE(coordinator_->running()) << Logs();
 }
 
+std::string LocalCluster::BackUp() {
+  const auto backup = client_->Backup({});
+  EXPECT_TRUE(backup.ok()) << backup.status();
+  return backup.ok() ? backup->path() : "";
+}
+
+void LocalCluster::Restore(const std::string& backup) {
+  KillCoordinator();
+  const auto restore = ChildProcess::Start(
+      {.argv = {absl::StrCat(kBinaries, "qcoordinator"), "restore", "--dir",
+                coordinator_dir(), "--from", backup},
+       .log_path = dir_ / "coordinator.log"});
+  ASSERT_EQ(restore->Wait(kStartTimeout), 0) << Logs();
+  ASSERT_NO_FATAL_FAILURE(StartCoordinator());
+}
+
 void LocalCluster::StartWorker(const std::string& name, int threads) {
   std::vector<std::string> argv = {absl::StrCat(kBinaries, "qworker"),
                                    "--server",

@@ -48,6 +48,10 @@ class LocalCluster {
   void StartCoordinator();
   void KillCoordinator() { coordinator_->Kill(); }
   ChildProcess& coordinator() { return *coordinator_; }
+  // The path of a copy of the database, made while it serves.
+  std::string BackUp();
+  // Kills the coordinator and starts it on the backup.
+  void Restore(const std::string& backup);
   // name: also its folder, so a worker that is started again is the same one.
   void StartWorker(const std::string& name, int threads);
   // SIGKILL; its engine dies with it.

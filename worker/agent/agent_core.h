@@ -220,7 +220,8 @@ class AgentCore {
   uint64_t grants_ = 0;
   SteadyTime
       lease_until_;  // own count, from the send time of acknowledged beats
-  std::map<TaskId, Epoch> ended_;   // newest epoch that ended here
+  // Newest epoch that ended here since the stream was opened.
+  std::map<TaskId, Epoch> ended_;
   std::deque<TaskId> ended_order_;  // bounds ended_
   absl::Status spool_full_;
 

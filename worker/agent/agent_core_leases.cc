@@ -12,8 +12,8 @@
 namespace qsweep {
 namespace {
 
-// Ended leases remembered, so that a DesiredState that left before the
-// coordinator knew does not start them again.
+// Ended leases of one stream remembered, so that a DesiredState that left
+// before the coordinator knew does not start them again.
 constexpr size_t kEndedRemembered = 1024;
 
 TaskId ToTaskId(uint64_t id) { return TaskId(static_cast<int64_t>(id)); }
@@ -131,14 +131,17 @@ void AgentCore::Withdraw(HeldTasks::iterator it) {
 }
 
 AgentCore::HeldTasks::iterator AgentCore::Forget(HeldTasks::iterator it) {
-  Epoch& newest = ended_[it->first];
-  if (!newest.valid()) {
-    ended_order_.push_back(it->first);
-  }
-  newest = std::max(newest, it->second.epoch);
-  if (ended_order_.size() > kEndedRemembered) {
-    ended_.erase(ended_order_.front());
-    ended_order_.pop_front();
+  // What no message of this session carried is not on its way in one either.
+  if (it->second.desired_in_session) {
+    Epoch& newest = ended_[it->first];
+    if (!newest.valid()) {
+      ended_order_.push_back(it->first);
+    }
+    newest = std::max(newest, it->second.epoch);
+    if (ended_order_.size() > kEndedRemembered) {
+      ended_.erase(ended_order_.front());
+      ended_order_.pop_front();
+    }
   }
   tasks_dirty_ = true;
   return held_.erase(it);

@@ -56,6 +56,10 @@ void AgentCore::OpenStream() {
   state_seq_ = 0;
   beats_.clear();
   heard_at_ = now_;
+  // Whoever answers has seen this state first, so what it wants is not what
+  // ended before. And its numbers may mean other tasks: a backup was restored.
+  ended_.clear();
+  ended_order_.clear();
   for (auto& [task, held] : held_) {
     held.listed_in_beat = 0;
     held.desired_in_session = false;

@@ -92,6 +92,29 @@ TEST(AgentCore, DoesNotStartAgain_WhenAnOlderMessageStillWantsAnEndedLease) {
   EXPECT_EQ(driver.Take<action::Fetch>().size(), 1u);
 }
 
+// An older backup was restored: tasks and epochs come again.
+TEST(AgentCore, TakesALeaseThatEndedBefore_InANewSession) {
+  Driver driver;
+  driver.StartAndAttach();
+  driver.Desire({{1, 1}, {2, 1}, {3, 1}});
+  driver.FetchAll();
+  driver.Finish(1);
+  driver.Step(event::ResultSpooled{Key(1, 1)});
+  driver.Step(event::ResultAnswered{Key(1, 1), v1::COMMIT_OUTCOME_OK, {}});
+  driver.Step(event::StreamClosed{driver.stream(), absl::UnavailableError("")});
+  driver.Advance(absl::Minutes(1));
+  driver.Attach();  // the tasks held are not known there
+  v1::EngineFailed cancelled;
+  cancelled.set_task_id(2);
+  driver.Step(event::EngineRefused{cancelled});
+  EXPECT_THAT(driver.core().held(), IsEmpty());
+  driver.Take<action::Fetch>();
+  driver.Desire({{1, 1}, {2, 1}, {3, 1}});
+  EXPECT_EQ(driver.Take<action::Fetch>().size(), 3u);
+  EXPECT_THAT(driver.core().held(),
+              ElementsAre(Key(1, 1), Key(2, 1), Key(3, 1)));
+}
+
 TEST(AgentCore, CancelsTheRun_WhenTheLeaseIsNotDesiredAnyMore) {
   Driver driver;
   driver.StartAndAttach();
