@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <fcntl.h>
+#include <iterator>
 #include <unistd.h>
 #include <utility>
 
@@ -70,8 +72,47 @@ absl::Status SetDefensive(Database& database) {
              : SqliteError(database.handle(), result, "set defensive");
 }
 
+absl::Status KeepWalAtClose(Database& database, bool keep) {
+  const int result =
+      sqlite3_db_config(database.handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+                        keep ? 1 : 0, nullptr);
+  return result == SQLITE_OK
+             ? absl::OkStatus()
+             : SqliteError(database.handle(), result, "keep the WAL");
+}
+
+// A migration that turns out to be wrong must not cost what was measured.
+absl::Status CopyBeforeMigration(Database& database, const std::string& path,
+                                 int64_t version) {
+  QSWEEP_ASSIGN_OR_RETURN(
+      const std::string time,
+      database.QueryText("SELECT strftime('%Y%m%dT%H%M%fZ', 'now')"));
+  const std::string copy = absl::StrCat(path, ".v", version, "-", time);
+  const std::string partial = absl::StrCat(copy, ".partial");
+  QSWEEP_ASSIGN_OR_RETURN(Statement vacuum, database.Prepare("VACUUM INTO ?"));
+  vacuum.BindAll(partial);
+  absl::Status status = vacuum.Step().status();
+  if (status.ok()) {
+    status = SyncPath(partial);
+  }
+  if (status.ok()) {
+    status = RenamePath(partial, copy);
+  }
+  if (!status.ok()) {
+    unlink(partial.c_str());
+    return status;
+  }
+  return SyncPath(path.substr(0, path.rfind('/') + 1) + ".");
+}
+
 absl::Status Prepare(Database& database, const std::string& path,
-                     bool check_pages) {
+                     const std::string& vfs, bool check_pages,
+                     Migrations migrations) {
+  // Before anything is written: it may be another program's, or a newer one's.
+  QSWEEP_RETURN_IF_ERROR(KeepWalAtClose(database, true));
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t version,
+                          ReadVersion(database, path, std::ssize(migrations)));
+  QSWEEP_RETURN_IF_ERROR(KeepWalAtClose(database, false));
   QSWEEP_RETURN_IF_ERROR(database.Execute(kWriterPragmas));
   QSWEEP_RETURN_IF_ERROR(SetDefensive(database));
   if (Planted(Bug::kSynchronousNormal)) {
@@ -80,11 +121,14 @@ absl::Status Prepare(Database& database, const std::string& path,
   // A page of the WAL that a failed fsync marked clean must not carry later
   // commits.
   QSWEEP_RETURN_IF_ERROR(database.Execute("PRAGMA wal_checkpoint(TRUNCATE)"));
-  QSWEEP_ASSIGN_OR_RETURN(const int64_t version, ReadVersion(database, path));
-  if (check_pages || version < CurrentSchemaVersion()) {
+  const bool older = version < std::ssize(migrations);
+  if (check_pages || older) {
     QSWEEP_RETURN_IF_ERROR(CheckPages(database, path));
   }
-  QSWEEP_RETURN_IF_ERROR(Migrate(database, path));
+  if (version > 0 && older && vfs.empty()) {
+    QSWEEP_RETURN_IF_ERROR(CopyBeforeMigration(database, path, version));
+  }
+  QSWEEP_RETURN_IF_ERROR(Migrate(database, path, migrations));
   return Planted(Bug::kMeasurementsNotUnique)
              ? database.Execute(kReplaceMeasurements)
              : absl::OkStatus();
@@ -172,15 +216,36 @@ bool ReserveFile::Take() {
 
 void ReserveFile::Free() { unlink(path_.c_str()); }
 
+absl::Status SyncPath(const std::string& path) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
+  }
+  const int result = fsync(descriptor);
+  const int error = errno;
+  close(descriptor);
+  return result == 0 ? absl::OkStatus()
+                     : absl::ErrnoToStatus(error, absl::StrCat("sync ", path));
+}
+
+absl::Status RenamePath(const std::string& from, const std::string& to) {
+  return rename(from.c_str(), to.c_str()) == 0
+             ? absl::OkStatus()
+             : absl::ErrnoToStatus(errno,
+                                   absl::StrCat("rename ", from, " to ", to));
+}
+
 absl::StatusOr<Database> OpenWriter(const std::string& path,
-                                    const std::string& vfs, bool check_pages) {
+                                    const std::string& vfs, bool check_pages,
+                                    Migrations migrations) {
   if (vfs.empty()) {
     QSWEEP_RETURN_IF_ERROR(CreateForOwner(path));
   }
   QSWEEP_ASSIGN_OR_RETURN(
       Database database,
       Database::Open(path, Database::Mode::kReadWriteCreate, vfs));
-  QSWEEP_RETURN_IF_ERROR(NameFile(Prepare(database, path, check_pages), path));
+  QSWEEP_RETURN_IF_ERROR(
+      NameFile(Prepare(database, path, vfs, check_pages, migrations), path));
   return database;
 }
 

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "coordinator/store/schema.h"
 #include "coordinator/store/sqlite.h"
 
 namespace qsweep {
@@ -57,15 +58,21 @@ class ReserveFile : public Reserve {
 
 // Opens the file for the one connection that writes and checkpoints: pragmas,
 // recovery of the WAL, a TRUNCATE checkpoint, quick_check, migrations. New
-// files are readable by their owner only. FAILED_PRECONDITION QS4005: a newer
-// database. DATA_LOSS QS4006: damaged, or not qsweep's. Else as Database::Open.
+// files are readable by their owner only. An older database is first copied to
+// <path>.v<its version>-<time>, unless it is in a vfs. FAILED_PRECONDITION
+// QS4005: a newer database. DATA_LOSS QS4006: damaged, or not qsweep's. Else as
+// Database::Open. A file that is refused for its version stays as it is.
 // check_pages: false leaves quick_check to the caller, unless it migrates.
-absl::StatusOr<Database> OpenWriter(const std::string& path,
-                                    const std::string& vfs = "",
-                                    bool check_pages = true);
+absl::StatusOr<Database> OpenWriter(
+    const std::string& path, const std::string& vfs = "",
+    bool check_pages = true, Migrations migrations = CurrentMigrations());
 
 // PRAGMA quick_check. DATA_LOSS QS4006: the file is damaged.
 absl::Status CheckPages(Database& database, const std::string& path);
+
+// fsync of a file or a folder, and rename.
+absl::Status SyncPath(const std::string& path);
+absl::Status RenamePath(const std::string& from, const std::string& to);
 
 // Opens the file for reading only. It can neither write nor checkpoint.
 absl::StatusOr<Database> OpenReader(const std::string& path,

@@ -581,9 +581,9 @@ absl::Status CheckForeignKeys(Database& database, const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status ToVersion(Database& database, int64_t version,
+absl::Status ToVersion(Database& database, int64_t version, const char* sql,
                        const std::string& path) {
-  QSWEEP_RETURN_IF_ERROR(database.Execute(kMigrations[version - 1]));
+  QSWEEP_RETURN_IF_ERROR(database.Execute(sql));
   QSWEEP_RETURN_IF_ERROR(CheckForeignKeys(database, path));
   QSWEEP_RETURN_IF_ERROR(CreateViews(database));
   return database.Execute(absl::StrCat("PRAGMA application_id=", kApplicationId,
@@ -592,6 +592,8 @@ absl::Status ToVersion(Database& database, int64_t version,
 }
 
 }  // namespace
+
+Migrations CurrentMigrations() { return kMigrations; }
 
 int64_t CurrentSchemaVersion() { return std::ssize(kMigrations); }
 
@@ -617,8 +619,8 @@ absl::Status CreateAnalysisSchema(Database& database) {
                                        ";COMMIT"));
 }
 
-absl::StatusOr<int64_t> ReadVersion(Database& database,
-                                    const std::string& path) {
+absl::StatusOr<int64_t> ReadVersion(Database& database, const std::string& path,
+                                    int64_t newest) {
   QSWEEP_ASSIGN_OR_RETURN(const int64_t application,
                           database.QueryInteger("PRAGMA application_id"));
   QSWEEP_ASSIGN_OR_RETURN(
@@ -631,22 +633,24 @@ absl::StatusOr<int64_t> ReadVersion(Database& database,
   }
   QSWEEP_ASSIGN_OR_RETURN(const int64_t version,
                           database.QueryInteger("PRAGMA user_version"));
-  if (version > CurrentSchemaVersion()) {
+  if (version > newest) {
     return MakeError(
         kNewerDatabase,
         absl::StrCat(path, " has schema version ", version,
-                     "; this program knows versions up to ",
-                     CurrentSchemaVersion()),
+                     "; this program knows versions up to ", newest),
         path, "start the newer version, or restore a backup of the older one");
   }
   return version;
 }
 
-absl::Status Migrate(Database& database, const std::string& path) {
-  QSWEEP_ASSIGN_OR_RETURN(int64_t version, ReadVersion(database, path));
-  while (version < CurrentSchemaVersion()) {
+absl::Status Migrate(Database& database, const std::string& path,
+                     Migrations migrations) {
+  QSWEEP_ASSIGN_OR_RETURN(const int64_t version,
+                          ReadVersion(database, path, std::ssize(migrations)));
+  for (int64_t next = version + 1; next <= std::ssize(migrations); ++next) {
     QSWEEP_RETURN_IF_ERROR(database.Execute("BEGIN IMMEDIATE"));
-    if (absl::Status status = ToVersion(database, ++version, path);
+    if (absl::Status status = ToVersion(
+            database, next, migrations[static_cast<size_t>(next - 1)], path);
         !status.ok()) {
       // The caller gives the connection up, which rolls back too.
       database.Execute("ROLLBACK").IgnoreError();

@@ -16,6 +16,10 @@ class Database;
 // "qswp": PRAGMA application_id of the coordinator's file.
 inline constexpr int64_t kApplicationId = 0x71737770;
 
+// SQL; number N - 1 brings version N - 1 to N.
+using Migrations = std::span<const char* const>;
+Migrations CurrentMigrations();
+
 // The version this program reads and writes: PRAGMA user_version.
 int64_t CurrentSchemaVersion();
 
@@ -33,16 +37,18 @@ extern const ViewDefinition kResultsView;
 // The tables of analysis_cache.h, made again when they are of another version.
 absl::Status CreateAnalysisSchema(Database& database);
 
-// Schema version of a database, 0 of an empty one. FAILED_PRECONDITION QS4005:
-// newer than this program. DATA_LOSS QS4006: another program's.
-absl::StatusOr<int64_t> ReadVersion(Database& database,
-                                    const std::string& path);
+// Schema version of a database, 0 of an empty one. Changes nothing.
+// FAILED_PRECONDITION QS4005: newer than `newest`. DATA_LOSS QS4006: another
+// program's.
+absl::StatusOr<int64_t> ReadVersion(Database& database, const std::string& path,
+                                    int64_t newest = CurrentSchemaVersion());
 
-// Brings an empty or older database to CurrentSchemaVersion, one IMMEDIATE
+// Brings an empty or older database to the last version, one IMMEDIATE
 // transaction per step, foreign keys checked before each commit; then creates
 // the documented views again. Errors as ReadVersion; DATA_LOSS QS4006 also for
 // one whose keys do not hold. path: for the messages.
-absl::Status Migrate(Database& database, const std::string& path);
+absl::Status Migrate(Database& database, const std::string& path,
+                     Migrations migrations = CurrentMigrations());
 
 }  // namespace qsweep
 

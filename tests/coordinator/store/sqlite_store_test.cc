@@ -127,6 +127,78 @@ TEST(OpenWriter, RefusesWhatIsNoDatabaseOfOurs) {
   EXPECT_EQ(FieldOf(opened), other);
 }
 
+// Not even its journal mode.
+TEST(OpenWriter, ChangesNothingOfWhatItRefuses) {
+  TempDir directory;
+  struct Case {
+    const char* name;
+    std::string pragmas;
+  };
+  for (const Case& c :
+       {Case{"other", "PRAGMA application_id=7"},
+        Case{"newer", absl::StrCat("PRAGMA application_id=", kApplicationId,
+                                   ";PRAGMA user_version=",
+                                   CurrentSchemaVersion() + 1)}}) {
+    SCOPED_TRACE(c.name);
+    const std::string path = directory / c.name;
+    QSWEEP_ASSERT_OK(OpenPlain(path).Execute(
+        absl::StrCat(c.pragmas, ";CREATE TABLE t (x)")));
+    const std::string before = ReadFile(path);
+    EXPECT_FALSE(OpenWriter(path).ok());
+    EXPECT_TRUE(ReadFile(path) == before);
+    EXPECT_FALSE(fs::exists(path + "-wal"));
+
+    // What its own program has not checkpointed yet stays in its WAL.
+    Database owner = OpenPlain(path);
+    QSWEEP_ASSERT_OK(
+        owner.Execute("PRAGMA journal_mode=WAL;PRAGMA wal_autocheckpoint=0;"
+                      "INSERT INTO t VALUES (1)"));
+    const std::string killed = path + " killed";
+    for (const char* suffix : {"", "-wal"}) {
+      fs::copy_file(path + suffix, killed + suffix);
+    }
+    const std::string database = ReadFile(killed);
+    const std::string wal = ReadFile(killed + "-wal");
+    EXPECT_FALSE(OpenWriter(killed).ok());
+    EXPECT_TRUE(ReadFile(killed) == database);
+    EXPECT_TRUE(ReadFile(killed + "-wal") == wal);
+  }
+}
+
+TEST(OpenWriter, KeepsACopy_BeforeItMigrates) {
+  TempDir directory;
+  const std::string path = directory / "coordinator.db";
+  std::vector<const char*> migrations(CurrentMigrations().begin(),
+                                      CurrentMigrations().end());
+  const auto copies = [&] {
+    std::vector<std::string> found;
+    for (const fs::directory_entry& entry :
+         fs::directory_iterator(directory.path())) {
+      if (entry.path().string().starts_with(path + ".v")) {
+        found.push_back(entry.path().string());
+      }
+    }
+    return found;
+  };
+  QSWEEP_ASSERT_OK(OpenWriter(path, "", true, migrations));
+  EXPECT_TRUE(copies().empty());  // it was empty
+  migrations.push_back("UPDATE coordinator SET epoch = 77");
+  for (int i = 0; i < 2; ++i) {
+    auto database = OpenWriter(path, "", true, migrations);
+    QSWEEP_ASSERT_OK(database);
+    EXPECT_EQ(*database->QueryInteger("SELECT epoch FROM coordinator"), 77);
+    ASSERT_EQ(copies().size(), 1u);
+  }
+  const std::string copy = copies().front();
+  EXPECT_TRUE(
+      copy.starts_with(absl::StrCat(path, ".v", CurrentSchemaVersion(), "-20")))
+      << copy;
+  EXPECT_TRUE(copy.ends_with("Z")) << copy;
+  auto older = OpenWriter(copy);  // as the older program would
+  QSWEEP_ASSERT_OK(older);
+  EXPECT_EQ(*older->QueryInteger("SELECT epoch FROM coordinator"), 0);
+}
+
 TEST(OpenWriter, RefusesADamagedDatabase) {
   TempDir directory;
   const std::string path = directory / "coordinator.db";
