@@ -1,11 +1,8 @@
 #include "coordinator/store/backup.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <fcntl.h>
 #include <filesystem>
 #include <system_error>
-#include <unistd.h>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -30,29 +27,13 @@ namespace fs = std::filesystem;
 constexpr char kPrefix[] = "coordinator-";
 constexpr char kSuffix[] = ".db";
 constexpr int64_t kProblemsMax = 100;
+// A restore in the making: whole and on disk once it has this name.
+constexpr char kIncoming[] = ".incoming";
+constexpr char kReplaced[] = ".replaced-";
 
 std::string TimeText(absl::Time time) {
   // Sorts by time; microseconds keep two backups of a second apart.
   return absl::FormatTime("%Y%m%dT%H%M%E6SZ", time, absl::UTCTimeZone());
-}
-
-absl::Status Sync(const std::string& path) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
-  }
-  const int result = fsync(descriptor);
-  const int error = errno;
-  close(descriptor);
-  return result == 0 ? absl::OkStatus()
-                     : absl::ErrnoToStatus(error, absl::StrCat("sync ", path));
-}
-
-absl::Status Rename(const std::string& from, const std::string& to) {
-  return rename(from.c_str(), to.c_str()) == 0
-             ? absl::OkStatus()
-             : absl::ErrnoToStatus(errno,
-                                   absl::StrCat("rename ", from, " to ", to));
 }
 
 absl::Status AppendRows(Database& database, const char* sql,
@@ -126,7 +107,42 @@ absl::Status CopyInto(const std::string& directory, const std::string& copy) {
   vacuum.BindAll(copy);
   QSWEEP_RETURN_IF_ERROR(vacuum.Step().status());
   QSWEEP_RETURN_IF_ERROR(RefuseDamaged(copy));
-  return Sync(copy);
+  return SyncPath(copy);
+}
+
+// Databases that restores replaced, the newest last.
+std::vector<std::string> FindReplaced(const std::string& directory) {
+  const std::string prefix = absl::StrCat(
+      fs::path(DatabasePath(directory)).filename().string(), kReplaced);
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const fs::directory_entry& entry :
+       fs::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename().string();
+    if (absl::StartsWith(name, prefix) && absl::EndsWith(name, "Z")) {
+      found.push_back(entry.path().string());
+    }
+  }
+  std::ranges::sort(found);
+  return found;
+}
+
+// The rest of a restore, once the database is out of the way.
+absl::Status PutInPlace(const std::string& directory,
+                        const std::string& replaced) {
+  const std::string database = DatabasePath(directory);
+  std::error_code error;
+  // The WAL belongs to the file it goes with: a new database beside an old WAL
+  // would be taken for a damaged one.
+  for (const char* suffix : {"-wal", "-shm"}) {
+    if (fs::exists(absl::StrCat(database, suffix), error)) {
+      QSWEEP_RETURN_IF_ERROR(RenamePath(absl::StrCat(database, suffix),
+                                        absl::StrCat(replaced, suffix)));
+    }
+  }
+  QSWEEP_RETURN_IF_ERROR(
+      RenamePath(absl::StrCat(database, kIncoming), database));
+  return SyncPath(directory);
 }
 
 }  // namespace
@@ -147,13 +163,13 @@ absl::StatusOr<BackupInfo> BackUpDatabase(const std::string& directory,
   fs::remove(partial, error);
   absl::Status status = CopyInto(directory, partial);
   if (status.ok()) {
-    status = Rename(partial, info.path);
+    status = RenamePath(partial, info.path);
   }
   if (!status.ok()) {
     fs::remove(partial, error);
     return status;
   }
-  QSWEEP_RETURN_IF_ERROR(Sync(folder));
+  QSWEEP_RETURN_IF_ERROR(SyncPath(folder));
   info.bytes = static_cast<int64_t>(fs::file_size(info.path, error));
   info.removed = Prune(folder, keep);
   return info;
@@ -197,27 +213,53 @@ absl::Status RestoreDatabase(const std::string& directory,
       const FileLock lock,
       FileLock::Acquire(absl::StrCat(directory, "/coordinator.lock")));
   QSWEEP_RETURN_IF_ERROR(RefuseDamaged(backup));
-  const std::string incoming = absl::StrCat(database, ".incoming");
-  fs::copy_file(backup, incoming, fs::copy_options::overwrite_existing, error);
+  QSWEEP_RETURN_IF_ERROR(FinishRestore(directory).status());
+  const std::string incoming = absl::StrCat(database, kIncoming);
+  const std::string partial = absl::StrCat(incoming, ".partial");
+  fs::copy_file(backup, partial, fs::copy_options::overwrite_existing, error);
   if (error) {
     return MakeError(kCannotWrite,
-                     absl::StrCat("cannot copy ", backup, " to ", incoming,
-                                  ": ", error.message()),
-                     incoming);
+                     absl::StrCat("cannot copy ", backup, " to ", partial, ": ",
+                                  error.message()),
+                     partial);
   }
-  QSWEEP_RETURN_IF_ERROR(Sync(incoming));
-  // The WAL belongs to the file it goes with: a new database beside an old WAL
-  // would be taken for a damaged one.
+  QSWEEP_RETURN_IF_ERROR(SyncPath(partial));
+  QSWEEP_RETURN_IF_ERROR(RenamePath(partial, incoming));
+  QSWEEP_RETURN_IF_ERROR(SyncPath(directory));
   const std::string replaced =
-      absl::StrCat(database, ".replaced-", TimeText(time));
-  for (const char* suffix : {"", "-wal", "-shm"}) {
-    if (fs::exists(absl::StrCat(database, suffix), error)) {
-      QSWEEP_RETURN_IF_ERROR(Rename(absl::StrCat(database, suffix),
-                                    absl::StrCat(replaced, suffix)));
-    }
+      absl::StrCat(database, kReplaced, TimeText(time));
+  if (fs::exists(database, error)) {
+    QSWEEP_RETURN_IF_ERROR(RenamePath(database, replaced));
   }
-  QSWEEP_RETURN_IF_ERROR(Rename(incoming, database));
-  return Sync(directory);
+  return PutInPlace(directory, replaced);
+}
+
+absl::StatusOr<bool> FinishRestore(const std::string& directory) {
+  const std::string database = DatabasePath(directory);
+  std::error_code error;
+  if (fs::exists(database, error) ||
+      !fs::exists(absl::StrCat(database, kIncoming), error)) {
+    return false;
+  }
+  const std::vector<std::string> replaced = FindReplaced(directory);
+  QSWEEP_RETURN_IF_ERROR(PutInPlace(
+      directory, replaced.empty() ? absl::StrCat(database, ".replaced")
+                                  : replaced.back()));
+  return true;
+}
+
+absl::Status RefuseMissingDatabase(const std::string& directory) {
+  const std::string database = DatabasePath(directory);
+  const std::vector<std::string> replaced = FindReplaced(directory);
+  std::error_code error;
+  if (fs::exists(database, error) || replaced.empty()) {
+    return absl::OkStatus();
+  }
+  return MakeError(
+      kDamagedDatabase,
+      absl::StrCat(database, " is missing, but ", replaced.back(), " is there"),
+      database,
+      "Restore a backup, rename that file, or start on another directory.");
 }
 
 }  // namespace qsweep

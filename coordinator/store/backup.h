@@ -41,6 +41,14 @@ absl::StatusOr<std::vector<std::string>> FindDatabaseProblems(
 absl::Status RestoreDatabase(const std::string& directory,
                              const std::string& backup, absl::Time time);
 
+// Does what a restore had left when it was killed between its renames. Whether
+// there was something to do. The caller has DIR's lock.
+absl::StatusOr<bool> FinishRestore(const std::string& directory);
+
+// DATA_LOSS QS4006: the database is gone, though one that a restore replaced is
+// there; an empty one in its place would look as if all was lost.
+absl::Status RefuseMissingDatabase(const std::string& directory);
+
 }  // namespace qsweep
 
 #endif  // QSWEEP_COORDINATOR_STORE_BACKUP_H_

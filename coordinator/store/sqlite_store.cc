@@ -14,6 +14,7 @@
 #include "common/base/error_codes.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "coordinator/store/backup.h"
 #include "coordinator/store/codec.h"
 #include "coordinator/store/database_file.h"
 #include "coordinator/store/measured_rows.h"
@@ -515,6 +516,12 @@ absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(
                                       options.directory, "/coordinator.lock")));
     options.reserve = std::make_unique<ReserveFile>(
         absl::StrCat(options.directory, "/coordinator.reserve"));
+    QSWEEP_ASSIGN_OR_RETURN(const bool finished,
+                            FinishRestore(options.directory));
+    if (finished) {
+      LogWarning("finished a restore that was killed");
+    }
+    QSWEEP_RETURN_IF_ERROR(RefuseMissingDatabase(options.directory));
   }
   const std::string path = DatabasePath(options.directory);
   std::error_code error;

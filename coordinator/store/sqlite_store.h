@@ -34,9 +34,11 @@ std::string DatabasePath(const std::string& directory);
 
 // The Store on SQLite, in WAL mode with synchronous=FULL. Owns the only
 // connection that writes or checkpoints; DIR's lock is held until it is
-// destroyed. Recovers what a crash left, checks the pages and migrates.
+// destroyed. Finishes a restore that was killed, recovers what a crash left,
+// checks the pages and migrates.
 // FAILED_PRECONDITION QS4003: another coordinator runs on the directory.
-// FAILED_PRECONDITION QS4005, DATA_LOSS QS4006: as OpenWriter.
+// FAILED_PRECONDITION QS4005, DATA_LOSS QS4006: as OpenWriter and
+// RefuseMissingDatabase.
 absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(
     SqliteStoreOptions options);
 

@@ -130,5 +130,65 @@ TEST(RestoreDatabase, ChangesNothing_WhenTheBackupIsNotSound) {
   EXPECT_EQ(StateOf(*OpenStore(directory)), before);
 }
 
+// What a kill between two renames leaves.
+class KilledRestore : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto store = OpenStore(directory_);
+    CommitWholeSweep(*store);
+    before_ = StateOf(*store);
+    backup_ = BackUpDatabase(directory_.path(), kTime, 7)->path;
+    QSWEEP_ASSERT_OK(
+        store->Commit(std::vector<Mutation>{CoordinatorStarted{.epoch = 99}}));
+    after_ = StateOf(*store);
+    // The store is not closed yet: its WAL is there, as after kill -9.
+    for (const char* suffix : {"", "-wal"}) {
+      std::filesystem::copy_file(database_ + suffix,
+                                 directory_ / "kept" + suffix);
+    }
+    store.reset();
+    std::filesystem::remove(database_);
+  }
+  void Copy(const std::string& from, const std::string& to) {
+    std::filesystem::copy_file(from, to);
+  }
+
+  TempDir directory_;
+  const std::string database_ = DatabasePath(directory_.path());
+  const std::string replaced_ = database_ + ".replaced-20231114T221320.000000Z";
+  std::string backup_;
+  std::string before_;  // the backup was made
+  std::string after_;
+};
+
+TEST_F(KilledRestore, IsFinishedByTheNextStart) {
+  Copy(directory_ / "kept", replaced_);
+  Copy(directory_ / "kept-wal", database_ + "-wal");
+  Copy(backup_, database_ + ".incoming");
+  EXPECT_EQ(StateOf(*OpenStore(directory_)), before_);
+  EXPECT_FALSE(std::filesystem::exists(database_ + ".incoming"));
+  // The one replaced has its WAL again.
+  std::filesystem::remove(database_);
+  Copy(replaced_, database_);
+  Copy(replaced_ + "-wal", database_ + "-wal");
+  EXPECT_EQ(StateOf(*OpenStore(directory_)), after_);
+}
+
+TEST_F(KilledRestore, LeavesTheDatabase_WhenItHadNotBegunToReplaceIt) {
+  Copy(directory_ / "kept", database_);
+  Copy(directory_ / "kept-wal", database_ + "-wal");
+  Copy(backup_, database_ + ".incoming");
+  EXPECT_EQ(StateOf(*OpenStore(directory_)), after_);
+}
+
+TEST_F(KilledRestore, IsNoReasonToStartEmpty) {
+  Copy(directory_ / "kept", replaced_);
+  EXPECT_EQ(CodeOf(OpenSqliteStore({.directory = directory_.path()})),
+            "QS4006");
+  EXPECT_FALSE(std::filesystem::exists(database_));
+  QSWEEP_ASSERT_OK(RestoreDatabase(directory_.path(), backup_, kTime));
+  EXPECT_EQ(StateOf(*OpenStore(directory_)), before_);
+}
+
 }  // namespace
 }  // namespace qsweep::testing
