@@ -21,20 +21,31 @@ struct Loop::Impl {
         queue(settings, clock_in),
         core(std::move(store), settings, clock_in, seed) {}
 
-  // caller: of a call that changes something.
-  template <typename Request, typename Response>
-  void Forward(Caller caller,
-               absl::StatusOr<Response> (*run)(LoopCore&, const Request&),
-               Request request, Reply<Response> reply) {
+  // `run` gets the core and the request.
+  template <typename Run, typename Request, typename Response>
+  void Forward(Run run, Request request, Reply<Response> reply) {
     const size_t bytes = request.ByteSizeLong();
-    Push(bytes, MakeCallOf<Response>(
-                    std::move(caller),
-                    [run, request = std::move(request)](LoopCore& loop_core) {
-                      return run(loop_core, request);
-                    },
-                    std::move(reply)));
+    Push(bytes,
+         MakeCall<Response>(
+             [run = std::move(run), request = std::move(request)](
+                 LoopCore& loop_core) { return run(loop_core, request); },
+             std::move(reply)));
   }
 
+  // The same of a call that changes something, and whose it is.
+  template <typename Run, typename Request, typename Response>
+  void ForwardOf(Caller caller, Run run, Request request,
+                 Reply<Response> reply) {
+    const size_t bytes = request.ByteSizeLong();
+    Push(bytes,
+         MakeCallOf<Response>(
+             std::move(caller),
+             [run = std::move(run), request = std::move(request)](
+                 LoopCore& loop_core) { return run(loop_core, request); },
+             std::move(reply)));
+  }
+
+  // bytes: of what the call holds.
   void Push(size_t bytes, Call call) {
     call.bytes = bytes;
     queue.Push(std::move(call));
@@ -103,12 +114,13 @@ const TokenTable& Loop::tokens() const { return impl_->core.tokens(); }
 
 bool Loop::Healthy() const { return impl_->queue.Healthy(); }
 
-void Loop::Post(v1::GetStatusRequest, Reply<v1::GetStatusResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::GetStatusResponse>(
-      [impl = impl_.get()](LoopCore& core) {
+void Loop::Post(v1::GetStatusRequest request,
+                Reply<v1::GetStatusResponse> reply) {
+  impl_->Forward(
+      [impl = impl_.get()](LoopCore& core, const v1::GetStatusRequest&) {
         return RunGetStatus(core, impl->started);
       },
-      std::move(reply)));
+      std::move(request), std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::SubmitJobRequest request,
@@ -121,144 +133,154 @@ void Loop::Post(Caller caller, v1::SubmitJobRequest request,
 
 void Loop::Post(Caller caller, v1::CancelJobRequest request,
                 Reply<v1::CancelJobResponse> reply) {
-  impl_->Forward(std::move(caller), RunCancel, std::move(request),
-                 std::move(reply));
+  impl_->ForwardOf(std::move(caller), RunCancel, std::move(request),
+                   std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::ControlJobRequest request,
                 Reply<v1::ControlJobResponse> reply,
                 std::shared_ptr<const PreparedSubmit> prepared) {
-  impl_->queue.Push(MakeCallOf<v1::ControlJobResponse>(
+  impl_->ForwardOf(
       std::move(caller),
-      [request = std::move(request), prepared = std::move(prepared)](
-          LoopCore& core) { return RunControlJob(core, request, prepared); },
-      std::move(reply)));
+      [prepared = std::move(prepared)](LoopCore& core,
+                                       const v1::ControlJobRequest& r) {
+        return RunControlJob(core, r, prepared);
+      },
+      std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::ExplainTaskRequest request,
                 Reply<v1::ExplainTaskResponse> reply) {
-  impl_->Forward(Caller{}, RunExplainTask, std::move(request),
-                 std::move(reply));
+  impl_->Forward(RunExplainTask, std::move(request), std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::ControlWorkerRequest request,
                 Reply<v1::ControlWorkerResponse> reply) {
-  impl_->Forward(std::move(caller), RunControlWorker, std::move(request),
-                 std::move(reply));
+  impl_->ForwardOf(std::move(caller), RunControlWorker, std::move(request),
+                   std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::CollectGarbageRequest request,
                 Reply<v1::CollectGarbageResponse> reply) {
-  impl_->Forward(std::move(caller), RunCollectGarbage, std::move(request),
-                 std::move(reply));
+  impl_->ForwardOf(std::move(caller), RunCollectGarbage, std::move(request),
+                   std::move(reply));
 }
 
 void Loop::Post(v1::ListJobsRequest request,
                 Reply<v1::ListJobsResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::ListJobsResponse>(
-      [request = std::move(request)](LoopCore& core) {
-        return ListJobs(core.state(), request);
+  impl_->Forward(
+      [](LoopCore& core, const v1::ListJobsRequest& r) {
+        return ListJobs(core.state(), r);
       },
-      std::move(reply)));
+      std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::GetJobRequest request, Reply<v1::GetJobResponse> reply) {
-  impl_->Forward(Caller{}, RunGetJob, std::move(request), std::move(reply));
+  impl_->Forward(RunGetJob, std::move(request), std::move(reply));
 }
 
 void Loop::Post(v1::ListTasksRequest request,
                 Reply<v1::ListTasksResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::ListTasksResponse>(
-      [request = std::move(request)](LoopCore& core) {
-        return ListTasks(core.state(), request);
+  impl_->Forward(
+      [](LoopCore& core, const v1::ListTasksRequest& r) {
+        return ListTasks(core.state(), r);
       },
-      std::move(reply)));
+      std::move(request), std::move(reply));
 }
 
-void Loop::Post(v1::ListWorkersRequest, Reply<v1::ListWorkersResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::ListWorkersResponse>(
-      [](LoopCore& core) { return ListWorkers(core.state(), core.now()); },
-      std::move(reply)));
+void Loop::Post(v1::ListWorkersRequest request,
+                Reply<v1::ListWorkersResponse> reply) {
+  impl_->Forward(
+      [](LoopCore& core, const v1::ListWorkersRequest&) {
+        return ListWorkers(core.state(), core.now());
+      },
+      std::move(request), std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::AddCorpusRequest request,
                 Reply<v1::AddCorpusResponse> reply) {
-  impl_->Forward(std::move(caller), RunAddCorpus, std::move(request),
-                 std::move(reply));
+  impl_->ForwardOf(std::move(caller), RunAddCorpus, std::move(request),
+                   std::move(reply));
 }
 
 void Loop::Post(v1::ListCorporaRequest request,
                 Reply<v1::ListCorporaResponse> reply) {
-  impl_->Forward(Caller{}, RunListCorpora, std::move(request),
-                 std::move(reply));
+  impl_->Forward(RunListCorpora, std::move(request), std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::CreateTokenRequest request,
                 Reply<v1::CreateTokenResponse> reply) {
-  impl_->queue.Push(MakeCallOf<v1::CreateTokenResponse>(
+  impl_->ForwardOf(
       caller,
-      [caller, request = std::move(request)](LoopCore& core) {
-        return RunCreateToken(core, caller, request);
+      [caller](LoopCore& core, const v1::CreateTokenRequest& r) {
+        return RunCreateToken(core, caller, r);
       },
-      std::move(reply)));
+      std::move(request), std::move(reply));
 }
 
-void Loop::Post(v1::ListTokensRequest, Reply<v1::ListTokensResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::ListTokensResponse>(
-      [](LoopCore& core) { return ListTokens(core.state()); },
-      std::move(reply)));
+void Loop::Post(v1::ListTokensRequest request,
+                Reply<v1::ListTokensResponse> reply) {
+  impl_->Forward(
+      [](LoopCore& core, const v1::ListTokensRequest&) {
+        return ListTokens(core.state());
+      },
+      std::move(request), std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::RevokeTokenRequest request,
                 Reply<v1::RevokeTokenResponse> reply) {
-  impl_->queue.Push(MakeCallOf<v1::RevokeTokenResponse>(
+  impl_->ForwardOf(
       caller,
-      [caller, request = std::move(request)](LoopCore& core) {
-        return RunRevokeToken(core, caller, request);
+      [caller](LoopCore& core, const v1::RevokeTokenRequest& r) {
+        return RunRevokeToken(core, caller, r);
       },
-      std::move(reply)));
+      std::move(request), std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::RotateTokenRequest request,
                 Reply<v1::RotateTokenResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::RotateTokenResponse>(
-      [caller = std::move(caller), request = std::move(request)](
-          LoopCore& core) { return RunRotateToken(core, caller, request); },
-      std::move(reply)));
+  impl_->Forward(
+      [caller = std::move(caller)](LoopCore& core,
+                                   const v1::RotateTokenRequest& r) {
+        return RunRotateToken(core, caller, r);
+      },
+      std::move(request), std::move(reply));
 }
 
 void Loop::PostJoin(TokenId join_token, v1::JoinRequest request,
                     Reply<v1::JoinResponse> reply) {
-  impl_->queue.Push(MakeCall<v1::JoinResponse>(
-      [join_token, request = std::move(request)](LoopCore& core) {
-        return RunJoin(core, join_token, request);
+  impl_->Forward(
+      [join_token](LoopCore& core, const v1::JoinRequest& r) {
+        return RunJoin(core, join_token, r);
       },
-      std::move(reply)));
+      std::move(request), std::move(reply));
 }
 
 void Loop::PostAudit(AuditRecorded record) {
-  impl_->queue.Push({.run =
-                         [record = std::move(record)](LoopCore& core) {
-                           if (!core.disk_full()) {
-                             AuditRecorded line = record;
-                             line.time = core.now().wall;
-                             core.Apply({std::move(line)});
-                           }
-                         },
-                     .refuse = [](const absl::Status&) {}});
+  const size_t bytes = record.actor.size() + record.action.size() +
+                       record.subject.size() + record.detail.size();
+  impl_->Push(bytes, {.run =
+                          [record = std::move(record)](LoopCore& core) {
+                            if (!core.disk_full()) {
+                              AuditRecorded line = record;
+                              line.time = core.now().wall;
+                              core.Apply({std::move(line)});
+                            }
+                          },
+                      .refuse = [](const absl::Status&) {}});
 }
 
 void Loop::Post(v1::JobSelector selector, Reply<v1::JobSummary> reply) {
-  impl_->queue.Push(MakeCall<v1::JobSummary>(
-      [selector = std::move(selector)](
-          LoopCore& core) -> absl::StatusOr<v1::JobSummary> {
-        const auto number = ResolveJob(core.state(), selector.text());
+  impl_->Forward(
+      [](LoopCore& core,
+         const v1::JobSelector& r) -> absl::StatusOr<v1::JobSummary> {
+        const auto number = ResolveJob(core.state(), r.text());
         if (!number.ok()) {
           return number.status();
         }
         return MakeJobSummary(core.state().job(*number));
       },
-      std::move(reply)));
+      std::move(selector), std::move(reply));
 }
 
 void Loop::PostArtifact(const Digest& digest, std::string bytes,
@@ -282,8 +304,9 @@ void Loop::PostArtifact(const Digest& digest, std::string bytes,
 
 void Loop::PostWatch(Caller caller, v1::WatchJobRequest request,
                      std::shared_ptr<WatchSink> sink) {
-  impl_->queue.Push(
-      MakeWatchCall(std::move(caller), std::move(request), std::move(sink)));
+  const size_t bytes = request.ByteSizeLong();
+  impl_->Push(bytes, MakeWatchCall(std::move(caller), std::move(request),
+                                   std::move(sink)));
 }
 
 // The step that it brings asks all sinks.
@@ -319,12 +342,12 @@ void Loop::Post(Caller caller, v1::CommitResultRequest request,
 
 void Loop::Post(Caller caller, v1::ReleaseTaskRequest request,
                 Reply<v1::ReleaseTaskResponse> reply) {
-  impl_->queue.Push(MakeCallOf<v1::ReleaseTaskResponse>(
+  impl_->ForwardOf(
       caller,
-      [caller, request = std::move(request)](LoopCore& core) {
-        return RunRelease(core, caller, request);
+      [caller](LoopCore& core, const v1::ReleaseTaskRequest& r) {
+        return RunRelease(core, caller, r);
       },
-      std::move(reply)));
+      std::move(request), std::move(reply));
 }
 
 void Loop::Post(Caller caller, v1::WorkerState state,

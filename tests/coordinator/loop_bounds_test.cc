@@ -1,5 +1,6 @@
 // What one caller can cost the others.
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -113,6 +114,87 @@ TEST(Loop, CountsTheBytesOfWhatItIsSent) {
   QSWEEP_ASSERT_OK(harness.Step());
   ASSERT_EQ(answers.size(), 3u);
   EXPECT_EQ(CodeOf(answers[1]), "QS4042");
+}
+
+// Posts a request with a field that nobody knows: any request has bytes so.
+template <typename Request, typename Response, typename Post>
+void ExpectRefused(const Post& post) {
+  SCOPED_TRACE(Request::descriptor()->name());
+  Request request;
+  ASSERT_TRUE(request.ParseFromString("\xfa\x3f\x01x"));
+  std::string code = "none";
+  post(std::move(request), Reply<Response>([&code](absl::StatusOr<Response> r) {
+         code = CodeOf(r);
+       }));
+  EXPECT_EQ(code, "QS4040");
+}
+
+TEST(Loop, CountsTheBytesOfEveryKindOfCall) {
+  LoopHarness harness;
+  Loop& loop = harness.loop();
+  for (int i = 0; i < 2; ++i) {  // no byte is left
+    loop.PostArtifact(Digest::Of("y"), std::string(256 << 20, 'x'),
+                      [](const auto&) {});
+  }
+  const auto post = [&loop](auto request, auto reply) {
+    loop.Post(std::move(request), std::move(reply));
+  };
+  ExpectRefused<v1::GetStatusRequest, v1::GetStatusResponse>(post);
+  ExpectRefused<v1::CancelJobRequest, v1::CancelJobResponse>(post);
+  ExpectRefused<v1::ExplainTaskRequest, v1::ExplainTaskResponse>(post);
+  ExpectRefused<v1::ControlWorkerRequest, v1::ControlWorkerResponse>(post);
+  ExpectRefused<v1::CollectGarbageRequest, v1::CollectGarbageResponse>(post);
+  ExpectRefused<v1::ListJobsRequest, v1::ListJobsResponse>(post);
+  ExpectRefused<v1::GetJobRequest, v1::GetJobResponse>(post);
+  ExpectRefused<v1::ListTasksRequest, v1::ListTasksResponse>(post);
+  ExpectRefused<v1::ListWorkersRequest, v1::ListWorkersResponse>(post);
+  ExpectRefused<v1::AddCorpusRequest, v1::AddCorpusResponse>(post);
+  ExpectRefused<v1::ListCorporaRequest, v1::ListCorporaResponse>(post);
+  ExpectRefused<v1::ListTokensRequest, v1::ListTokensResponse>(post);
+  ExpectRefused<v1::JobSelector, v1::JobSummary>(post);
+  const auto post_as = [&loop](auto request, auto reply) {
+    loop.Post(Caller(), std::move(request), std::move(reply));
+  };
+  ExpectRefused<v1::CreateTokenRequest, v1::CreateTokenResponse>(post_as);
+  ExpectRefused<v1::RevokeTokenRequest, v1::RevokeTokenResponse>(post_as);
+  ExpectRefused<v1::RotateTokenRequest, v1::RotateTokenResponse>(post_as);
+  ExpectRefused<v1::ReleaseTaskRequest, v1::ReleaseTaskResponse>(post_as);
+  ExpectRefused<v1::WorkerState, v1::DesiredState>(post_as);
+  const auto post_prepared = [&loop](auto request, auto reply) {
+    loop.Post(std::move(request), std::move(reply), nullptr);
+  };
+  ExpectRefused<v1::SubmitJobRequest, v1::SubmitJobResponse>(post_prepared);
+  ExpectRefused<v1::ControlJobRequest, v1::ControlJobResponse>(post_prepared);
+  ExpectRefused<v1::JoinRequest, v1::JoinResponse>(
+      [&loop](auto request, auto reply) {
+        loop.PostJoin(TokenId(1), std::move(request), std::move(reply));
+      });
+  ExpectRefused<v1::ResultEnvelope, v1::CommitResultResponse>(
+      [&loop](auto envelope, auto reply) {
+        v1::CommitResultRequest request;
+        *request.add_results() = std::move(envelope);
+        loop.Post(Caller(), std::move(request), std::move(reply));
+      });
+  ExpectRefused<v1::WorkerState, v1::DesiredState>(
+      [&loop](auto report, auto reply) {
+        auto link = std::make_shared<RecordingLink>();
+        report.mutable_hello();  // a beat that is lost closes nothing
+        loop.PostAttach(Caller(), std::move(report), link, [] {});
+        reply(link->closed.value_or(absl::UnknownError("open")));
+      });
+  ExpectRefused<v1::WatchJobRequest, v1::WatchEvent>(
+      [&loop](auto request, auto reply) {
+        auto sink = std::make_shared<RecordingSink>();
+        loop.PostWatch(Caller(), std::move(request), sink);
+        reply(sink->closed.value_or(absl::UnknownError("open")));
+      });
+  // Nobody waits for this one; it is not written.
+  loop.PostAudit({.actor = "an address", .action = "refused"});
+  QSWEEP_ASSERT_OK(harness.Step());
+  auto database = Database::Open(DatabasePath(harness.directory()),
+                                 Database::Mode::kReadOnly);
+  QSWEEP_ASSERT_OK(database);
+  EXPECT_EQ(*database->QueryInteger("SELECT count(*) FROM audit"), 0);
 }
 
 TEST(Loop, SaysOnceThatAReportWasTaken_AlsoWhenItIsRefusedOrRunAgain) {
