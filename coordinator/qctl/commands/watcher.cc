@@ -21,7 +21,7 @@ namespace qsweep::qctl {
 namespace {
 
 constexpr absl::Duration kRedraw = absl::Milliseconds(200);
-constexpr absl::Duration kLinePause = absl::Seconds(5);
+constexpr absl::Duration kLinePause = absl::Seconds(10);
 constexpr absl::Duration kCellsPause = absl::Seconds(15);
 constexpr absl::Duration kStoredPause = absl::Seconds(2);
 constexpr int kStoredShare = 20;  // reads take a twentieth of the time
@@ -106,40 +106,6 @@ class Screen {
   std::ptrdiff_t lines_ = 0;
 };
 
-// Lines for logs: at state changes, after tasks, and the first cells.
-class Lines {
- public:
-  explicit Lines(std::ostream& out) : out_(out) {}
-
-  void Add(const WatchView& view, absl::Time now) {
-    const bool changed = view.state != state_ || view.tasks_done != tasks_done_;
-    if (changed || now - last_line_ >= kLinePause) {
-      out_ << RenderWatchLine(view) << std::flush;
-      last_line_ = now;
-      state_ = view.state;
-      tasks_done_ = view.tasks_done;
-    }
-    // The first cells at once, later ones when they are new.
-    const int64_t filled = FilledCells(view);
-    if (filled > cells_ && now - last_cells_ >= kCellsPause) {
-      out_ << "loss against the baseline so far, nats per token\n"
-           << RenderWatchCells(view, kLineModeCells,
-                               {.width = kLineModeWidth, .height = 0})
-           << std::flush;
-      last_cells_ = now;
-      cells_ = filled;
-    }
-  }
-
- private:
-  std::ostream& out_;
-  std::string state_;
-  int64_t tasks_done_ = -1;
-  int64_t cells_ = 0;  // that were shown
-  absl::Time last_line_ = absl::InfinitePast();
-  absl::Time last_cells_ = absl::InfinitePast();
-};
-
 // Keeps the model's stored sums fresh: read at the start and after tasks, not
 // too often. A coordinator that cannot answer leaves the partial sums.
 class StoredSums {
@@ -204,6 +170,28 @@ void SetLanguages(CoordinatorClient& client, const v1::JobSummary& job,
 
 }  // namespace
 
+void WatchLines::Add(const WatchView& view, absl::Time now) {
+  const int64_t percent =
+      100 * view.tasks_done / std::max<int64_t>(view.tasks_total, 1);
+  if (view.state != state_ || percent != percent_ ||
+      now - last_line_ >= kLinePause) {
+    out_ << RenderWatchLine(view) << std::flush;
+    last_line_ = now;
+    state_ = view.state;
+    percent_ = percent;
+  }
+  // The first cells at once, later ones when they are new.
+  const int64_t filled = FilledCells(view);
+  if (filled > cells_ && now - last_cells_ >= kCellsPause) {
+    out_ << "loss against the baseline so far, nats per token\n"
+         << RenderWatchCells(view, kLineModeCells,
+                             {.width = kLineModeWidth, .height = 0})
+         << std::flush;
+    last_cells_ = now;
+    cells_ = filled;
+  }
+}
+
 absl::StatusOr<v1::JobSummary> WatchOnto(Context& context,
                                          const std::string& selector,
                                          absl::Duration timeout,
@@ -213,7 +201,7 @@ absl::StatusOr<v1::JobSummary> WatchOnto(Context& context,
   WatchModel model(started);
   StoredSums stored(*client, model);
   std::unique_ptr<Screen> screen;
-  Lines lines(out);
+  WatchLines lines(out);
   absl::Time drawn = absl::InfinitePast();
   const auto show = [&](bool at_once) {
     const absl::Time now = Clock::Real().Now();
