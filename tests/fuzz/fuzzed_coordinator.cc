@@ -48,16 +48,35 @@ void FuzzedSink::Close(absl::Status status) {
   closed_ = true;
 }
 
-FuzzedCoordinator::FuzzedCoordinator() : disk_(1) { Open(); }
+FuzzedCoordinator::FuzzedCoordinator(const sim::MemoryVfs* disk) : disk_(1) {
+  if (disk != nullptr) {
+    disk_.CopyFilesOf(*disk);
+  }
+  Open();
+}
 FuzzedCoordinator::~FuzzedCoordinator() {
   ++life_;
   loop_.reset();
 }
 
+const sim::MemoryVfs& FuzzedCoordinator::CleanDisk() {
+  static const auto* const kDisk = [] {
+    FuzzedCoordinator first(nullptr);
+    first.AddCorpus();
+    first.End();
+    first.loop_.reset();  // closes the database
+    auto* disk = new sim::MemoryVfs(1);
+    disk->CopyFilesOf(first.disk_);
+    return disk;
+  }();
+  return *kDisk;
+}
+
 void FuzzedCoordinator::Open() {
   auto store = OpenSqliteStore({.directory = "/coordinator",
                                 .vfs = disk_.name(),
-                                .reserve = std::make_unique<NoReserve>()});
+                                .reserve = std::make_unique<NoReserve>(),
+                                .check_pages = false});
   if (!store.ok()) {
     Fail("the store does not open: " + store.status().ToString());
   }

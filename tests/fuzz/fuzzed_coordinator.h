@@ -46,12 +46,14 @@ class FuzzedSink : public WatchSink {
 };
 
 // The real loop, core and SQL on a disk in memory, under a clock that stands.
+// It has the corpus that requests name; the disk is a copy of one that was made
+// once, since an input may be a few messages.
 // Whatever it is sent, after each step: the step succeeded, the invariants
 // hold, no call was answered twice or with a defect; in the end every call was
 // answered, and the disk holds the state. Single-thread.
 class FuzzedCoordinator {
  public:
-  FuzzedCoordinator();
+  FuzzedCoordinator() : FuzzedCoordinator(&CleanDisk()) {}
   ~FuzzedCoordinator();
 
   Loop& loop() { return *loop_; }
@@ -77,10 +79,12 @@ class FuzzedCoordinator {
       CheckAnswer(response.status());
     };
   }
-  // Adds the corpus that requests name.
-  void AddCorpus();
-
  private:
+  // disk: what to begin with; null: nothing.
+  explicit FuzzedCoordinator(const sim::MemoryVfs* disk);
+  // A disk with the corpus and nothing else.
+  static const sim::MemoryVfs& CleanDisk();
+  void AddCorpus();
   void Open();
   static void CheckAnswer(const absl::Status& status);
 

@@ -39,7 +39,6 @@ class Program {
     }
     mutator_.AddBytes(std::string(16, '\0'));
     mutator_.AddBytes(std::string(32, '\0'));
-    coordinator_.AddCorpus();
   }
 
   void Run() {

@@ -333,6 +333,19 @@ MemoryVfs::MemoryVfs(uint64_t seed)
 
 MemoryVfs::~MemoryVfs() { sqlite3_vfs_unregister(vfs_.get()); }
 
+void MemoryVfs::CopyFilesOf(const MemoryVfs& other) {
+  QSWEEP_CHECK(files_.empty());
+  for (const auto& [name, file] : other.files_) {
+    QSWEEP_CHECK(file->handles.empty());
+    const auto copy = std::make_shared<File>();
+    copy->bytes = file->bytes;
+    copy->durable = file->durable;
+    copy->unsynced = file->unsynced;
+    copy->durable_name = file->durable_name;
+    files_.emplace(name, copy);
+  }
+}
+
 void MemoryVfs::KillProcess() {
   ++life_;
   alive_ = false;

@@ -35,6 +35,9 @@ class MemoryVfs {
 
   const std::string& name() const { return name_; }
 
+  // Takes the files of a disk on which nothing is open; this one is empty.
+  void CopyFilesOf(const MemoryVfs& other);
+
   // As kill -9: what is open fails from now on and changes nothing, nor can
   // anything be opened before StartProcess; locks and shared memory are gone.
   // What was written stays, synced or not.

@@ -141,6 +141,20 @@ TEST(SqliteStore, RefusesEverything_OnceAReadHasFailed) {
   QSWEEP_EXPECT_OK(store->Health());
 }
 
+TEST(MemoryVfs, CopiesTheFilesOfAnother) {
+  MemoryVfs disk(1);
+  QSWEEP_EXPECT_OK(Insert(*Open(disk)));
+  MemoryVfs copy(2);
+  copy.CopyFilesOf(disk);
+  {
+    auto database = Open(copy);
+    EXPECT_EQ(*database->QueryInteger("SELECT count(*) FROM t"), 1);
+    QSWEEP_EXPECT_OK(Insert(*database));
+  }
+  EXPECT_EQ(*Open(copy)->QueryInteger("SELECT count(*) FROM t"), 2);
+  EXPECT_EQ(*Open(disk)->QueryInteger("SELECT count(*) FROM t"), 1);
+}
+
 TEST(MemoryVfs, KeepsReadersAndWriterApart_OnOneFile) {
   MemoryVfs disk(1);
   auto writer = Open(disk);
