@@ -22,19 +22,6 @@ struct Greeting {
   bool new_process = false;  // not the process we knew under this worker_uuid
 };
 
-absl::Status CheckProtocol(const v1::Hello& hello) {
-  if (hello.protocol_max() >= kProtocolMin &&
-      hello.protocol_min() <= kProtocolMax) {
-    return absl::OkStatus();
-  }
-  return MakeError(
-      kProtocolVersion,
-      absl::StrCat("the worker speaks protocol versions ", hello.protocol_min(),
-                   " to ", hello.protocol_max(), ", the coordinator ",
-                   kProtocolMin, " to ", kProtocolMax),
-      "hello.protocol_max", "Install the same release on both machines.");
-}
-
 // Each hello under a new worker_uuid is a row for ever, and each step of the
 // loop looks at all workers.
 absl::Status CheckRoomForWorker(const State& state,
@@ -60,7 +47,7 @@ absl::StatusOr<Greeting> CheckHello(const State& state,
                                     const std::string& credential,
                                     const v1::Hello& hello,
                                     const Settings& settings) {
-  QSWEEP_RETURN_IF_ERROR(CheckProtocol(hello));
+  QSWEEP_RETURN_IF_ERROR(CommonProtocol(hello).status());
   Greeting greeting;
   const auto uuid = WorkerUuid::FromBytes(hello.worker_uuid());
   const auto boot = BootId::FromBytes(hello.boot_id());
@@ -145,6 +132,20 @@ std::optional<EndedLease> EndOfUnlisted(const Task& task,
 }
 
 }  // namespace
+
+absl::StatusOr<uint32_t> CommonProtocol(const v1::Hello& hello,
+                                        ProtocolRange ours) {
+  const uint32_t newest = std::min(hello.protocol_max(), ours.max);
+  if (newest >= std::max(hello.protocol_min(), ours.min)) {
+    return newest;
+  }
+  return MakeError(
+      kProtocolVersion,
+      absl::StrCat("the worker speaks protocol versions ", hello.protocol_min(),
+                   " to ", hello.protocol_max(), ", the coordinator ", ours.min,
+                   " to ", ours.max),
+      "hello.protocol_max", "Install the same release on both machines.");
+}
 
 Decision<AttachReply> DecideWorkerState(
     const State& state, const std::string& credential,
@@ -243,7 +244,7 @@ v1::DesiredState MakeDesiredState(const State& state, const Worker& worker,
       worker.state->session_id() == worker.session.bytes();
   if (!knows_session && worker.hello != nullptr) {
     v1::Welcome* welcome = desired.mutable_welcome();
-    welcome->set_protocol(std::min(kProtocolMax, worker.hello->protocol_max()));
+    welcome->set_protocol(*CommonProtocol(*worker.hello));
     welcome->set_session_id(worker.session.bytes());
     const auto ms = [](absl::Duration duration) {
       return static_cast<uint64_t>(absl::ToInt64Milliseconds(duration));

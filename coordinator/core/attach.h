@@ -15,8 +15,16 @@ namespace qsweep {
 // whole small state, each DesiredState all that it should hold, so loss,
 // repeats and reordering are harmless. docs/protocol.md.
 
-inline constexpr uint32_t kProtocolMin = 1;
-inline constexpr uint32_t kProtocolMax = 1;
+// Versions of the protocol, both ends included.
+struct ProtocolRange {
+  uint32_t min = 0;
+  uint32_t max = 0;
+};
+inline constexpr ProtocolRange kProtocols = {.min = 1, .max = 1};
+
+// The newest version that both sides speak. FAILED_PRECONDITION QS6003: none.
+absl::StatusOr<uint32_t> CommonProtocol(const v1::Hello& hello,
+                                        ProtocolRange ours = kProtocols);
 
 // A lease of the worker that ended without a result; the loop carries each out
 // with DecideLeaseEnd, one after the other.

@@ -127,7 +127,8 @@ class AgentCore {
   void CountBrokenStream(bool connected);
   absl::Duration ReconnectPause();
   void LeaveIdentity();
-  void TakeWelcome(const v1::Welcome& welcome);
+  // False: of a version that this worker does not speak; it leaves.
+  bool TakeWelcome(const v1::Welcome& welcome);
   void TakeBeatAck(uint64_t beat_ack);
   void SendBeatIfDue();
   v1::WorkerState MakeState();

@@ -176,8 +176,8 @@ void AgentCore::On(const event::StateReceived& received) {
     return;
   }
   const v1::DesiredState& state = received.state;
-  if (state.has_welcome()) {
-    TakeWelcome(state.welcome());
+  if (state.has_welcome() && !TakeWelcome(state.welcome())) {
+    return;
   }
   if (!attached_ ||
       (state.state_seq() != 0 && state.state_seq() <= state_seq_)) {
@@ -209,7 +209,21 @@ void AgentCore::On(const event::StateReceived& received) {
   dirty_ |= polling_;
 }
 
-void AgentCore::TakeWelcome(const v1::Welcome& welcome) {
+bool AgentCore::TakeWelcome(const v1::Welcome& welcome) {
+  if (welcome.protocol() < hello_.protocol_min() ||
+      welcome.protocol() > hello_.protocol_max()) {
+    Do(action::CloseStream{});
+    DropStream(SteadyTime::InfiniteFuture());
+    BeginShutdown(
+        "the coordinator speaks another protocol",
+        MakeError(
+            kProtocolVersion,
+            absl::StrCat("the coordinator chose protocol version ",
+                         welcome.protocol(), ", this worker speaks ",
+                         hello_.protocol_min(), " to ", hello_.protocol_max()),
+            "welcome.protocol", "Install the same release on both machines."));
+    return false;
+  }
   const auto take = [](absl::Duration& setting, uint64_t ms) {
     if (ms != 0) {
       setting = absl::Milliseconds(static_cast<int64_t>(ms));
@@ -228,6 +242,7 @@ void AgentCore::TakeWelcome(const v1::Welcome& welcome) {
     dirty_ = true;
     Note("attached to the coordinator");
   }
+  return true;
 }
 
 void AgentCore::TakeBeatAck(uint64_t beat_ack) {

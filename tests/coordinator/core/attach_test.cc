@@ -1,11 +1,14 @@
 #include "coordinator/core/attach.h"
 
 #include <limits>
+#include <optional>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "coordinator/core/lease.h"
+#include "coordinator/core/lists.h"
 #include "coordinator/core/worker_state_check.h"
 #include "tests/support/error_matchers.h"
 #include "tests/support/state_builder.h"
@@ -73,7 +76,7 @@ TEST(DecideWorkerState, OpensSessionAndWelcomes_WhenWorkerSaysHello) {
 
 TEST(DecideWorkerState, AgreesOnTheOlderVersion_WithANewerWorker) {
   v1::WorkerState hello = Hello("w");
-  hello.mutable_hello()->set_protocol_max(kProtocolMax + 1);
+  hello.mutable_hello()->set_protocol_max(kProtocols.max + 1);
   const State state = StateBuilder().Build();
   const auto decision = Decide(state, hello);
   QSWEEP_ASSERT_OK(decision.reply);
@@ -83,7 +86,31 @@ TEST(DecideWorkerState, AgreesOnTheOlderVersion_WithANewerWorker) {
                        kSettings)
           .welcome()
           .protocol(),
-      kProtocolMax);
+      kProtocols.max);
+}
+
+TEST(CommonProtocol, IsTheNewestOfBoth) {
+  struct Case {
+    ProtocolRange worker;
+    ProtocolRange coordinator;
+    std::optional<uint32_t> want;
+  };
+  for (const Case& c : {Case{{1, 1}, {1, 1}, 1u}, Case{{1, 2}, {1, 1}, 1u},
+                        Case{{1, 1}, {1, 2}, 1u}, Case{{1, 2}, {1, 2}, 2u},
+                        Case{{2, 3}, {1, 2}, 2u}, Case{{2, 2}, {1, 1}, {}},
+                        Case{{1, 1}, {2, 3}, {}}, Case{{2, 1}, {1, 3}, {}}}) {
+    SCOPED_TRACE(absl::StrCat(c.worker.min, "-", c.worker.max, " with ",
+                              c.coordinator.min, "-", c.coordinator.max));
+    v1::Hello hello;
+    hello.set_protocol_min(c.worker.min);
+    hello.set_protocol_max(c.worker.max);
+    const auto common = CommonProtocol(hello, c.coordinator);
+    if (c.want.has_value()) {
+      EXPECT_EQ(*common, *c.want);
+    } else {
+      EXPECT_EQ(CodeOf(common), "QS6003");
+    }
+  }
 }
 
 TEST(DecideWorkerState, RefusesAMessage_ThatWouldFillMemoryOrDisk) {

@@ -36,6 +36,37 @@ TEST(AgentCore, AttachesOnlyAfterTheEngineIsReady) {
   EXPECT_EQ(opened[0].first.credits(), 2u);
 }
 
+TEST(AgentCore, LeavesACoordinator_ThatChoseAVersionItDoesNotSpeak) {
+  struct Case {
+    uint32_t chosen;
+    bool spoken;
+  };
+  for (const Case& c :
+       {Case{0, false}, Case{1, true}, Case{2, true}, Case{3, false}}) {
+    SCOPED_TRACE(c.chosen);
+    AgentSettings settings;
+    settings.hello.set_protocol_min(1);
+    settings.hello.set_protocol_max(2);
+    Driver driver(settings);
+    driver.Step(event::Started{});
+    driver.StartEngine();
+    const auto opened = driver.Take<action::OpenStream>();
+    ASSERT_EQ(opened.size(), 1u);
+    driver.set_stream(opened[0].stream);
+    v1::DesiredState state = driver.Desired({{1, 1}});
+    state.mutable_welcome()->set_session_id("session");
+    state.mutable_welcome()->set_protocol(c.chosen);
+    driver.Step(event::StateReceived{driver.stream(), state});
+    EXPECT_EQ(driver.Take<action::Fetch>().size(), c.spoken ? 1u : 0u);
+    const auto exits = driver.Take<action::Exit>();
+    ASSERT_EQ(exits.size(), c.spoken ? 0u : 1u);
+    if (!c.spoken) {
+      EXPECT_EQ(GetErrorInfo(exits[0].status)->code, "QS6003");
+      EXPECT_EQ(driver.Take<action::CloseStream>().size(), 1u);
+    }
+  }
+}
+
 TEST(AgentCore, BeatsAtTheIntervalOfTheWelcome_AndSoonerForProgress) {
   Driver driver;
   driver.StartAndAttach();
