@@ -79,6 +79,7 @@ class FuzzedCoordinator {
       CheckAnswer(response.status());
     };
   }
+
  private:
   // disk: what to begin with; null: nothing.
   explicit FuzzedCoordinator(const sim::MemoryVfs* disk);
