@@ -32,13 +32,16 @@
 #include "coordinator/service/data_directory.h"
 #include "coordinator/service/server.h"
 #include "coordinator/store/backup.h"
+#include "coordinator/store/sqlite.h"
 
 namespace qsweep {
 namespace {
 
-constexpr char kExamples[] =
+constexpr char kDescription[] =
     "The coordinator of qsweep: keeps jobs, tasks and measurements in DIR and\n"
-    "hands tasks to workers. 'qctl up' starts one for you.\n\n"
+    "hands tasks to workers. 'qctl up' starts one for you.";
+
+constexpr char kExamples[] =
     "Examples:\n"
     "  qcoordinator serve --dir .qsweep\n"
     "  qcoordinator serve --dir /var/lib/qsweep --listen 127.0.0.1:7680\n"
@@ -47,10 +50,9 @@ constexpr char kExamples[] =
     "  qcoordinator init --dir /var/lib/qsweep    then, for other machines:\n"
     "  qcoordinator serve --dir /var/lib/qsweep --listen 0.0.0.0:7680\n";
 
-constexpr char kInitDescription[] =
-    "Makes a certificate authority and a certificate in DIR/tls, so that "
-    "other\n"
-    "machines can connect. Keeps what is there.\n\n"
+constexpr char kInitExamples[] =
+    "A certificate authority and a certificate in DIR/tls. Keeps what is "
+    "there.\n\n"
     "Examples:\n"
     "  qcoordinator init --dir /var/lib/qsweep\n"
     "  qcoordinator init --dir /var/lib/qsweep --name sweeps.example.org\n"
@@ -299,6 +301,15 @@ std::string ServerFile(const Server& server) {
                       server.encrypted().front() ? "tls\n" : "");
 }
 
+void LogSqliteVersion() {
+  LogInfo(absl::StrCat("SQLite ", SqliteVersion()));
+  if (HasWalResetBug(SqliteVersionNumber())) {
+    LogWarning(
+        "this SQLite may damage a database that two programs write: let no "
+        "other write DIR/coordinator.db or checkpoint it while this one runs");
+  }
+}
+
 absl::Status Serve(Flags flags) {
   QSWEEP_RETURN_IF_ERROR(ApplyFlags(flags));
   umask(077);  // texts and results are their owner's alone
@@ -317,6 +328,7 @@ absl::Status Serve(Flags flags) {
   const std::string& directory = flags.server.directory;
   QSWEEP_RETURN_IF_ERROR(WriteFile(directory + "/coordinator.pid", PidLine()));
   QSWEEP_RETURN_IF_ERROR(WriteFile(directory + "/server", ServerFile(*server)));
+  LogSqliteVersion();
   LogInfo(absl::StrCat("serving on ", absl::StrJoin(server->addresses(), " "),
                        ", directory ", directory, ", version ", kVersion, " ",
                        kRevision));
@@ -348,13 +360,14 @@ int Main(int argc, char** argv) {
   SetLogName("qcoordinator");
   Flags flags;
   RestoreFlags restore_flags;
-  CLI::App app(kExamples, "qcoordinator");
+  CLI::App app(kDescription, "qcoordinator");
+  app.footer(kExamples);
   app.set_version_flag("--version",
                        absl::StrCat("qcoordinator ", kVersion, " ", kRevision));
   app.require_subcommand(1);
   CLI::App* serve =
       app.add_subcommand("serve", "Serve a directory until SIGTERM");
-  serve->description(kExamples);
+  serve->footer(kExamples);
   AddOptions(*serve, flags);
   CLI::App* restore = app.add_subcommand(
       "restore", "Put a backup in the place of a stopped directory's database");
@@ -367,12 +380,22 @@ int Main(int argc, char** argv) {
   InitFlags init_flags;
   CLI::App* init = app.add_subcommand(
       "init", "Make certificates, so that other machines can connect");
-  init->description(kInitDescription);
+  init->footer(kInitExamples);
   AddInitOptions(*init, init_flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    if (error.get_exit_code() == 0) {  // --help, --version
+      return app.exit(error);
+    }
+    std::fputs((FormatErrorForPeople(
+                    MakeError(kBadCommandLine, error.what(), "",
+                              "see qcoordinator --help, or qcoordinator "
+                              "serve --help")) +
+                "\n")
+                   .c_str(),
+               stderr);
+    return static_cast<int>(ExitCode::kUsage);
   }
   const absl::Status status = init->parsed()      ? Init(init_flags)
                               : restore->parsed() ? Restore(restore_flags)

@@ -162,7 +162,7 @@ absl::Status ExplainCallStatus(const Endpoint& endpoint,
       const size_t slash = path.rfind('/');
       directory = slash == absl::string_view::npos
                       ? "."
-                      : std::string(path.substr(0, slash));
+                      : std::string(path.substr(0, std::max<size_t>(slash, 1)));
     }
     return MakeError(kUnreachable,
                      absl::StrCat("no coordinator answers at ",

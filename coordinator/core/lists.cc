@@ -112,6 +112,10 @@ std::string WorkerStateName(const Worker& worker) {
       worker.mode == WorkerMode::kQuarantined) {
     return "quarantined";
   }
+  if (worker.liveness != WorkerLiveness::kLive && worker.state != nullptr &&
+      worker.state->goodbye()) {
+    return "left";
+  }
   switch (worker.liveness) {
     case WorkerLiveness::kLive:
       return worker.mode == WorkerMode::kDraining ||

@@ -1,5 +1,6 @@
 #include "coordinator/qctl/command.h"
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -56,6 +57,17 @@ std::vector<std::string> Arguments::GetList(absl::string_view name) const {
   return items;
 }
 
+namespace {
+
+// As the user knows it: flags are named in small letters, positionals are not.
+std::string FieldName(absl::string_view name) {
+  return absl::ascii_isupper(static_cast<unsigned char>(name[0]))
+             ? std::string(name)
+             : absl::StrCat("--", name);
+}
+
+}  // namespace
+
 absl::StatusOr<int64_t> Arguments::GetInteger(absl::string_view name,
                                               int64_t otherwise, int64_t low,
                                               int64_t high) const {
@@ -67,7 +79,7 @@ absl::StatusOr<int64_t> Arguments::GetInteger(absl::string_view name,
     return MakeError(kBadValue,
                      absl::StrCat("\"", Get(name), "\" is not a whole number ",
                                   low, " to ", high),
-                     absl::StrCat("--", name));
+                     FieldName(name));
   }
   return value;
 }
@@ -81,8 +93,7 @@ absl::StatusOr<absl::Duration> Arguments::GetDuration(
   const std::optional<absl::Duration> duration = ParseDurationText(text);
   if (!duration) {
     return MakeError(kBadValue, absl::StrCat("\"", text, "\" is not a time"),
-                     absl::StrCat("--", name),
-                     "write it like 90s, 5m, 1h30m or 30d");
+                     FieldName(name), "write it like 90s, 5m, 1h30m or 30d");
   }
   return *duration;
 }

@@ -149,8 +149,9 @@ absl::Status PutInPlace(const std::string& directory,
 
 absl::StatusOr<BackupInfo> BackUpDatabase(const std::string& directory,
                                           absl::Time time, int keep) {
-  const std::string folder = absl::StrCat(directory, "/backups");
   std::error_code error;
+  const std::string folder =
+      (fs::absolute(directory, error) / "backups").string();
   fs::create_directory(folder, error);
   if (error) {
     return MakeError(

@@ -14,7 +14,7 @@ namespace qsweep {
 // Copies of a coordinator's database, made while it serves.
 
 struct BackupInfo {
-  std::string path;
+  std::string path;  // absolute
   int64_t bytes = 0;
   std::vector<std::string> removed;  // older ones, paths
 };

@@ -244,6 +244,17 @@ void Database::Closer::operator()(sqlite3* connection) const {
   sqlite3_close_v2(connection);
 }
 
+const char* SqliteVersion() { return sqlite3_libversion(); }
+int SqliteVersionNumber() { return sqlite3_libversion_number(); }
+
+bool HasWalResetBug(int version) {
+  const auto in = [version](int first, int end) {
+    return first <= version && version < end;
+  };
+  return in(3'007'000, 3'051'003) && !in(3'044'006, 3'045'000) &&
+         !in(3'050'007, 3'051'000);
+}
+
 void ConfigureSqlite() {
   // Refused when SQLite was in use before: a budget would be none.
   static const int result = Configure();

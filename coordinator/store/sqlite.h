@@ -127,6 +127,14 @@ class Statement {
   absl::Status* lost_ = nullptr;
 };
 
+// "3.40.1", of the library that runs.
+const char* SqliteVersion();
+int SqliteVersionNumber();  // 3040001
+
+// Whether SQLite of this version may corrupt a WAL that two
+// connections write or checkpoint: 3.7.0 to 3.51.2 but for 3.44.6 and 3.50.7.
+bool HasWalResetBug(int version);
+
 // Settings of the whole process, made once: SQLite does not count allocations,
 // which takes a lock that all connections share; a MemoryBudget counts those of
 // its thread. Before anything else is asked of SQLite; Database::Open does it.

@@ -22,6 +22,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr char kBinaries[] = QSWEEP_BINARY_DIR "/bin/";
@@ -94,6 +95,28 @@ class AccessEndToEnd : public ::testing::Test {
   std::unique_ptr<ChildProcess> coordinator_;
   std::unique_ptr<ChildProcess> worker_;
 };
+
+TEST_F(AccessEndToEnd, ExplainsTheCoordinatorsCommandLine) {
+  const Outcome help = Run({"qcoordinator", "--help"});
+  EXPECT_EQ(help.code, 0);
+  const std::string example = "  qcoordinator serve --dir .qsweep\n";
+  const size_t found = help.text.find(example);
+  ASSERT_NE(found, std::string::npos) << help.text;
+  EXPECT_EQ(help.text.find(example, found + 1), std::string::npos) << help.text;
+  EXPECT_THAT(Run({"qcoordinator", "serve", "--help"}).text,
+              HasSubstr(example));
+  for (const std::vector<std::string>& wrong :
+       {std::vector<std::string>{"qcoordinator"},
+        {"qcoordinator", "serve", "--dri", "x"},
+        {"qcoordinator", "serve", "--dir", "x", "--audit-rate", "7"}}) {
+    const Outcome refused = Run(wrong);
+    EXPECT_EQ(refused.code, 2);
+    EXPECT_THAT(refused.text, StartsWith("error[QS1060]: "));
+    EXPECT_THAT(refused.text, HasSubstr("hint: see qcoordinator --help"));
+  }
+  EXPECT_THAT(Run({"qworker", "--help"}).text,
+              AllOf(HasSubstr("--control"), Not(HasSubstr("protocol-max"))));
+}
 
 TEST_F(AccessEndToEnd, LetsAWorkerIn_UntilItsTokenIsRevoked) {
   const Outcome made = Run({"qcoordinator", "init", "--dir", dir_ / "c"});

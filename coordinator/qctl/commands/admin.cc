@@ -91,8 +91,10 @@ absl::StatusOr<ExitCode> CollectGarbage(Context& context) {
        known(response.has_results_freed_bytes(),
              response.results_freed_bytes())});
   QSWEEP_RETURN_IF_ERROR(context.Print(table));
-  context.Note(dry ? "nothing was deleted; leave out --dry-run"
-                   : "measurements stay: what they measured is not run again");
+  context.Note(dry ? "nothing was deleted; leave out --dry-run. The newest job "
+                     "is kept in any case"
+                   : "measurements stay: what they measured is not run again. "
+                     "So does the newest job");
   return ExitCode::kOk;
 }
 

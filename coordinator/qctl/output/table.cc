@@ -228,7 +228,14 @@ std::string FormatForPeople(const Value& value, Form form, absl::Time now) {
     case Form::kBar:
       return FormatBar(AsDouble(value));
     case Form::kText: {
-      std::string text = PlainText(value);
+      const auto* list = std::get_if<Value::List>(&value.variant());
+      std::string text =
+          list == nullptr
+              ? PlainText(value)
+              : absl::StrJoin(*list, ", ",
+                              [](std::string* out, const Value& item) {
+                                absl::StrAppend(out, PlainText(item));
+                              });
       return text.empty() ? kNothing : text;
     }
   }

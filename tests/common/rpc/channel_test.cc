@@ -3,7 +3,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include <gmock/gmock.h>
 #include <grpcpp/support/status.h>
@@ -64,6 +66,14 @@ TEST(ExplainCallStatus, SaysHowToStartOne_WhenNobodyAnswers) {
               ::testing::HasSubstr("unix:/data/q/.sock"));
   EXPECT_EQ(GetErrorInfo(status)->hint, "start one: qctl up --dir /data/q");
   EXPECT_EQ(ExitCodeOf(status), ExitCode::kUnreachable);
+  for (const auto& [address, directory] :
+       {std::pair("unix:/nope", "/"), std::pair("unix:nope", "."),
+        std::pair("unix:a/nope", "a"), std::pair("host:1", "DIR")}) {
+    EXPECT_EQ(GetErrorInfo(ExplainCallStatus({.address = address},
+                                             absl::UnavailableError("refused")))
+                  ->hint,
+              absl::StrCat("start one: qctl up --dir ", directory));
+  }
 }
 
 TEST(ExplainCallStatus, KeepsTheCoordinatorsOwnCode) {

@@ -370,6 +370,25 @@ TEST(DecideWorkerState, KeepsLease_WhileTheResultOfAnOlderGrantIsOnItsWay) {
               ElementsAre(LeaseEnd::kPreempted));
 }
 
+TEST(ListWorkers, TellsWhoLeftFromWhoIsMissed) {
+  const auto state_after = [](bool goodbye, bool silent) {
+    v1::WorkerState report = MakeReport("w", {}, 2);
+    report.set_goodbye(goodbye);
+    State state = After(Running(), Decide(Running(), report).mutations);
+    state = After(state, DecideDetach(state, TestSession("w")));
+    if (silent) {
+      state =
+          After(state, {WorkerLivenessChanged{.worker = TestWorker("w"),
+                                              .to = WorkerLiveness::kLost}});
+    }
+    return ListWorkers(state, TestNow(absl::Seconds(20))).workers(0).state();
+  };
+  EXPECT_EQ(state_after(true, false), "left");
+  EXPECT_EQ(state_after(true, true), "left");
+  EXPECT_EQ(state_after(false, false), "suspect");
+  EXPECT_EQ(state_after(false, true), "lost");
+}
+
 TEST(DecideWorkerState, KeepsLease_WhenTheSameProcessAttachesAgain) {
   const State state = Running();
   const auto decision = Decide(state, Hello("w"));

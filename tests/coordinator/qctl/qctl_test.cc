@@ -299,6 +299,27 @@ TEST_F(QctlTest, MatchesTheGoldenJson) {
   }
 }
 
+TEST_F(QctlTest, NamesAPositionalAsTheUserKnowsIt) {
+  const Outcome outcome = Run({"tasks", "explain", "abc"});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("   at TASK\n"));
+  EXPECT_THAT(Run({"jobs", "list", "--limit", "abc"}).err,
+              HasSubstr("   at --limit\n"));
+}
+
+TEST_F(QctlTest, TellsTheTasksOfAWorkerApart) {
+  Serve();
+  v1::WorkerSummary worker;
+  worker.set_worker_uuid(JobUuid::FromText(kUuid)->bytes());
+  worker.set_name("w");
+  worker.add_held(7);
+  worker.add_held(396);
+  fake_->script().workers = {worker};
+  EXPECT_THAT(Run({"workers", "list"}).out, HasSubstr("7, 396"));
+  EXPECT_THAT(Run({"workers", "list", "-o", "csv"}).out,
+              HasSubstr("\"7,396\""));
+}
+
 TEST_F(QctlTest, CancelsRangesOfJobs) {
   Serve();
   v1::JobSummary other = DoneJob();

@@ -174,6 +174,8 @@ TEST_F(RealCoordinatorTest, DropsTheResultsOfDeletedJobs) {
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     return Json::parse(outcome.out)["items"][0];
   };
+  EXPECT_THAT(Run({"admin", "gc", "--older-than", "0s", "--dry-run"}).err,
+              HasSubstr("The newest job is kept"));
   const Json counted = collect({"--dry-run"});
   EXPECT_EQ(counted["results_freed_bytes"], 0);
   EXPECT_EQ(counted["workers"], 0);

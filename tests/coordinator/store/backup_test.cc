@@ -68,6 +68,17 @@ TEST(BackUpDatabase, RestoresWhatWasThere) {
                                       ".replaced-20231114T221320.000000Z"));
 }
 
+TEST(BackUpDatabase, NamesTheWholePath) {
+  TempDir directory;
+  const auto store = OpenStore(directory);
+  const std::string relative =
+      std::filesystem::relative(directory.path()).string();
+  const auto info = BackUpDatabase(relative, kTime, 7);
+  QSWEEP_ASSERT_OK(info);
+  EXPECT_TRUE(std::filesystem::path(info->path).is_absolute()) << info->path;
+  EXPECT_TRUE(std::filesystem::exists(info->path));
+}
+
 TEST(BackUpDatabase, IsWhole_WhileCommitsGoOn) {
   TempDir directory;
   auto store = OpenStore(directory);

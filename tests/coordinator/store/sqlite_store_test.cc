@@ -67,6 +67,17 @@ TEST(ReadEvents, LooksAtNoMoreEventsThanItReturns) {
   EXPECT_THAT(steps, Each(Not(HasSubstr("TEMP B-TREE"))));
 }
 
+TEST(HasWalResetBug, KnowsTheFixAndItsBackports) {
+  for (const int version : {3'007'000, 3'040'001, 3'044'005, 3'045'000,
+                            3'050'006, 3'051'000, 3'051'002}) {
+    EXPECT_TRUE(HasWalResetBug(version)) << version;
+  }
+  for (const int version : {3'006'023, 3'044'006, 3'044'007, 3'050'007,
+                            3'051'003, 3'052'000, 4'000'000}) {
+    EXPECT_FALSE(HasWalResetBug(version)) << version;
+  }
+}
+
 TEST(OpenWriter, SetsEveryPragma) {
   TempDir directory;
   auto database = OpenWriter(directory / "coordinator.db");
