@@ -140,28 +140,28 @@ TEST(Loop, CountsTheBytesOfEveryKindOfCall) {
     loop.Post(std::move(request), std::move(reply));
   };
   ExpectRefused<v1::GetStatusRequest, v1::GetStatusResponse>(post);
-  ExpectRefused<v1::CancelJobRequest, v1::CancelJobResponse>(post);
   ExpectRefused<v1::ExplainTaskRequest, v1::ExplainTaskResponse>(post);
-  ExpectRefused<v1::ControlWorkerRequest, v1::ControlWorkerResponse>(post);
-  ExpectRefused<v1::CollectGarbageRequest, v1::CollectGarbageResponse>(post);
   ExpectRefused<v1::ListJobsRequest, v1::ListJobsResponse>(post);
   ExpectRefused<v1::GetJobRequest, v1::GetJobResponse>(post);
   ExpectRefused<v1::ListTasksRequest, v1::ListTasksResponse>(post);
   ExpectRefused<v1::ListWorkersRequest, v1::ListWorkersResponse>(post);
-  ExpectRefused<v1::AddCorpusRequest, v1::AddCorpusResponse>(post);
   ExpectRefused<v1::ListCorporaRequest, v1::ListCorporaResponse>(post);
   ExpectRefused<v1::ListTokensRequest, v1::ListTokensResponse>(post);
   ExpectRefused<v1::JobSelector, v1::JobSummary>(post);
   const auto post_as = [&loop](auto request, auto reply) {
     loop.Post(Caller(), std::move(request), std::move(reply));
   };
+  ExpectRefused<v1::CancelJobRequest, v1::CancelJobResponse>(post_as);
+  ExpectRefused<v1::ControlWorkerRequest, v1::ControlWorkerResponse>(post_as);
+  ExpectRefused<v1::CollectGarbageRequest, v1::CollectGarbageResponse>(post_as);
+  ExpectRefused<v1::AddCorpusRequest, v1::AddCorpusResponse>(post_as);
   ExpectRefused<v1::CreateTokenRequest, v1::CreateTokenResponse>(post_as);
   ExpectRefused<v1::RevokeTokenRequest, v1::RevokeTokenResponse>(post_as);
   ExpectRefused<v1::RotateTokenRequest, v1::RotateTokenResponse>(post_as);
   ExpectRefused<v1::ReleaseTaskRequest, v1::ReleaseTaskResponse>(post_as);
   ExpectRefused<v1::WorkerState, v1::DesiredState>(post_as);
   const auto post_prepared = [&loop](auto request, auto reply) {
-    loop.Post(std::move(request), std::move(reply), nullptr);
+    loop.Post(Caller(), std::move(request), std::move(reply), nullptr);
   };
   ExpectRefused<v1::SubmitJobRequest, v1::SubmitJobResponse>(post_prepared);
   ExpectRefused<v1::ControlJobRequest, v1::ControlJobResponse>(post_prepared);
