@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <sched.h>
 #include <thread>
 #include <vector>
-
-#include <sched.h>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"

@@ -109,11 +109,10 @@ absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
       layer_->MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
                         mode_, context_.sources, pool_, context_.stop, block_));
   const auto edges = static_cast<int64_t>(group.edges.size());
-  const int64_t unit_rows =
-      std::clamp(RoundUp(edges * rows_.count() /
-                             (pool_.num_threads() * kUnitsPerThread),
-                         kTileRows),
-                 kMinUnitRows, kMaxUnitRows);
+  const int64_t unit_rows = std::clamp(
+      RoundUp(edges * rows_.count() / (pool_.num_threads() * kUnitsPerThread),
+              kTileRows),
+      kMinUnitRows, kMaxUnitRows);
   std::vector<Segment> segments;
   std::vector<int64_t> segment_rows;
   for (const TrieEdge& edge : group.edges) {

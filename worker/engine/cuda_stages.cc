@@ -38,9 +38,7 @@ std::optional<FloatType> FloatTypeOf(TensorType type) {
 
 }  // namespace
 
-int NumHostThreads() {
-  return std::min(AvailableHostCpus(), kMaxHostThreads);
-}
+int NumHostThreads() { return std::min(AvailableHostCpus(), kMaxHostThreads); }
 
 StageLoader::StageLoader(const Checkpoint& checkpoint,
                          const ModelDescription& model, std::stop_token stop)

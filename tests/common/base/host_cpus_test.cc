@@ -3,10 +3,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <sched.h>
 #include <string>
 #include <thread>
-
-#include <sched.h>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
@@ -68,7 +67,8 @@ TEST_F(HostCpusTest, AreThoseOfTheAffinityMask) {
     CPU_SET(first, &mask);
     ASSERT_EQ(sched_setaffinity(0, sizeof(mask), &mask), 0);
     alone = Available();
-  }).join();
+  })
+      .join();
   EXPECT_EQ(alone, 1);
 }
 

@@ -1,7 +1,6 @@
 // The engine's way to the kernel, on the host emulation.
 #include "worker/engine/cuda_gptq.h"
 
-
 #include "gtest/gtest.h"
 
 #include "tests/support/device_memory.h"

@@ -44,8 +44,8 @@ TEST(PackUnits, HasEachDocumentOnce_AndLittleIsPadded) {
   Random random(1);
   std::vector<int64_t> rows;
   for (int i = 0; i < 500; ++i) {  // most are short, some longer than a unit
-    rows.push_back(1 + static_cast<int64_t>(random.Uniform() *
-                                            (i % 50 == 0 ? 400 : 120)));
+    rows.push_back(
+        1 + static_cast<int64_t>(random.Uniform() * (i % 50 == 0 ? 400 : 120)));
   }
   std::vector<size_t> seen;
   int64_t asked = 0;

@@ -340,8 +340,8 @@ absl::Status RunQuantize(const QuantizeFlags& flags, const Print& print) {
     QSWEEP_RETURN_IF_ERROR(CheckGptqFormat(model, configuration));
     packing = GptqConfigJson(model, configuration);
   }
-  const int threads = flags.engine.threads > 0 ? flags.engine.threads
-                                               : AvailableHostCpus();
+  const int threads =
+      flags.engine.threads > 0 ? flags.engine.threads : AvailableHostCpus();
   QSWEEP_ASSIGN_OR_RETURN(
       const WriteRoom room,
       FindWriteRoom(WriteBytes(model, configuration, packing.has_value()),

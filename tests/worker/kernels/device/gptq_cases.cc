@@ -31,7 +31,8 @@ class GptqKernel : public qsweep::testing::KernelTest {
     KernelTest::SetUp();
 #if defined(__x86_64__)
     if (!BestQuantizerLoops().fused) {
-      GTEST_SKIP() << "the CPU's sums are not fused: it has neither AVX2 nor AVX-512";
+      GTEST_SKIP()
+          << "the CPU's sums are not fused: it has neither AVX2 nor AVX-512";
     }
 #endif
   }
