@@ -192,16 +192,36 @@ absl::Status AwqSearch::Replace(const Scheme& scheme, BlockInput input,
           return absl::OkStatus();
         }));
   }
-  return absl::OkStatus();
+  return PreparePanels(input);
 }
 
-void AwqSearch::Restore(BlockInput input) {
+absl::Status AwqSearch::Restore(BlockInput input) {
   for (const Linear& linear : linears_) {
     if (linear.input == input) {
       const std::span<const float> values = tensors_.values(linear.tensor);
       std::copy(values.begin(), values.end(), PlaceOf(linear));
     }
   }
+  return PreparePanels(input);
+}
+
+absl::Status AwqSearch::PreparePanels(BlockInput input) {
+  std::vector<Matrix*> matrices;
+  switch (input) {
+    case BlockInput::kAttention:
+      matrices = {&weights_.qkv};
+      break;
+    case BlockInput::kContext:
+      matrices = {&weights_.o};
+      break;
+    case BlockInput::kMlp:
+      matrices = {&weights_.gate, &weights_.up};
+      break;
+    case BlockInput::kDown:
+      matrices = {&weights_.down};
+      break;
+  }
+  return qsweep::PreparePanels(matrices, pool_, stop_);
 }
 
 absl::StatusOr<double> AwqSearch::Loss(BlockInput input, double least) {
@@ -262,7 +282,7 @@ absl::StatusOr<const AwqSearch::Scales*> AwqSearch::FindScales(
       best = scales;
     }
   }
-  Restore(input);
+  QSWEEP_RETURN_IF_ERROR(Restore(input));
   return &best;
 }
 

@@ -75,7 +75,9 @@ class AwqSearch {
   // The linear layers that read `input` as they are stored under the scheme.
   absl::Status Replace(const Scheme& scheme, BlockInput input,
                        const Scales& scales);
-  void Restore(BlockInput input);
+  absl::Status Restore(BlockInput input);
+  // What a BlockRunner reads of their matrices, after they were written.
+  absl::Status PreparePanels(BlockInput input);
   // Squared error of what the half of the block that reads `input` adds; more
   // than `least` where it is found to be that.
   absl::StatusOr<double> Loss(BlockInput input, double least);

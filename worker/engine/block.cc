@@ -12,8 +12,6 @@ using kernels::kTileRows;
 using kernels::RoundUp;
 using kernels::RowStride;
 
-constexpr int64_t kGateColumns = 384;  // of the MLP at a time: stay in cache
-
 int64_t QkvSize(const ModelConfig& config) {
   return int64_t{config.heads + 2 * config.kv_heads} * config.head_dim;
 }
@@ -60,7 +58,7 @@ BlockRunner::BlockRunner(const ModelConfig& config, const RotaryTable& rotary,
       hidden_(kTileRows * hidden_stride_),
       delta_(kTileRows * hidden_stride_),
       gate_(kTileRows * mlp_stride_),
-      up_(kTileRows * kGateColumns) {
+      up_(kTileRows * kPanelOutputs) {
   rows_.reserve(static_cast<size_t>(max_rows));
 }
 
@@ -69,28 +67,45 @@ int64_t BlockRunner::Bytes(const ModelConfig& config, int64_t max_rows) {
   const int64_t floats =
       rows * RowStride(QkvSize(config)) +
       kTileRows * (3 * RowStride(config.hidden_size) +
-                   RowStride(config.intermediate_size) + kGateColumns);
+                   RowStride(config.intermediate_size) + kPanelOutputs);
   return floats * static_cast<int64_t>(sizeof(float)) +
          rows * static_cast<int64_t>(sizeof(Row));
+}
+
+int64_t BlockRunner::PanelBytes(const ModelConfig& config) {
+  const auto of = [](int64_t inputs, int64_t outputs) {
+    int64_t bytes = 0;
+    for (int64_t first = 0; first < outputs; first += kPanelOutputs) {
+      bytes += Panel::Bytes(inputs, std::min(kPanelOutputs, outputs - first));
+    }
+    return bytes;
+  };
+  const int64_t context = int64_t{config.heads} * config.head_dim;
+  return of(config.hidden_size, QkvSize(config)) +
+         of(context, config.hidden_size) +
+         2 * of(config.hidden_size, config.intermediate_size) +
+         of(config.intermediate_size, config.hidden_size);
 }
 
 std::vector<ProductShape> BlockRunner::Products(const ModelConfig& config) {
   const int64_t hidden = RowStride(config.hidden_size);
   const int64_t qkv = RowStride(QkvSize(config));
   const int64_t mlp = RowStride(config.intermediate_size);
-  std::vector<ProductShape> shapes = {
-      {config.hidden_size, hidden, QkvSize(config), qkv},
-      {int64_t{config.heads} * config.head_dim, qkv, config.hidden_size,
-       hidden},
-      {config.intermediate_size, mlp, config.hidden_size, hidden}};
-  for (const int64_t columns :
-       {std::min<int64_t>(kGateColumns, config.intermediate_size),
-        config.intermediate_size % kGateColumns}) {
-    if (columns > 0) {
-      shapes.push_back({config.hidden_size, hidden, columns, mlp});
-      shapes.push_back({config.hidden_size, hidden, columns, kGateColumns});
+  std::vector<ProductShape> shapes;
+  const auto add = [&shapes](int64_t inputs, int64_t stride, int64_t outputs,
+                             int64_t out_stride) {
+    for (const int64_t columns :
+         {std::min(kPanelOutputs, outputs), outputs % kPanelOutputs}) {
+      if (columns > 0) {
+        shapes.push_back({inputs, stride, columns, out_stride});
+      }
     }
-  }
+  };
+  add(config.hidden_size, hidden, QkvSize(config), qkv);
+  add(int64_t{config.heads} * config.head_dim, qkv, config.hidden_size, hidden);
+  add(config.hidden_size, hidden, config.intermediate_size, mlp);
+  add(config.hidden_size, hidden, config.intermediate_size, kPanelOutputs);
+  add(config.intermediate_size, mlp, config.hidden_size, hidden);
   return shapes;
 }
 
@@ -160,6 +175,15 @@ void BlockRunner::CopyOutput(int64_t first, int rows, size_t half) {
   }
 }
 
+void BlockRunner::Multiply(const float* rows, int64_t row_stride,
+                           const Matrix& weight, float* out,
+                           int64_t out_stride) {
+  for (const Panel& panel : weight.panels()) {
+    MultiplyTile(rows, row_stride, panel, out, out_stride);
+    out += kPanelOutputs;
+  }
+}
+
 // Queries, keys and values of a tile, rotated to their positions.
 void BlockRunner::ProjectTile(const BlockWeights& weights, int64_t first,
                               int rows) {
@@ -171,8 +195,7 @@ void BlockRunner::ProjectTile(const BlockWeights& weights, int64_t first,
   }
   Copy(normed_.data(), hidden_stride_, first, rows, BlockInput::kAttention);
   float* const qkv = qkv_.data() + first * qkv_stride_;
-  MultiplyTile(normed_.data(), hidden_stride_, weights.qkv, 0, QkvSize(config_),
-               qkv, qkv_stride_);
+  Multiply(normed_.data(), hidden_stride_, weights.qkv, qkv, qkv_stride_);
   for (int r = 0; r < rows; ++r) {
     const int64_t position = rows_[static_cast<size_t>(first + r)].position;
     kernels_.rotate(qkv + r * qkv_stride_, config_.heads + config_.kv_heads,
@@ -202,8 +225,8 @@ void BlockRunner::FinishTile(const BlockWeights& weights, int64_t first,
   const auto eps = static_cast<float>(config_.rms_eps);
   Copy(qkv_.data() + first * qkv_stride_, qkv_stride_, first, rows,
        BlockInput::kContext);
-  MultiplyTile(qkv_.data() + first * qkv_stride_, qkv_stride_, weights.o, 0,
-               hidden, delta_.data(), hidden_stride_);
+  Multiply(qkv_.data() + first * qkv_stride_, qkv_stride_, weights.o,
+           delta_.data(), hidden_stride_);
   CopyOutput(first, rows, 0);
   for (int r = 0; r < rows; ++r) {
     const int64_t at = r * hidden_stride_;
@@ -213,23 +236,21 @@ void BlockRunner::FinishTile(const BlockWeights& weights, int64_t first,
                       normed_.data() + at);
   }
   Copy(normed_.data(), hidden_stride_, first, rows, BlockInput::kMlp);
-  for (int64_t column = 0; column < config_.intermediate_size;
-       column += kGateColumns) {
-    const int64_t count =
-        std::min(kGateColumns, config_.intermediate_size - column);
-    float* const gate = gate_.data() + column;
-    MultiplyTile(normed_.data(), hidden_stride_, weights.gate, column, count,
-                 gate, mlp_stride_);
-    MultiplyTile(normed_.data(), hidden_stride_, weights.up, column, count,
-                 up_.data(), kGateColumns);
+  float* gate = gate_.data();
+  for (size_t p = 0; p < weights.gate.panels().size(); ++p) {
+    const Panel& panel = weights.gate.panels()[p];
+    MultiplyTile(normed_.data(), hidden_stride_, panel, gate, mlp_stride_);
+    MultiplyTile(normed_.data(), hidden_stride_, weights.up.panels()[p],
+                 up_.data(), kPanelOutputs);
     for (int r = 0; r < rows; ++r) {
       kernels_.silu_multiply(gate + r * mlp_stride_,
-                             up_.data() + r * kGateColumns, count);
+                             up_.data() + r * kPanelOutputs, panel.outputs());
     }
+    gate += kPanelOutputs;
   }
   Copy(gate_.data(), mlp_stride_, first, rows, BlockInput::kDown);
-  MultiplyTile(gate_.data(), mlp_stride_, weights.down, 0, hidden,
-               delta_.data(), hidden_stride_);
+  Multiply(gate_.data(), mlp_stride_, weights.down, delta_.data(),
+           hidden_stride_);
   CopyOutput(first, rows, 1);
   for (int r = 0; r < rows; ++r) {
     const int64_t at = r * hidden_stride_;

@@ -17,8 +17,8 @@
 
 namespace qsweep {
 
-// One variant of a Llama block's weights, ready for the products. Read by all
-// threads, written by none.
+// One variant of a Llama block's weights. For a BlockRunner every panel is
+// prepared; then read by all threads, written by none.
 struct BlockWeights {
   kernels::FloatBuffer norm1;  // [hidden]
   Matrix qkv;                  // [(heads + 2 kv_heads) head_dim, hidden]
@@ -75,6 +75,9 @@ class BlockRunner {
   // Bytes of its buffers.
   static int64_t Bytes(const ModelConfig& config, int64_t max_rows);
 
+  // Bytes of the panels of a block's weights, which all threads share.
+  static int64_t PanelBytes(const ModelConfig& config);
+
   // The products that a block of the model is made of.
   static std::vector<ProductShape> Products(const ModelConfig& config);
 
@@ -93,6 +96,8 @@ class BlockRunner {
     int64_t position;
   };
 
+  void Multiply(const float* rows, int64_t row_stride, const Matrix& weight,
+                float* out, int64_t out_stride);
   void ProjectTile(const BlockWeights& weights, int64_t first, int rows);
   void Attend(int64_t first_row, int64_t rows);
   void FinishTile(const BlockWeights& weights, int64_t first, int rows);
@@ -116,7 +121,7 @@ class BlockRunner {
   kernels::FloatBuffer hidden_;    // [tile, hidden]: after attention
   kernels::FloatBuffer delta_;     // [tile, hidden]: what a sub-layer adds
   kernels::FloatBuffer gate_;      // [tile, intermediate]
-  kernels::FloatBuffer up_;        // [tile, a few columns]
+  kernels::FloatBuffer up_;        // [tile, columns of a panel]
 };
 
 }  // namespace qsweep

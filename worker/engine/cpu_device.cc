@@ -28,7 +28,7 @@ namespace {
 constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
 
 // Of a budget, for what a pass allocates in small pieces.
-constexpr int64_t kReserveBytes = int64_t{1} << 20;
+constexpr int64_t kReserveBytes = int64_t{2} << 20;
 
 constexpr ProductMode kNative = {.compute = Compute::kBf16, .native = true};
 
@@ -124,8 +124,9 @@ int64_t KeptBytes(const SweepPlan& plan, int64_t tensor_bytes) {
   return largest;
 }
 
-// Three layers of weights, or every variant of the head beside its tensor,
-// which is the variant where there is one; and every thread's buffers.
+// A layer's tensors, and a variant of them with what it is made of and as the
+// library reads it; or every variant of the head beside its tensor, which is
+// the variant where there is one; and every thread's buffers.
 int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
                                 const ModelDescription& model,
                                 const SweepPlan& plan, Compute compute,
@@ -141,11 +142,13 @@ int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
     }
   }
   int64_t scratch = 0;  // of a quantizer, one tensor at a time
+  bool coded = false;   // whether a variant is made of stored codes
   const auto add = [&](const Stage& stage) {
     for (const StageVariant& variant : stage.variants) {
       for (size_t t = 0; t < variant.size(); ++t) {
         const TensorDescription& tensor =
             model.tensors[static_cast<size_t>(stage.tensors[t])];
+        coded |= variant[t] && variant[t]->calibrated();
         if (variant[t] && !variant[t]->calibrated()) {
           scratch =
               std::max(scratch, kernels::FakeQuantizeBytes(
@@ -164,21 +167,24 @@ int64_t CpuDevice::WorkingBytes(const ModelConfig& config,
   const int64_t attention = (config.heads == config.kv_heads ? 1 : 3) *
                             longest_rows * config.heads * config.head_dim *
                             kFloat;
-  int64_t rounded = 0;  // native: two halves of the same
+  int64_t rounded = 0;  // native: half of it
   for (const ProductShape& shape : BlockRunner::Products(config)) {
     if (compute == Compute::kBf16) {
       rounded = std::max(rounded, RoundedBytes(shape.inputs));
     }
   }
-  return std::max(3 * *std::ranges::max_element(layers),
+  const int64_t layer = *std::ranges::max_element(layers);
+  // A byte a weight, and scales of groups of eight at least.
+  const int64_t codes = coded ? layer * 2 / 5 : 0;
+  return std::max(2 * layer + codes + BlockRunner::PanelBytes(config),
                   (heads == 1 ? 1 : heads + 1) * outside +
                       KeptBytes(plan, outside)) +
          threads *
              (attention + rounded +
               BlockRunner::Bytes(
                   config, std::max(CpuMachine::kMaxUnitRows, longest_rows))) +
-         HeadScorer::Bytes(threads, ScoredTogether(plan)) + rotary + scratch +
-         kReserveBytes;
+         HeadScorer::Bytes(config, threads, ScoredTogether(plan), heads) +
+         rotary + scratch + kReserveBytes;
 }
 
 absl::Status CpuDevice::CheckProductsOf(const ModelConfig& config,

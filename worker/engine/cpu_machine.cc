@@ -94,20 +94,19 @@ absl::Status CpuMachine::Embed(int variant, int slot) {
 }
 
 absl::Status CpuMachine::BeginLayer(int layer) {
-  QSWEEP_ASSIGN_OR_RETURN(
-      layer_, StageTensors::Read(context_.checkpoint, context_.model,
-                                 plan_.layers[static_cast<size_t>(layer)],
-                                 pool_, context_.stop));
-  return absl::OkStatus();
+  return layer_.Replace(context_.checkpoint, context_.model,
+                        plan_.layers[static_cast<size_t>(layer)], pool_,
+                        context_.stop);
 }
 
-void CpuMachine::EndLayer() { layer_.reset(); }
+// The next layer is read into the memory of this one.
+void CpuMachine::EndLayer() {}
 
 absl::Status CpuMachine::Advance(int layer, const TrieGroup& group) {
   const Stage& stage = plan_.layers[static_cast<size_t>(layer)];
   QSWEEP_RETURN_IF_ERROR(
-      layer_->MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
-                        mode_, context_.sources, pool_, context_.stop, block_));
+      layer_.MakeBlock(stage.variants[static_cast<size_t>(group.variant)],
+                       mode_, context_.sources, pool_, context_.stop, block_));
   const auto edges = static_cast<int64_t>(group.edges.size());
   const int64_t unit_rows = std::clamp(
       RoundUp(edges * rows_.count() / (pool_.num_threads() * kUnitsPerThread),
@@ -298,7 +297,8 @@ absl::Status CpuMachine::Score(const SweepPlan::Leaf& baseline,
   for (const Scored& scored : configurations) {
     leaves.push_back(scored.leaf);
   }
-  block_ = BlockWeights();  // makes room for the head
+  layer_ = StageTensors();  // make room for the head
+  block_ = BlockWeights();
   QSWEEP_RETURN_IF_ERROR(LoadHeadAndNorms(leaves));
   QSWEEP_RETURN_IF_ERROR(NormalizeLeaves(leaves));
   while (!configurations.empty()) {

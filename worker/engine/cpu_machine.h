@@ -82,7 +82,7 @@ class CpuMachine : public PassMachine {
   StateStore states_;  // [rows, hidden] each: of the slots, then the copies'
   std::vector<std::optional<int>> final_norms_done_;  // variant, per slot
   std::vector<BlockRunner> runners_;                  // per thread
-  std::optional<StageTensors> layer_;
+  StageTensors layer_;                             // of the last one that began
   BlockWeights block_;                             // the variant in use
   std::vector<kernels::FloatBuffer> final_norms_;  // per variant
   std::vector<Matrix> heads_;                      // per variant

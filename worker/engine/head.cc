@@ -14,7 +14,7 @@ using kernels::LogitTile;
 
 // Of the vocabulary at a time: the logits and their exponentials of a row tile
 // stay in the cache.
-constexpr int64_t kTileColumns = 384;
+constexpr int64_t kTileColumns = kPanelOutputs;
 static_assert(kTileColumns % kernels::kLogitPadding == 0);
 
 }  // namespace
@@ -33,11 +33,13 @@ HeadScorer::HeadScorer(int64_t state_stride, ThreadPool& pool)
   }
 }
 
-int64_t HeadScorer::Bytes(int threads, int64_t configurations) {
+int64_t HeadScorer::Bytes(const ModelConfig& config, int threads,
+                          int64_t configurations, int64_t heads) {
   constexpr auto kTileBytes =
       static_cast<int64_t>(kTileRows * kTileColumns * sizeof(float));
   constexpr auto kRowBytes = static_cast<int64_t>(kTileRows * sizeof(HeadRow));
-  return threads * (3 * kTileBytes + (1 + configurations) * kRowBytes);
+  return threads * (3 * kTileBytes + (1 + configurations) * kRowBytes +
+                    heads * Panel::Bytes(config.hidden_size, kTileColumns));
 }
 
 std::vector<ProductShape> HeadScorer::Products(const ModelConfig& config) {
@@ -60,14 +62,17 @@ absl::Status HeadScorer::Score(const HeadInput& baseline,
                                std::span<kernels::TokenScore> scores,
                                const std::stop_token& stop,
                                const TileDone& tile_done) {
+  Inputs inputs;
+  inputs.Add(baseline);
+  std::ranges::for_each(configurations,
+                        [&](const HeadInput& input) { inputs.Add(input); });
   const auto rows = static_cast<int64_t>(gold.size());
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
   return pool_.ParallelFor(
       tiles, stop, [&](int64_t tile, int thread) -> absl::Status {
         Buffers& buffers = buffers_[static_cast<size_t>(thread)];
         const int64_t first = tile * kTileRows;
-        QSWEEP_RETURN_IF_ERROR(
-            ScoreTile(baseline, configurations, gold, first, buffers, stop));
+        QSWEEP_RETURN_IF_ERROR(ScoreTile(inputs, gold, first, buffers, stop));
         const int64_t count = std::min<int64_t>(kTileRows, rows - first);
         for (int64_t r = 0; r < count; ++r) {
           const HeadRow& base = buffers.baseline_rows[static_cast<size_t>(r)];
@@ -83,16 +88,26 @@ absl::Status HeadScorer::Score(const HeadInput& baseline,
       });
 }
 
-absl::Status HeadScorer::ScoreTile(const HeadInput& baseline,
-                                   std::span<const HeadInput> configurations,
+void HeadScorer::Inputs::Add(const HeadInput& input) {
+  const auto head = std::ranges::find(heads, input.head);
+  inputs.push_back({.states = input.states,
+                    .head = static_cast<size_t>(head - heads.begin())});
+  if (head == heads.end()) {
+    heads.push_back(input.head);
+  }
+}
+
+absl::Status HeadScorer::ScoreTile(const Inputs& inputs,
                                    std::span<const int32_t> gold, int64_t first,
                                    Buffers& buffers,
                                    const std::stop_token& stop) {
   const auto rows = static_cast<int>(
       std::min<int64_t>(kTileRows, static_cast<int64_t>(gold.size()) - first));
+  const size_t configurations = inputs.inputs.size() - 1;
   buffers.baseline_rows.assign(kTileRows, HeadRow());
-  buffers.rows.assign(configurations.size() * kTileRows, HeadRow());
-  const int64_t vocabulary = baseline.head->outputs();
+  buffers.rows.assign(configurations * kTileRows, HeadRow());
+  buffers.panels.resize(std::max(buffers.panels.size(), inputs.heads.size()));
+  const int64_t vocabulary = inputs.heads[0]->outputs();
   for (int64_t column = 0; column < vocabulary; column += kTileColumns) {
     if (stop.stop_requested()) {
       return absl::CancelledError("The run was cancelled.");
@@ -103,16 +118,21 @@ absl::Status HeadScorer::ScoreTile(const HeadInput& baseline,
                       .columns = std::min(kTileColumns, vocabulary - column),
                       .first_column = static_cast<int32_t>(column),
                       .gold = gold.data() + first};
-    MultiplyTile(baseline.states + first * state_stride_, state_stride_,
-                 *baseline.head, column, tile.columns, tile.logits,
-                 tile.stride);
+    for (size_t h = 0; h < inputs.heads.size(); ++h) {
+      const Matrix& head = *inputs.heads[h];
+      buffers.panels[h].Prepare(head.row(column), head.inputs(), tile.columns,
+                                head.mode());
+    }
+    const auto multiply = [&](const Inputs::Input& input) {
+      MultiplyTile(input.states + first * state_stride_, state_stride_,
+                   buffers.panels[input.head], tile.logits, tile.stride);
+    };
+    multiply(inputs.inputs[0]);
     kernels_.add_baseline(tile, buffers.baseline_rows.data(),
                           buffers.exps.data(), buffers.rescale.data());
     tile.logits = buffers.logits.data();
-    for (size_t c = 0; c < configurations.size(); ++c) {
-      const HeadInput& input = configurations[c];
-      MultiplyTile(input.states + first * state_stride_, state_stride_,
-                   *input.head, column, tile.columns, tile.logits, tile.stride);
+    for (size_t c = 0; c < configurations; ++c) {
+      multiply(inputs.inputs[c + 1]);
       kernels_.add_configuration(tile, buffers.baseline_logits.data(),
                                  buffers.exps.data(), buffers.rescale.data(),
                                  buffers.rows.data() + c * kTileRows);

@@ -30,8 +30,10 @@ class HeadScorer {
  public:
   HeadScorer(int64_t state_stride, ThreadPool& pool);
 
-  // Bytes of its buffers when so many configurations are scored at a time.
-  static int64_t Bytes(int threads, int64_t configurations);
+  // Bytes of its buffers when so many configurations, of so many heads, are
+  // scored at a time.
+  static int64_t Bytes(const ModelConfig& config, int threads,
+                       int64_t configurations, int64_t heads);
 
   // The products that a head is made of.
   static std::vector<ProductShape> Products(const ModelConfig& config);
@@ -56,12 +58,23 @@ class HeadScorer {
     std::vector<double> rescale;                  // [tile]
     std::vector<kernels::HeadRow> baseline_rows;  // [tile]
     std::vector<kernels::HeadRow> rows;           // [configurations, tile]
+    std::vector<Panel> panels;                    // per head: some columns
   };
 
-  absl::Status ScoreTile(const HeadInput& baseline,
-                         std::span<const HeadInput> configurations,
-                         std::span<const int32_t> gold, int64_t first,
-                         Buffers& buffers, const std::stop_token& stop);
+  // A call's inputs, the baseline first, and their heads, each once.
+  struct Inputs {
+    void Add(const HeadInput& input);
+
+    struct Input {
+      const float* states = nullptr;
+      size_t head = 0;
+    };
+    std::vector<Input> inputs;
+    std::vector<const Matrix*> heads;
+  };
+  absl::Status ScoreTile(const Inputs& inputs, std::span<const int32_t> gold,
+                         int64_t first, Buffers& buffers,
+                         const std::stop_token& stop);
 
   const int64_t state_stride_;
   ThreadPool& pool_;

@@ -2,11 +2,14 @@
 #define QSWEEP_WORKER_ENGINE_PRODUCTS_H_
 
 #include <compare>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
-#include <utility>
+#include <vector>
 
 #include "common/job/quantizer.h"
+#include "worker/kernels/aligned_array.h"
 #include "worker/kernels/row_kernels.h"
 
 namespace qsweep {
@@ -36,26 +39,50 @@ struct ProductMode {
 bool CanMultiplyNative();
 bool HasNativeBf16();
 
+// Rows of a weight matrix as the library reads them. A product of a tile would
+// have it lay them out anew each time, a sixth of the work: this is done once
+// for all tiles (docs/adr/0035-weights-are-laid-out-once.md). Movable; any
+// number of threads may multiply by it while nobody prepares it.
+class Panel {
+ public:
+  // rows: [outputs, inputs], rounded as the mode says. They must stay as and
+  // where they are while the panel is in use. Memory of an earlier call is used
+  // again.
+  void Prepare(const float* rows, int64_t inputs, int64_t outputs,
+               const ProductMode& mode);
+
+  int64_t inputs() const { return inputs_; }
+  int64_t outputs() const { return outputs_; }
+
+  // Bytes that Prepare brings into memory at most, in fp32.
+  static int64_t Bytes(int64_t inputs, int64_t outputs);
+
+ private:
+  friend void MultiplyTile(const float* rows, int64_t row_stride,
+                           const Panel& weight, float* out, int64_t out_stride);
+
+  int64_t inputs_ = 0;
+  int64_t outputs_ = 0;
+  ProductMode mode_;
+  const float* rows_ = nullptr;
+  bool packed_ = false;  // whether packed_rows_ are in use
+  kernels::FloatBuffer packed_rows_;
+  kernels::AlignedArray<uint16_t> halves_;  // native: [outputs, inputs]
+};
+
+// Outputs of a matrix in one panel: its product with a tile stays in the cache.
+inline constexpr int64_t kPanelOutputs = 384;
+
 // A weight matrix [outputs, inputs], row-major, for products of one mode.
 // Movable, thread-compatible.
 class Matrix {
  public:
   Matrix() = default;
-  // Zeros, to be written, and then rounded by RoundRows.
-  Matrix(int64_t outputs, int64_t inputs, const ProductMode& mode = {})
-      : outputs_(outputs),
-        inputs_(inputs),
-        mode_(mode),
-        values_(outputs * inputs) {}
+  // Not initialized: to be written, and then rounded by RoundRows.
+  Matrix(int64_t outputs, int64_t inputs, const ProductMode& mode = {});
   // values: [outputs, inputs], rounded here.
   Matrix(int64_t outputs, int64_t inputs, kernels::FloatBuffer values,
-         const ProductMode& mode = {})
-      : outputs_(outputs),
-        inputs_(inputs),
-        mode_(mode),
-        values_(std::move(values)) {
-    RoundRows(0, outputs);
-  }
+         const ProductMode& mode = {});
 
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
@@ -70,11 +97,17 @@ class Matrix {
     return values_.data() + output * inputs_;
   }
 
+  // All outputs, kPanelOutputs in each but the last. Each is to be prepared
+  // after its rows were written; others may be meanwhile.
+  std::span<const Panel> panels() const { return panels_; }
+  void PreparePanel(size_t index);
+
  private:
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
   ProductMode mode_;
   kernels::FloatBuffer values_;
+  std::vector<Panel> panels_;
 };
 
 // What a product looks like to the library, which picks its way by that.
@@ -86,11 +119,11 @@ struct ProductShape {
   auto operator<=>(const ProductShape&) const = default;
 };
 
-// out[r][j] = sum over i of rows[r][i] * weight[first + j][i], for all r of a
-// whole tile (kTileRows: pad with any finite rows) and j < count. Strides in
-// floats. In the matrix's mode.
-void MultiplyTile(const float* rows, int64_t row_stride, const Matrix& weight,
-                  int64_t first, int64_t count, float* out, int64_t out_stride);
+// out[r][j] = sum over i of rows[r][i] * weight[j][i], for all r of a whole
+// tile (kTileRows: pad with any finite rows) and every output j of the panel.
+// Strides in floats. In the panel's mode.
+void MultiplyTile(const float* rows, int64_t row_stride, const Panel& weight,
+                  float* out, int64_t out_stride);
 
 // What MultiplyTile asks of the library for a product of rounded rows.
 ProductShape RoundedShape(const ProductShape& shape);

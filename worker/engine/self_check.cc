@@ -80,6 +80,7 @@ class Reference {
       kernels::BestRowKernels().round_to_bf16(rows_.data(), rows_.size(),
                                               rows_.data());
     }
+    panel_.Prepare(weight_.row(0), shape.inputs, shape.outputs, mode);
     Fill(rows_.data(), wanted_.data());
   }
 
@@ -153,13 +154,13 @@ class Reference {
     return (row + shift) % kTileRows;
   }
   void Fill(const float* rows, float* out) const {
-    multiply_(rows, shape_.row_stride, weight_, 0, shape_.outputs, out,
-              shape_.out_stride);
+    multiply_(rows, shape_.row_stride, panel_, out, shape_.out_stride);
   }
 
   const Multiply multiply_;
   const ProductShape shape_;
   const Matrix weight_;
+  Panel panel_;
   FloatBuffer rows_;
   FloatBuffer wanted_;
 };
@@ -311,14 +312,13 @@ absl::Status CheckShapes(Multiply multiply, const ProductMode& mode,
 
 double MeasureGflops(ThreadPool& pool, const Clock& clock) {
   constexpr int64_t kInputs = 576;
-  constexpr int64_t kOutputs = 384;
+  constexpr int64_t kOutputs = kPanelOutputs;
   constexpr int64_t kRepeats = 8;  // per item
   constexpr int kRounds = 5;
   Random random(21);
-  Matrix weight(kOutputs, kInputs);
-  for (int64_t i = 0; i < kOutputs * kInputs; ++i) {
-    weight.row(0)[i] = static_cast<float>(random.Uniform() - 0.5);
-  }
+  const FloatBuffer values = RandomBuffer(random, kOutputs * kInputs);
+  Panel weight;
+  weight.Prepare(values.data(), kInputs, kOutputs, ProductMode());
   const FloatBuffer rows = RandomBuffer(random, kTileRows * kInputs);
   std::vector<FloatBuffer> outs;
   for (int thread = 0; thread < pool.num_threads(); ++thread) {
@@ -331,7 +331,7 @@ double MeasureGflops(ThreadPool& pool, const Clock& clock) {
     const absl::Status status =
         pool.ParallelFor(items, std::stop_token(), [&](int64_t, int thread) {
           for (int64_t i = 0; i < kRepeats; ++i) {
-            MultiplyTile(rows.data(), kInputs, weight, 0, kOutputs,
+            MultiplyTile(rows.data(), kInputs, weight,
                          outs[static_cast<size_t>(thread)].data(), kOutputs);
           }
           return absl::OkStatus();

@@ -21,8 +21,7 @@ namespace qsweep {
 // multiply, attend: MultiplyTile and AttendDocument, or what is to be checked
 // in their place.
 using Multiply = void (*)(const float* rows, int64_t row_stride,
-                          const Matrix& weight, int64_t first, int64_t count,
-                          float* out, int64_t out_stride);
+                          const Panel& weight, float* out, int64_t out_stride);
 using Attend = void (*)(const AttentionHeads& document);
 absl::Status CheckReproducible(Multiply multiply, Attend attend,
                                ThreadPool& pool);

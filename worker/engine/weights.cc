@@ -27,25 +27,32 @@ absl::StatusOr<StageTensors> StageTensors::Read(const Checkpoint& checkpoint,
                                                 ThreadPool& pool,
                                                 const std::stop_token& stop) {
   StageTensors result;
-  result.model_ = &model;
-  for (const int index : stage.tensors) {
-    const TensorDescription& description =
-        model.tensors[static_cast<size_t>(index)];
-    result.tensors_.push_back(
-        {.description = &description,
-         .values = kernels::FloatBuffer(description.num_elements())});
+  QSWEEP_RETURN_IF_ERROR(result.Replace(checkpoint, model, stage, pool, stop));
+  return result;
+}
+
+absl::Status StageTensors::Replace(const Checkpoint& checkpoint,
+                                   const ModelDescription& model,
+                                   const Stage& stage, ThreadPool& pool,
+                                   const std::stop_token& stop) {
+  model_ = &model;
+  tensors_.resize(stage.tensors.size());
+  for (size_t t = 0; t < tensors_.size(); ++t) {
+    Tensor& tensor = tensors_[t];
+    tensor.description = &model.tensors[static_cast<size_t>(stage.tensors[t])];
+    if (tensor.values.size() != tensor.description->num_elements()) {
+      tensor.values = kernels::FloatBuffer(tensor.description->num_elements());
+    }
   }
-  QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
-      static_cast<int64_t>(result.tensors_.size()), stop,
-      [&](int64_t index, int) {
-        Tensor& tensor = result.tensors_[static_cast<size_t>(index)];
+  return pool.ParallelFor(
+      static_cast<int64_t>(tensors_.size()), stop, [&](int64_t index, int) {
+        Tensor& tensor = tensors_[static_cast<size_t>(index)];
         return checkpoint.ReadTensor(
             tensor.description->name,
             std::span(tensor.values.data(),
                       static_cast<size_t>(tensor.values.size())),
             StoppedBy(stop));
-      }));
-  return result;
+      });
 }
 
 absl::Status StageTensors::Write(size_t index, const StageVariant& variant,
@@ -153,7 +160,7 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
                        .last = std::min(all, first + kPartRows)});
     }
   }
-  return pool.ParallelFor(
+  QSWEEP_RETURN_IF_ERROR(pool.ParallelFor(
       static_cast<int64_t>(parts.size()), stop,
       [&](int64_t i, int) -> absl::Status {
         const Part& part = parts[static_cast<size_t>(i)];
@@ -174,6 +181,25 @@ absl::Status StageTensors::MakeBlock(const StageVariant& variant,
             matrix != nullptr) {
           matrix->RoundRows(first_row_of(part.tensor) + part.first, count);
         }
+        return absl::OkStatus();
+      }));
+  Matrix* const matrices[] = {&weights.qkv, &weights.o, &weights.gate,
+                              &weights.up, &weights.down};
+  return PreparePanels(matrices, pool, stop);
+}
+
+absl::Status PreparePanels(std::span<Matrix* const> matrices, ThreadPool& pool,
+                           const std::stop_token& stop) {
+  std::vector<std::pair<Matrix*, size_t>> panels;
+  for (Matrix* const matrix : matrices) {
+    for (size_t p = 0; p < matrix->panels().size(); ++p) {
+      panels.emplace_back(matrix, p);
+    }
+  }
+  return pool.ParallelFor(
+      static_cast<int64_t>(panels.size()), stop, [&](int64_t i, int) {
+        const auto [matrix, panel] = panels[static_cast<size_t>(i)];
+        matrix->PreparePanel(panel);
         return absl::OkStatus();
       });
 }

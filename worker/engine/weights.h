@@ -32,6 +32,11 @@ class StageTensors {
                                            const ModelDescription& model,
                                            const Stage& stage, ThreadPool& pool,
                                            const std::stop_token& stop);
+  // The same in the place of what is here, in whose memory where it fits. After
+  // an error it is half read.
+  absl::Status Replace(const Checkpoint& checkpoint,
+                       const ModelDescription& model, const Stage& stage,
+                       ThreadPool& pool, const std::stop_token& stop);
 
   // A tensor of the stage as the file has it, row-major.
   const TensorDescription& description(size_t index) const {
@@ -42,7 +47,8 @@ class StageTensors {
     return {values.data(), static_cast<size_t>(values.size())};
   }
 
-  // Weights of a Llama block, with what their schemes need from `sources`.
+  // Weights of a Llama block, ready for a BlockRunner, with what their schemes
+  // need from `sources`.
   // `weights`: of the same mode, whose memory is used again, or none.
   // UNIMPLEMENTED QS3004: a stage that is none. UNAVAILABLE: a file of codes
   // that was there is damaged. CANCELLED. After an error `weights` is half
@@ -81,6 +87,10 @@ class StageTensors {
   const ModelDescription* model_ = nullptr;
   std::vector<Tensor> tensors_;  // parallel to the stage's
 };
+
+// Prepares every panel of the matrices, in parallel. CANCELLED.
+absl::Status PreparePanels(std::span<Matrix* const> matrices, ThreadPool& pool,
+                           const std::stop_token& stop);
 
 }  // namespace qsweep
 

@@ -29,8 +29,8 @@ using testing::Values;
 
 // Bytes that hold the states of the longest document, but not of all; and bytes
 // that hold weights and buffers alone, with what another thread needs.
-constexpr int64_t kLittleMemory = 4'900'000;
-constexpr int64_t kLeastMemory = 3'500'000;
+constexpr int64_t kLittleMemory = 5'900'000;
+constexpr int64_t kLeastMemory = 4'500'000;
 constexpr int64_t kMemoryOfThread = 1'800'000;
 
 // Of a message that says "The least that works is N bytes".

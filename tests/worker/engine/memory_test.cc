@@ -106,10 +106,10 @@ std::vector<RowValues> Values(const EngineResult& result) {
   return values;
 }
 
-// A model of 20 layers, 3 MiB each, and pairs of its layers.
+// A model of 24 layers, 3 MiB each, and pairs of its layers.
 class EngineMemoryTest : public ::testing::Test {
  protected:
-  static constexpr int kLayers = 20;
+  static constexpr int kLayers = 24;
 
   static void SetUpTestSuite() {
     model_ = std::make_unique<TempDir>();
@@ -190,7 +190,7 @@ TEST_F(EngineMemoryTest, SweepsAModelFourTimesItsMemory_WithTheSameRows) {
 TEST_F(EngineMemoryTest, LeavesNothing_WhenItIsCancelled) {
   const auto engine = MakeEngine(ModelBytes() / 4, states_.path());
   Sink stopped;
-  stopped.stop_at = "layer 10 of 20";
+  stopped.stop_at = absl::StrCat("layer 10 of ", kLayers);
   EXPECT_EQ(Run(*engine, stopped).status().code(),
             absl::StatusCode::kCancelled);
   EXPECT_TRUE(stopped.in_file);

@@ -25,27 +25,26 @@ using testing::CodeOf;
 // A library that serves the last row of a tile another way, as real ones do for
 // row counts that are no multiple of theirs.
 void MultiplyWithOtherTail(const float* rows, int64_t row_stride,
-                           const Matrix& weight, int64_t first, int64_t count,
-                           float* out, int64_t out_stride) {
-  MultiplyTile(rows, row_stride, weight, first, count, out, out_stride);
+                           const Panel& weight, float* out,
+                           int64_t out_stride) {
+  MultiplyTile(rows, row_stride, weight, out, out_stride);
   float* const last = out + (kTileRows - 1) * out_stride;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < weight.outputs(); ++i) {
     last[i] *= 1.0000002F;
   }
 }
 
 // One that lets a row's neighbour in.
 void MultiplyWithNeighbour(const float* rows, int64_t row_stride,
-                           const Matrix& weight, int64_t first, int64_t count,
-                           float* out, int64_t out_stride) {
-  MultiplyTile(rows, row_stride, weight, first, count, out, out_stride);
+                           const Panel& weight, float* out,
+                           int64_t out_stride) {
+  MultiplyTile(rows, row_stride, weight, out, out_stride);
   out[0] += 1e-6F * rows[row_stride];
 }
 
-void MultiplyWrong(const float* rows, int64_t row_stride, const Matrix& weight,
-                   int64_t first, int64_t count, float* out,
-                   int64_t out_stride) {
-  MultiplyTile(rows, row_stride, weight, first, count, out, out_stride);
+void MultiplyWrong(const float* rows, int64_t row_stride, const Panel& weight,
+                   float* out, int64_t out_stride) {
+  MultiplyTile(rows, row_stride, weight, out, out_stride);
   for (int64_t r = 0; r < kTileRows; ++r) {
     out[r * out_stride] += 0.01F;
   }
@@ -91,13 +90,11 @@ TEST(CheckReproducible, Fails_WhenAttentionIsNot) {
 
 // A library that has a way of its own for one shape.
 void MultiplyWithOwnWay(const float* rows, int64_t row_stride,
-                        const Matrix& weight, int64_t first, int64_t count,
-                        float* out, int64_t out_stride) {
+                        const Panel& weight, float* out, int64_t out_stride) {
   if (weight.inputs() == 1536) {
-    MultiplyWithOtherTail(rows, row_stride, weight, first, count, out,
-                          out_stride);
+    MultiplyWithOtherTail(rows, row_stride, weight, out, out_stride);
   } else {
-    MultiplyTile(rows, row_stride, weight, first, count, out, out_stride);
+    MultiplyTile(rows, row_stride, weight, out, out_stride);
   }
 }
 
@@ -175,7 +172,8 @@ class MultiplyTileTest : public ::testing::Test {
     matrix.RoundRows(0, 40);
     matrix.RoundRows(40, kOutputs - 40);
     std::vector<float> out(kTileRows * kOutputs);
-    MultiplyTile(rows_.data(), inputs_, matrix, 0, kOutputs, out.data(),
+    matrix.PreparePanel(0);
+    MultiplyTile(rows_.data(), inputs_, matrix.panels()[0], out.data(),
                  kOutputs);
     return out;
   }
@@ -213,6 +211,61 @@ TEST_F(MultiplyTileTest, RoundsRowsAndWeights_InBf16Alone) {
       }
     }
     EXPECT_GT(other, 1e-3);
+  }
+}
+
+// Outputs of several panels, the last of them narrow.
+TEST(Matrix, HasAPanelForAllOfItsOutputs) {
+  constexpr int64_t kInputs = 96;
+  Random random(8);
+  for (const int64_t outputs : {int64_t{1}, kPanelOutputs, kPanelOutputs + 1,
+                                2 * kPanelOutputs + 192}) {
+    Matrix matrix(outputs, kInputs);
+    kernels::FloatBuffer rows(kTileRows * kInputs);
+    for (int64_t i = 0; i < outputs * kInputs; ++i) {
+      matrix.row(0)[i] = static_cast<float>(random.Uniform() - 0.5);
+    }
+    for (int64_t i = 0; i < rows.size(); ++i) {
+      rows.data()[i] = static_cast<float>(random.Uniform() - 0.5);
+    }
+    std::vector<float> out(static_cast<size_t>(kTileRows * outputs));
+    int64_t first = 0;
+    for (size_t p = 0; p < matrix.panels().size(); ++p) {
+      matrix.PreparePanel(p);
+      MultiplyTile(rows.data(), kInputs, matrix.panels()[p], out.data() + first,
+                   outputs);
+      first += matrix.panels()[p].outputs();
+    }
+    ASSERT_EQ(first, outputs);
+    for (int64_t o = 0; o < outputs; ++o) {
+      double sum = 0;
+      for (int64_t i = 0; i < kInputs; ++i) {
+        sum += static_cast<double>(rows.data()[i]) *
+               static_cast<double>(matrix.row(o)[i]);
+      }
+      EXPECT_NEAR(out[static_cast<size_t>(o)], sum, 1e-5) << o;
+    }
+  }
+}
+
+// In the memory of larger and of smaller ones, and of another mode.
+TEST_F(MultiplyTileTest, IsTheSame_WhateverThePanelHeldBefore) {
+  Panel used;
+  for (const ProductMode& mode : Modes()) {
+    Matrix matrix(kOutputs, inputs_, mode);
+    std::copy_n(weights_.data(), weights_.size(), matrix.row(0));
+    matrix.RoundRows(0, kOutputs);
+    for (const int64_t outputs : {int64_t{5}, kOutputs - 3, int64_t{64}}) {
+      Panel fresh;
+      std::vector<float> outs[2];
+      for (Panel* const panel : {&used, &fresh}) {
+        std::vector<float>& out = outs[panel == &used ? 0 : 1];
+        out.resize(static_cast<size_t>(kTileRows * outputs));
+        panel->Prepare(matrix.row(3), inputs_, outputs, mode);
+        MultiplyTile(rows_.data(), inputs_, *panel, out.data(), outputs);
+      }
+      EXPECT_EQ(outs[0], outs[1]) << ComputeName(mode.compute) << outputs;
+    }
   }
 }
 
