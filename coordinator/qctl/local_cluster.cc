@@ -8,7 +8,6 @@
 #include <fstream>
 #include <functional>
 #include <optional>
-#include <thread>
 #include <unistd.h>
 
 #include "absl/strings/match.h"
@@ -22,6 +21,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/error_codes.h"
+#include "common/base/host_cpus.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/coordinator_client.h"
 #include "coordinator/qctl/error_text.h"
@@ -257,11 +257,10 @@ std::vector<std::string> PidFileNames(const std::string& dir) {
 std::vector<std::string> WorkerArguments(const ClusterOptions& options,
                                          const std::string& server,
                                          const std::string& name) {
-  const int cores =
-      static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  const int threads = options.threads > 0
-                          ? options.threads
-                          : std::max(1, cores / std::max(1, options.workers));
+  const int threads =
+      options.threads > 0
+          ? options.threads
+          : std::max(1, AvailableHostCpus() / std::max(1, options.workers));
   std::vector<std::string> argv = {options.binary_dir + "/qworker",
                                    "--server",
                                    server,

@@ -5,6 +5,8 @@
 #include <thread>
 #include <vector>
 
+#include "common/base/host_cpus.h"
+
 namespace qsweep {
 namespace {
 
@@ -20,9 +22,8 @@ void ParallelFor(size_t count, const std::function<void(size_t)>& part) {
       part(i);
     }
   };
-  const size_t threads = std::min(
-      {count, kMostThreads,
-       std::max(size_t{1}, size_t{std::thread::hardware_concurrency()})});
+  const size_t threads =
+      std::min({count, kMostThreads, static_cast<size_t>(AvailableHostCpus())});
   std::vector<std::jthread> helpers;
   for (size_t i = 1; i < threads; ++i) {
     helpers.emplace_back(run);
