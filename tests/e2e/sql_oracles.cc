@@ -88,8 +88,8 @@ WHERE t.failed > (SELECT count(*) FROM lease AS l WHERE l.task = t.id
     // New budgets begin where a task that was given up or dropped waits again.
     {"14: a lease that ended so is charged", R"sql(
 SELECT t.id, t.failed, t.lost, t.preempted FROM task AS t
-WHERE NOT EXISTS (SELECT 1 FROM event AS e WHERE e.task = t.id
-    AND e.to_state IN ('QUARANTINED', 'CANCELLED'))
+WHERE t.id NOT IN (SELECT task FROM event
+    WHERE task IS NOT NULL AND to_state IN ('QUARANTINED', 'CANCELLED'))
   AND (t.failed < (SELECT count(*) FROM lease AS l WHERE l.task = t.id
       AND l.end_reason IN ('failed', 'stalled'))
     OR t.lost < (SELECT count(*) FROM lease AS l WHERE l.task = t.id

@@ -19,7 +19,8 @@ class SweepMachine {
 
   // Fills `slot` with the embeddings of one variant of plan.embedding.
   virtual absl::Status Embed(int variant, int slot) = 0;
-  // Reads the layer's weights; EndLayer drops them. One layer at a time.
+  // Reads the layer's weights, which are there until EndLayer. One layer at a
+  // time.
   virtual absl::Status BeginLayer(int layer) = 0;
   // Takes every edge of the group through the layer with the group's variant of
   // its weights. No two edges share a slot, but for an edge's own two.

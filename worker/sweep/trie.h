@@ -16,6 +16,17 @@ namespace qsweep {
 // state after layer k. The planner finds those common prefixes, so that each is
 // computed once: the sweep is a trie, a node per distinct prefix, walked one
 // layer at a time. Pure functions over values.
+//
+// Three configurations of a model of three layers: a protects nothing, b layer
+// 1, c layer 2. q: the layer's weights are quantized, F: as stored.
+//
+//   embed     layer 0            layer 1            layer 2
+//   slot 0 -----q----> slot 0 -----q----> slot 0 -----q----> slot 0   leaf of a
+//                        |                  +---------F----> slot 2   of c
+//                        +---------F----> slot 1 -----q----> slot 1   of b
+//
+// 6 evaluations instead of 9, in 3 slots. Layer 1 has the groups F: 0 to 1,
+// then q: 0 to 0; layer 2 has F: 0 to 2, then q: 0 to 0 and 1 to 1.
 
 // A configuration as the trie sees it: which variant of its weights each stage
 // uses. Equal numbers at one stage mean equal weights.

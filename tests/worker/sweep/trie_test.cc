@@ -4,12 +4,18 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace qsweep {
 namespace {
+
+using ::testing::ElementsAre;
 
 constexpr int kFull = 0;
 constexpr int kQuantized = 1;
@@ -94,6 +100,31 @@ TEST(PlanTrie, CountsAsTheTable_WhenAtMostSomeLayersAreProtected) {
     EXPECT_EQ(with_baseline.layer_evaluations, c.shared + c.layers - c.most);
     EXPECT_EQ(with_baseline.naive_layer_evaluations, c.naive + c.layers);
   }
+}
+
+TEST(PlanTrie, IsThePictureInItsHeader) {
+  const int q = kQuantized;
+  const int f = kFull;
+  const Trie trie = PlanTrie(std::vector<TrieWord>{
+      {.layers = {q, q, q}}, {.layers = {q, f, q}}, {.layers = {q, q, f}}});
+  const auto texts_of = [&trie](size_t layer) {
+    std::vector<std::string> texts;
+    for (const TrieGroup& group : trie.layers[layer]) {
+      std::string text = group.variant == kFull ? "F:" : "q:";
+      for (const TrieEdge& edge : group.edges) {
+        absl::StrAppend(&text, " ", edge.from, " to ", edge.to);
+      }
+      texts.push_back(std::move(text));
+    }
+    return texts;
+  };
+  EXPECT_THAT(texts_of(0), ElementsAre("q: 0 to 0"));
+  EXPECT_THAT(texts_of(1), ElementsAre("F: 0 to 1", "q: 0 to 0"));
+  EXPECT_THAT(texts_of(2), ElementsAre("F: 0 to 2", "q: 0 to 0 1 to 1"));
+  EXPECT_THAT(trie.leaves, ElementsAre(0, 1, 2));
+  EXPECT_EQ(trie.num_slots, 3);
+  EXPECT_EQ(trie.layer_evaluations, 6);
+  EXPECT_EQ(trie.naive_layer_evaluations, 9);
 }
 
 TEST(PlanTrie, SharesNothingWithTheBaseline_WhenEmbeddingsAreQuantized) {
