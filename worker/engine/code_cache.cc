@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -47,7 +46,8 @@ bool Take(absl::string_view& bytes, size_t count, std::vector<T>& values) {
     return false;
   }
   values.resize(count);
-  std::memcpy(values.data(), bytes.data(), count * sizeof(T));
+  std::copy_n(bytes.data(), count * sizeof(T),
+              reinterpret_cast<char*>(values.data()));
   bytes.remove_prefix(count * sizeof(T));
   return true;
 }
