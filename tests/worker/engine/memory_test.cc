@@ -24,6 +24,7 @@
 
 #include "common/job/configuration.h"
 #include "tests/support/error_matchers.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/tiny_llama.h"
 #include "worker/engine/engine.h"
@@ -35,18 +36,9 @@ namespace fs = std::filesystem;
 
 using testing::CodeOf;
 using ::testing::HasSubstr;
+using testing::kSanitized;
 using testing::TempDir;
 using testing::TinyLlama;
-
-// Sanitizers keep what is freed, and a shadow of all.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-constexpr bool kSanitized =
-    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-constexpr bool kSanitized = false;
-#endif
 
 int64_t AnonymousBytes() {
   std::ifstream file("/proc/self/status");
