@@ -166,8 +166,8 @@ absl::Status Calibrator::CheckMemory(const CalibrationTokens& tokens,
     }
     work = std::max({work, awq + codes, GptqLayer::Bytes(step.gptq)});
   }
-  // A layer as it is stored, its weights, and the codes or scratch that they
-  // are made from. The embeddings are gone before that.
+  // A layer as it is stored, its weights, the codes or scratch that they are
+  // made from, and their panels. The embeddings are gone before that.
   std::vector<int64_t> layers(sweep_.layers.size());
   int64_t embedding = 0;
   for (const TensorDescription& tensor : model_.tensors) {
@@ -183,7 +183,7 @@ absl::Status Calibrator::CheckMemory(const CalibrationTokens& tokens,
   const int64_t bytes =
       CalibrationStates::Bytes(config_, tokens.documents, plan_.num_slots,
                                pool_.num_threads()) +
-      std::max(embedding, work + 3 * layer);
+      std::max(embedding, work + 3 * layer + BlockRunner::PanelBytes(config_));
   if (bytes > memory_bytes) {
     return MakeError(
         kOutOfMemory,
