@@ -58,6 +58,13 @@ constexpr char kInitExamples[] =
     "  qcoordinator init --dir /var/lib/qsweep --name sweeps.example.org\n"
     "  qcoordinator init --dir /var/lib/qsweep --renew";
 
+constexpr char kRestoreExamples[] =
+    "Keeps the replaced database beside it. What happened after the backup is "
+    "not known then.\n\n"
+    "Examples:\n"
+    "  qcoordinator restore --dir .qsweep "
+    "--from .qsweep/backups/coordinator-TIME.db";
+
 struct InitFlags {
   std::string directory;
   std::vector<std::string> names;
@@ -371,6 +378,7 @@ int Main(int argc, char** argv) {
   AddOptions(*serve, flags);
   CLI::App* restore = app.add_subcommand(
       "restore", "Put a backup in the place of a stopped directory's database");
+  restore->footer(kRestoreExamples);
   restore->add_option("--dir", restore_flags.directory, "The directory")
       ->required();
   restore

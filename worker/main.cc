@@ -314,13 +314,17 @@ int main(int argc, char** argv) {
                                         " (" + qsweep::kRevision + ")");
   qsweep::Flags flags;
   qsweep::AddFlags(app, flags);
+  absl::Status status;
   try {
     app.parse(argc, argv);
+    status = qsweep::RunWorker(flags);
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : static_cast<int>(qsweep::ExitCode::kUsage);
+    if (error.get_exit_code() == 0) {  // --help, --version
+      return app.exit(error);
+    }
+    status = qsweep::MakeError(qsweep::kBadCommandLine, error.what(), "",
+                               "see qworker --help");
   }
-  const absl::Status status = qsweep::RunWorker(flags);
   if (!status.ok()) {
     std::fprintf(stderr, "%s\n", qsweep::FormatErrorForPeople(status).c_str());
   }

@@ -114,6 +114,20 @@ TEST_F(AccessEndToEnd, ExplainsTheCoordinatorsCommandLine) {
     EXPECT_THAT(refused.text, StartsWith("error[QS1060]: "));
     EXPECT_THAT(refused.text, HasSubstr("hint: see qcoordinator --help"));
   }
+  EXPECT_THAT(Run({"qcoordinator", "restore", "--help"}).text,
+              AllOf(HasSubstr("  qcoordinator restore --dir .qsweep"),
+                    Not(HasSubstr("qcoordinator serve"))));
+}
+
+TEST_F(AccessEndToEnd, ExplainsTheWorkersCommandLine) {
+  for (const std::vector<std::string>& wrong :
+       {std::vector<std::string>{"qworker"},
+        {"qworker", "--dir", "x", "--threads", "many"}}) {
+    const Outcome refused = Run(wrong);
+    EXPECT_EQ(refused.code, 2);
+    EXPECT_THAT(refused.text, StartsWith("error[QS1060]: "));
+    EXPECT_THAT(refused.text, HasSubstr("hint: see qworker --help"));
+  }
   EXPECT_THAT(Run({"qworker", "--help"}).text,
               AllOf(HasSubstr("--control"), Not(HasSubstr("protocol-max"))));
 }

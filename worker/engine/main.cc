@@ -226,10 +226,11 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
     status = run();
   } catch (const CLI::ParseError& error) {
-    if (!json || error.get_exit_code() == 0) {
-      return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    if (error.get_exit_code() == 0) {  // --help, --version
+      return app.exit(error);
     }
-    status = MakeError(kBadCommandLine, error.what(), "", "qengine --help");
+    status = MakeError(kBadCommandLine, error.what(), "",
+                       "see qengine --help, or qengine COMMAND --help");
   }
   std::fflush(stdout);
   if (!status.ok()) {

@@ -180,7 +180,8 @@ TEST_F(QengineTest, TellsErrorsByExitCode) {
            Case{{"selftest", "--threads", "100000"}, 2, "4096"},
            Case{
                {"selftest", "--memory", "100XB"}, 2, "write 1500000000, 800MB"},
-           Case{{"sing"}, 2, "--help"},
+           Case{{"sing"}, 2, "error[QS1060]"},
+           Case{{"score", "--sing"}, 2, "hint: see qengine --help"},
        }) {
     const Output output = Run(c.arguments);
     EXPECT_EQ(output.code, c.code) << output.error;
