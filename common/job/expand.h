@@ -55,6 +55,7 @@ struct ExpandedCalibration {
   struct Language {
     std::string language;  // corpus code
     Digest artifact;       // of the LanguageCorpus
+    uint64_t bytes = 0;    // of the texts
   };
   struct Document {
     int language = 0;  // into `languages`

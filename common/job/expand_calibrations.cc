@@ -46,6 +46,8 @@ absl::StatusOr<ExpandedCalibration> TextsOf(
     const v1::CorpusLanguage& language = corpus.languages(index);
     QSWEEP_ASSIGN_OR_RETURN(const Digest artifact,
                             Digest::FromBytes(language.artifact_digest()));
+    ExpandedCalibration::Language of{.language = language.language(),
+                                     .artifact = artifact};
     const std::set<std::string> chosen = SampleIds(
         {language.document_ids().begin(), language.document_ids().end()}, seed,
         request.samples());
@@ -59,9 +61,10 @@ absl::StatusOr<ExpandedCalibration> TextsOf(
           {.language = static_cast<int>(calibration.languages.size()),
            .digest = digest});
       digests.push_back(digest);
+      of.bytes +=
+          d < language.document_bytes_size() ? language.document_bytes(d) : 0;
     }
-    calibration.languages.push_back(
-        {.language = language.language(), .artifact = artifact});
+    calibration.languages.push_back(std::move(of));
   }
   if (digests.empty()) {
     return MakeError(

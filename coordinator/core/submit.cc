@@ -24,6 +24,27 @@ constexpr double kMostBytesPerToken = 1000;
 // Bytes a token by model and language, as a submitter has measured them.
 using TokenRates = absl::flat_hash_map<std::pair<size_t, std::string>, double>;
 
+double BytesPerToken(const TokenRates& rates, size_t model,
+                     const std::string& language) {
+  const auto rate = rates.find({model, language});
+  return rate != rates.end() ? rate->second : kBytesPerToken;
+}
+
+CalibrationTokens CalibrationTokensOf(
+    const std::vector<ExpandedCalibration>& calibrations, size_t model,
+    const TokenRates& rates) {
+  CalibrationTokens tokens;
+  for (const ExpandedCalibration& calibration : calibrations) {
+    for (const ExpandedCalibration::Language& language :
+         calibration.languages) {
+      tokens[calibration.texts] +=
+          static_cast<double>(language.bytes) /
+          BytesPerToken(rates, model, language.language);
+    }
+  }
+  return tokens;
+}
+
 absl::StatusOr<TokenRates> ReadTokenRates(const v1::SubmitJobRequest& request) {
   TokenRates rates;
   for (int i = 0; i < request.token_rates_size(); ++i) {
@@ -198,10 +219,11 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
   for (size_t m = 0; m < expansion.models.size(); ++m) {
     std::vector<double> bytes_per_token;
     for (const int language : expansion.languages) {
-      const auto rate = rates.find({m, corpus->languages(language).language()});
-      bytes_per_token.push_back(rate != rates.end() ? rate->second
-                                                    : kBytesPerToken);
+      bytes_per_token.push_back(
+          BytesPerToken(rates, m, corpus->languages(language).language()));
     }
+    prepared.calibration_tokens.push_back(
+        CalibrationTokensOf(expansion.calibrations, m, rates));
     for (size_t e = 0; e < expansion.evaluations.size(); ++e) {
       SubmitPanel panel{
           .model_index = static_cast<int>(m),

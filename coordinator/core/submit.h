@@ -9,6 +9,7 @@
 
 #include "common/job/expand.h"
 #include "common/job/model_description.h"
+#include "coordinator/core/calibration_cost.h"
 #include "coordinator/core/decision.h"
 #include "coordinator/core/plan.h"
 #include "coordinator/core/settings.h"
@@ -40,7 +41,8 @@ struct PreparedSubmit {
   std::vector<std::shared_ptr<const v1::ModelDescription>> model_protos;
   std::shared_ptr<const v1::Corpus> corpus;  // languages without documents
   Digest corpus_digest;
-  std::vector<v1::TokenRate> token_rates;  // as in the request
+  std::vector<v1::TokenRate> token_rates;             // as in the request
+  std::vector<CalibrationTokens> calibration_tokens;  // parallel to models
   Expansion expansion;
   int64_t num_texts = 0;  // Expansion::num_documents, which counts each time
   std::vector<SubmitPanel> panels;

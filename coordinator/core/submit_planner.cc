@@ -12,6 +12,12 @@
 #include "common/base/error_codes.h"
 
 namespace qsweep {
+namespace {
+
+constexpr double kSecondsMax = 1e9;  // thirty years
+
+}  // namespace
+
 void SubmitPlanner::Plan(const State& state, const PlanSlice& slice,
                          const PanelStatuses& statuses) {
   const SubmitPanel& panel = prepared_.panels[slice.panel];
@@ -36,7 +42,6 @@ void SubmitPlanner::Plan(const State& state, const PlanSlice& slice,
                                 static_cast<uint64_t>(reused));
   ShareLiveTasks(state, slice, missing);
   MakeTasks(state, slice, std::move(missing));
-  constexpr double kSecondsMax = 1e9;  // thirty years
   plan_.set_estimated_seconds(std::min(seconds_, kSecondsMax));
 }
 
@@ -208,9 +213,30 @@ TaskGroupId SubmitPlanner::GroupOf(const State& state, size_t index,
     language->set_artifact_digest(from.artifact_digest());
   }
   AddCalibrations(prepared_.expansion.models[m], configurations, *prototype);
+  CountCalibrations(index, configurations);
   groups_.push_back(
       TaskGroupAdded{.id = it->second, .prototype = std::move(prototype)});
   return it->second;
+}
+
+// Each worker makes all codes, beside the others.
+void SubmitPlanner::CountCalibrations(size_t index,
+                                      const std::vector<int>& configurations) {
+  const auto m = static_cast<size_t>(prepared_.panels[index].model_index);
+  if (prepared_.calibration_tokens[m].empty() ||
+      rates_[index].gflops_total == 0) {
+    return;
+  }
+  double flops = 0;
+  for (const int c : configurations) {
+    flops += calibrations_[m].Add(prepared_.expansion.models[m]
+                                      .configurations[static_cast<size_t>(c)]
+                                      .configuration,
+                                  prepared_.calibration_tokens[m]);
+  }
+  plan_.set_calibration_seconds(std::min(
+      plan_.calibration_seconds() + flops / (rates_[index].gflops * 1e9),
+      kSecondsMax));
 }
 
 // The calibrations that the configurations need, their languages after those of

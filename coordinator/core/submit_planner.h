@@ -13,6 +13,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 
+#include "coordinator/core/calibration_cost.h"
 #include "coordinator/core/plan.h"
 #include "coordinator/core/submit.h"
 
@@ -127,6 +128,7 @@ class SubmitPlanner {
   void AddCalibrations(const ExpandedModel& model,
                        const std::vector<int>& configurations,
                        v1::TaskSpec& prototype) const;
+  void CountCalibrations(size_t panel, const std::vector<int>& configurations);
   Digest ContentKey(const SubmitPanel& panel, const PlanSlice& slice,
                     const PlannedTask& task) const;
   void CountPlanned(size_t panel, const PlannedTask& task);
@@ -148,6 +150,7 @@ class SubmitPlanner {
   const bool reuse_;             // false: as if nothing were measured
   std::vector<Rates> rates_;     // parallel to the panels
   std::deque<TrieSizes> tries_;  // parallel to the models
+  std::deque<CalibrationCost> calibrations_;  // the same
   bool at_once_ = true;
   std::vector<PlanSlice> slices_;
   size_t documents_added_ = 0;

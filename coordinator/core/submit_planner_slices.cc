@@ -60,6 +60,7 @@ SubmitPlanner::SubmitPlanner(const State& state, const PreparedSubmit& prepared,
       configurations.push_back(&expanded.configuration);
     }
     tries_.emplace_back(prepared.models[m], std::move(configurations));
+    calibrations_.emplace_back(prepared.models[m]);
   }
   CutSlices();
 }

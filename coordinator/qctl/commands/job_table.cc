@@ -161,6 +161,7 @@ Value::Object PlanObject(const v1::JobPlan& plan) {
           {"layer_evaluations", plan.layer_evaluations()},
           {"layer_evaluations_naive", plan.layer_evaluations_naive()},
           {"estimated_seconds", plan.estimated_seconds()},
+          {"calibration_seconds", plan.calibration_seconds()},
           {"notes", Texts(plan.notes())}};
 }
 

@@ -31,6 +31,28 @@ std::string ModelText(const v1::ModelDescription& model) {
                       " layers, digest ", ShortHex(model.digest()), ")");
 }
 
+std::string DurationText(double seconds) {
+  return FormatForPeople(seconds, Form::kDuration, absl::Time());
+}
+
+std::string TimeText(const v1::JobPlan& plan) {
+  if (plan.tasks() + plan.tasks_shared() == 0) {
+    return "none: all is measured already";
+  }
+  if (plan.estimated_seconds() <= 0) {
+    return "no worker is attached: unknown";
+  }
+  std::string text =
+      absl::StrCat("about ", DurationText(plan.estimated_seconds()),
+                   " on the workers attached now");
+  if (plan.calibration_seconds() > 0) {
+    absl::StrAppend(&text, "; calibration about ",
+                    DurationText(plan.calibration_seconds()),
+                    " more on each that has not got the codes");
+  }
+  return text;
+}
+
 }  // namespace
 
 Table SubmissionTable(const v1::SubmitJobRequest& request,
@@ -73,7 +95,6 @@ Table PlanTable(const v1::SubmitJobRequest& request, const v1::JobPlan& plan) {
       {"work", "layer evaluations", Form::kText, Audience::kPeople},
       {"time", "time", Form::kText, Audience::kPeople},
       {"notes", "notes", Form::kText, Audience::kPeople}};
-  const double seconds = plan.estimated_seconds();
   table.rows = {
       {models, PlanObject(plan), count(plan.configurations()),
        absl::StrCat(count(plan.measurements()), " = ",
@@ -86,12 +107,7 @@ Table PlanTable(const v1::SubmitJobRequest& request, const v1::JobPlan& plan) {
        absl::StrCat(count(plan.layer_evaluations()), " instead of ",
                     count(plan.layer_evaluations_naive()),
                     " one configuration at a time"),
-       seconds > 0 ? absl::StrCat("about ",
-                                  FormatForPeople(seconds, Form::kDuration,
-                                                  absl::Time()),
-                                  " on the workers attached now")
-                   : "no worker is attached: unknown",
-       absl::StrJoin(plan.notes(), "; ")}};
+       TimeText(plan), absl::StrJoin(plan.notes(), "; ")}};
   return table;
 }
 

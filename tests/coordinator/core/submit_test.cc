@@ -146,6 +146,43 @@ TEST(DecideSubmit, GivesTasksTheTextsOfTheirCalibrations) {
             prepared->expansion.calibrations[0].texts);
 }
 
+TEST(DecideSubmit, SaysHowLongCalibrationTakes_WhereCodesAreToBeMade) {
+  const auto corpus = std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus);
+  const auto more = std::make_shared<v1::Corpus>(SmallCorpus(40).corpus);
+  const auto seconds = [&](const State& state, const std::string& quantizer,
+                           int num_quantizers, uint32_t samples) {
+    v1::SubmitJobRequest request = SweepRequest();
+    request.mutable_spec()->clear_quantizers();
+    for (int i = 0; i < num_quantizers; ++i) {
+      request.mutable_spec()->add_quantizers(quantizer +
+                                             (i > 0 ? ",sym=0" : ",sym=1"));
+    }
+    if (samples > 0) {
+      v1::CalibrationRequest& calibration =
+          *request.mutable_spec()->mutable_calibration();
+      calibration.set_corpus("more");
+      calibration.set_samples(samples);
+    }
+    const auto prepared = PrepareSubmit(request, corpus, more);
+    QSWEEP_EXPECT_OK(prepared);
+    const auto decision = Decide(state, *prepared);
+    QSWEEP_EXPECT_OK(decision.reply);
+    return decision.reply->plan().calibration_seconds();
+  };
+  StateBuilder with_worker;
+  with_worker.Worker("w");
+  const State state = with_worker.Build();
+  EXPECT_EQ(seconds(state, "rtn:group=4", 1, 0), 0);
+  EXPECT_EQ(seconds(StateBuilder().Build(), "gptq:group=4", 1, 4), 0);
+  const double gptq = seconds(state, "gptq:group=4", 1, 4);
+  EXPECT_GT(gptq, 0);
+  EXPECT_DOUBLE_EQ(seconds(state, "gptq:group=4", 2, 4), 2 * gptq);
+  const double awq = seconds(state, "awq:group=4", 1, 4);
+  EXPECT_GT(awq, gptq);
+  // AWQ's time is that of the texts alone.
+  EXPECT_GT(seconds(state, "awq:group=4", 1, 8), 1.5 * awq);
+}
+
 TEST(DecideSubmit, MakesTasksForAll_WhenNothingIsMeasured) {
   const State state = StateBuilder().Build();
   const auto decision = Decide(state, Prepare());

@@ -36,7 +36,7 @@ namespace fs = std::filesystem;
 
 using testing::CodeOf;
 using ::testing::HasSubstr;
-using testing::kSanitized;
+using testing::Sanitized;
 using testing::TempDir;
 using testing::TinyLlama;
 
@@ -172,7 +172,7 @@ TEST_F(EngineMemoryTest, SweepsAModelFourTimesItsMemory_WithTheSameRows) {
   const int64_t bounded = PeakOf([&] { got = Run(*small, sink); });
   QSWEEP_ASSERT_OK(got);
   EXPECT_TRUE(sink.in_file);
-  if (!kSanitized) {
+  if (!Sanitized()) {
     EXPECT_LE(bounded, memory);
   }
   EXPECT_EQ(Values(*got), Values(*want));
