@@ -55,11 +55,11 @@ struct ExpandedCalibration {
   struct Language {
     std::string language;  // corpus code
     Digest artifact;       // of the LanguageCorpus
-    uint64_t bytes = 0;    // of the texts
   };
   struct Document {
     int language = 0;  // into `languages`
     Digest digest;
+    uint64_t bytes = 0;  // of its text
   };
 
   uint64_t texts = 0;  // Scheme::calibration_texts

@@ -46,8 +46,6 @@ absl::StatusOr<ExpandedCalibration> TextsOf(
     const v1::CorpusLanguage& language = corpus.languages(index);
     QSWEEP_ASSIGN_OR_RETURN(const Digest artifact,
                             Digest::FromBytes(language.artifact_digest()));
-    ExpandedCalibration::Language of{.language = language.language(),
-                                     .artifact = artifact};
     const std::set<std::string> chosen = SampleIds(
         {language.document_ids().begin(), language.document_ids().end()}, seed,
         request.samples());
@@ -59,12 +57,14 @@ absl::StatusOr<ExpandedCalibration> TextsOf(
                               Digest::FromBytes(language.document_digests(d)));
       calibration.documents.push_back(
           {.language = static_cast<int>(calibration.languages.size()),
-           .digest = digest});
+           .digest = digest,
+           .bytes = d < language.document_bytes_size()
+                        ? language.document_bytes(d)
+                        : 0});
       digests.push_back(digest);
-      of.bytes +=
-          d < language.document_bytes_size() ? language.document_bytes(d) : 0;
     }
-    calibration.languages.push_back(std::move(of));
+    calibration.languages.push_back(
+        {.language = language.language(), .artifact = artifact});
   }
   if (digests.empty()) {
     return MakeError(

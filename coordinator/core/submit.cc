@@ -30,21 +30,6 @@ double BytesPerToken(const TokenRates& rates, size_t model,
   return rate != rates.end() ? rate->second : kBytesPerToken;
 }
 
-CalibrationTokens CalibrationTokensOf(
-    const std::vector<ExpandedCalibration>& calibrations, size_t model,
-    const TokenRates& rates) {
-  CalibrationTokens tokens;
-  for (const ExpandedCalibration& calibration : calibrations) {
-    for (const ExpandedCalibration::Language& language :
-         calibration.languages) {
-      tokens[calibration.texts] +=
-          static_cast<double>(language.bytes) /
-          BytesPerToken(rates, model, language.language);
-    }
-  }
-  return tokens;
-}
-
 absl::StatusOr<TokenRates> ReadTokenRates(const v1::SubmitJobRequest& request) {
   TokenRates rates;
   for (int i = 0; i < request.token_rates_size(); ++i) {
@@ -64,11 +49,31 @@ absl::StatusOr<TokenRates> ReadTokenRates(const v1::SubmitJobRequest& request) {
   return rates;
 }
 
-// A text of more tokens than `limit` is skipped; 0: there is none.
-double TokensOf(const ExpandedDocument& document, double bytes_per_token,
-                int limit) {
-  const double tokens = static_cast<double>(document.bytes) / bytes_per_token;
+// Of a text that is cut at `limit` tokens or skipped there; 0: there is none.
+double TokensOf(uint64_t bytes, double bytes_per_token, int limit) {
+  const double tokens = static_cast<double>(bytes) / bytes_per_token;
   return limit > 0 ? std::min<double>(tokens, limit) : tokens;
+}
+
+// Each text is cut to the model's context.
+CalibrationTokens CalibrationTokensOf(
+    const std::vector<ExpandedCalibration>& calibrations, size_t model,
+    int context, const TokenRates& rates) {
+  CalibrationTokens tokens;
+  for (const ExpandedCalibration& calibration : calibrations) {
+    std::vector<double> bytes_per_token;
+    for (const ExpandedCalibration::Language& language :
+         calibration.languages) {
+      bytes_per_token.push_back(BytesPerToken(rates, model, language.language));
+    }
+    for (const ExpandedCalibration::Document& document :
+         calibration.documents) {
+      tokens[calibration.texts] += TokensOf(
+          document.bytes,
+          bytes_per_token[static_cast<size_t>(document.language)], context);
+    }
+  }
+  return tokens;
 }
 
 // Of a document under the evaluation, as the engine has it.
@@ -98,8 +103,8 @@ std::vector<PlanDocument> PlanDocumentsOf(
          .language = document.language,
          .unit = unit,
          .tokens = TokensOf(
-             document, bytes_per_token[static_cast<size_t>(document.language)],
-             limit)});
+             document.bytes,
+             bytes_per_token[static_cast<size_t>(document.language)], limit)});
   }
   std::ranges::stable_sort(documents, [](const auto& a, const auto& b) {
     return std::pair(a.unit, a.language) < std::pair(b.unit, b.language);
@@ -222,8 +227,8 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
       bytes_per_token.push_back(
           BytesPerToken(rates, m, corpus->languages(language).language()));
     }
-    prepared.calibration_tokens.push_back(
-        CalibrationTokensOf(expansion.calibrations, m, rates));
+    prepared.calibration_tokens.push_back(CalibrationTokensOf(
+        expansion.calibrations, m, prepared.models[m].context_length, rates));
     for (size_t e = 0; e < expansion.evaluations.size(); ++e) {
       SubmitPanel panel{
           .model_index = static_cast<int>(m),

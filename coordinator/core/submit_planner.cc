@@ -126,6 +126,7 @@ void SubmitPlanner::CountShared(const State& state, size_t panel,
   const SubmitPanel& of = prepared_.panels[panel];
   const auto model = static_cast<size_t>(of.model_index);
   const std::vector<int>& indexes = IndexesOf(panel, state.group(task.group));
+  CountCalibrations(panel, indexes);
   CountPlanned(panel,
                {.configurations = indexes,
                 .estimated_seconds = task.estimated_seconds,
@@ -219,7 +220,8 @@ TaskGroupId SubmitPlanner::GroupOf(const State& state, size_t index,
   return it->second;
 }
 
-// Each worker makes all codes, beside the others.
+// Workers make their codes at the same time, each all of them; the slowest says
+// how long.
 void SubmitPlanner::CountCalibrations(size_t index,
                                       const std::vector<int>& configurations) {
   const auto m = static_cast<size_t>(prepared_.panels[index].model_index);

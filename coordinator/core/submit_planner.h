@@ -150,7 +150,7 @@ class SubmitPlanner {
   const bool reuse_;             // false: as if nothing were measured
   std::vector<Rates> rates_;     // parallel to the panels
   std::deque<TrieSizes> tries_;  // parallel to the models
-  std::deque<CalibrationCost> calibrations_;  // the same
+  std::deque<CalibrationCost> calibrations_;  // parallel to the models
   bool at_once_ = true;
   std::vector<PlanSlice> slices_;
   size_t documents_added_ = 0;

@@ -19,8 +19,8 @@ HEAD = """\
 What `qcoordinator`, `qworker` and `qengine` print with `--help`; a test compares them. The command line for people is
 `qctl` ([cli.md](cli.md)): on one machine `qctl up` starts a coordinator and workers, which start the engines. With a
 coordinator of your own the first two are started by hand or by the system ([../access.md](../access.md)). `qengine` also
-works alone, without a coordinator. All end with the [exit codes](cli.md#exit-codes) of `qctl`; what is wrong with a
-command line is an `error[QS1060]`.
+works alone, without a coordinator. All end with the [exit codes](cli.md#exit-codes) of `qctl`; a wrong command line is an
+`error[QS1060]`, exit code 2. `qengine serve` is left out: `qworker` starts it.
 """
 
 

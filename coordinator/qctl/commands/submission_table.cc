@@ -36,19 +36,21 @@ std::string DurationText(double seconds) {
 }
 
 std::string TimeText(const v1::JobPlan& plan) {
-  if (plan.tasks() + plan.tasks_shared() == 0) {
-    return "none: all is measured already";
+  if (plan.tasks() == 0) {
+    return plan.tasks_shared() > 0
+               ? "none of its own: tasks of other jobs bring the rest"
+               : "none: all is measured already";
   }
   if (plan.estimated_seconds() <= 0) {
-    return "no worker is attached: unknown";
+    return "unknown: no worker that may run it is attached";
   }
   std::string text =
       absl::StrCat("about ", DurationText(plan.estimated_seconds()),
                    " on the workers attached now");
   if (plan.calibration_seconds() > 0) {
-    absl::StrAppend(&text, "; calibration about ",
+    absl::StrAppend(&text, "; plus about ",
                     DurationText(plan.calibration_seconds()),
-                    " more on each that has not got the codes");
+                    " of calibration on each that has no codes yet");
   }
   return text;
 }

@@ -1,5 +1,6 @@
 #include "coordinator/core/calibration_cost.h"
 
+#include <deque>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -23,18 +24,19 @@ constexpr double kAwqLayer = 90 * 2.0 * 576 * kTokens;
 
 class CalibrationCostTest : public ::testing::Test {
  protected:
-  double Add(const std::string& quantizer, const std::string& layer_set) {
+  double Add(const std::string& quantizer, const std::string& layer_set,
+             uint64_t texts = kTexts) {
     Quantizer parsed = *ParseQuantizer(quantizer);
     parsed.scheme.calibration_texts =
-        parsed.scheme.calibrated() ? kTexts : uint64_t{0};
-    return cost_.Add(
-        *MakeConfiguration(model_, parsed, *LayerSet::Parse(layer_set),
-                           Compute::kFp32),
-        {{kTexts, kTokens}});
+        parsed.scheme.calibrated() ? texts : uint64_t{0};
+    configurations_.push_back(*MakeConfiguration(
+        model_, parsed, *LayerSet::Parse(layer_set), Compute::kFp32));
+    return cost_.Add(configurations_.back(), {{kTexts, kTokens}});
   }
 
   const ModelDescription model_ = TinyLlamaDescription(2);
   CalibrationCost cost_{model_};
+  std::deque<Configuration> configurations_;  // borrowed by it
 };
 
 TEST_F(CalibrationCostTest, CountsEachLayersCodesOnce) {
@@ -55,8 +57,17 @@ TEST_F(CalibrationCostTest, CountsTheLayersOfEachPath_WhenExact) {
   EXPECT_EQ(Add(exact, "L1"), 0);
 }
 
-TEST_F(CalibrationCostTest, IsNothingWithoutTexts) {
+// A Hessian is that of whichever tensor reads the input first.
+TEST_F(CalibrationCostTest, CountsEachTensorAndHessianOnce) {
+  const double query = 2.0 * 64 * kTokens + 4 * 64 * 8;
+  EXPECT_DOUBLE_EQ(Add("gptq:group=4", "q@L0+L1"), kGptqLayer - query);
+  EXPECT_DOUBLE_EQ(Add("gptq:group=4", "L1"), query);
+  EXPECT_EQ(cost_.Add(configurations_.back(), {{kTexts, kTokens}}), 0);
+}
+
+TEST_F(CalibrationCostTest, IsNothing_WithoutCalibrationOrItsTexts) {
   EXPECT_EQ(Add("rtn:bits=4,group=4", "none"), 0);
+  EXPECT_EQ(Add("gptq:group=4", "none", kTexts + 1), 0);
 }
 
 }  // namespace

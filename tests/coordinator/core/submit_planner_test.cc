@@ -38,11 +38,15 @@ class Sliced {
  public:
   explicit Sliced(State& state, const SweepOptions& options = {},
                   const Settings& settings = kSlicedSettings)
+      : Sliced(state, SweepRequest(options), settings) {}
+  Sliced(State& state, const v1::SubmitJobRequest& request,
+         const Settings& settings = kSlicedSettings)
       : state_(state),
         settings_(settings),
         prepared_(*PrepareSubmit(
-            SweepRequest(options),
-            std::make_shared<v1::Corpus>(SmallCorpus(kSweepUnits).corpus))),
+            request,
+            std::make_shared<v1::Corpus>(SmallCorpus(kSweepUnits).corpus),
+            std::make_shared<v1::Corpus>(SmallCorpus(40).corpus))),
         planner_(std::make_unique<SubmitPlanner>(state, prepared_, settings_)) {
   }
 
@@ -248,6 +252,23 @@ TEST(SubmitPlanner, KeepsItsTasks_WhenItResumes) {
   }
 }
 
+TEST(SubmitPlanner, CountsCalibrationsOfTheTasksItKeeps_WhenItResumes) {
+  v1::SubmitJobRequest request = SweepRequest();
+  request.mutable_spec()->set_quantizers(0, "gptq:group=4");
+  request.mutable_spec()->mutable_calibration()->set_corpus("more");
+  State state = StateBuilder().Worker("w").Build();
+  Sliced sliced(state, request);
+  sliced.Begin();
+  while (sliced.Slice()) {
+  }
+  const double whole = sliced.planner().plan().calibration_seconds();
+  EXPECT_GT(whole, 0);
+  sliced.Resume();
+  while (sliced.Slice()) {
+  }
+  EXPECT_DOUBLE_EQ(sliced.planner().plan().calibration_seconds(), whole);
+}
+
 TEST(SubmitPlanner, TriesAgainWhatWasGivenUp_WhenItResumes) {
   State state = StateBuilder().Build();
   Sliced sliced(state);
@@ -325,7 +346,7 @@ double PlannedReading(size_t attempts, const Settings& settings) {
                                     .device = DeviceType(worker.devices),
                                     .weight_bandwidth = 1e-6});
   State state(std::move(snapshot));
-  Sliced sliced(state, {}, settings);
+  Sliced sliced(state, SweepOptions{}, settings);
   sliced.Begin();
   sliced.Slice();
   return ReadingSeconds(*state.group(TaskGroupId(1)).prototype);
