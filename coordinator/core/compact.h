@@ -85,6 +85,8 @@ class Compact {
   int64_t value() const { return value_; }
   bool valid() const { return value_ > 0; }  // 0: none
   auto operator<=>(const Compact&) const = default;
+  // Not implied by the line above, as there is another ==.
+  bool operator==(const Compact&) const = default;
   auto operator<=>(Id other) const { return Id(*this) <=> other; }
   bool operator==(Id other) const { return Id(*this) == other; }
 
