@@ -35,7 +35,8 @@ absl::Status CheckNumbers(const StateSnapshot& snapshot) {
   return absl::OkStatus();
 }
 
-// A task is leased exactly when its last grant is open, and then to somebody.
+// A task is leased exactly when its last grant is open, done exactly when it
+// has the result of one, and each grant was to somebody who is known.
 absl::Status CheckLease(const Task& task,
                         const absl::flat_hash_set<WorkerUuid>& workers) {
   const auto damaged = [&task](absl::string_view what) {
@@ -48,15 +49,17 @@ absl::Status CheckLease(const Task& task,
     if (open && !(last && task.state == v1::TASK_STATE_LEASED)) {
       return damaged("with a lease that never ended");
     }
+    if (!workers.contains(grants[i].worker)) {
+      return damaged("was leased to an unknown worker");
+    }
   }
   if (task.state == v1::TASK_STATE_LEASED &&
       (grants.empty() || grants.back().end.has_value())) {
     return damaged("is leased without a lease");
   }
-  if (task.lease && !workers.contains(task.lease->worker)) {
-    return damaged("is leased to an unknown worker");
-  }
-  if (task.history->result_epoch > task.epoch()) {
+  if (task.history->result_epoch > task.epoch() ||
+      task.history->result_epoch.valid() !=
+          (task.state == v1::TASK_STATE_DONE)) {
     return damaged("with the result of a lease it never had");
   }
   return absl::OkStatus();

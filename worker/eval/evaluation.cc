@@ -90,7 +90,13 @@ absl::StatusOr<Evaluation> ParseEvaluation(absl::string_view text) {
       return BadEvaluation(text);
     }
   }
-  if (evaluation.tokenizer_digest.empty()) {
+  // It is part of what a measurement is stored under: one text each.
+  const std::string canonical =
+      absl::StrCat(parts[0], ";tok=", evaluation.tokenizer_digest.hex(),
+                   evaluation.max_tokens > 0
+                       ? absl::StrCat(";max_tokens=", evaluation.max_tokens)
+                       : "");
+  if (evaluation.tokenizer_digest.empty() || canonical != text) {
     return BadEvaluation(text);
   }
   return evaluation;

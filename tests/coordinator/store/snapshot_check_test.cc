@@ -57,6 +57,7 @@ TEST(CheckSnapshot, NamesWhatDoesNotFit) {
        [](StateSnapshot& s) {
          for (const int64_t id : {1, 2}) {
            s.tasks.at(TaskId(id)).state = v1::TASK_STATE_CANCELLED;
+           s.tasks.at(TaskId(id)).history.Edit().result_epoch = Epoch();
            s.tasks.at(TaskId(id)).content_key = Digest::Of("one");
          }
        }},
@@ -79,8 +80,17 @@ TEST(CheckSnapshot, NamesWhatDoesNotFit) {
              s.tasks.at(TaskId(3)).history.Edit().grants;
          grants.push_back(Grant(grants[0]));
        }},
-      {"task 3 is leased to an unknown worker",
+      {"was leased to an unknown worker",
        [](StateSnapshot& s) { s.workers.clear(); }},
+      {"task 1 was leased to an unknown worker",
+       [](StateSnapshot& s) {
+         s.tasks.at(TaskId(1)).history.Edit().grants[0].worker =
+             *WorkerUuid::FromBytes(std::string(16, 'x'));
+       }},
+      {"task 1 with the result of a lease it never had",
+       [](StateSnapshot& s) {
+         s.tasks.at(TaskId(1)).history.Edit().result_epoch = Epoch();
+       }},
       {"task 1 with the result of a lease it never had",
        [](StateSnapshot& s) {
          s.tasks.at(TaskId(1)).history.Edit().result_epoch = Epoch(2);

@@ -82,7 +82,9 @@ TEST(ParseEvaluation, Refuses_WhenThisBuildCannotScoreIt) {
   for (const std::string& text :
        {std::string(""), "aligned@2" + tok, "rolling@1" + tok,
         std::string("aligned@1"), std::string("aligned@1;tok=12"),
-        "aligned@1" + tok + ";max_tokens=0", "aligned@1" + tok + ";new=1"}) {
+        "aligned@1" + tok + ";max_tokens=0", "aligned@1" + tok + ";new=1",
+        "aligned@1" + tok + ";max_tokens=06", "aligned@1" + tok + tok,
+        "aligned@1;max_tokens=6" + tok}) {
     const absl::Status status = ParseEvaluation(text).status();
     ASSERT_FALSE(status.ok()) << text;
     EXPECT_EQ(GetErrorInfo(status)->code, "QS1052") << text;
