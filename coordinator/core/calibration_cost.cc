@@ -61,7 +61,7 @@ double CalibrationCost::FlopsOf(const TensorDescription& tensor,
 }
 
 double CalibrationCost::Add(const Configuration& configuration,
-                            const CalibrationTokens& tokens) {
+                            const CalibrationTokenCounts& tokens) {
   QSWEEP_CHECK(configuration.schemes.size() == model_.tensors.size());
   if (!configurations_.insert(&configuration).second) {
     return 0;

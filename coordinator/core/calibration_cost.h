@@ -14,7 +14,7 @@
 namespace qsweep {
 
 // Estimated tokens by the number of the texts, Scheme::calibration_texts.
-using CalibrationTokens = absl::flat_hash_map<uint64_t, double>;
+using CalibrationTokenCounts = absl::flat_hash_map<uint64_t, double>;
 
 // Estimates what making the codes of calibrated quantizers takes a worker that
 // has none of them. For the plan alone: no task is sized and no deadline set by
@@ -30,7 +30,7 @@ class CalibrationCost {
   // configuration's codes take, but for those that an earlier one has, too, and
   // those of texts that are not among `tokens`.
   double Add(const Configuration& configuration,
-             const CalibrationTokens& tokens);
+             const CalibrationTokenCounts& tokens);
 
  private:
   // Whose codes are made together: quantizer text, layer, bits, path.

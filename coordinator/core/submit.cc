@@ -56,10 +56,10 @@ double TokensOf(uint64_t bytes, double bytes_per_token, int limit) {
 }
 
 // Each text is cut to the model's context.
-CalibrationTokens CalibrationTokensOf(
+CalibrationTokenCounts TokenCountsOf(
     const std::vector<ExpandedCalibration>& calibrations, size_t model,
     int context, const TokenRates& rates) {
-  CalibrationTokens tokens;
+  CalibrationTokenCounts tokens;
   for (const ExpandedCalibration& calibration : calibrations) {
     std::vector<double> bytes_per_token;
     for (const ExpandedCalibration::Language& language :
@@ -227,7 +227,7 @@ absl::StatusOr<PreparedSubmit> PrepareSubmit(
       bytes_per_token.push_back(
           BytesPerToken(rates, m, corpus->languages(language).language()));
     }
-    prepared.calibration_tokens.push_back(CalibrationTokensOf(
+    prepared.calibration_tokens.push_back(TokenCountsOf(
         expansion.calibrations, m, prepared.models[m].context_length, rates));
     for (size_t e = 0; e < expansion.evaluations.size(); ++e) {
       SubmitPanel panel{

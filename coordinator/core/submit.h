@@ -41,8 +41,8 @@ struct PreparedSubmit {
   std::vector<std::shared_ptr<const v1::ModelDescription>> model_protos;
   std::shared_ptr<const v1::Corpus> corpus;  // languages without documents
   Digest corpus_digest;
-  std::vector<v1::TokenRate> token_rates;             // as in the request
-  std::vector<CalibrationTokens> calibration_tokens;  // parallel to models
+  std::vector<v1::TokenRate> token_rates;                  // as in the request
+  std::vector<CalibrationTokenCounts> calibration_tokens;  // parallel to models
   Expansion expansion;
   int64_t num_texts = 0;  // Expansion::num_documents, which counts each time
   std::vector<SubmitPanel> panels;

@@ -15,6 +15,7 @@
 #include "common/base/error.h"
 #include "common/base/error_codes.h"
 #include "common/base/status_macros.h"
+#include "common/job/configuration.h"
 
 namespace qsweep {
 namespace {
@@ -91,12 +92,11 @@ absl::StatusOr<Evaluation> ParseEvaluation(absl::string_view text) {
     }
   }
   // It is part of what a measurement is stored under: one text each.
-  const std::string canonical =
-      absl::StrCat(parts[0], ";tok=", evaluation.tokenizer_digest.hex(),
-                   evaluation.max_tokens > 0
-                       ? absl::StrCat(";max_tokens=", evaluation.max_tokens)
-                       : "");
-  if (evaluation.tokenizer_digest.empty() || canonical != text) {
+  const absl::StatusOr<std::string> canonical =
+      EvaluationText(parts[0].substr(0, parts[0].find('@')),
+                     evaluation.tokenizer_digest, evaluation.max_tokens);
+  if (evaluation.tokenizer_digest.empty() || !canonical.ok() ||
+      *canonical != text) {
     return BadEvaluation(text);
   }
   return evaluation;

@@ -146,6 +146,32 @@ TEST(DecideSubmit, GivesTasksTheTextsOfTheirCalibrations) {
             prepared->expansion.calibrations[0].texts);
 }
 
+TEST(PrepareSubmit, SizesCalibrationTextsByRate_CutToTheContext) {
+  v1::SubmitJobRequest request = SweepRequest();
+  request.mutable_spec()->set_quantizers(0, "awq:group=4");
+  v1::CalibrationRequest& calibration =
+      *request.mutable_spec()->mutable_calibration();
+  calibration.set_corpus("more");
+  calibration.add_languages("swh");
+  calibration.set_samples(2);
+  const auto tokens = [&request] {
+    const auto prepared = PrepareSubmit(
+        request, std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus),
+        std::make_shared<v1::Corpus>(SmallCorpus(40).corpus));
+    QSWEEP_EXPECT_OK(prepared);
+    return prepared->calibration_tokens.at(0).at(
+        prepared->expansion.calibrations.at(0).texts);
+  };
+  const double by_default = tokens();
+  EXPECT_GT(by_default, 0);
+  v1::TokenRate& rate = *request.add_token_rates();
+  rate.set_language("swh");
+  rate.set_bytes_per_token(0.5);  // 3.5 where it is not known
+  EXPECT_DOUBLE_EQ(tokens(), 7 * by_default);
+  rate.set_bytes_per_token(1e-6);
+  EXPECT_DOUBLE_EQ(tokens(), 2.0 * request.models(0).context_length());
+}
+
 TEST(DecideSubmit, SaysHowLongCalibrationTakes_WhereCodesAreToBeMade) {
   const auto corpus = std::make_shared<v1::Corpus>(SmallCorpus(kUnits).corpus);
   const auto more = std::make_shared<v1::Corpus>(SmallCorpus(40).corpus);
